@@ -6,15 +6,26 @@ reading YAML files and `key=value` overrides is `asr.configure`.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import AsrError
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AsrError(message)
+@contextmanager
+def _problems() -> Iterator[Callable[[bool, str], None]]:
+    """Yield `check(condition, message)`; raise one AsrError with all messages that failed."""
+    found: list[str] = []
+
+    def check(condition: bool, message: str) -> None:
+        if not condition:
+            found.append(message)
+
+    yield check
+    if found:
+        raise AsrError("\n".join(found))
 
 
 @dataclass(frozen=True)
@@ -41,24 +52,25 @@ class Frontend:
     """`utterance`: each band to mean 0 and standard deviation 1 over the utterance's own frames."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.sample_rate >= 1000, f"frontend.sample_rate={self.sample_rate}: at least 1000"
-        )
-        _require(
-            0 < self.step_seconds <= self.window_seconds,
-            f"frontend.step_seconds={self.step_seconds}: above 0 and not above window_seconds",
-        )
-        _require(
-            self.window <= self.fft_size,
-            f"frontend.fft_size={self.fft_size}: smaller than the window of {self.window} samples",
-        )
-        _require(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
-        _require(
-            0 <= self.low_hertz < self.high_hertz <= self.sample_rate / 2,
-            f"frontend.low_hertz={self.low_hertz}, high_hertz={self.high_hertz}: need "
-            f"0 <= low < high <= {self.sample_rate / 2:g}, half the sample rate",
-        )
-        _require(self.log_floor > 0, f"frontend.log_floor={self.log_floor}: above 0")
+        with _problems() as check:
+            check(
+                self.sample_rate >= 1000, f"frontend.sample_rate={self.sample_rate}: at least 1000"
+            )
+            check(
+                0 < self.step_seconds <= self.window_seconds,
+                f"frontend.step_seconds={self.step_seconds}: above 0 and not above window_seconds",
+            )
+            check(
+                self.window <= self.fft_size,
+                f"frontend.fft_size={self.fft_size}: smaller than the window, {self.window} samples",
+            )
+            check(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
+            check(
+                0 <= self.low_hertz < self.high_hertz <= self.sample_rate / 2,
+                f"frontend.low_hertz={self.low_hertz}, high_hertz={self.high_hertz}: need "
+                f"0 <= low < high <= {self.sample_rate / 2:g}, half the sample rate",
+            )
+            check(self.log_floor > 0, f"frontend.log_floor={self.log_floor}: above 0")
 
     @property
     def window(self) -> int:
@@ -99,23 +111,29 @@ class Augment:
     """Widest frequency mask in bands."""
 
     def __post_init__(self) -> None:
-        _require(
-            bool(self.speeds) and all(0.5 <= s <= 2 for s in self.speeds),
-            f"augment.speeds={self.speeds}: one or more factors between 0.5 and 2",
-        )
-        for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bands"):
-            _require(
-                getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: not negative"
+        with _problems() as check:
+            check(
+                bool(self.speeds) and all(0.5 <= s <= 2 for s in self.speeds),
+                f"augment.speeds={self.speeds}: one or more factors between 0.5 and 2",
             )
-        _require(
-            0 <= self.noise_probability <= 1,
-            f"augment.noise_probability={self.noise_probability}: between 0 and 1",
-        )
-        _require(
-            len(self.noise_snr_decibels) == 2
-            and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
-            f"augment.noise_snr_decibels={self.noise_snr_decibels}: two numbers, low then high",
-        )
+            for name in (
+                "time_masks",
+                "time_mask_frames",
+                "frequency_masks",
+                "frequency_mask_bands",
+            ):
+                check(
+                    getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: not negative"
+                )
+            check(
+                0 <= self.noise_probability <= 1,
+                f"augment.noise_probability={self.noise_probability}: between 0 and 1",
+            )
+            check(
+                len(self.noise_snr_decibels) == 2
+                and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
+                f"augment.noise_snr_decibels={self.noise_snr_decibels}: two numbers, low then high",
+            )
 
 
 Cell = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
@@ -153,31 +171,32 @@ class Model:
     """Dropout before each recurrent layer but the first and before the output, training only."""
 
     def __post_init__(self) -> None:
-        n = len(self.conv_channels)
-        _require(
-            1 <= n <= 3 and len(self.conv_kernels) == n and len(self.conv_strides) == n,
-            f"model: conv_channels ({n}), conv_kernels ({len(self.conv_kernels)}) and "
-            f"conv_strides ({len(self.conv_strides)}) must have the same length, 1 to 3",
-        )
-        for kernel in self.conv_kernels:
-            _require(
-                len(kernel) == 2 and all(k >= 1 and k % 2 == 1 for k in kernel),
-                f"model.conv_kernels: {list(kernel)} must be two odd numbers, [bands, frames]",
+        with _problems() as check:
+            n = len(self.conv_channels)
+            check(
+                1 <= n <= 3 and len(self.conv_kernels) == n and len(self.conv_strides) == n,
+                f"model: conv_channels ({n}), conv_kernels ({len(self.conv_kernels)}) and "
+                f"conv_strides ({len(self.conv_strides)}) must have the same length, 1 to 3",
             )
-        for stride in self.conv_strides:
-            _require(
-                len(stride) == 2 and all(s >= 1 for s in stride),
-                f"model.conv_strides: {list(stride)} must be two positive numbers",
+            for kernel in self.conv_kernels:
+                check(
+                    len(kernel) == 2 and all(k >= 1 and k % 2 == 1 for k in kernel),
+                    f"model.conv_kernels: {list(kernel)} must be two odd numbers, [bands, frames]",
+                )
+            for stride in self.conv_strides:
+                check(
+                    len(stride) == 2 and all(s >= 1 for s in stride),
+                    f"model.conv_strides: {list(stride)} must be two positive numbers",
+                )
+            for name in ("mels", "hidden", "layers"):
+                check(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: at least 1")
+            check(all(c >= 1 for c in self.conv_channels), "model.conv_channels: at least 1 each")
+            check(self.outputs >= 2, f"model.outputs={self.outputs}: at least a blank and a symbol")
+            check(0 <= self.dropout < 1, f"model.dropout={self.dropout}: from 0 to below 1")
+            check(
+                self.bidirectional or not self.shared_input,
+                "model.shared_input=true needs model.bidirectional=true: it has one direction only",
             )
-        for name in ("mels", "hidden", "layers"):
-            _require(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: at least 1")
-        _require(all(c >= 1 for c in self.conv_channels), "model.conv_channels: at least 1 each")
-        _require(self.outputs >= 2, f"model.outputs={self.outputs}: at least a blank and a symbol")
-        _require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: from 0 to below 1")
-        _require(
-            self.bidirectional or not self.shared_input,
-            "model.shared_input=true needs model.bidirectional=true: there is one direction only",
-        )
 
     @property
     def time_stride(self) -> int:
@@ -222,10 +241,9 @@ class Spoken:
     """Where it is made; empty: `data/spoken/<a name made from these settings>`."""
 
     def __post_init__(self) -> None:
-        for name in ("train_hours", "dev_hours", "test_hours"):
-            _require(
-                getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0"
-            )
+        with _problems() as check:
+            for name in ("train_hours", "dev_hours", "test_hours"):
+                check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
 
 
 @dataclass(frozen=True)
@@ -258,14 +276,15 @@ class Data:
     """Decoded audio kept in memory, up to this much."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_seconds", "max_seconds"):
-            _require(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
-        _require(self.workers >= 0, f"data.workers={self.workers}: not negative")
-        _require(
-            self.max_seconds <= self.batch_seconds,
-            f"data.max_seconds={self.max_seconds} is above data.batch_seconds="
-            f"{self.batch_seconds}: the longest utterance must fit into a batch",
-        )
+        with _problems() as check:
+            for name in ("batch_seconds", "max_seconds"):
+                check(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
+            check(self.workers >= 0, f"data.workers={self.workers}: not negative")
+            check(
+                self.max_seconds <= self.batch_seconds,
+                f"data.max_seconds={self.max_seconds} is above data.batch_seconds="
+                f"{self.batch_seconds}: the longest utterance must fit into a batch",
+            )
 
 
 @dataclass(frozen=True)
@@ -280,11 +299,12 @@ class Units:
     """Pieces to learn when no file is given."""
 
     def __post_init__(self) -> None:
-        _require(self.size >= 30, f"units.size={self.size}: at least 30")
-        _require(
-            not (self.file and self.kind == "characters"),
-            "units.file is set but units.kind=characters has no file; set units.kind=sentencepiece",
-        )
+        with _problems() as check:
+            check(self.size >= 30, f"units.size={self.size}: at least 30")
+            check(
+                not (self.file and self.kind == "characters"),
+                "units.file is set but units.kind=characters takes none: set units.kind=sentencepiece",
+            )
 
 
 @dataclass(frozen=True)
@@ -309,19 +329,18 @@ class Optimiser:
     """Largest norm of all gradients together."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.learning_rate > 0, f"optimiser.learning_rate={self.learning_rate}: above 0"
-        )
-        _require(0 <= self.warmup < 1, f"optimiser.warmup={self.warmup}: from 0 to below 1")
-        _require(0 <= self.momentum < 1, f"optimiser.momentum={self.momentum}: from 0 to below 1")
-        _require(
-            0 <= self.final_fraction <= 1,
-            f"optimiser.final_fraction={self.final_fraction}: between 0 and 1",
-        )
-        _require(self.clip_norm > 0, f"optimiser.clip_norm={self.clip_norm}: above 0")
-        _require(
-            self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: not negative"
-        )
+        with _problems() as check:
+            check(self.learning_rate > 0, f"optimiser.learning_rate={self.learning_rate}: above 0")
+            check(0 <= self.warmup < 1, f"optimiser.warmup={self.warmup}: from 0 to below 1")
+            check(0 <= self.momentum < 1, f"optimiser.momentum={self.momentum}: from 0 to below 1")
+            check(
+                0 <= self.final_fraction <= 1,
+                f"optimiser.final_fraction={self.final_fraction}: between 0 and 1",
+            )
+            check(self.clip_norm > 0, f"optimiser.clip_norm={self.clip_norm}: above 0")
+            check(
+                self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: not negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -348,19 +367,20 @@ class Pruning:
     """Name patterns of the weights that are pruned, among those that may be (no biases, norms)."""
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.start < self.ramp < self.end <= 1,
-            f"pruning: need 0 <= start < ramp < end <= 1, got start={self.start}, "
-            f"ramp={self.ramp}, end={self.end}",
-        )
-        _require(0 < self.percentile < 1, f"pruning.percentile={self.percentile}: a share, 0 to 1")
-        _require(self.ramp_ratio > 0, f"pruning.ramp_ratio={self.ramp_ratio}: above 0")
-        _require(self.updates >= 1, f"pruning.updates={self.updates}: at least 1")
-        _require(
-            self.method != "gradual" or bool(self.dense),
-            "pruning.method=gradual needs pruning.dense=FILE, a trained dense model of the same "
-            "dimensions from which the thresholds are calibrated",
-        )
+        with _problems() as check:
+            check(
+                0 <= self.start < self.ramp < self.end <= 1,
+                f"pruning: need 0 <= start < ramp < end <= 1, got start={self.start}, "
+                f"ramp={self.ramp}, end={self.end}",
+            )
+            check(0 < self.percentile < 1, f"pruning.percentile={self.percentile}: a share, 0 to 1")
+            check(self.ramp_ratio > 0, f"pruning.ramp_ratio={self.ramp_ratio}: above 0")
+            check(self.updates >= 1, f"pruning.updates={self.updates}: at least 1")
+            check(
+                self.method != "gradual" or bool(self.dense),
+                "pruning.method=gradual needs pruning.dense=FILE: a trained dense model of the same "
+                "dimensions, from which the thresholds are calibrated",
+            )
 
 
 @dataclass(frozen=True)
@@ -381,12 +401,13 @@ class Training:
     """Show a progress bar."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, f"training.epochs={self.epochs}: at least 1")
-        _require(self.accumulate >= 1, f"training.accumulate={self.accumulate}: at least 1")
-        _require(
-            self.checkpoint_minutes >= 0,
-            f"training.checkpoint_minutes={self.checkpoint_minutes}: not negative",
-        )
+        with _problems() as check:
+            check(self.epochs >= 1, f"training.epochs={self.epochs}: at least 1")
+            check(self.accumulate >= 1, f"training.accumulate={self.accumulate}: at least 1")
+            check(
+                self.checkpoint_minutes >= 0,
+                f"training.checkpoint_minutes={self.checkpoint_minutes}: not negative",
+            )
 
 
 @dataclass(frozen=True)
@@ -413,13 +434,14 @@ class Run:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
-        _require(self.threads >= 1, f"threads={self.threads}: at least 1")
-        _require(
-            self.model.mels == self.frontend.mels,
-            f"model.mels={self.model.mels} but frontend.mels={self.frontend.mels}: must be equal",
-        )
-        _require(
-            self.pruning.method != "frozen" or bool(self.init),
-            "pruning.method=frozen keeps the zeros of init=FILE, and init is empty",
-        )
+        with _problems() as check:
+            check(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
+            check(self.threads >= 1, f"threads={self.threads}: at least 1")
+            check(
+                self.model.mels == self.frontend.mels,
+                f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",
+            )
+            check(
+                self.pruning.method != "frozen" or bool(self.init),
+                "pruning.method=frozen keeps the zeros of init=FILE, and init is empty",
+            )

@@ -1,0 +1,41 @@
+# `make demo` and `make test` set everything up by themselves; a second call reuses `.venv`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS := $(or $(ASR_RUNS),runs)
+
+.PHONY: setup demo test test-slow lint format sparsity speech clean
+
+setup: $(VENV)/.ready
+
+# Remade when the list of packages changes.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python recipes/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check asr recipes tests
+	$(BIN)/ruff format --check asr recipes tests
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix asr recipes tests
+	$(BIN)/ruff format asr recipes tests
+
+# The grid of word error rate against sparsity; about an hour and a half on 2 cores.
+sparsity: setup
+	$(BIN)/python recipes/sparsity.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
