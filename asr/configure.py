@@ -4,6 +4,7 @@ OmegaConf checks keys and types; every mistake of a file is collected before one
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
     if path is not None:
         given += [(str(path), key, value) for key, value in _flatten(_read_yaml(Path(path)))]
     for override in overrides:
-        key, separator, text = override.partition("=")
+        key, separator, _ = override.partition("=")
         if not separator or not key:
             problems.append(f"{override!r}: settings are given as key=value, as in model.hidden=64")
             continue
@@ -163,7 +164,7 @@ def _field_strings(kind: type) -> dict[str, str]:
 
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if (
             isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)

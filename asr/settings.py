@@ -62,7 +62,7 @@ class Frontend:
             )
             check(
                 self.window <= self.fft_size,
-                f"frontend.fft_size={self.fft_size}: smaller than the window, {self.window} samples",
+                f"frontend.fft_size={self.fft_size}: below the window of {self.window} samples",
             )
             check(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
             check(
@@ -303,7 +303,7 @@ class Units:
             check(self.size >= 30, f"units.size={self.size}: at least 30")
             check(
                 not (self.file and self.kind == "characters"),
-                "units.file is set but units.kind=characters takes none: set units.kind=sentencepiece",
+                "units.file is set, units.kind=characters takes none: set units.kind=sentencepiece",
             )
 
 
@@ -378,8 +378,8 @@ class Pruning:
             check(self.updates >= 1, f"pruning.updates={self.updates}: at least 1")
             check(
                 self.method != "gradual" or bool(self.dense),
-                "pruning.method=gradual needs pruning.dense=FILE: a trained dense model of the same "
-                "dimensions, from which the thresholds are calibrated",
+                "pruning.method=gradual needs pruning.dense=FILE, a trained dense model of the "
+                "same dimensions, from which the thresholds are calibrated",
             )
 
 
