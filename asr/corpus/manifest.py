@@ -1,0 +1,222 @@
+"""Manifests: one utterance a line as JSON, with NeMo's keys and ours.
+
+`audio_filepath`, `duration` (seconds) and `text` are NeMo's; `speaker` and `id` are added.
+Other keys are ignored, so that manifests made for NeMo can be read as they are. Texts are kept
+as written: normalisation belongs to the units that encode them.
+"""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import soundfile
+
+from asr.errors import AsrError
+from asr.files import atomic_write_text
+
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and what is said in it."""
+
+    id: str
+    """Unique within a manifest."""
+    audio_filepath: str
+    """Path that can be opened from the current folder."""
+    duration: float
+    """Seconds, by the header of the file."""
+    text: str
+    """As written by the corpus, not normalised."""
+    speaker: str
+    """Empty if unknown."""
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """The utterances of a manifest in its order.
+
+    Relative audio paths are relative to the manifest. A missing `id` is the stem of the audio
+    path, a missing `speaker` is empty, a missing `duration` is read from the file's header.
+    Whether the audio files are there is not looked at (`asr.corpus.check` does).
+
+    Raises AsrError that names file and line of every bad line (the first 20), of duplicate ids
+    and of a file without a line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise missing(path, "manifest")
+    utterances: list[Utterance] = []
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    # Bytes are split, not text: U+2028 in a text is no end of line, and a line that is not UTF-8
+    # can be named.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            utterance = _parse(line, path.parent)
+            if utterance.id in seen:
+                raise _BadLine(
+                    f"id {utterance.id!r} is already that of line {seen[utterance.id]}; "
+                    'give each utterance its own "id"'
+                )
+        except _BadLine as error:
+            problems.append(f"{path}:{number}: {error}")
+        else:
+            seen[utterance.id] = number
+            utterances.append(utterance)
+    if problems:
+        raise AsrError(listed(f"{path}: bad lines: {len(problems)}", problems))
+    if not utterances:
+        raise AsrError(f"{path}: the manifest has no utterance; `asr manifest` makes one")
+    return utterances
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest, whole or not at all.
+
+    Audio paths below the manifest's folder are written relative to it, so that the folder can be
+    moved; others as absolute paths. Raises AsrError on duplicate ids.
+    """
+    path = Path(path)
+    folder = os.path.abspath(path.parent)
+    lines: list[str] = []
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise AsrError(
+                f"{path}: two utterances have the id {utterance.id!r}; ids must be unique "
+                f"(one of them is {utterance.audio_filepath})"
+            )
+        seen.add(utterance.id)
+        audio = _portable(utterance.audio_filepath, folder)
+        plain = asdict(replace(utterance, audio_filepath=audio))
+        # NeMo's keys first: that is how people know a manifest.
+        keys = ("audio_filepath", "duration", "text", "speaker", "id")
+        lines.append(json.dumps({key: plain[key] for key in keys}, ensure_ascii=False) + "\n")
+    atomic_write_text(path, "".join(lines))
+
+
+def header_seconds(path: str | Path) -> float:
+    """Seconds of a recording by its header, without decoding it.
+
+    Raises AsrError for a file that is missing or that soundfile cannot open.
+    """
+    try:
+        information = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        if not os.path.isfile(path):
+            raise AsrError(f"{path}: no such audio file") from error
+        raise AsrError(f"{path}: not readable as audio ({_reason(error)})") from error
+    return float(information.frames / information.samplerate)
+
+
+def all_header_seconds(paths: Sequence[str | Path]) -> list[float | AsrError]:
+    """`header_seconds` of many files; the error in place of the figure where there is one."""
+
+    def one(path: str | Path) -> float | AsrError:
+        try:
+            return header_seconds(path)
+        except AsrError as error:
+            return error
+
+    # Opening a file waits for the disk and soundfile lets other threads run meanwhile.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(one, paths))
+
+
+def listed(heading: str, problems: Sequence[str]) -> str:
+    """`heading`, then the first problems one a line, then how many more there are."""
+    lines = [heading, *(f"  {problem}" for problem in problems[:SHOWN])]
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def missing(path: str | Path, kind: str) -> AsrError:
+    """The error for a path that is not there, with the nearest names that are."""
+    path = Path(path)
+    if path.is_dir():
+        return AsrError(f"{path}: is a folder, not a {kind}")
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(str(parent / name) for name in near)}?" if near else ""
+    if path.exists():
+        return AsrError(f"{path}: is not a {kind}")
+    return AsrError(f"{path}: no such {kind}{hint}")
+
+
+class _BadLine(Exception):
+    pass
+
+
+def _parse(line: bytes, folder: Path) -> Utterance:
+    """One line; raises _BadLine with what is wrong in it."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise _BadLine(f"not UTF-8 (byte {error.start + 1} of the line)") from None
+    except json.JSONDecodeError as error:
+        raise _BadLine(f"not JSON: {error.msg} (column {error.colno})") from None
+    if not isinstance(row, dict):
+        raise _BadLine("not a JSON object ({...})")
+    audio = row.get("audio_filepath")
+    if not isinstance(audio, str) or not audio:
+        raise _BadLine('"audio_filepath" must be the path of a recording, as a string')
+    if not isinstance(row.get("text"), str):
+        raise _BadLine('"text" must be what is said, as a string')
+    if row.get("offset") not in (None, 0):
+        raise _BadLine(
+            f'"offset" is {row["offset"]!r}: pieces of longer recordings are not supported; '
+            "cut the recording into files of one utterance each"
+        )
+    full = str(folder / audio)
+    return Utterance(
+        id=_name(row, "id") or Path(audio).stem,
+        audio_filepath=full,
+        duration=_duration(row.get("duration"), full),
+        text=row["text"],
+        speaker=_name(row, "speaker"),
+    )
+
+
+def _name(row: dict[str, object], key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _BadLine(f'"{key}" must be a string')
+    return str(value)
+
+
+def _duration(value: object, audio: str) -> float:
+    if value is None:
+        try:
+            return header_seconds(audio)
+        except AsrError as error:
+            raise _BadLine(f'no "duration", and the header cannot tell: {error}') from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _BadLine('"duration" must be a number of seconds')
+    if not (math.isfinite(value) and value >= 0):
+        raise _BadLine(f'"duration" is {value}: must be seconds, not negative')
+    return float(value)
+
+
+def _portable(audio: str, folder: str) -> str:
+    absolute = os.path.abspath(audio)
+    relative = os.path.relpath(absolute, folder)
+    return absolute if relative.split(os.sep)[0] == os.pardir else Path(relative).as_posix()
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the path that soundfile puts before them."""
+    return str(getattr(error, "error_string", error)).rstrip(".")
