@@ -363,6 +363,10 @@ class Pruning:
     """Slope after `ramp` over slope before it; 1.5 ends the threshold at q."""
     updates: int = 40
     """Updates of the threshold between start and end (at least about 30)."""
+    wanted: float = 0.0
+    """Sparsity of the pruned tensors that is hoped for, checked at the end; 0: none."""
+    tolerance: float = 0.05
+    """How far the sparsity reached may be from `wanted` before the run ends with an error."""
     tensors: list[str] = field(default_factory=lambda: ["rnn*"])
     """Name patterns of the weights that are pruned, among those that may be (no biases, norms)."""
 
@@ -375,6 +379,8 @@ class Pruning:
             )
             check(0 < self.percentile < 1, f"pruning.percentile={self.percentile}: a share, 0 to 1")
             check(self.ramp_ratio > 0, f"pruning.ramp_ratio={self.ramp_ratio}: above 0")
+            check(0 <= self.wanted < 1, f"pruning.wanted={self.wanted}: from 0 to below 1")
+            check(self.tolerance > 0, f"pruning.tolerance={self.tolerance}: above 0")
             check(self.updates >= 1, f"pruning.updates={self.updates}: at least 1")
             check(
                 self.method != "gradual" or bool(self.dense),
@@ -397,6 +403,8 @@ class Training:
     """A batch with an infinite or NaN loss: name it and stop, or name it and skip it."""
     checkpoint_minutes: float = 10.0
     """A resume point is also written this often; 0: only at the end of epochs."""
+    checkpoint_steps: int = 0
+    """A resume point is also written every so many optimiser steps; 0: not."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -404,10 +412,8 @@ class Training:
         with _problems() as check:
             check(self.epochs >= 1, f"training.epochs={self.epochs}: at least 1")
             check(self.accumulate >= 1, f"training.accumulate={self.accumulate}: at least 1")
-            check(
-                self.checkpoint_minutes >= 0,
-                f"training.checkpoint_minutes={self.checkpoint_minutes}: not negative",
-            )
+            for name in ("checkpoint_minutes", "checkpoint_steps"):
+                check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: negative")
 
 
 @dataclass(frozen=True)
@@ -416,6 +422,12 @@ class Run:
 
     name: str = "run"
     """Names the run folder."""
+    recipe: str = ""
+    """Recipe this run belongs to; recorded."""
+    group: str = ""
+    """Series it belongs to in tables and plots, such as `dense` or `sparse`; recorded."""
+    label: str = ""
+    """What tables call it; empty: the name."""
     seed: int = 1
     """Everything random is drawn from this."""
     threads: int = 1

@@ -1,0 +1,263 @@
+"""Lightning callbacks of a run: exact randomness, resume points, the best model, figures, progress.
+
+None of them changes what is learnt; with them a killed and resumed training ends with the same
+weights as one that was never killed.
+"""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from asr.files import atomic_path, atomic_write_text
+
+
+class SeedEachStep(Callback):
+    """Seed torch before every batch from (seed, epoch, batch, rank).
+
+    Dropout then depends on the position in the training alone: nothing has to be saved, and a
+    resumed run draws what the uninterrupted one drew, on every rank and device.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+    ) -> None:
+        state = self.seed
+        for number in (trainer.current_epoch, index, trainer.global_rank):
+            state = (state * 1_000_003 + number + 1) % (2**63)
+        torch.manual_seed(state)
+
+
+class ResumePoint(Checkpoint):
+    """Write `last.ckpt` after every epoch, every `minutes` and every `steps`.
+
+    It derives from Lightning's `Checkpoint` so that it runs after every other callback: what it
+    saves has been pruned. The file is replaced in one rename, so a kill leaves the old one.
+    """
+
+    def __init__(self, path: Path, minutes: float, steps: int) -> None:
+        self.path = path
+        self.minutes = minutes
+        self.steps = steps
+        self._saved = (time.monotonic(), 0)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        when, step = self._saved
+        if trainer.global_step == step or trainer.fit_loop.epoch_loop._should_accumulate():
+            return
+        late = self.minutes > 0 and time.monotonic() - when >= 60 * self.minutes
+        due = self.steps > 0 and trainer.global_step % self.steps == 0
+        # The end of an epoch is saved after validation, by the hook below.
+        if (late or due) and not trainer.is_last_batch:
+            self.save(trainer)
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.save(trainer)
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Write the resume point now."""
+        with atomic_path(self.path) as temporary:
+            trainer.save_checkpoint(temporary)
+        self._saved = (time.monotonic(), trainer.global_step)
+
+
+class BestModel(Checkpoint):
+    """Save the model of the best validated epoch among those that are `eligible`.
+
+    `eligible(step)` is false while pruning goes on: a network that is not yet as sparse as it
+    will be must not be chosen for its low error. Of equal epochs the first is kept.
+    """
+
+    def __init__(self, save: Callable[[], None], eligible: Callable[[int], bool]) -> None:
+        self.save = save
+        self.eligible = eligible
+        self.best: dict[str, Any] = {"epoch": None, "wer": float("inf")}
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        wer = trainer.callback_metrics.get("dev_wer")
+        if wer is None or not self.eligible(trainer.global_step):
+            return
+        if float(wer) < self.best["wer"]:
+            self.best = {"epoch": trainer.current_epoch + 1, "wer": float(wer)}
+            if trainer.is_global_zero:
+                self.save()
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.best)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = dict(state)
+
+
+class Figures(Callback):
+    """`metrics.csv`: one row an epoch. The rows travel in the checkpoint, so a resumed run's file
+    has no gaps and nothing twice."""
+
+    COLUMNS = (
+        "epoch", "step", "seconds", "learning_rate", "train_loss", "dev_loss", "dev_wer", "sparsity"
+    )  # fmt: skip
+
+    def __init__(self, path: Path, sparsity: Callable[[], float | None]) -> None:
+        self.path = path
+        self.sparsity = sparsity
+        self.rows: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._since = time.monotonic()
+        self._losses: list[float] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        if isinstance(outputs, dict) and outputs.get("loss") is not None:
+            self._losses.append(float(outputs["loss"]))
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "seconds": round(self.elapsed(), 1),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train_loss": sum(self._losses) / max(1, len(self._losses)),
+            "sparsity": self.sparsity(),
+        }
+        for name in ("dev_loss", "dev_wer"):
+            value = trainer.callback_metrics.get(name)
+            row[name] = None if value is None else float(value)
+        self._losses = []
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            atomic_write_text(self.path, self._table())
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+        return self.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.elapsed(), "losses": self._losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+        self.seconds = state["seconds"]
+        self._losses = list(state["losses"])
+        self._since = time.monotonic()
+
+    def _table(self) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            plain = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow(plain)
+        return text.getvalue()
+
+
+class TrainingProgress(Callback):
+    """A bar over the whole training with time left; without a terminal, a line an epoch."""
+
+    def __init__(self, name: str, figures: Figures, console: Console) -> None:
+        self.name = name
+        self.figures = figures
+        self.console = console
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if not self.console.is_terminal or not trainer.is_global_zero:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+        )
+        self._task = self._bar.add_task(
+            self.name,
+            total=trainer.estimated_stepping_batches,
+            completed=trainer.global_step,
+            figures="",
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=trainer.global_step)
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        row = self.figures.rows[-1]
+        text = f"loss {row['train_loss']:.3f}"
+        if row["dev_wer"] is not None:
+            text += f"  dev WER {100 * row['dev_wer']:.1f} %"
+        if row["sparsity"]:
+            text += f"  sparsity {100 * row['sparsity']:.1f} %"
+        if self._bar:
+            self._bar.update(self._task, figures=text)
+        elif trainer.is_global_zero:
+            self.console.print(
+                f"{self.name}: epoch {row['epoch']}/{trainer.max_epochs}  {text}  "
+                f"{row['seconds']:.0f} s",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,179 @@
+"""The network as a LightningModule: CTC loss, optimiser, validation loss and word error rate.
+
+Knows nothing of pruning, files or recordings: batches come in, gradients and figures go out.
+"""
+
+import math
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import nn
+
+from asr.corpus.batches import Batch
+from asr.decode.greedy import decode
+from asr.errors import AsrError
+from asr.model import DeepSpeech
+from asr.settings import Optimiser
+from asr.text import Units
+
+SKIPS_IN_A_ROW = 20
+
+
+class InvalidLoss(AsrError):
+    """A batch whose CTC loss is infinite or NaN; names the utterances."""
+
+
+def ctc_losses(
+    log_probs: torch.Tensor,
+    lengths: torch.Tensor,
+    targets: torch.Tensor,
+    target_lengths: torch.Tensor,
+) -> torch.Tensor:
+    """CTC loss of each utterance, `(batch,)`, in float32; blank is index 0.
+
+    `log_probs` is `(batch, time, outputs)`, `targets` `(batch, longest)`. An utterance that does
+    not fit into its frames has an infinite loss: it is for the caller to say so.
+    """
+    return nn.functional.ctc_loss(
+        log_probs.float().transpose(0, 1),
+        targets,
+        lengths,
+        target_lengths,
+        blank=0,
+        reduction="none",
+    )
+
+
+def learning_rate_factor(step: int, total_steps: int, settings: Optimiser) -> float:
+    """Share of the peak learning rate at optimiser step `step` (from 0)."""
+    warmup = round(settings.warmup * total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    if settings.decay == "constant":
+        return 1.0
+    remaining = (
+        0.5 * (1 + math.cos(math.pi * progress)) if settings.decay == "cosine" else 1 - progress
+    )
+    return settings.final_fraction + (1 - settings.final_fraction) * remaining
+
+
+def build_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
+    """AdamW or Nesterov SGD; weight decay for matrices and kernels only."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.SGD(
+        groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True
+    )
+
+
+class SpeechTraining(lightning.LightningModule):
+    """CTC training of a `DeepSpeech` network.
+
+    The loss is the batch's total CTC loss divided by its number of symbols, so that it means the
+    same for batches of any size. Logged: `train_loss`, and after each epoch `dev_loss` (same
+    unit) and `dev_wer` (errors over words).
+
+    Raises:
+        InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
+            20 such batches in a row, since the weights themselves must be broken.
+    """
+
+    def __init__(
+        self,
+        model: DeepSpeech,
+        units: Units,
+        optimiser: Optimiser,
+        total_steps: int,
+        invalid_loss: str = "stop",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.units = units
+        self.optimiser_settings = optimiser
+        self.total_steps = total_steps
+        self.invalid_loss = invalid_loss
+        self.skipped: list[str] = []
+        self.invalid_batch: Batch | None = None
+        self._skips_in_a_row = 0
+        self._dev = {"loss": 0.0, "symbols": 0, "errors": 0, "words": 0}
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor | None:
+        losses = self._losses(batch)
+        if not bool(torch.isfinite(losses).all()):
+            return self._invalid(batch, losses)
+        self._skips_in_a_row = 0
+        loss = losses.sum() / batch.target_lengths.sum()
+        self.log("train_loss", loss.detach(), on_step=True, on_epoch=False, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        import jiwer
+
+        log_probs, lengths = self.model(batch.features, batch.feature_lengths)
+        losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
+        finite = torch.isfinite(losses)
+        self._dev["loss"] += float(losses[finite].sum())
+        self._dev["symbols"] += int(batch.target_lengths[finite].sum())
+        heard = decode(log_probs.float().cpu().numpy(), lengths.cpu().numpy(), self.units)
+        said = [
+            self.units.decode(target[:length].tolist())
+            for target, length in zip(batch.targets, batch.target_lengths, strict=True)
+        ]
+        counts = jiwer.process_words(said, heard)
+        self._dev["errors"] += counts.substitutions + counts.deletions + counts.insertions
+        self._dev["words"] += counts.hits + counts.substitutions + counts.deletions
+
+    def on_validation_epoch_end(self) -> None:
+        sums = torch.tensor([float(v) for v in self._dev.values()], dtype=torch.float64)
+        loss, symbols, errors, words = self.trainer.strategy.reduce(
+            sums.to(self.device), reduce_op="sum"
+        ).tolist()
+        self._dev = dict.fromkeys(self._dev, 0)
+        if words:
+            self.log("dev_loss", loss / max(1.0, symbols), rank_zero_only=True)
+            self.log("dev_wer", errors / words, rank_zero_only=True)
+
+    def configure_optimizers(self) -> Any:
+        optimiser = build_optimiser(self.model, self.optimiser_settings)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser,
+            lambda step: learning_rate_factor(step, self.total_steps, self.optimiser_settings),
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _losses(self, batch: Batch) -> torch.Tensor:
+        log_probs, lengths = self.model(batch.features, batch.feature_lengths)
+        return ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
+
+    def _invalid(self, batch: Batch, losses: torch.Tensor) -> None:
+        bad = [
+            f"{identity} ({float(loss):g})"
+            for identity, loss in zip(batch.ids, losses, strict=True)
+            if not math.isfinite(float(loss))
+        ]
+        where = f"epoch {self.current_epoch + 1}, step {self.global_step}"
+        message = f"{where}: infinite or NaN CTC loss for {', '.join(bad)}"
+        self._skips_in_a_row += 1
+        if self.invalid_loss == "skip" and self._skips_in_a_row < SKIPS_IN_A_ROW:
+            self.skipped.append(message)
+            return
+        self.invalid_batch = batch
+        advice = (
+            f"{SKIPS_IN_A_ROW} batches in a row: the weights are broken; lower "
+            "optimiser.learning_rate"
+            if self.invalid_loss == "skip"
+            else "look at these utterances with `asr manifest check`, or set "
+            "training.invalid_loss=skip"
+        )
+        raise InvalidLoss(f"{message}\n{advice}")
