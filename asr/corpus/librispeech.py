@@ -1,0 +1,144 @@
+"""LibriSpeech, and any folder in its layout, read in place.
+
+    <part>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac
+    <part>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt     one "ID TEXT" a line
+
+A folder with a `*.trans.txt` is a chapter, whatever lies above it: a chapter, a part and a root
+of several parts are read alike. Other files, and folders without transcripts, are passed over.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.corpus.manifest import Utterance, listed, missing, with_durations
+from asr.errors import AsrError
+
+OFFICIAL_PARTS = (
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+)
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+"""In order of preference, should an utterance lie there more than once."""
+_TRANSCRIPT = ".trans.txt"
+
+
+def scan(folder: str | Path) -> list[Utterance]:
+    """Every utterance below `folder`, sorted by folder, within a chapter as in its transcript.
+
+    Durations are those of the headers; a file whose header cannot be read has duration 0 and is
+    left to `asr.corpus.check`, which names it and can leave it out.
+
+    Raises AsrError for a folder that is missing or has no transcripts, and lists transcript lines
+    without a recording, recordings without a transcript line, bad lines and ids that occur twice.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise missing_folder(folder)
+    utterances: list[Utterance] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    chapters = 0
+    for place, names in walk(folder):
+        transcripts = [name for name in names if name.endswith(_TRANSCRIPT)]
+        audio = _audio_by_id(names)
+        chapters += bool(transcripts)
+        told = set()
+        for transcript in transcripts:
+            for number, key, text in _lines(place / transcript, problems):
+                where = f"{place / transcript}:{number}"
+                told.add(key)
+                if key in seen:
+                    problems.append(f"{where}: id {key} is already that of {seen[key]}")
+                elif key not in audio:
+                    expected = ", ".join(AUDIO_SUFFIXES)
+                    problems.append(f"{where}: no recording {key} beside it ({expected})")
+                else:
+                    path = str(place / audio[key])
+                    utterances.append(Utterance(key, path, 0.0, text, _speaker(transcript)))
+                seen.setdefault(key, where)
+        for key in sorted(set(audio) - told):
+            if transcripts:
+                problems.append(f"{place / audio[key]}: no line in {transcripts[0]} beside it")
+            elif key.startswith(f"{place.parent.name}-{place.name}-"):
+                # Named as LibriSpeech names them, so the transcript is lost, not meant to lack.
+                problems.append(f"{place / audio[key]}: no {_TRANSCRIPT[1:]} beside it")
+    if problems:
+        raise AsrError(
+            listed(f"{folder}: transcripts and recordings disagree: {len(problems)}", problems)
+        )
+    if not chapters:
+        raise AsrError(
+            f"{folder}: no *{_TRANSCRIPT} in it or below, so it is not in LibriSpeech's layout; "
+            "recordings with texts in other files are read as a folder of one's own"
+        )
+    return with_durations(utterances)
+
+
+def has_layout(folder: str | Path) -> bool:
+    """Whether a `*.trans.txt` lies anywhere below `folder`."""
+    return any(name.endswith(_TRANSCRIPT) for _, names in walk(Path(folder)) for name in names)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below `folder` (itself first) and their files, both sorted; hidden ones left out.
+
+    Links are followed, each real folder once: corpora often lie on another disk.
+    """
+    visited = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(place), sorted(name for name in files if not name.startswith("."))
+
+
+def _audio_by_id(names: list[str]) -> dict[str, str]:
+    ranked = [
+        (AUDIO_SUFFIXES.index(Path(name).suffix.lower()), name)
+        for name in names
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES
+    ]
+    # Preferred suffixes come last and so win.
+    return {Path(name).stem: name for _, name in sorted(ranked, reverse=True)}
+
+
+def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and text of each line; what is wrong goes to `problems`."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            words = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            problems.append(f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line)")
+            continue
+        if words:
+            key, *text = words.split(maxsplit=1)
+            yield number, key, text[0] if text else ""
+
+
+def _speaker(transcript: str) -> str:
+    """`84-121123.trans.txt` -> `84`."""
+    return transcript.removesuffix(_TRANSCRIPT).rpartition("-")[0]
+
+
+def missing_folder(folder: str | Path) -> AsrError:
+    """The error for a folder that is not there; if parts lie where it should, they are listed."""
+    folder = Path(folder)
+    if folder.exists() or not folder.parent.is_dir():
+        return missing(folder, "folder")
+    beside = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
+    if not {folder.name, *beside} & set(OFFICIAL_PARTS):
+        return missing(folder, "folder")
+    parts = [name for name in beside if any((folder.parent / name).glob(f"*/*/*{_TRANSCRIPT}"))]
+    known = " (one of LibriSpeech's seven parts)" if folder.name in OFFICIAL_PARTS else ""
+    return AsrError(
+        f"{folder}: no such folder{known}; parts in {folder.parent}: {', '.join(parts) or 'none'}"
+    )
