@@ -13,7 +13,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sentencepiece
 
@@ -157,7 +157,7 @@ class CharacterUnits(Units):
 
     kind = "characters"
     _symbols = (BLANK_SYMBOL, " ", "'", *string.ascii_uppercase)
-    _index = {symbol: index for index, symbol in enumerate(_symbols) if index != BLANK}  # noqa: RUF012
+    _index: ClassVar = {symbol: i for i, symbol in enumerate(_symbols) if i != BLANK}
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Log-probabilities (numpy) and lengths to words; knows no torch and no model."""
