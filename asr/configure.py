@@ -26,7 +26,7 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
     problems: list[str] = []
     given: list[tuple[str, str, Any]] = []
     if path is not None:
-        given += [(str(path), key, value) for key, value in _flatten(_read_yaml(Path(path)))]
+        given += [(str(path), key, value) for key, value in _flatten(read_yaml(Path(path)))]
     for override in overrides:
         key, separator, _ = override.partition("=")
         if not separator or not key:
@@ -38,6 +38,22 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
             problems.append(f"{override!r}: {_first_line(error)}")
             continue
         given.append(("command line", key, value))
+
+    return _settings(kind, given, problems)
+
+
+def from_mapping(kind: type[T], mapping: dict[str, Any], where: str) -> T:
+    """Settings of dataclass `kind` from plain nested dictionaries; `where` names their origin.
+
+    Raises:
+        AsrError: as `load` does.
+    """
+    return _settings(kind, [(where, key, value) for key, value in _flatten(mapping)], [])
+
+
+def _settings(kind: type[T], given: list[tuple[str, str, Any]], problems: list[str]) -> T:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     config = OmegaConf.structured(kind)
     OmegaConf.set_readonly(config, False)
@@ -85,7 +101,8 @@ def describe(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; AsrError if there is none."""
     import yaml
 
     if not path.is_file():

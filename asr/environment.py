@@ -1,0 +1,67 @@
+"""What a figure was measured with: revision, versions, machine, memory. For `record.json`."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("asr", "torch", "torchaudio", "lightning", "numpy", "soundfile", "jiwer")
+
+
+def git_state() -> dict[str, Any]:
+    """Revision of the source tree and whether it holds uncommitted changes; empty outside git."""
+    root = Path(__file__).resolve().parent.parent
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {
+            "revision": ask("rev-parse", "--short=12", "HEAD"),
+            # Records of earlier runs are committed beside the code; they change no result.
+            "dirty": bool(
+                ask("status", "--porcelain", "--", "asr", "recipes/*.py", "recipes/*.yaml")
+            ),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": "", "dirty": False}
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in GiB."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": cores, "memory_gib": round(memory, 1)}
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def threads_line(threads: int) -> str:
+    """One line that says on what a figure was measured."""
+    here = machine()
+    return f"{here['cpu']}, {here['cores']} cores, {threads} thread{'s' if threads > 1 else ''}"

@@ -1,0 +1,203 @@
+"""Grids of trainings: plain `asr train` commands, side by side, each a resumable run folder."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from asr.configure import from_mapping, load, read_yaml
+from asr.errors import AsrError
+from asr.run import run_folder
+from asr.settings import Model, Run
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid: a name and what differs from the base recipe."""
+
+    name: str = ""
+    """Names the run folder and the record."""
+    group: str = "dense"
+    """Series in tables and plots."""
+    label: str = ""
+    """What tables call it; empty: the name."""
+    set: list[str] = field(default_factory=list)
+    """Settings as key=value."""
+    dense: str = ""
+    """Pruned runs: the run whose network the thresholds are calibrated from."""
+    match: str = ""
+    """Small dense runs: hidden units are chosen to match the non-zeros of this run."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A recipe of several runs, read from YAML."""
+
+    base: str = ""
+    """YAML file of the single training that every run varies, beside this file."""
+    workers: int = 2
+    """Trainings at once; each has `threads` of the base recipe."""
+    set: list[str] = field(default_factory=list)
+    """Settings of every run as key=value."""
+    runs: list[Any] = field(default_factory=list)
+    """The runs, each with the keys of a `GridRun`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid ready to run: `base` recipe, names of runs and their overrides in order."""
+
+    base: Path
+    workers: int
+    runs: list[GridRun]
+
+    def run(self, name: str) -> GridRun:
+        """The run called `name`."""
+        return next(run for run in self.runs if run.name == name)
+
+
+def read_grid(path: Path, overrides: list[str]) -> Plan:
+    """Read a grid; `overrides` (key=value) apply to every run and win.
+
+    Raises:
+        AsrError: for unknown keys, two runs of one name, references to a run that comes later.
+    """
+    grid = from_mapping(Grid, read_yaml(path), str(path))
+    runs = [from_mapping(GridRun, run, f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)]
+    names: list[str] = []
+    for run in runs:
+        for needed in (run.dense, run.match):
+            if needed and needed not in names:
+                raise AsrError(
+                    f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
+                )
+        if not run.name or run.name in names:
+            raise AsrError(f"{path}: every run needs a name of its own, {run.name!r} is not one")
+        names.append(run.name)
+    runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
+    return Plan(path.parent / grid.base, grid.workers, runs)
+
+
+def overrides_of(plan: Plan, run: GridRun) -> list[str]:
+    """The key=value words of a run; those it needs must be finished."""
+    words = [f"name={run.name}", f"group={run.group}", *run.set]
+    if run.label:
+        words.append(f"label={run.label}")
+    if run.dense:
+        words += ["pruning.method=gradual", f"pruning.dense={folder_of(plan, run.dense)}/model.asr"]
+    if run.match:
+        settings = load(Run, plan.base, words)
+        record = read_record(folder_of(plan, run.match))
+        outputs = record["settings"]["model"]["outputs"]
+        model = replace(settings.model, outputs=outputs)
+        words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
+    return words
+
+
+def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) -> int:
+    """Hidden units with which a dense network of these dimensions has about `parameters`.
+
+    Raises:
+        AsrError: if no width comes within that share of it.
+    """
+    from asr.model import count_parameters_of
+
+    def size(hidden: int) -> int:
+        return count_parameters_of(replace(dimensions, hidden=hidden))
+
+    hidden = 1
+    while size(hidden + 1) <= parameters:
+        hidden += 1
+    best = min((hidden, hidden + 1), key=lambda h: abs(size(h) - parameters))
+    if abs(size(best) - parameters) > within * parameters:
+        raise AsrError(
+            f"no dense network of these dimensions has about {parameters:,} parameters: "
+            f"{best} hidden units give {size(best):,}. Use smaller convolutions."
+        )
+    return best
+
+
+def folder_of(plan: Plan, name: str) -> Path:
+    """Run folder of the run called `name`."""
+    return run_folder(load(Run, plan.base, [*plan.run(name).set, f"name={name}"]))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a finished run."""
+    return json.loads((folder / "record.json").read_text())
+
+
+def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[str]:
+    """Run what is not finished, `plan.workers` at a time; copy each record to `results`.
+
+    A run whose training fails takes those that need it with it; the others go on. Returns the
+    names of the runs that failed.
+    """
+    console = console or Console(stderr=True)
+    waiting, finished, failed = list(plan.runs), set[str](), list[str]()
+    active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
+    try:
+        while waiting or active:
+            for run in list(waiting):
+                needed = {run.dense, run.match} - {""}
+                if needed & set(failed):
+                    waiting.remove(run)
+                    failed.append(run.name)
+                elif needed <= finished and len(active) < plan.workers:
+                    waiting.remove(run)
+                    active[run.name] = _start(plan, run, console)
+            time.sleep(0.2)
+            for name, (process, since, log) in list(active.items()):
+                if process.poll() is None:
+                    continue
+                del active[name]
+                if process.returncode:
+                    failed.append(name)
+                    tail = log.read_text().splitlines()[-8:]
+                    console.print(f"{name}: FAILED, see {log}", *tail, sep="\n", highlight=False)
+                    continue
+                finished.add(name)
+                _collect(folder_of(plan, name), results / f"{name}.json")
+                _report(name, results / f"{name}.json", time.monotonic() - since, console)
+    finally:
+        for process, _, _ in active.values():
+            process.send_signal(signal.SIGTERM)
+    return failed
+
+
+def _start(
+    plan: Plan, run: GridRun, console: Console
+) -> tuple[subprocess.Popen[bytes], float, Path]:
+    words = overrides_of(plan, run)
+    folder = folder_of(plan, run.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    if not (folder / "record.json").exists():
+        console.print(f"{run.name}: training, {log} follows it", highlight=False)
+    command = [sys.executable, "-m", "asr", "train", str(plan.base), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    return process, time.monotonic(), log
+
+
+def _collect(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "record.json", target)
+
+
+def _report(name: str, path: Path, seconds: float, console: Console) -> None:
+    record = json.loads(path.read_text())
+    tests = ", ".join(f"{k} {100 * v['wer']:.1f} %" for k, v in record["evaluation"].items())
+    console.print(
+        f"{name}: {record['model']['nonzeros']:,} non-zeros, WER {tests} ({seconds:.0f} s)",
+        highlight=False,
+    )

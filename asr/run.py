@@ -1,0 +1,480 @@
+"""One training from settings to a run folder: where data, network, pruning and records meet.
+
+A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
+`model.asr` (the best network, dense), `packed.asr`, `ref_hyp.<set>.txt` and `record.json`,
+which is written last: a folder with a record is finished.
+"""
+
+import json
+import os
+import shlex
+import sys
+import warnings
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from rich.console import Console
+
+from asr import environment
+from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
+from asr.checkpoint import Loaded, load_model, load_weights, pack, save_model
+from asr.configure import load, to_plain, write_yaml
+from asr.corpus import check, sources
+from asr.corpus.datamodule import SpeechData
+from asr.corpus.manifest import Utterance
+from asr.errors import AsrError
+from asr.evaluate import evaluate_model, write_ref_hyp
+from asr.files import atomic_write_bytes, atomic_write_text
+from asr.model import DeepSpeech
+from asr.pruning import calibrate, prunable, schedule, statistics
+from asr.report.records import write_record
+from asr.settings import Run
+from asr.text import (
+    CharacterUnits,
+    Units,
+    load_units_file,
+    normalise,
+    train_sentencepiece,
+)
+from asr.training import InvalidLoss, SpeechTraining
+
+# Settings that say where and how, not what: a resumed run may change them.
+FREE_TO_CHANGE = (
+    "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
+    "data.cache_gigabytes", "data.spoken.folder", "training.progress",
+    "training.checkpoint_minutes", "training.checkpoint_steps",
+)  # fmt: skip
+
+
+def run_folder(settings: Run) -> Path:
+    """Folder of this run: `runs` setting, else the environment variable ASR_RUNS, else `runs/`."""
+    root = settings.runs or os.environ.get("ASR_RUNS") or "runs"
+    return Path(root).expanduser() / (settings.recipe or ".") / settings.name
+
+
+def train(settings: Run, console: Console | None = None) -> Path:
+    """Train, or go on with a training that was interrupted; returns the run folder.
+
+    A finished run is left as it is.
+
+    Raises:
+        AsrError: for data that cannot be trained on, a folder that holds another run, an invalid
+            loss, a sparsity that missed `pruning.wanted`.
+    """
+    console = console or Console(stderr=True)
+    folder = run_folder(settings)
+    if (folder / "record.json").exists():
+        _same_settings(folder, settings)
+        console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+
+    train_set, dev_set, units, excluded = _prepare_data(settings, folder, console)
+    settings = replace(settings, model=replace(settings.model, outputs=units.size))
+    if (folder / "config.yaml").exists():
+        _same_settings(folder, settings)
+    write_yaml(folder / "config.yaml", settings)
+
+    data = SpeechData(
+        train_set,
+        dev_set,
+        units,
+        settings.frontend,
+        settings.augment,
+        settings.data,
+        settings.seed,
+    )
+    model = _build_model(settings)
+    steps_per_epoch = -(-data.steps_per_epoch // settings.training.accumulate)
+    total_steps = steps_per_epoch * settings.training.epochs
+    module = SpeechTraining(
+        model, units, settings.optimiser, total_steps, settings.training.invalid_loss
+    )
+    job = _Job(settings, folder, console, units, model, module, data, total_steps)
+    pruner = _pruning_callback(job)
+    figures, best = _fit(job, pruner)
+    record = _finish(job, pruner, figures, best, excluded)
+    _check_sparsity(settings, record, folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Job:
+    settings: Run
+    folder: Path
+    console: Console
+    units: Units
+    model: DeepSpeech
+    module: SpeechTraining
+    data: SpeechData
+    total_steps: int
+
+    def save(self) -> None:
+        save_model(
+            self.folder / "model.asr",
+            self.model,
+            self.units,
+            self.settings.frontend,
+            {"name": self.settings.name, "step": self.module.global_step},
+        )
+
+
+def _same_settings(folder: Path, settings: Run) -> None:
+    before = _flat(to_plain(load(Run, folder / "config.yaml")))
+    now = _flat(to_plain(settings))
+    before["model.outputs"] = now["model.outputs"]
+    different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
+    if different:
+        lines = [f"  {k}: {before[k]!r} there, {now[k]!r} now" for k in different]
+        raise AsrError(
+            f"{folder} holds a run with other settings:\n"
+            + "\n".join(lines)
+            + "\nGive this one another name (name=...), or remove that folder."
+        )
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _prepare_data(
+    settings: Run, folder: Path, console: Console
+) -> tuple[list[Utterance], list[Utterance], Units, int]:
+    """Utterances that can be trained on, the units, and how many utterances were left out."""
+    data = settings.data
+    if not data.train or not data.dev:
+        raise AsrError("data.train and data.dev must each name at least one manifest or folder")
+    train_set = [u for entry in data.train for u in sources.resolve(entry, data)]
+    dev_set = [u for entry in data.dev for u in sources.resolve(entry, data)]
+    _apart(train_set, dev_set, settings)
+    units = _units(settings, folder, [normalise(u.text) for u in train_set])
+    model = replace(settings.model, outputs=units.size)
+    reports = [
+        check.check(
+            utterances,
+            units,
+            settings.frontend,
+            model,
+            max_seconds=data.max_seconds if part == "train" else None,
+            speed=max(settings.augment.speeds) if part == "train" else 1.0,
+        )
+        for part, utterances in (("train", train_set), ("dev", dev_set))
+    ]
+    excluded = sum(report.count for report in reports)
+    if excluded:
+        table = "\n\n".join(report.table() for report in reports if report.count)
+        atomic_write_text(folder / "unusable.txt", table + "\n")
+        if data.unusable == "refuse":
+            for report in reports:
+                report.raise_if_any("leave them out with data.unusable=exclude")
+        console.print(
+            f"{settings.name}: {excluded} utterances left out, listed in {folder / 'unusable.txt'}",
+            highlight=False,
+        )
+        train_set = check.usable(train_set, reports[0])
+        dev_set = check.usable(dev_set, reports[1])
+    for part, utterances in (("data.train", train_set), ("data.dev", dev_set)):
+        if not utterances:
+            raise AsrError(f"{part}: no utterance is left to use; see {folder / 'unusable.txt'}")
+    return train_set, dev_set, units, excluded
+
+
+def _apart(train_set: list[Utterance], dev_set: list[Utterance], settings: Run) -> None:
+    """Refuse recordings that are in two of train, dev and test."""
+    seen = {u.audio_filepath: "data.train" for u in train_set}
+    parts = [("data.dev", dev_set)]
+    parts += [("data.test", sources.resolve(e, settings.data)) for e in settings.data.test]
+    for name, utterances in parts:
+        for u in utterances:
+            other = seen.setdefault(u.audio_filepath, name)
+            if other != name:
+                raise AsrError(
+                    f"{u.audio_filepath} is in {other} and in {name}: train, dev and test must "
+                    "have no recording in common"
+                )
+
+
+def _units(settings: Run, folder: Path, texts: list[str]) -> Units:
+    if settings.units.kind == "characters":
+        return CharacterUnits()
+    path = Path(settings.units.file) if settings.units.file else folder / "units.model"
+    if not settings.units.file and not path.exists():
+        train_sentencepiece(texts, settings.units.size, path)
+    return load_units_file(path)
+
+
+def _build_model(settings: Run) -> DeepSpeech:
+    model = DeepSpeech(settings.model)
+    if settings.init:
+        weights = load_weights(settings.init)
+        own = model.state_dict()
+        problems = [f"  {k}: missing there" for k in own if k not in weights]
+        problems += [f"  {k}: not in this network" for k in weights if k not in own]
+        problems += [
+            f"  {k}: {tuple(weights[k].shape)} there, {tuple(own[k].shape)} here"
+            for k in own
+            if k in weights and weights[k].shape != own[k].shape
+        ]
+        if problems:
+            raise AsrError(
+                f"init={settings.init} does not fit the network described by the settings:\n"
+                + "\n".join(problems[:20])
+            )
+        model.load_state_dict(weights)
+    return model
+
+
+def _pruning_callback(job: _Job) -> Any:
+    """The pruning callback that the settings ask for, or None."""
+    from asr.pruning import PruningCallback
+
+    pruning = job.settings.pruning
+    if pruning.method == "none":
+        return None
+    names = list(prunable.find(job.model, pruning.tensors))
+    if pruning.method == "frozen":
+        return PruningCallback(schedule.Frozen(), patterns=pruning.tensors)
+    dense = load_model(pruning.dense)
+    if dense.model.dimensions != job.model.dimensions:
+        raise AsrError(
+            f"pruning.dense={pruning.dense} has other dimensions than this network: "
+            f"{_difference(asdict(dense.model.dimensions), asdict(job.model.dimensions))}"
+        )
+    thresholds = calibrate.calibrate(dense.model, names, percentile=pruning.percentile)
+    ramp = schedule.ThresholdRamp.from_fractions(
+        job.total_steps,
+        start=pruning.start,
+        ramp=pruning.ramp,
+        end=pruning.end,
+        updates=pruning.updates,
+        ratio=pruning.ramp_ratio,
+    )
+    return PruningCallback(ramp, thresholds=thresholds, patterns=pruning.tensors)
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {there[k]} against {here[k]}" for k in here if there[k] != here[k])
+
+
+def _fit(job: _Job, pruner: Any) -> tuple[Figures, BestModel]:
+    settings = job.settings
+    last = job.folder / "checkpoints" / "last.ckpt"
+
+    def sparsity() -> float | None:
+        return pruner.pruner.sparsity() if pruner else None
+
+    def eligible(step: int) -> bool:
+        return pruner is None or pruner.pruner.finished
+
+    figures = Figures(job.folder / "metrics.csv", sparsity)
+    best = BestModel(job.save, eligible)
+    callbacks: list[Any] = [SeedEachStep(settings.seed), figures]
+    if pruner:
+        callbacks.insert(0, pruner)
+    if settings.training.progress:
+        callbacks.append(TrainingProgress(settings.name, figures, job.console))
+    callbacks += [
+        best,
+        ResumePoint(last, settings.training.checkpoint_minutes, settings.training.checkpoint_steps),
+    ]
+    with warnings.catch_warnings():
+        # These say that Lightning cannot know what our data module does (asr/corpus/datamodule.py),
+        # and that more workers or threads may be quicker.
+        for message in (
+            ".*resuming from a checkpoint that ended before the epoch ended.*",
+            ".*does not have many workers.*",
+            ".*The number of training batches.*",
+            ".*treespec.*LeafSpec.*",
+            ".*Checkpoint directory.*exists and is not empty.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1 if not torch.cuda.is_available() else "auto",
+            max_epochs=settings.training.epochs,
+            precision="bf16-mixed" if settings.training.precision == "bf16" else "32-true",
+            gradient_clip_val=settings.optimiser.clip_norm,
+            accumulate_grad_batches=settings.training.accumulate,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+        try:
+            trainer.fit(
+                job.module,
+                datamodule=job.data,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
+            )
+        except InvalidLoss as error:
+            saved = job.folder / "invalid_batch.pt"
+            atomic_write_bytes(saved, _bytes(job.module.invalid_batch))
+            raise AsrError(f"{error}\nThe batch is in {saved}.") from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return figures, best
+
+
+def _bytes(batch: Any) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(vars(batch), buffer)
+    return buffer.getvalue()
+
+
+def _finish(
+    job: _Job, pruner: Any, figures: Figures, best: BestModel, excluded: int
+) -> dict[str, Any]:
+    """Test the best network once, pack it, write the record."""
+    settings, folder = job.settings, job.folder
+    if pruner:
+        pruner.pruner.finalize()
+    if best.best["epoch"] is None:  # pruning ended after the last validation
+        job.save()
+        best.best = {"epoch": settings.training.epochs, "wer": figures.rows[-1]["dev_wer"]}
+    loaded = load_model(folder / "model.asr")
+    packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    evaluation = {}
+    for entry in settings.data.test:
+        name = sources.describe(entry)
+        evaluation[name] = _evaluate(loaded, entry, folder / f"ref_hyp.{name}.txt", settings)
+    stats = statistics.statistics(loaded.model, settings.pruning.tensors)
+    hours = sum(job.data.train_seconds for _ in range(settings.training.epochs)) / 3600
+    seconds = figures.seconds
+    record = {
+        "schema": 1,
+        "name": settings.name,
+        "recipe": settings.recipe,
+        "group": settings.group or ("sparse" if pruner else "dense"),
+        "label": settings.label or settings.name,
+        "seed": settings.seed,
+        "command": _command(),
+        "git": environment.git_state(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "threads": settings.threads,
+        "settings": _without_places(to_plain(settings)),
+        "training": {
+            "seconds": seconds,
+            "steps": job.total_steps,
+            "epochs": settings.training.epochs,
+            "audio_hours": hours,
+            "audio_seconds_per_second": 3600 * hours / seconds if seconds else None,
+            "peak_memory_mib": environment.peak_memory_mib(),
+            "final_loss": figures.rows[-1]["train_loss"],
+            "best_epoch": best.best["epoch"],
+            "dev_wer": best.best["wer"],
+            "excluded_utterances": excluded,
+            "skipped_batches": len(job.module.skipped),
+        },
+        "model": {
+            "parameters": stats.parameters,
+            "nonzeros": stats.nonzeros,
+            "prunable_parameters": stats.prunable_parameters,
+            "prunable_nonzeros": stats.prunable_nonzeros,
+            "cell": settings.model.cell,
+            "hidden": settings.model.hidden,
+            "layers": settings.model.layers,
+            "units": settings.units.kind,
+            "tensors": [
+                {
+                    "name": t.name,
+                    "shape": list(t.shape),
+                    "elements": t.elements,
+                    "nonzeros": t.nonzeros,
+                    "group": t.group,
+                }
+                for t in stats.tensors
+            ],
+        },
+        "pruning": _pruning_record(settings, pruner, stats) if pruner else None,
+        "files": {
+            "model_bytes": (folder / "model.asr").stat().st_size,
+            "packed_bytes": packed.bytes,
+            "packed_values": "fp16",
+        },
+        "evaluation": evaluation,
+    }
+    write_record(folder / "record.json", record)
+    return record
+
+
+def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+    utterances = sources.resolve(entry, settings.data)
+    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    write_ref_hyp(ref_hyp, rows)
+    return {
+        "utterances": len(utterances),
+        "speakers": len({u.speaker for u in utterances}),
+        "audio_seconds": sum(u.duration for u in utterances),
+        "seconds": seconds,
+        "decoder": "greedy",
+        "lm": None,
+        **score.to_plain(),
+    }
+
+
+def _pruning_record(settings: Run, callback: Any, stats: Any) -> dict[str, Any]:
+    plan = callback.pruner.schedule
+    shares = [1 - t.nonzeros / t.elements for t in stats.tensors if t.prunable]
+    record: dict[str, Any] = {
+        "method": settings.pruning.method,
+        "wanted": settings.pruning.wanted or None,
+        "percentile": settings.pruning.percentile,
+        "sparsity": stats.prunable_sparsity,
+        "sparsity_min": min(shares),
+        "sparsity_max": max(shares),
+        "schedule": plan.to_plain(),
+        "curve": [list(point) for point in callback.pruner.curve],
+        "thresholds": {name: {"q": q} for name, q in callback.pruner.thresholds.items()},
+    }
+    return record
+
+
+def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
+    wanted, tolerance = settings.pruning.wanted, settings.pruning.tolerance
+    if not wanted or not record["pruning"]:
+        return
+    reached = record["pruning"]["sparsity"]
+    if abs(reached - wanted) > tolerance:
+        raise AsrError(
+            f"{settings.name}: pruning reached {reached:.1%} where {wanted:.1%} was wanted, more "
+            f"than {tolerance:.0%} off. Change pruning.percentile (now "
+            f"{settings.pruning.percentile}) and train again; the record is in {folder}"
+        )
+
+
+def _command() -> str:
+    """The command line as a person would type it, without this machine's paths."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return shlex.join(w for w in words if not w.startswith(("runs=", "data.root=")))
+
+
+def _without_places(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a record: names of files, not the folders that they lie in on this machine."""
+    plain = json.loads(json.dumps(plain))
+    plain["runs"] = ""
+    for section, key in (("data", "root"), ("pruning", "dense"), ("units", "file")):
+        plain[section][key] = Path(plain[section][key]).name if plain[section][key] else ""
+    plain["init"] = Path(plain["init"]).name if plain["init"] else ""
+    plain["data"]["spoken"]["folder"] = ""
+    return plain
