@@ -1,0 +1,105 @@
+"""Which tensors may be pruned: recurrent, linear and convolution weights, found by module type.
+
+Biases and the parameters of norms and embeddings never are: they are few, and the paper leaves
+them dense (paper, section 3).
+"""
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import nn
+
+from asr.errors import AsrError
+
+Group = Literal["recurrent", "input", "linear", "convolution"]
+
+
+def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, nn.Parameter]:
+    """Prunable parameters by name, in the model's order; a tied parameter once, by its first name.
+
+    patterns: fnmatch patterns over names, such as "rnn*" or "*.weight_hh_*"; None takes all. A
+    pattern that matches an alias of a tied parameter selects it. Raises AsrError for a pattern
+    that matches nothing, and for a model without any prunable weight.
+    """
+    names: dict[int, list[str]] = {}
+    parameters: dict[int, nn.Parameter] = {}
+    for name, parameter, _ in _walk(model):
+        names.setdefault(id(parameter), []).append(name)
+        parameters[id(parameter)] = parameter
+    if not names:
+        raise AsrError(
+            f"{type(model).__name__} has no recurrent, linear or convolution weight to prune"
+        )
+    if patterns is None:
+        return {known[0]: parameters[key] for key, known in names.items()}
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    wanted: set[int] = set()
+    listed = "\n  ".join(" = ".join(known) for known in names.values())
+    patterns = list(patterns)
+    if not patterns:
+        raise AsrError(f"no pattern given, so nothing would be pruned; there are:\n  {listed}")
+    for pattern in patterns:
+        hits = {k for k, known in names.items() if any(fnmatchcase(n, pattern) for n in known)}
+        if not hits:
+            raise AsrError(f"no prunable weight matches {pattern!r}; there are:\n  {listed}")
+        wanted |= hits
+    return {known[0]: parameters[key] for key, known in names.items() if key in wanted}
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Every name of a prunable parameter -> the name that `find` gives it."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(p), name) for name, p, _ in _walk(model)}
+
+
+def group_of(model: nn.Module, name: str) -> Group:
+    """The kind of weight that `name` is: recurrent (hidden to hidden, and projections of it),
+    input (input to hidden), linear or convolution. Raises AsrError if it is not prunable."""
+    for candidate, _, group in _walk(model):
+        if candidate == name:
+            return group
+    raise AsrError(f"{name!r} is not a prunable weight of {type(model).__name__}")
+
+
+def group_of_shape(name: str, dimensions: int) -> Group:
+    """`group_of` for a tensor of which only name and number of dimensions are known."""
+    leaf = name.rpartition(".")[2]
+    if leaf.startswith(("weight_hh", "weight_hr")):
+        return "recurrent"
+    if leaf.startswith("weight_ih"):
+        return "input"
+    return "convolution" if dimensions > 2 else "linear"
+
+
+def owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds the parameter `name`, and the attribute under which it does."""
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
+
+
+def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Group]]:
+    """All (name, parameter, group), tied ones under each of their names."""
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module._parameters.items():
+            group = _group(module, leaf)
+            if group is None or parameter is None:
+                continue
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if isinstance(parameter, nn.UninitializedParameter):
+                raise AsrError(f"{name} has no shape yet: run one batch through the model first")
+            yield name, parameter, group
+
+
+def _group(module: nn.Module, leaf: str) -> Group | None:
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return group_of_shape(leaf, 2) if leaf.startswith("weight_") else None
+    if isinstance(module, nn.Linear):
+        return "linear" if leaf == "weight" else None
+    if isinstance(module, nn.MultiheadAttention):
+        # Its projections are plain parameters of the module itself, not of Linear modules.
+        return "linear" if leaf.endswith("_proj_weight") else None
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return "convolution" if leaf == "weight" else None
+    return None

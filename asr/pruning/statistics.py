@@ -1,0 +1,147 @@
+"""What was reached: sparsity per tensor, of the prunable tensors, and of the whole model."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from asr.errors import AsrError
+from asr.pruning.prunable import find, group_of_shape
+
+_GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output")}
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """One prunable tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    elements: int
+    nonzeros: int
+    group: str
+    """recurrent, input, linear or convolution."""
+    gates: dict[str, float] = field(default_factory=dict)
+    """Sparsity of each gate's rows, for the weights of GRU and LSTM."""
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over elements."""
+        return 1.0 - self.nonzeros / self.elements
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All prunable tensors, and the totals of the model around them."""
+
+    tensors: tuple[TensorStatistics, ...]
+    parameters: int
+    """Elements of the whole model, tied parameters once."""
+    nonzeros: int
+    """Of these, how many are not exactly zero."""
+
+    @property
+    def prunable_parameters(self) -> int:
+        """Elements of the prunable tensors."""
+        return sum(t.elements for t in self.tensors)
+
+    @property
+    def prunable_nonzeros(self) -> int:
+        """Non-zeros of the prunable tensors."""
+        return sum(t.nonzeros for t in self.tensors)
+
+    @property
+    def prunable_sparsity(self) -> float:
+        """Zeros over elements of the prunable tensors."""
+        return 1.0 - self.prunable_nonzeros / self.prunable_parameters
+
+    @property
+    def model_sparsity(self) -> float:
+        """Zeros over elements of the whole model, biases and norms included."""
+        return 1.0 - self.nonzeros / self.parameters
+
+    def table(self) -> str:
+        """The figures as text, a line for each tensor and its gates."""
+        width = max(len("prunable tensors"), *(len(t.name) for t in self.tensors))
+        lines = [
+            f"{'tensor':<{width}}  {'group':<11}  {'elements':>11}  {'nonzeros':>11}  sparsity"
+        ]
+
+        def line(name: str, group: str, elements: int, nonzeros: int, share: float) -> str:
+            return f"{name:<{width}}  {group:<11}  {elements:>11,}  {nonzeros:>11,}  {share:>8.2%}"
+
+        for t in self.tensors:
+            row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
+            gates = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
+            lines.append(f"{row}  ({gates})" if gates else row)
+        prunable = (self.prunable_parameters, self.prunable_nonzeros, self.prunable_sparsity)
+        lines.append(line("prunable tensors", "", *prunable))
+        lines.append(line("whole model", "", self.parameters, self.nonzeros, self.model_sparsity))
+        return "\n".join(lines)
+
+
+def statistics(
+    model: nn.Module | Mapping[str, Tensor], names: Iterable[str] | None = None
+) -> Statistics:
+    """Count the zeros of a model, or of its weights by name.
+
+    names: the tensors to count as prunable; None takes all that `find` gives for a model, and for
+    weights by name those with two or more dimensions whose last name begins with "weight"
+    (names alone do not tell an embedding from a linear layer). A model's totals are over its
+    parameters, tied ones once; those of weights by name over everything given.
+    """
+    if isinstance(model, nn.Module):
+        everything: dict[str, Tensor] = dict(model.named_parameters())
+        prunable: dict[str, Tensor] = dict(find(model))
+        everything = {**everything, **prunable}
+    else:
+        everything = dict(model)
+        prunable = {n: t for n, t in everything.items() if _looks_prunable(n, t)}
+    if names is not None:
+        names = list(names)
+        if missing := [name for name in names if name not in everything]:
+            raise AsrError(
+                f"no tensor named {', '.join(missing)}; there are:\n  " + "\n  ".join(everything)
+            )
+        prunable = {name: everything[name] for name in names}
+    if not prunable:
+        raise AsrError("no prunable tensor among:\n  " + "\n  ".join(everything))
+    # Under another first name (tied to a module that is not prunable) a tensor is still one.
+    once = {id(t): t for t in everything.values()}.values()
+    return Statistics(
+        tuple(_tensor(name, weight, everything) for name, weight in prunable.items()),
+        parameters=sum(t.numel() for t in once),
+        nonzeros=sum(int(t.detach().count_nonzero()) for t in once),
+    )
+
+
+def _looks_prunable(name: str, weight: Tensor) -> bool:
+    return weight.dim() >= 2 and name.rpartition(".")[2].startswith("weight")
+
+
+def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> TensorStatistics:
+    weight = weight.detach()
+    gates = _gate_names(name, weight, everything)
+    parts = weight.chunk(len(gates)) if gates else ()
+    return TensorStatistics(
+        name,
+        tuple(weight.shape),
+        weight.numel(),
+        int(weight.count_nonzero()),
+        group_of_shape(name, weight.dim()),
+        {g: 1.0 - int(p.count_nonzero()) / p.numel() for g, p in zip(gates, parts, strict=True)},
+    )
+
+
+def _gate_names(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Gates in the order of torch's rows: told by rows over units, from shapes alone."""
+    path, dot, leaf = name.rpartition(".")
+    if not leaf.startswith(("weight_ih", "weight_hh")):
+        return ()
+    hidden = path + dot + leaf.replace("weight_ih", "weight_hh", 1)
+    if hidden.replace("weight_hh", "weight_hr", 1) in everything:
+        return _GATES[4]  # only LSTMs have projections, and with them rows over columns mislead
+    if hidden not in everything:
+        return ()
+    rows, units = everything[hidden].shape
+    return _GATES.get(rows // units, ())
