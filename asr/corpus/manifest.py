@@ -103,8 +103,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     atomic_write_text(path, "".join(lines))
 
 
-def header_seconds(path: str | Path) -> float:
-    """Seconds of a recording by its header, without decoding it.
+def header(path: str | Path) -> tuple[int, int]:
+    """Samples and sample rate of a recording by its header, without decoding it.
 
     Raises AsrError for a file that is missing or that soundfile cannot open.
     """
@@ -114,7 +114,13 @@ def header_seconds(path: str | Path) -> float:
         if not os.path.isfile(path):
             raise AsrError(f"{path}: no such audio file") from error
         raise AsrError(f"{path}: not readable as audio ({_reason(error)})") from error
-    return float(information.frames / information.samplerate)
+    return information.frames, information.samplerate
+
+
+def header_seconds(path: str | Path) -> float:
+    """Duration of a recording by its header; raises as `header` does."""
+    samples, rate = header(path)
+    return samples / rate
 
 
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:

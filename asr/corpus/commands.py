@@ -1,0 +1,132 @@
+"""What `asr manifest` does: makes a manifest, checks one, leaves out what cannot be used."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from asr.corpus import folder as own
+from asr.corpus import librispeech
+from asr.corpus.check import CheckReport, Encoder, check, usable
+from asr.corpus.manifest import SHOWN, Utterance, read_manifest, write_manifest
+from asr.errors import AsrError
+from asr.settings import Frontend, Model
+
+
+def make_manifest(
+    layout: Literal["auto", "librispeech", "folder"],
+    folder: Path,
+    out: Path,
+    texts: own.Texts = "auto",
+    tsv: Path | None = None,
+) -> list[Utterance]:
+    """Write a manifest of the recordings in `folder` to `out` and print what is in it.
+
+    `texts` and `tsv` say where a folder of one's own has its texts (`asr.corpus.folder.scan`).
+    Raises AsrError for whatever the scan refuses, and for `texts` or `tsv` with LibriSpeech.
+    """
+    if layout == "auto":
+        layout = "librispeech" if librispeech.has_layout(folder) else "folder"
+    if layout == "folder":
+        found = own.scan(folder, texts, tsv, ignore=out)
+    elif texts != "auto" or tsv is not None:
+        raise AsrError(
+            f"{folder}: LibriSpeech's layout brings its own texts; choose texts or a TSV only "
+            "for a folder of one's own (layout folder)"
+        )
+    else:
+        found = librispeech.scan(folder)
+    write_manifest(out, found)
+    _print_summary(out, found)
+    return found
+
+
+def check_manifest(
+    path: Path,
+    units: Encoder,
+    exclude_to: Path | None = None,
+    decode: bool = True,
+    frontend: Frontend | None = None,
+    model: Model | None = None,
+    max_seconds: float | None = None,
+    speed: float = 1.0,
+) -> CheckReport:
+    """Check a manifest, print what was found, write the usable rest to `exclude_to` if given.
+
+    The arguments are those of `asr.corpus.check.check`. Raises AsrError if problems are found
+    and `exclude_to` is not given, or if nothing usable is left.
+    """
+    if exclude_to is not None and exclude_to.resolve() == path.resolve():
+        raise AsrError(f"{exclude_to}: is the manifest that is checked; choose another name")
+    utterances = read_manifest(path)
+    _print_summary(path, utterances)
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("checking", total=len(utterances))
+        report = check(
+            utterances,
+            units,
+            frontend or Frontend(),
+            model or Model(),
+            max_seconds,
+            speed,
+            decode,
+            progress=lambda: progress.advance(task),
+        )
+    _print_report(report)
+    if report.problems and exclude_to is None:
+        raise AsrError(
+            f"{path}: {report.count} of {report.checked} utterances cannot be used, as listed "
+            "above; mend them, or leave them out with --exclude-to FILE"
+        )
+    if exclude_to is not None:
+        kept = usable(utterances, report)
+        if not kept:
+            raise AsrError(f"{path}: no usable utterance is left, {exclude_to} is not written")
+        write_manifest(exclude_to, kept)
+        _print_summary(exclude_to, kept)
+    return report
+
+
+def _print_summary(path: Path, utterances: Sequence[Utterance]) -> None:
+    """One line of counts; recordings that could not be opened are named below it."""
+    console = Console(soft_wrap=True, highlight=False)
+    hours = sum(utterance.duration for utterance in utterances) / 3600
+    longest = max((utterance.duration for utterance in utterances), default=0.0)
+    speakers = len({utterance.speaker for utterance in utterances} - {""})
+    line = (
+        f"{path}: {len(utterances)} utterances, {hours:.2f} hours, longest {longest:.1f} s, "
+        f"{speakers or 'unknown'} speakers"
+    )
+    console.print(Text(line))
+    unread = [utterance for utterance in utterances if utterance.duration == 0]
+    if unread:
+        console.print(Text(f"{len(unread)} recordings are empty or cannot be opened:"))
+        for utterance in unread[:SHOWN]:
+            console.print(Text(f"  {utterance.audio_filepath}"))
+        if len(unread) > SHOWN:
+            console.print(Text(f"  and {len(unread) - SHOWN} more"))
+
+
+def _print_report(report: CheckReport) -> None:
+    console = Console(highlight=False)
+    if not report.problems:
+        console.print(Text(report.table()))
+        return
+    counts = Table(title=f"{report.count} of {report.checked} utterances with problems")
+    counts.add_column("problem")
+    counts.add_column("utterances", justify="right")
+    counts.add_column("meaning")
+    for kind, number, meaning in report.rows():
+        counts.add_row(kind, str(number), meaning)
+    console.print(counts)
+    for kind, found in report.problems.items():
+        console.print(Text(f"{kind}:"))
+        for key, explanation in found[:SHOWN]:
+            console.print(Text(f"  {key}: {explanation}"), soft_wrap=True)
+        if len(found) > SHOWN:
+            console.print(Text(f"  and {len(found) - SHOWN} more"))

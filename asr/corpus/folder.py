@@ -1,0 +1,209 @@
+"""A folder of one's own recordings, with what is said in them beside it.
+
+Three ways to bring texts: a TSV of paths and texts, a text file of the same name beside each
+recording, a NeMo manifest.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from asr.audio import AUDIO_SUFFIXES
+from asr.corpus.librispeech import walk
+from asr.corpus.manifest import Utterance, listed, missing, read_manifest, with_durations
+from asr.errors import AsrError
+
+Texts = Literal["auto", "tsv", "txt", "nemo"]
+
+
+def scan(
+    folder: str | Path,
+    texts: Texts = "auto",
+    tsv: str | Path | None = None,
+    ignore: str | Path | None = None,
+) -> list[Utterance]:
+    """Every recording in `folder` and below with its text, sorted by path (NeMo: as listed).
+
+    texts: "tsv" reads `tsv`, or the one `*.tsv` in the folder: a header with columns `path` and
+    `text`, or two columns without a header; paths are relative to the TSV or to the folder.
+    "txt" reads a `.txt` beside each recording. "nemo" reads the one manifest (`*.jsonl`,
+    `*.json`) in the folder. "auto" takes whichever of them is there.
+    The id is the path below the folder without its suffix, the speaker the name of the folder
+    that the recording lies in, or empty in the top folder; a NeMo manifest brings its own.
+
+    A `tsv` that is named chooses its recordings; otherwise every recording must have a text.
+    `ignore` is no source of texts: the manifest that is made from this very scan.
+    Raises AsrError for recordings without text, bad lines (file and line), a choice that is not
+    clear, a folder that is missing or has no recordings.
+    """
+    folder = Path(os.path.normpath(folder))
+    if not folder.is_dir():
+        raise missing(folder, "folder")
+    if tsv is not None and texts not in ("auto", "tsv"):
+        raise AsrError(f"a TSV is given ({tsv}) but texts={texts}; leave one of them out")
+    recordings = [
+        place / name
+        for place, names in walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES
+    ]
+    if not recordings:
+        raise AsrError(
+            f"{folder}: no recordings in it or below (looked for {' '.join(AUDIO_SUFFIXES)})"
+        )
+    kind, source = _choose(folder, texts, tsv, recordings, ignore)
+    if kind == "nemo":
+        utterances = read_manifest(source)
+        told = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
+    else:
+        rows = _from_tsv(source, folder) if kind == "tsv" else _from_texts(recordings)
+        told = {path.resolve() for path in rows}
+        utterances = with_durations(_utterances(folder, rows))
+    untold = [path for path in recordings if path.resolve() not in told]
+    if untold and tsv is None:
+        raise AsrError(
+            listed(
+                f"{folder}: recordings without a text in {source}: {len(untold)} of "
+                f"{len(recordings)}; add the texts, or name a TSV that lists what is wanted",
+                [str(path) for path in untold],
+            )
+        )
+    return utterances
+
+
+def _choose(
+    folder: Path,
+    texts: Texts,
+    tsv: str | Path | None,
+    recordings: list[Path],
+    ignore: str | Path | None,
+) -> tuple[str, Path]:
+    """Which kind of texts to read, and from where; "txt" has the folder itself."""
+    if tsv is not None:
+        if not Path(tsv).is_file():
+            raise missing(tsv, "TSV file")
+        return "tsv", Path(tsv)
+    ignored = Path(ignore).resolve() if ignore else None
+    found = {
+        "tsv": sorted(folder.glob("*.tsv")),
+        "txt": [folder] if any(path.with_suffix(".txt").is_file() for path in recordings) else [],
+        "nemo": [
+            path
+            for path in sorted(folder.glob("*.json*"))
+            if path.resolve() != ignored and _is_nemo(path)
+        ],
+    }
+    wanted = list(found) if texts == "auto" else [texts]
+    choices = [(kind, path) for kind in wanted for path in found[kind]]
+    if len(choices) == 1:
+        return choices[0]
+    if choices:
+        which = ", ".join("*.txt beside recordings" if p == folder else p.name for _, p in choices)
+        raise AsrError(
+            f"{folder}: texts could come from {which}; choose with texts=tsv, txt or nemo, "
+            "name the TSV, or give the manifest in place of the folder"
+        )
+    looked = {
+        "tsv": "a *.tsv of paths and texts in the folder",
+        "txt": "a .txt beside each recording",
+        "nemo": "a NeMo manifest (*.jsonl, *.json) in the folder",
+    }
+    raise AsrError(f"{folder}: no texts; looked for {'; '.join(looked[kind] for kind in wanted)}")
+
+
+def _is_nemo(path: Path) -> bool:
+    if path.suffix not in (".json", ".jsonl"):
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "audio_filepath" in row
+
+
+def _from_texts(recordings: list[Path]) -> dict[Path, str]:
+    """Texts of the recordings that have a `.txt`; line ends become spaces."""
+    rows = {}
+    problems = []
+    for path in recordings:
+        text = path.with_suffix(".txt")
+        if text.is_file():
+            try:
+                rows[path] = " ".join(text.read_text(encoding="utf-8-sig").split())
+            except UnicodeDecodeError as error:
+                problems.append(f"{text}: not UTF-8 (byte {error.start + 1})")
+    if problems:
+        raise AsrError(listed("text files that cannot be read:", problems))
+    return rows
+
+
+def _from_tsv(tsv: Path, folder: Path) -> dict[Path, str]:
+    rows: dict[Path, str] = {}
+    lines: dict[Path, int] = {}
+    problems: list[str] = []
+    path_column, text_column, width = 0, 1, 2
+    for number, cells in _cells(tsv, problems):
+        names = [cell.strip().lower() for cell in cells]
+        if not lines and not problems and "path" in names and "text" in names:
+            path_column, text_column, width = names.index("path"), names.index("text"), len(names)
+            continue
+        if len(cells) != width:
+            expected = "path TAB text" if width == 2 else f"{width} columns, as in its header"
+            problems.append(f"{tsv}:{number}: {len(cells)} columns; expected {expected}")
+            continue
+        name = cells[path_column].strip()
+        places = [Path(os.path.normpath(parent / name)) for parent in (tsv.parent, folder)]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            problems.append(f"{tsv}:{number}: no recording {name!r} in {folder}")
+        elif path in rows:
+            problems.append(f"{tsv}:{number}: {name} already has the text of line {lines[path]}")
+        else:
+            rows[path], lines[path] = cells[text_column].strip(), number
+    if problems:
+        heading = f"{tsv}: bad lines: {len(problems)} (a header has columns named path and text)"
+        raise AsrError(listed(heading, problems))
+    if not rows:
+        raise AsrError(f"{tsv}: no line with a path and a text")
+    return dict(sorted(rows.items()))
+
+
+def _cells(tsv: Path, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(tsv.read_bytes().split(b"\n"), start=1):
+        try:
+            text = line.decode("utf-8-sig").rstrip("\r")
+        except UnicodeDecodeError as error:
+            problems.append(f"{tsv}:{number}: not UTF-8 (byte {error.start + 1} of the line)")
+            continue
+        if text.strip():
+            yield number, text.split("\t")
+
+
+def _utterances(folder: Path, rows: dict[Path, str]) -> list[Utterance]:
+    utterances = [
+        Utterance(
+            id=_below(path, folder).with_suffix("").as_posix(),
+            audio_filepath=str(path),
+            duration=0.0,
+            text=text,
+            speaker=_below(path, folder).parent.name,
+        )
+        for path, text in rows.items()
+    ]
+    counts = Counter(utterance.id for utterance in utterances)
+    twice = [u.audio_filepath for u in utterances if counts[u.id] > 1]
+    if twice:
+        raise AsrError(
+            listed("recordings that differ only in their suffix; keep one of each:", twice)
+        )
+    return utterances
+
+
+def _below(path: Path, folder: Path) -> Path:
+    """The path as seen from the folder; from the file's own folder if it lies elsewhere."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
