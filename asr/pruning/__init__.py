@@ -1,6 +1,7 @@
 """Pruning while training, for any torch model; leaves an ordinary model with exact zeros.
 
-    pruner = Pruner(model, ThresholdRamp(1000, 5000, 10000, 100), calibrate(dense, find(model)))
+    q = calibrate.calibrate(dense, find(model))
+    pruner = Pruner(model, ThresholdRamp(1000, 5000, 10000, 100), q)
     for batch in batches:
         loss(model, batch).backward()
         pruner.mask_gradients()
@@ -14,7 +15,7 @@ Needs torch alone; `PruningCallback` brings Lightning in when it is first asked 
 
 from typing import TYPE_CHECKING, Any
 
-from asr.pruning.calibrate import calibrate
+from asr.pruning import calibrate, statistics
 from asr.pruning.masks import PrunedTooFar
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
@@ -26,7 +27,7 @@ from asr.pruning.schedule import (
     ThresholdSchedule,
     schedule_from_plain,
 )
-from asr.pruning.statistics import Statistics, TensorStatistics, statistics
+from asr.pruning.statistics import Statistics, TensorStatistics
 
 if TYPE_CHECKING:
     from asr.pruning.callback import PruningCallback

@@ -68,7 +68,8 @@ class Pruner:
         # Kept as 1.0 and 0.0 in the weight's own type: multiplying by a bool mask takes tens of
         # times as long. A tensor without an entry has lost nothing yet.
         self._factors: dict[str, Tensor] = {}
-        self._finished = False
+        self._kept: dict[str, int] = {}
+        self._finalized = False
         if isinstance(schedule, Frozen):
             self._freeze()
 
@@ -76,6 +77,11 @@ class Pruner:
     def names(self) -> list[str]:
         """The pruned tensors."""
         return list(self._owners)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the masks are final: no update comes any more."""
+        return self.schedule.is_finished(self.steps)
 
     def mask_gradients(self) -> None:
         """Zero the gradients of dropped weights; call it before gradients are clipped.
@@ -96,7 +102,7 @@ class Pruner:
         Call it once after each `optimiser.step()`, not once a batch. A new mask takes effect at
         once; at an update the optimiser's moments of dropped weights are zeroed too.
         """
-        if self._finished:
+        if self._finalized:
             raise AsrError("this Pruner was finalized: make a new one to go on training")
         self.steps += 1
         update = self.schedule.is_update(self.steps)
@@ -112,9 +118,9 @@ class Pruner:
 
     def sparsity(self) -> float:
         """Share of dropped weights over all pruned tensors, 0 to 1."""
-        elements = sum(weight.numel() for _, weight in self._weights())
-        kept = sum(int(keep.count_nonzero()) for keep in self.masks().values())
-        return 1.0 - kept / elements
+        sizes = {name: weight.numel() for name, weight in self._weights()}
+        kept = sum(self._kept.get(name, size) for name, size in sizes.items())
+        return 1.0 - kept / sum(sizes.values())
 
     @torch.no_grad()
     def finalize(self) -> Statistics:
@@ -125,7 +131,7 @@ class Pruner:
         for name, weight in self._weights():
             # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
             weight.masked_fill_(~self._keep(name, weight), 0.0)
-        self._finished = True
+        self._finalized = True
         return statistics(self.model, self.names)
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,7 +160,7 @@ class Pruner:
         _same("thresholds", state["thresholds"], self.thresholds)
         self.steps = int(state["step"])
         self.curve = [(int(step), float(share)) for step, share in state["curve"]]
-        self._factors = {}
+        self._factors, self._kept = {}, {}
         for name, weight in self._weights():
             self._set(name, weight, unpack(state["masks"][name], weight.shape))
         self._apply()
@@ -201,9 +207,8 @@ class Pruner:
                     moment.mul_(self._factor(name, moment))
 
     def _set(self, name: str, weight: Tensor, keep: Tensor) -> None:
-        if bool(keep.all()):
-            self._factors.pop(name, None)
-        else:
+        self._kept[name] = int(keep.count_nonzero())
+        if self._kept[name] < keep.numel():
             self._factors[name] = keep.to(weight.device, weight.dtype)
 
     def _factor(self, name: str, like: Tensor) -> Tensor:

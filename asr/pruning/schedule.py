@@ -28,6 +28,10 @@ class Schedule(ABC):
     def is_update(self, step: int) -> bool:
         """Whether masks are computed anew after optimiser step number `step`."""
 
+    @abstractmethod
+    def is_finished(self, step: int) -> bool:
+        """Whether no update comes after `step`: the masks are final."""
+
     def to_plain(self) -> dict[str, Any]:
         """Plain values that `schedule_from_plain` makes an equal schedule of."""
         return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
@@ -52,6 +56,10 @@ class Frozen(Schedule):
     def is_update(self, step: int) -> bool:
         """Never: the masks are those of the beginning."""
         return False
+
+    def is_finished(self, step: int) -> bool:
+        """Always."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class ThresholdRamp(ThresholdSchedule):
         first, middle, last = (round(total_steps * share) for share in (start, ramp, end))
         if last - first - 1 < updates:
             raise AsrError(
-                f"{updates} updates do not fit: with {total_steps} optimiser steps in all there are "
+                f"{updates} updates do not fit: of {total_steps} optimiser steps there are only "
                 f"{max(0, last - first - 1)} between start={start} (step {first}) and "
                 f"end={end} (step {last}); train longer, widen the window or ask for fewer updates"
             )
@@ -171,6 +179,10 @@ class ThresholdRamp(ThresholdSchedule):
     def is_update(self, step: int) -> bool:
         """start < step < end, both strict, and step divisible by frequency (Algorithm 1)."""
         return self.start < step < self.end and step % self.frequency == 0
+
+    def is_finished(self, step: int) -> bool:
+        """From the last update on, which comes before `end`."""
+        return step >= self.update_steps[-1]
 
     def theta(self, q: float) -> float:
         """The first slope, in units of q for each `frequency` steps (equation 1)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ _GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output"
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """One prunable tensor."""
+    """One weight."""
 
     name: str
     shape: tuple[int, ...]
@@ -21,6 +22,8 @@ class TensorStatistics:
     nonzeros: int
     group: str
     """recurrent, input, linear or convolution."""
+    prunable: bool = True
+    """Whether it is among the tensors chosen to be pruned."""
     gates: dict[str, float] = field(default_factory=dict)
     """Sparsity of each gate's rows, for the weights of GRU and LSTM."""
 
@@ -32,7 +35,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All prunable tensors, and the totals of the model around them."""
+    """Every recurrent, linear and convolution weight, and the totals of the model around them."""
 
     tensors: tuple[TensorStatistics, ...]
     parameters: int
@@ -43,12 +46,12 @@ class Statistics:
     @property
     def prunable_parameters(self) -> int:
         """Elements of the prunable tensors."""
-        return sum(t.elements for t in self.tensors)
+        return sum(t.elements for t in self.tensors if t.prunable)
 
     @property
     def prunable_nonzeros(self) -> int:
         """Non-zeros of the prunable tensors."""
-        return sum(t.nonzeros for t in self.tensors)
+        return sum(t.nonzeros for t in self.tensors if t.prunable)
 
     @property
     def prunable_sparsity(self) -> float:
@@ -73,7 +76,8 @@ class Statistics:
         for t in self.tensors:
             row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
             gates = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
-            lines.append(f"{row}  ({gates})" if gates else row)
+            notes = [f"({gates})"] * bool(gates) + ["not chosen"] * (not t.prunable)
+            lines.append("  ".join([row, *notes]))
         prunable = (self.prunable_parameters, self.prunable_nonzeros, self.prunable_sparsity)
         lines.append(line("prunable tensors", "", *prunable))
         lines.append(line("whole model", "", self.parameters, self.nonzeros, self.model_sparsity))
@@ -81,35 +85,28 @@ class Statistics:
 
 
 def statistics(
-    model: nn.Module | Mapping[str, Tensor], names: Iterable[str] | None = None
+    model: nn.Module | Mapping[str, Tensor], patterns: Iterable[str] | None = None
 ) -> Statistics:
     """Count the zeros of a model, or of its weights by name.
 
-    names: the tensors to count as prunable; None takes all that `find` gives for a model, and for
-    weights by name those with two or more dimensions whose last name begins with "weight"
-    (names alone do not tell an embedding from a linear layer). A model's totals are over its
-    parameters, tied ones once; those of weights by name over everything given.
+    Listed are all weights that `find` knows; of weights by name, those with two or more
+    dimensions whose last name begins with "weight" (names do not tell an embedding from a linear
+    layer). patterns: which of them count as prunable, as in `find`; None takes all. A model's
+    totals are over its parameters, tied ones once; those of weights by name over everything given.
+    Raises AsrError for a pattern that matches nothing.
     """
     if isinstance(model, nn.Module):
-        everything: dict[str, Tensor] = dict(model.named_parameters())
-        prunable: dict[str, Tensor] = dict(find(model))
-        everything = {**everything, **prunable}
+        listed: dict[str, Tensor] = dict(find(model))
+        prunable = set(find(model, patterns))
+        everything: dict[str, Tensor] = {**dict(model.named_parameters()), **listed}
     else:
         everything = dict(model)
-        prunable = {n: t for n, t in everything.items() if _looks_prunable(n, t)}
-    if names is not None:
-        names = list(names)
-        if missing := [name for name in names if name not in everything]:
-            raise AsrError(
-                f"no tensor named {', '.join(missing)}; there are:\n  " + "\n  ".join(everything)
-            )
-        prunable = {name: everything[name] for name in names}
-    if not prunable:
-        raise AsrError("no prunable tensor among:\n  " + "\n  ".join(everything))
-    # Under another first name (tied to a module that is not prunable) a tensor is still one.
+        listed = {n: t for n, t in everything.items() if _looks_prunable(n, t)}
+        prunable = _matching(listed, ["*"] if patterns is None else patterns)
+    # By identity: a weight tied to a module that is not prunable has another first name there.
     once = {id(t): t for t in everything.values()}.values()
     return Statistics(
-        tuple(_tensor(name, weight, everything) for name, weight in prunable.items()),
+        tuple(_tensor(name, t, everything, name in prunable) for name, t in listed.items()),
         parameters=sum(t.numel() for t in once),
         nonzeros=sum(int(t.detach().count_nonzero()) for t in once),
     )
@@ -119,7 +116,21 @@ def _looks_prunable(name: str, weight: Tensor) -> bool:
     return weight.dim() >= 2 and name.rpartition(".")[2].startswith("weight")
 
 
-def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> TensorStatistics:
+def _matching(listed: Mapping[str, Tensor], patterns: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        hits = {name for name in listed if fnmatchcase(name, pattern)}
+        if not hits:
+            raise AsrError(
+                f"no prunable weight matches {pattern!r}; there are:\n  " + "\n  ".join(listed)
+            )
+        found |= hits
+    return found
+
+
+def _tensor(
+    name: str, weight: Tensor, everything: Mapping[str, Tensor], prunable: bool
+) -> TensorStatistics:
     weight = weight.detach()
     gates = _gate_names(name, weight, everything)
     parts = weight.chunk(len(gates)) if gates else ()
@@ -129,6 +140,7 @@ def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> Tens
         weight.numel(),
         int(weight.count_nonzero()),
         group_of_shape(name, weight.dim()),
+        prunable,
         {g: 1.0 - int(p.count_nonzero()) / p.numel() for g, p in zip(gates, parts, strict=True)},
     )
 
