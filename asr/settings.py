@@ -64,6 +64,10 @@ class Frontend:
                 self.window <= self.fft_size,
                 f"frontend.fft_size={self.fft_size}: below the window of {self.window} samples",
             )
+            check(
+                self.fft_size % 2 == 0,
+                f"frontend.fft_size={self.fft_size}: must be even, mel bands assume it",
+            )
             check(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
             check(
                 0 <= self.low_hertz < self.high_hertz <= self.sample_rate / 2,

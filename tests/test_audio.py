@@ -1,0 +1,150 @@
+"""Recordings in, mono float32 out; what is missing, damaged or no audio is refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import AUDIO_SUFFIXES, find, load
+from asr.errors import AsrError
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+def noise(samples: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = 16000, **options: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, **options)
+    return path
+
+
+def cut_in_half(path: Path) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_16_bit_samples_come_back_exactly_and_without_notes(tmp_path, suffix):
+    samples = np.arange(-1000, 1000, dtype=np.int16)
+    sound = load(write(tmp_path / f"a.{suffix}", samples))
+    assert sound.samples.dtype == np.float32
+    assert np.array_equal(sound.samples * 32768, samples)
+    assert sound.notes == ()
+    assert sound.seconds == 0.125
+
+
+def test_channels_are_mixed_and_another_rate_is_resampled_and_both_are_said(tmp_path):
+    left, right = tone(1.0, 44100), tone(1.0, 44100, 880.0)
+    sound = load(write(tmp_path / "a.wav", np.stack([left, right], 1), 44100, subtype="FLOAT"))
+    assert sound.notes == ("2 channels mixed", "44100 Hz resampled to 16000 Hz")
+    assert sound.sample_rate == 16000
+    assert sound.samples.shape == (16000,)
+    expected = (tone(1.0, 16000) + tone(1.0, 16000, 880.0)) / 2
+    assert np.abs(sound.samples - expected)[100:-100].max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("mp3", {}), ("ogg", {}), ("opus", {"format": "OGG", "subtype": "OPUS"})],
+)
+def test_lossy_formats_are_decoded(tmp_path, suffix, options):
+    sound = load(write(tmp_path / f"a.{suffix}", tone(1.0, 16000), **options))
+    middle = slice(4000, 12000)
+    spectrum = np.abs(np.fft.rfft(sound.samples[middle]))
+    assert spectrum.argmax() == 220  # 440 Hz in half a second
+    assert sound.seconds == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav", "mp3"])
+def test_a_recording_cut_in_half_is_refused(tmp_path, suffix, capfd):
+    path = cut_in_half(write(tmp_path / f"a.{suffix}", noise(32000)))
+    with pytest.raises(AsrError, match=rf"a\.{suffix}: .*cut short"):
+        load(path)
+    capfd.readouterr()  # libmpg123 complains on standard error by itself
+
+
+def test_a_flac_cut_at_every_tenth_of_its_length_is_refused(tmp_path):
+    path = write(tmp_path / "a.flac", noise(32000))
+    content = path.read_bytes()
+    for tenths in range(1, 10):
+        path.write_bytes(content[: len(content) * tenths // 10])
+        with pytest.raises(AsrError, match=r"a\.flac: "):
+            load(path)
+
+
+def test_a_wav_from_a_pipe_with_an_open_length_is_read(tmp_path):
+    path = write(tmp_path / "a.wav", noise(1600))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(load(path).samples) == 1600
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [(b"", "an empty file"), (b"these are words, no audio" * 20, "not audio")],
+)
+def test_a_file_that_is_no_audio_is_refused(tmp_path, content, fragment):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    with pytest.raises(AsrError, match=rf"a\.wav: .*{fragment}"):
+        load(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(AsrError, match=r"none\.wav: no such file"):
+        load(tmp_path / "none.wav")
+    with pytest.raises(AsrError, match="is a folder"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_zero_samples_are_refused(tmp_path, suffix):
+    with pytest.raises(AsrError, match=rf"a\.{suffix}: "):
+        load(write(tmp_path / f"a.{suffix}", noise(0)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
+    samples = noise(1000)
+    samples[500] = value
+    with pytest.raises(AsrError, match=r"a\.wav: .*infinite or not a number"):
+        load(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+
+
+def test_find_walks_folders_sorted_and_mirrors_from_what_was_given(tmp_path):
+    for name in ("b/2.FLAC", "b/1.wav", "a.ogg", "b/note.txt", "b/._1.wav", ".hidden/3.wav"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = find([tmp_path / "in", tmp_path / "in/b/1.wav"])
+    assert [str(item.relative) for item in found] == ["a.ogg", "b/1.wav", "b/2.FLAC"]
+    assert [(root, path) for root, path in find([tmp_path / "in/b/1.wav"])] == [
+        (tmp_path / "in/b", tmp_path / "in/b/1.wav")
+    ]
+
+
+def test_find_refuses_what_holds_no_recording(tmp_path):
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(AsrError, match=r"folder without audio; looked for .*flac .*wav"):
+        find([tmp_path])
+    with pytest.raises(AsrError, match=r"note\.txt: not a recording by its name; known are .*mp3"):
+        find([tmp_path / "note.txt"])
+    with pytest.raises(AsrError, match="no such file or folder"):
+        find([tmp_path / "elsewhere"])
+
+
+def test_every_suffix_is_lower_case_and_known_to_libsndfile_or_one_of_its_names():
+    names = {f".{name.lower()}" for name in soundfile.available_formats()}
+    also = {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+    assert set(AUDIO_SUFFIXES) <= names | also
