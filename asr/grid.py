@@ -108,10 +108,10 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     Raises:
         AsrError: if no width comes within that share of it.
     """
-    from asr.model import count_parameters_of
+    from asr.model import count_parameters
 
     def size(hidden: int) -> int:
-        return count_parameters_of(replace(dimensions, hidden=hidden))
+        return count_parameters(replace(dimensions, hidden=hidden))
 
     hidden = 1
     while size(hidden + 1) <= parameters:

@@ -5,13 +5,9 @@ A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to res
 which is written last: a folder with a record is finished.
 """
 
-import json
 import os
-import shlex
-import sys
 import warnings
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +15,17 @@ import lightning.pytorch as lightning
 import torch
 from rich.console import Console
 
-from asr import environment
 from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
-from asr.checkpoint import Loaded, load_model, load_weights, pack, save_model
+from asr.checkpoint import load_model, load_weights, save_model
 from asr.configure import load, to_plain, write_yaml
 from asr.corpus import check, sources
 from asr.corpus.datamodule import SpeechData
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
-from asr.evaluate import evaluate_model, write_ref_hyp
 from asr.files import atomic_write_bytes, atomic_write_text
 from asr.model import DeepSpeech
-from asr.pruning import calibrate, prunable, schedule, statistics
-from asr.report.records import write_record
+from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.record import finish
 from asr.settings import Run
 from asr.text import (
     CharacterUnits,
@@ -42,6 +36,7 @@ from asr.text import (
 )
 from asr.training import InvalidLoss, SpeechTraining
 
+MODEL = "model."
 # Settings that say where and how, not what: a resumed run may change them.
 FREE_TO_CHANGE = (
     "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
@@ -96,16 +91,32 @@ def train(settings: Run, console: Console | None = None) -> Path:
     module = SpeechTraining(
         model, units, settings.optimiser, total_steps, settings.training.invalid_loss
     )
-    job = _Job(settings, folder, console, units, model, module, data, total_steps)
+    job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
     figures, best = _fit(job, pruner)
-    record = _finish(job, pruner, figures, best, excluded)
+    if best.best["epoch"] is None:  # pruning ended after the last validation
+        job.save()
+        best.best = {"epoch": settings.training.epochs, "wer": figures.rows[-1]["dev_wer"]}
+    training = {
+        "seconds": figures.seconds,
+        "steps": total_steps,
+        "epochs": settings.training.epochs,
+        "audio_hours": settings.training.epochs * sum(u.duration for u in train_set) / 3600,
+        "final_loss": figures.rows[-1]["train_loss"],
+        "best_epoch": best.best["epoch"],
+        "dev_wer": best.best["wer"],
+        "excluded_utterances": excluded,
+        "skipped_batches": len(module.skipped),
+    }
+    record = finish(settings, folder, training, pruner.pruner if pruner else None)
     _check_sparsity(settings, record, folder)
     return folder
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """What the parts of one training share."""
+
     settings: Run
     folder: Path
     console: Console
@@ -236,24 +247,23 @@ def _build_model(settings: Run) -> DeepSpeech:
     return model
 
 
-def _pruning_callback(job: _Job) -> Any:
+def _pruning_callback(job: Job) -> PruningCallback | None:
     """The pruning callback that the settings ask for, or None."""
-    from asr.pruning import PruningCallback
-
     pruning = job.settings.pruning
     if pruning.method == "none":
         return None
-    names = list(prunable.find(job.model, pruning.tensors))
+    # Lightning hands callbacks the module around the network.
+    patterns = [f"{MODEL}{pattern}" for pattern in pruning.tensors]
     if pruning.method == "frozen":
-        return PruningCallback(schedule.Frozen(), patterns=pruning.tensors)
-    dense = load_model(pruning.dense)
-    if dense.model.dimensions != job.model.dimensions:
+        return PruningCallback(Frozen(), patterns=patterns)
+    dense = load_model(pruning.dense).model
+    if dense.dimensions != job.model.dimensions:
         raise AsrError(
             f"pruning.dense={pruning.dense} has other dimensions than this network: "
-            f"{_difference(asdict(dense.model.dimensions), asdict(job.model.dimensions))}"
+            + _difference(asdict(dense.dimensions), asdict(job.model.dimensions))
         )
-    thresholds = calibrate.calibrate(dense.model, names, percentile=pruning.percentile)
-    ramp = schedule.ThresholdRamp.from_fractions(
+    q = calibrate(dense, list(find(job.model, pruning.tensors)), percentile=pruning.percentile)
+    ramp = ThresholdRamp.from_fractions(
         job.total_steps,
         start=pruning.start,
         ramp=pruning.ramp,
@@ -261,22 +271,24 @@ def _pruning_callback(job: _Job) -> Any:
         updates=pruning.updates,
         ratio=pruning.ramp_ratio,
     )
-    return PruningCallback(ramp, thresholds=thresholds, patterns=pruning.tensors)
+    thresholds = {f"{MODEL}{name}": value for name, value in q.items()}
+    return PruningCallback(ramp, thresholds=thresholds, patterns=patterns)
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     return ", ".join(f"{k} {there[k]} against {here[k]}" for k in here if there[k] != here[k])
 
 
-def _fit(job: _Job, pruner: Any) -> tuple[Figures, BestModel]:
+def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     settings = job.settings
     last = job.folder / "checkpoints" / "last.ckpt"
 
     def sparsity() -> float | None:
-        return pruner.pruner.sparsity() if pruner else None
+        return pruner.pruner.sparsity() if pruner and pruner.pruner else None
 
     def eligible(step: int) -> bool:
-        return pruner is None or pruner.pruner.finished
+        updates = pruner.schedule.update_steps if pruner and job.settings.pruning.dense else [0]
+        return step >= updates[-1]
 
     figures = Figures(job.folder / "metrics.csv", sparsity)
     best = BestModel(job.save, eligible)
@@ -340,116 +352,6 @@ def _bytes(batch: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _finish(
-    job: _Job, pruner: Any, figures: Figures, best: BestModel, excluded: int
-) -> dict[str, Any]:
-    """Test the best network once, pack it, write the record."""
-    settings, folder = job.settings, job.folder
-    if pruner:
-        pruner.pruner.finalize()
-    if best.best["epoch"] is None:  # pruning ended after the last validation
-        job.save()
-        best.best = {"epoch": settings.training.epochs, "wer": figures.rows[-1]["dev_wer"]}
-    loaded = load_model(folder / "model.asr")
-    packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
-    evaluation = {}
-    for entry in settings.data.test:
-        name = sources.describe(entry)
-        evaluation[name] = _evaluate(loaded, entry, folder / f"ref_hyp.{name}.txt", settings)
-    stats = statistics.statistics(loaded.model, settings.pruning.tensors)
-    hours = sum(job.data.train_seconds for _ in range(settings.training.epochs)) / 3600
-    seconds = figures.seconds
-    record = {
-        "schema": 1,
-        "name": settings.name,
-        "recipe": settings.recipe,
-        "group": settings.group or ("sparse" if pruner else "dense"),
-        "label": settings.label or settings.name,
-        "seed": settings.seed,
-        "command": _command(),
-        "git": environment.git_state(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": environment.versions(),
-        "machine": environment.machine(),
-        "threads": settings.threads,
-        "settings": _without_places(to_plain(settings)),
-        "training": {
-            "seconds": seconds,
-            "steps": job.total_steps,
-            "epochs": settings.training.epochs,
-            "audio_hours": hours,
-            "audio_seconds_per_second": 3600 * hours / seconds if seconds else None,
-            "peak_memory_mib": environment.peak_memory_mib(),
-            "final_loss": figures.rows[-1]["train_loss"],
-            "best_epoch": best.best["epoch"],
-            "dev_wer": best.best["wer"],
-            "excluded_utterances": excluded,
-            "skipped_batches": len(job.module.skipped),
-        },
-        "model": {
-            "parameters": stats.parameters,
-            "nonzeros": stats.nonzeros,
-            "prunable_parameters": stats.prunable_parameters,
-            "prunable_nonzeros": stats.prunable_nonzeros,
-            "cell": settings.model.cell,
-            "hidden": settings.model.hidden,
-            "layers": settings.model.layers,
-            "units": settings.units.kind,
-            "tensors": [
-                {
-                    "name": t.name,
-                    "shape": list(t.shape),
-                    "elements": t.elements,
-                    "nonzeros": t.nonzeros,
-                    "group": t.group,
-                }
-                for t in stats.tensors
-            ],
-        },
-        "pruning": _pruning_record(settings, pruner, stats) if pruner else None,
-        "files": {
-            "model_bytes": (folder / "model.asr").stat().st_size,
-            "packed_bytes": packed.bytes,
-            "packed_values": "fp16",
-        },
-        "evaluation": evaluation,
-    }
-    write_record(folder / "record.json", record)
-    return record
-
-
-def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
-    utterances = sources.resolve(entry, settings.data)
-    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
-    write_ref_hyp(ref_hyp, rows)
-    return {
-        "utterances": len(utterances),
-        "speakers": len({u.speaker for u in utterances}),
-        "audio_seconds": sum(u.duration for u in utterances),
-        "seconds": seconds,
-        "decoder": "greedy",
-        "lm": None,
-        **score.to_plain(),
-    }
-
-
-def _pruning_record(settings: Run, callback: Any, stats: Any) -> dict[str, Any]:
-    plan = callback.pruner.schedule
-    shares = [1 - t.nonzeros / t.elements for t in stats.tensors if t.prunable]
-    record: dict[str, Any] = {
-        "method": settings.pruning.method,
-        "wanted": settings.pruning.wanted or None,
-        "percentile": settings.pruning.percentile,
-        "sparsity": stats.prunable_sparsity,
-        "sparsity_min": min(shares),
-        "sparsity_max": max(shares),
-        "schedule": plan.to_plain(),
-        "curve": [list(point) for point in callback.pruner.curve],
-        "thresholds": {name: {"q": q} for name, q in callback.pruner.thresholds.items()},
-    }
-    return record
-
-
 def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
     wanted, tolerance = settings.pruning.wanted, settings.pruning.tolerance
     if not wanted or not record["pruning"]:
@@ -461,20 +363,3 @@ def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None
             f"than {tolerance:.0%} off. Change pruning.percentile (now "
             f"{settings.pruning.percentile}) and train again; the record is in {folder}"
         )
-
-
-def _command() -> str:
-    """The command line as a person would type it, without this machine's paths."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(w for w in words if not w.startswith(("runs=", "data.root=")))
-
-
-def _without_places(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a record: names of files, not the folders that they lie in on this machine."""
-    plain = json.loads(json.dumps(plain))
-    plain["runs"] = ""
-    for section, key in (("data", "root"), ("pruning", "dense"), ("units", "file")):
-        plain[section][key] = Path(plain[section][key]).name if plain[section][key] else ""
-    plain["init"] = Path(plain["init"]).name if plain["init"] else ""
-    plain["data"]["spoken"]["folder"] = ""
-    return plain

@@ -1,0 +1,155 @@
+"""The end of a run: the best network is tested once and packed, and `record.json` is written."""
+
+import json
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asr import environment
+from asr.checkpoint import Loaded, load_model, pack
+from asr.configure import to_plain
+from asr.corpus import sources
+from asr.evaluate import evaluate_model, write_ref_hyp
+from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
+from asr.report.records import write_record
+from asr.settings import Run
+
+
+def finish(
+    settings: Run, folder: Path, training: dict[str, Any], pruner: Pruner | None
+) -> dict[str, Any]:
+    """Pack and test `model.asr` of a run folder and write its `record.json`, last of all.
+
+    `training` holds the figures of the training itself; seconds, steps, epochs, audio_hours at
+    least. Each test set is read here and nowhere else. Returns the record.
+    """
+    loaded = load_model(folder / "model.asr")
+    packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    evaluation = {}
+    for entry in settings.data.test:
+        name = sources.describe(entry)
+        path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
+        evaluation[name] = _evaluate(loaded, entry, path, settings)
+    stats = statistics(loaded.model, settings.pruning.tensors)
+    seconds = training["seconds"]
+    record = {
+        "schema": 1,
+        "name": settings.name,
+        "recipe": settings.recipe,
+        "group": settings.group or ("sparse" if pruner else "dense"),
+        "label": settings.label or settings.name,
+        "seed": settings.seed,
+        "command": command(),
+        "git": environment.git_state(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "threads": settings.threads,
+        "settings": without_places(to_plain(settings)),
+        "training": {
+            **training,
+            "audio_seconds_per_second": 3600 * training["audio_hours"] / seconds,
+            "peak_memory_mib": environment.peak_memory_mib(),
+        },
+        "model": _model(settings, stats),
+        "pruning": _pruning(settings, pruner, stats) if pruner else None,
+        "files": {
+            "model_bytes": (folder / "model.asr").stat().st_size,
+            "packed_bytes": packed.bytes,
+            "packed_values": "fp16",
+        },
+        "evaluation": evaluation,
+    }
+    write_record(folder / "record.json", record)
+    return record
+
+
+def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+    utterances = sources.resolve(entry, settings.data)
+    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    write_ref_hyp(ref_hyp, rows)
+    return {
+        **score.to_plain(),
+        "speakers": len({u.speaker for u in utterances}),
+        "audio_seconds": sum(u.duration for u in utterances),
+        "seconds": seconds,
+        "decoder": "greedy",
+        "lm": None,
+        "normalisation": "en-v1",
+    }
+
+
+def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
+    return {
+        "parameters": stats.parameters,
+        "nonzeros": stats.nonzeros,
+        "prunable_parameters": stats.prunable_parameters,
+        "prunable_nonzeros": stats.prunable_nonzeros,
+        "cell": settings.model.cell,
+        "hidden": settings.model.hidden,
+        "layers": settings.model.layers,
+        "units": settings.units.kind,
+        "tensors": [
+            {
+                "name": t.name,
+                "shape": list(t.shape),
+                "elements": t.elements,
+                "nonzeros": t.nonzeros,
+                "group": t.group,
+            }
+            for t in stats.tensors
+        ],
+    }
+
+
+def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
+    plan = pruner.schedule
+    shares = [t.sparsity for t in stats.tensors]
+    record: dict[str, Any] = {
+        "method": settings.pruning.method,
+        "wanted": settings.pruning.wanted or None,
+        "sparsity": stats.prunable_sparsity,
+        "sparsity_min": min(shares),
+        "sparsity_max": max(shares),
+        "curve": [list(point) for point in pruner.curve],
+        "thresholds": {name: {"q": q} for name, q in pruner.thresholds.items()},
+    }
+    if isinstance(plan, ThresholdRamp):
+        record |= {
+            "start": plan.start,
+            "ramp": plan.ramp,
+            "end": plan.end,
+            "frequency": plan.frequency,
+            "updates": plan.updates,
+        }
+    return record
+
+
+def command() -> str:
+    """The command line as a person would type it, without this machine's paths."""
+    program = Path(sys.argv[0]).name
+    words = ["asr" if program == "__main__.py" else program, *sys.argv[1:]]
+    words = [w for w in words if not w.startswith(("runs=", "data.root=", "data.spoken.folder="))]
+    return shlex.join(_name_only(w) for w in words)
+
+
+def _name_only(word: str) -> str:
+    """`key=/some/folder/run/model.asr` -> `key=run/model.asr`."""
+    key, separator, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    return key + separator + "/".join(path.parts[-2:])
+
+
+def without_places(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a record: names of files, not the folders that they lie in on this machine."""
+    plain = json.loads(json.dumps(plain))
+    plain["runs"] = ""
+    for section, key in (("data", "root"), ("pruning", "dense"), ("units", "file")):
+        plain[section][key] = _name_only(plain[section][key])
+    plain["init"] = _name_only(plain["init"])
+    plain["data"]["spoken"]["folder"] = ""
+    return plain
