@@ -1,0 +1,275 @@
+"""The built-in spoken corpus: sentences of our own grammar, spoken by espeak-ng in rooms.
+
+Everything is drawn from the seed: sentence, speaker and acoustics of an utterance depend on
+(seed, part, number of the utterance) and not on how many processes make it. Parts share neither
+a sentence nor a pair of accent and voice variant.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from asr.corpus import acoustics, espeak
+from asr.corpus.grammar import PARTS, Part, sentences
+from asr.corpus.manifest import Utterance, write_manifest
+from asr.errors import AsrError
+from asr.files import atomic_write_text
+from asr.settings import Spoken
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SAMPLE_RATE = 16000
+EDITION = 1
+"""Counts up when the same settings would give another corpus; part of the folder's name."""
+
+VOICES: dict[Part, int] = {"dev": 24, "test": 30}
+"""Pairs of accent and variant that only this part speaks with; all others are in `train`."""
+
+# espeak-ng's words a minute; what is heard is a tenth to a third faster, the words being short.
+_RATES = (115, 150)
+_PITCHES = (35, 65)
+_RANGES = (35, 65)
+# CTC needs an output frame (40 ms by default) for every symbol and one more between two equal
+# ones, also when speed perturbation makes the speech a tenth shorter.
+_SECONDS_PER_SYMBOL = 0.040 * 1.1
+_SLOWER = 0.85
+_CHUNK = 32
+_PROCESSES = 2
+# Seconds of audio from which on starting processes (a second or so) pays.
+_WORTH_PROCESSES = 120.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is to be said, by whom."""
+
+    number: int
+    text: str
+    speaker: int
+    voice: espeak.Voice
+
+    def symbols(self) -> int:
+        """Characters, and a blank between two equal ones."""
+        return len(self.text) + sum(a == b for a, b in zip(self.text, self.text[1:], strict=False))
+
+
+def ensure(
+    part: Part,
+    settings: Spoken,
+    root: Path = Path("data"),
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Path of the manifest of `part`, `<folder>/<part>.jsonl`; made if it is not there.
+
+    Audio is 16-bit FLAC at 16 kHz. The manifest is written last: where it is, all is there, and
+    a second call does nothing. Two processes may call at once. `progress` gets the share made.
+    An hour takes about half a minute on two cores; scripts that call this need the usual
+    `if __name__ == "__main__"`, since it starts processes.
+
+    Raises AsrError if espeak-ng is missing, or the folder holds a corpus of other settings.
+    """
+    if part not in PARTS:
+        raise AsrError(f"spoken:{part}: the built-in corpus has the parts {', '.join(PARTS)}")
+    folder = folder_of(settings, root)
+    manifest = folder / f"{part}.jsonl"
+    _same_settings(folder, settings)
+    if manifest.is_file():
+        return manifest
+    with _alone(folder / ".lock"):
+        if not manifest.is_file():
+            _clear_partial(folder, part)
+            _build(part, settings, folder, progress)
+    return manifest
+
+
+def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
+    """Where the corpus of these settings lies."""
+    if settings.folder:
+        return Path(settings.folder)
+    hours = "-".join(f"{h:g}h" for h in _hours(settings).values())
+    return root / "spoken" / f"{settings.vocabulary}-{hours}-seed{settings.seed}-v{EDITION}"
+
+
+def speakers(part: Part, seed: int) -> list[espeak.Voice]:
+    """The speakers of a part, in a random order; no accent and variant is in two parts."""
+    pairs = [(accent, variant) for accent in espeak.ACCENTS for variant in espeak.VARIANTS]
+    generator = random.Random(f"speakers {seed}")
+    generator.shuffle(pairs)
+    voices = [
+        espeak.Voice(
+            accent,
+            variant,
+            pitch=generator.randint(*_PITCHES),
+            pitch_range=generator.randint(*_RANGES),
+            rate=generator.randint(*_RATES),
+        )
+        for accent, variant in pairs
+    ]
+    dev, test = VOICES["dev"], VOICES["test"]
+    return {"dev": voices[:dev], "test": voices[dev : dev + test], "train": voices[dev + test :]}[
+        part
+    ]
+
+
+def lines(part: Part, settings: Spoken) -> Iterator[Line]:
+    """Endless lines of a part; its speakers take turns."""
+    voices = speakers(part, settings.seed)
+    for number, text in enumerate(sentences(settings.vocabulary, part, settings.seed)):
+        speaker = number % len(voices)
+        yield Line(number, text, speaker, voices[speaker])
+
+
+def perform(line: Line, part: Part, seed: int) -> np.ndarray:
+    """The line as recorded: (n,) float32 at 16 kHz, slowed down where CTC could not align it."""
+    voice = line.voice
+    least = round(line.symbols() * _SECONDS_PER_SYMBOL * SAMPLE_RATE)
+    while True:
+        speech = espeak.speak(line.text.lower(), voice)
+        speech = _trim(soxr.resample(speech, espeak.SAMPLE_RATE, SAMPLE_RATE))
+        if len(speech) >= least:
+            break
+        voice = replace(voice, rate=round(voice.rate * _SLOWER))
+    generator = np.random.default_rng([seed, PARTS.index(part), line.number])
+    return acoustics.record(speech, acoustics.draw_room(generator), SAMPLE_RATE, generator)
+
+
+def _trim(speech: np.ndarray) -> np.ndarray:
+    """Without the silence before and after."""
+    loud = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
+    return speech[loud[0] : loud[-1] + 1]
+
+
+def _write_chunk(chunk: list[Line], part: Part, seed: int, folder: Path) -> list[tuple[str, float]]:
+    """Record the lines into `folder`; for each the path in it and the seconds."""
+    written = []
+    for line in chunk:
+        samples = perform(line, part, seed)
+        path = Path(f"{line.speaker:03d}") / f"{part}-{line.number:06d}.flac"
+        (folder / path).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / path, np.round(samples * 32767).astype(np.int16), SAMPLE_RATE)
+        written.append((str(path), len(samples) / SAMPLE_RATE))
+    return written
+
+
+_Recorded = Generator[tuple[list[Line], list[tuple[str, float]]], None, None]
+
+
+def _chunks_here(part: Part, settings: Spoken, folder: Path) -> _Recorded:
+    """Chunks of recorded lines in their order, endless, made by this process."""
+    source = lines(part, settings)
+    while True:
+        chunk = list(islice(source, _CHUNK))
+        yield chunk, _write_chunk(chunk, part, settings.seed, folder)
+
+
+def _chunks(part: Part, settings: Spoken, folder: Path) -> _Recorded:
+    """The same, made ahead by two other processes."""
+    source = lines(part, settings)
+    pending: deque[tuple[list[Line], Future[list[tuple[str, float]]]]] = deque()
+    # Not forked: the caller may have threads, of torch for one.
+    pool = ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn"))
+    try:
+        while True:
+            while len(pending) < _PROCESSES + 1:
+                chunk = list(islice(source, _CHUNK))
+                pending.append(
+                    (chunk, pool.submit(_write_chunk, chunk, part, settings.seed, folder))
+                )
+            chunk, future = pending.popleft()
+            yield chunk, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _utterance(line: Line, path: Path, seconds: float) -> Utterance:
+    return Utterance(
+        id=path.stem,
+        audio_filepath=str(path),
+        duration=seconds,
+        text=line.text,
+        speaker=line.voice.name,
+    )
+
+
+def _build(
+    part: Part, settings: Spoken, folder: Path, progress: Callable[[float], None] | None
+) -> None:
+    """Record into a `.partial` folder, rename it, then write the manifest."""
+    wanted = _hours(settings)[part] * 3600
+    partial = folder / f".{part}.{os.getpid()}.partial"
+    partial.mkdir()
+    utterances: list[Utterance] = []
+    seconds = 0.0
+    maker = _chunks if wanted > _WORTH_PROCESSES else _chunks_here
+    recorded = maker(part, settings, partial)
+    for chunk, results in recorded:
+        for line, (path, duration) in zip(chunk, results, strict=True):
+            if seconds < wanted:
+                utterances.append(_utterance(line, folder / part / path, duration))
+                seconds += duration
+        if progress:
+            progress(min(seconds / wanted, 1.0))
+        if seconds >= wanted:
+            break
+    recorded.close()
+    kept = {Path(u.audio_filepath).relative_to(folder / part) for u in utterances}
+    for extra in {p.relative_to(partial) for p in partial.glob("*/*.flac")} - kept:
+        (partial / extra).unlink()
+    shutil.rmtree(folder / part, ignore_errors=True)  # of a call that was killed after the rename
+    partial.rename(folder / part)
+    write_manifest(folder / f"{part}.jsonl", utterances)
+
+
+def _hours(settings: Spoken) -> dict[Part, float]:
+    return {"train": settings.train_hours, "dev": settings.dev_hours, "test": settings.test_hours}
+
+
+def _same_settings(folder: Path, settings: Spoken) -> None:
+    """Note the settings in `spoken.json` of a new folder; refuse a folder of other settings."""
+    note = folder / "spoken.json"
+    wanted = {**asdict(settings), "edition": EDITION}
+    del wanted["folder"]
+    if not note.is_file():
+        atomic_write_text(note, json.dumps(wanted, indent=2) + "\n")
+        return
+    found = json.loads(note.read_text())
+    if found != wanted:
+        different = ", ".join(
+            f"{k}={found.get(k)!r} instead of {v!r}" for k, v in wanted.items() if found.get(k) != v
+        )
+        raise AsrError(
+            f"{folder} holds a spoken corpus of other settings ({different}): "
+            "remove it, or give another data.spoken.folder"
+        )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock between processes, where the system has such locks; it dies with the process."""
+    if fcntl is None:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _clear_partial(folder: Path, part: Part) -> None:
+    for stale in folder.glob(f".{part}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
