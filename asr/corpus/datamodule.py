@@ -137,7 +137,8 @@ class SpeechData(LightningDataModule):
     """Training and validation loaders.
 
     `train` and `dev` are checked utterances. `data.batch_seconds` limits a batch at the slowest
-    speed of `augment`. Raises `AsrError` when an utterance is longer than a whole batch.
+    speed of `augment`. Raises `AsrError` when a training utterance is longer than that, and
+    when there are too few for one batch on each rank.
     """
 
     def __init__(
@@ -170,9 +171,14 @@ class SpeechData(LightningDataModule):
     def _plan(self, epoch: int, start: int = 0) -> BatchPlan:
         rank = self.trainer.global_rank if self.trainer else 0
         world = self.trainer.world_size if self.trainer else 1
-        return BatchPlan(
-            self._durations, self.data.batch_seconds, self.seed, epoch, rank, world, start
-        )
+        limit = self.data.batch_seconds
+        plan = BatchPlan(self._durations, limit, self.seed, epoch, rank, world, start)
+        if not len(plan):
+            raise AsrError(
+                f"{len(self._durations)} training utterances make fewer than {world} batches of "
+                f"data.batch_seconds={limit:g}, and each of {world} processes needs one"
+            )
+        return plan
 
     def largest_batch(self) -> Batch:
         """The batch of the first epoch that takes the most memory, to be tried first."""
@@ -223,9 +229,9 @@ def _refuse_longer(utterances: list[Utterance], batch_seconds: float) -> None:
     longer = [u for u in utterances if u.duration > batch_seconds]
     if longer:
         raise AsrError(
-            f"{len(longer)} utterances are longer than data.batch_seconds={batch_seconds:g}, "
-            f"{longer[0].id} is the first with {longer[0].duration:.1f} s; "
-            f"raise it or exclude them"
+            f"longer than data.batch_seconds={batch_seconds:g}: {longer[0].id} with "
+            f"{longer[0].duration:.1f} s, in all {len(longer)} of {len(utterances)} utterances; "
+            f"raise it or leave them out"
         )
 
 
