@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
@@ -13,8 +14,10 @@ from asr.pruning.schedule import Schedule, schedule_from_plain
 
 
 class PruningCallback(Callback):
-    """Prunes the LightningModule while it trains; arguments as of `Pruner`.
+    """Prunes a LightningModule, or the network inside it, while it trains; arguments of `Pruner`.
 
+    model: the part that is pruned and whose own names thresholds and patterns use; None: the
+    LightningModule itself, whose names then begin with the attribute that holds the network.
     schedule: a schedule, or a function from the number of all optimiser steps to one; it is
     called once, when training starts, and what it gave is kept in the checkpoint, so that a
     resumed run prunes at the same steps whatever its loader says then. `pruner` is the Pruner,
@@ -28,11 +31,13 @@ class PruningCallback(Callback):
         thresholds: Mapping[str, float] | None = None,
         patterns: Iterable[str] | None = None,
         min_density: float = MIN_DENSITY,
+        model: nn.Module | None = None,
     ) -> None:
         self.schedule = schedule
         self.thresholds = thresholds
         self.patterns = patterns if patterns is None else list(patterns)
         self.min_density = min_density
+        self.model = model
         self.pruner: Pruner | None = None
         self._restored: Mapping[str, Any] | None = None
         self._seen = 0
@@ -44,6 +49,12 @@ class PruningCallback(Callback):
                 f"PruningCallback counts the steps of one optimiser and found "
                 f"{len(trainer.optimizers)}; use Pruner in a loop of your own"
             )
+        model = pl_module if self.model is None else self.model
+        if all(model is not part for part in pl_module.modules()):
+            raise AsrError(
+                f"the {type(model).__name__} to prune is no part of the "
+                f"{type(pl_module).__name__} that is trained"
+            )
         state, self._restored = self._restored, None
         if state is None and trainer.global_step:
             raise AsrError(
@@ -51,7 +62,7 @@ class PruningCallback(Callback):
                 "pruning state: start anew from its weights instead"
             )
         self.pruner = Pruner(
-            pl_module,
+            model,
             self._resolve(trainer, state),
             self.thresholds,
             self.patterns,

@@ -104,7 +104,7 @@ class ThresholdRamp(ThresholdSchedule):
             warnings.warn(
                 f"ThresholdRamp: only {self.updates} updates ({given}): the threshold rises in "
                 f"coarse steps and stops at {self.final:.3f} q; choose frequency="
-                f"{max(1, (self.end - self.start) // ENOUGH_UPDATES)} or less",
+                f"{_frequency_for(self.start, self.end, ENOUGH_UPDATES)} or less",
                 FewUpdates,
                 stacklevel=3,
             )
@@ -138,11 +138,7 @@ class ThresholdRamp(ThresholdSchedule):
                 f"{max(0, last - first - 1)} between start={start} (step {first}) and "
                 f"end={end} (step {last}); train longer, widen the window or ask for fewer updates"
             )
-        frequency = max(1, (last - first) // updates)
-        # Both ends are excluded, so the plain quotient can fall one update short.
-        while _count(first, last, frequency) < updates:
-            frequency -= 1
-        return cls(first, middle, last, frequency, ratio)
+        return cls(first, middle, last, _frequency_for(first, last, updates), ratio)
 
     @classmethod
     def from_epochs(
@@ -210,6 +206,15 @@ class ThresholdRamp(ThresholdSchedule):
 def _count(start: int, end: int, frequency: int) -> int:
     """Multiples of `frequency` strictly between start and end."""
     return (end - 1) // frequency - start // frequency
+
+
+def _frequency_for(start: int, end: int, updates: int) -> int:
+    """The largest frequency with at least so many updates between start and end; 1 if none has."""
+    frequency = max(1, (end - start) // updates)
+    # Both ends are excluded, so the plain quotient can fall an update short.
+    while frequency > 1 and _count(start, end, frequency) < updates:
+        frequency -= 1
+    return frequency
 
 
 _KINDS: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (ThresholdRamp, Frozen)}

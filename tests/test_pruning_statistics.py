@@ -1,0 +1,89 @@
+"""Three figures with three names, and the sparsity of each gate."""
+
+import pytest
+import torch
+from torch import nn
+
+from asr.errors import AsrError
+from asr.pruning.statistics import statistics
+
+
+@pytest.fixture
+def model():
+    """GRU of 4 units whose update gate is dead and whose reset gate is half dead, and a Linear."""
+    net = nn.ModuleDict({"rnn": nn.GRU(2, 4), "norm": nn.LayerNorm(4), "output": nn.Linear(4, 3)})
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1.0)
+        net["rnn"].weight_hh_l0[4:8] = 0.0
+        net["rnn"].weight_hh_l0[:4, :2] = -0.0
+    return net
+
+
+def test_three_figures_count_tensor_prunable_and_model(model):
+    stats = statistics(model, ["rnn*"])
+    by_name = {t.name: t for t in stats.tensors}
+    hidden = by_name["rnn.weight_hh_l0"]
+    assert (hidden.shape, hidden.elements, hidden.nonzeros) == ((12, 4), 48, 24)
+    assert hidden.sparsity == 0.5
+    assert (stats.prunable_parameters, stats.prunable_nonzeros) == (72, 48)
+    assert stats.prunable_sparsity == pytest.approx(24 / 72)
+    total = 72 + 24 + 8 + 12 + 3
+    assert (stats.parameters, stats.nonzeros) == (total, total - 24)
+    assert stats.model_sparsity == pytest.approx(24 / total)
+
+
+def test_gates_are_counted_apart(model):
+    gates = {t.name: t.gates for t in statistics(model).tensors}
+    assert gates["rnn.weight_hh_l0"] == {"reset": 0.5, "update": 1.0, "new": 0.0}
+    assert gates["rnn.weight_ih_l0"] == {"reset": 0.0, "update": 0.0, "new": 0.0}
+    assert gates["output.weight"] == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "gates"),
+    [
+        (nn.LSTM(5, 4, bidirectional=True), ["input", "forget", "cell", "output"]),
+        (nn.LSTM(5, 4, proj_size=2), ["input", "forget", "cell", "output"]),
+        (nn.LSTMCell(5, 4), ["input", "forget", "cell", "output"]),
+        (nn.GRUCell(5, 4), ["reset", "update", "new"]),
+        (nn.RNN(5, 4), []),
+    ],
+)
+def test_gates_are_those_of_the_cell(module, gates):
+    for tensor in statistics(module).tensors:
+        assert list(tensor.gates) == ([] if "_hr_" in tensor.name else gates)
+
+
+def test_patterns_mark_what_counts_as_prunable(model):
+    stats = statistics(model, ["output*"])
+    assert [t.name for t in stats.tensors if t.prunable] == ["output.weight"]
+    assert len(stats.tensors) == 3
+    assert stats.prunable_sparsity == 0.0
+
+
+def test_state_dict_counts_as_its_model(model):
+    state = dict(model.state_dict())
+    assert statistics(state, ["rnn*"]) == statistics(model, ["rnn*"])
+
+
+def test_tied_parameter_counts_once():
+    net = nn.ModuleDict({"f": nn.GRU(2, 3, bias=False), "b": nn.GRU(2, 3, bias=False)})
+    net["b"].weight_ih_l0 = net["f"].weight_ih_l0
+    stats = statistics(net)
+    assert stats.parameters == stats.prunable_parameters == 18 + 27 + 27
+
+
+def test_table_shows_each_tensor_and_both_totals(model):
+    lines = statistics(model, ["rnn*"]).table().splitlines()
+    assert lines[2].split()[:5] == ["rnn.weight_hh_l0", "recurrent", "48", "24", "50.00%"]
+    assert lines[2].endswith("(reset 50.0%, update 100.0%, new 0.0%)")
+    assert lines[3].endswith("not chosen")
+    assert lines[-2].split() == ["prunable", "tensors", "72", "48", "33.33%"]
+    assert lines[-1].split() == ["whole", "model", "119", "95", "20.17%"]
+
+
+def test_pattern_that_matches_nothing_lists_what_exists(model):
+    for given in (model, model.state_dict()):
+        with pytest.raises(AsrError, match=r"matches 'lstm\*'; there are:\n  rnn\.weight_ih_l0"):
+            statistics(given, ["lstm*"])
