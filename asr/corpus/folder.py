@@ -44,12 +44,12 @@ def scan(
         raise missing(folder, "folder")
     if tsv is not None and texts not in ("auto", "tsv"):
         raise AsrError(f"a TSV is given ({tsv}) but texts={texts}; leave one of them out")
-    recordings = [
+    recordings = sorted(
         place / name
         for place, names in walk(folder)
         for name in names
         if Path(name).suffix.lower() in AUDIO_SUFFIXES
-    ]
+    )
     if not recordings:
         raise AsrError(
             f"{folder}: no recordings in it or below (looked for {' '.join(AUDIO_SUFFIXES)})"
@@ -206,4 +206,5 @@ def _utterances(folder: Path, rows: dict[Path, str]) -> list[Utterance]:
 
 def _below(path: Path, folder: Path) -> Path:
     """The path as seen from the folder; from the file's own folder if it lies elsewhere."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)

@@ -158,7 +158,9 @@ def missing(path: str | Path, kind: str) -> AsrError:
     # The first part of the path that is not there is the one that was misspelt.
     lost = next(p for p in (*reversed(path.parents), path) if not p.exists())
     names = sorted(os.listdir(lost.parent)) if lost.parent.is_dir() else []
-    near = difflib.get_close_matches(lost.name, names, n=3)
+    # A forgotten suffix is a mistake as near as a wrong letter.
+    known = {Path(name).stem: name for name in names} | {name: name for name in names}
+    near = dict.fromkeys(known[name] for name in difflib.get_close_matches(lost.name, known, n=3))
     hint = f"; did you mean {' or '.join(str(lost.parent / name) for name in near)}?"
     return AsrError(f"{path}: no such {kind}{hint if near else ''}")
 
