@@ -28,19 +28,22 @@ class LogMel(nn.Module):
     def __init__(self, settings: Frontend) -> None:
         super().__init__()
         # Late: torchaudio is no longer developed, so that few places know it.
-        from torchaudio.transforms import MelSpectrogram
+        from torchaudio.transforms import MelScale, Spectrogram
 
         self.settings = settings
-        self.mel_power = MelSpectrogram(
-            sample_rate=settings.sample_rate,
+        self.spectrum = Spectrogram(
             n_fft=settings.fft_size,
             win_length=settings.window,
             hop_length=settings.step,
+            power=None,
+            center=False,
+        )
+        self.mel_scale = MelScale(
+            n_mels=settings.mels,
+            sample_rate=settings.sample_rate,
             f_min=settings.low_hertz,
             f_max=settings.high_hertz,
-            n_mels=settings.mels,
-            power=2.0,
-            center=False,
+            n_stft=settings.fft_size // 2 + 1,
             norm=None,
             mel_scale="htk",
         )
@@ -55,8 +58,10 @@ class LogMel(nn.Module):
         frames = (1 + (lengths.long() - s.window).div(s.step, rounding_mode="floor")).clamp(min=0)
         if waveforms.shape[1] < s.window:
             return waveforms.new_zeros(len(waveforms), 0, s.mels), frames
-        power = self.mel_power(nn.functional.pad(waveforms, self.around))
-        features = (power + s.log_floor).log_().transpose(1, 2).contiguous()
+        spectrum = self.spectrum(nn.functional.pad(waveforms, self.around))
+        # MelSpectrogram squares a complex modulus instead, a quarter of all loading time.
+        mel_power = self.mel_scale(spectrum.real.square() + spectrum.imag.square())
+        features = (mel_power + s.log_floor).log_().transpose(1, 2).contiguous()
         inside = torch.arange(features.shape[1], device=frames.device) < frames[:, None]
         if s.normalise == "utterance":
             features = _normalise(features, inside[..., None], frames)
