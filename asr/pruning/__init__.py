@@ -1,6 +1,6 @@
 """Pruning while training, for any torch model; leaves an ordinary model with exact zeros.
 
-    q = calibrate.calibrate(dense, find(model))
+    q = calibrate(dense, find(model))
     pruner = Pruner(model, ThresholdRamp(1000, 5000, 10000, 100), q)
     for batch in batches:
         loss(model, batch).backward()
@@ -15,7 +15,7 @@ Needs torch alone; `PruningCallback` brings Lightning in when it is first asked 
 
 from typing import TYPE_CHECKING, Any
 
-from asr.pruning import calibrate, statistics
+from asr.pruning.calibrate import calibrate
 from asr.pruning.masks import PrunedTooFar
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
@@ -27,7 +27,7 @@ from asr.pruning.schedule import (
     ThresholdSchedule,
     schedule_from_plain,
 )
-from asr.pruning.statistics import Statistics, TensorStatistics
+from asr.pruning.statistics import Statistics, TensorStatistics, statistics
 
 if TYPE_CHECKING:
     from asr.pruning.callback import PruningCallback

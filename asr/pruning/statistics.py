@@ -14,7 +14,7 @@ _GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output"
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """One weight."""
+    """One prunable tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,8 +22,6 @@ class TensorStatistics:
     nonzeros: int
     group: str
     """recurrent, input, linear or convolution."""
-    prunable: bool = True
-    """Whether it is among the tensors chosen to be pruned."""
     gates: dict[str, float] = field(default_factory=dict)
     """Sparsity of each gate's rows, for the weights of GRU and LSTM."""
 
@@ -35,7 +33,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Every recurrent, linear and convolution weight, and the totals of the model around them."""
+    """The prunable tensors, and the totals of the model around them."""
 
     tensors: tuple[TensorStatistics, ...]
     parameters: int
@@ -46,12 +44,12 @@ class Statistics:
     @property
     def prunable_parameters(self) -> int:
         """Elements of the prunable tensors."""
-        return sum(t.elements for t in self.tensors if t.prunable)
+        return sum(t.elements for t in self.tensors)
 
     @property
     def prunable_nonzeros(self) -> int:
         """Non-zeros of the prunable tensors."""
-        return sum(t.nonzeros for t in self.tensors if t.prunable)
+        return sum(t.nonzeros for t in self.tensors)
 
     @property
     def prunable_sparsity(self) -> float:
@@ -76,8 +74,7 @@ class Statistics:
         for t in self.tensors:
             row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
             gates = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
-            notes = [f"({gates})"] * bool(gates) + ["not chosen"] * (not t.prunable)
-            lines.append("  ".join([row, *notes]))
+            lines.append(f"{row}  ({gates})" if gates else row)
         prunable = (self.prunable_parameters, self.prunable_nonzeros, self.prunable_sparsity)
         lines.append(line("prunable tensors", "", *prunable))
         lines.append(line("whole model", "", self.parameters, self.nonzeros, self.model_sparsity))
@@ -89,48 +86,48 @@ def statistics(
 ) -> Statistics:
     """Count the zeros of a model, or of its weights by name.
 
-    Listed are all weights that `find` knows; of weights by name, those with two or more
-    dimensions whose last name begins with "weight" (names do not tell an embedding from a linear
-    layer). patterns: which of them count as prunable, as in `find`; None takes all. A model's
-    totals are over its parameters, tied ones once; those of weights by name over everything given.
-    Raises AsrError for a pattern that matches nothing.
+    patterns: the tensors that count as prunable, as in `find`; None takes all that it knows. Of
+    weights by name these are the ones with two or more dimensions whose last name begins with
+    "weight": names do not tell an embedding from a linear layer. A model's totals are over its
+    parameters, tied ones once; those of weights by name over everything given. Raises AsrError
+    for a pattern that matches nothing.
     """
     if isinstance(model, nn.Module):
-        listed: dict[str, Tensor] = dict(find(model))
-        prunable = set(find(model, patterns))
-        everything: dict[str, Tensor] = {**dict(model.named_parameters()), **listed}
+        prunable: dict[str, Tensor] = dict(find(model, patterns))
+        everything: dict[str, Tensor] = {**dict(model.named_parameters()), **find(model)}
     else:
         everything = dict(model)
-        listed = {n: t for n, t in everything.items() if _looks_prunable(n, t)}
-        prunable = _matching(listed, ["*"] if patterns is None else patterns)
+        prunable = _matching(everything, patterns)
     # By identity: a weight tied to a module that is not prunable has another first name there.
     once = {id(t): t for t in everything.values()}.values()
     return Statistics(
-        tuple(_tensor(name, t, everything, name in prunable) for name, t in listed.items()),
+        tuple(_tensor(name, weight, everything) for name, weight in prunable.items()),
         parameters=sum(t.numel() for t in once),
         nonzeros=sum(int(t.detach().count_nonzero()) for t in once),
     )
 
 
-def _looks_prunable(name: str, weight: Tensor) -> bool:
-    return weight.dim() >= 2 and name.rpartition(".")[2].startswith("weight")
-
-
-def _matching(listed: Mapping[str, Tensor], patterns: Iterable[str]) -> set[str]:
+def _matching(
+    everything: Mapping[str, Tensor], patterns: Iterable[str] | None
+) -> dict[str, Tensor]:
+    known = {
+        name: weight
+        for name, weight in everything.items()
+        if weight.dim() >= 2 and name.rpartition(".")[2].startswith("weight")
+    }
+    patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else patterns
     found: set[str] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        hits = {name for name in listed if fnmatchcase(name, pattern)}
+    for pattern in patterns:
+        hits = {name for name in known if fnmatchcase(name, pattern)}
         if not hits:
             raise AsrError(
-                f"no prunable weight matches {pattern!r}; there are:\n  " + "\n  ".join(listed)
+                f"no prunable weight matches {pattern!r}; there are:\n  " + "\n  ".join(known)
             )
         found |= hits
-    return found
+    return {name: weight for name, weight in known.items() if name in found}
 
 
-def _tensor(
-    name: str, weight: Tensor, everything: Mapping[str, Tensor], prunable: bool
-) -> TensorStatistics:
+def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> TensorStatistics:
     weight = weight.detach()
     gates = _gate_names(name, weight, everything)
     parts = weight.chunk(len(gates)) if gates else ()
@@ -140,7 +137,6 @@ def _tensor(
         weight.numel(),
         int(weight.count_nonzero()),
         group_of_shape(name, weight.dim()),
-        prunable,
         {g: 1.0 - int(p.count_nonzero()) / p.numel() for g, p in zip(gates, parts, strict=True)},
     )
 
