@@ -156,6 +156,17 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
     }
 
 
+def test_one_id_twice_is_refused_with_both_recordings(tmp_path):
+    first, other = utterance(tmp_path, "a", "A"), utterance(tmp_path, "b", "B")
+    for twice in (first, replace(other, id="a")):
+        with pytest.raises(
+            AsrError, match="ids that occur twice: 1; entries may overlap"
+        ) as caught:
+            check([first, other, twice], UNITS, FRONTEND, MODEL)
+        paths = f"  a: {first.audio_filepath} and {twice.audio_filepath}"
+        assert str(caught.value).splitlines()[1:] == [paths]
+
+
 def test_results_are_in_manifest_order_and_progress_is_told(tmp_path):
     one = utterance(tmp_path, "0", "")
     many = [replace(one, id=str(i)) for i in range(50)]

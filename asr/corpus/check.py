@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from asr import audio
-from asr.corpus.manifest import SHOWN, Utterance, header
+from asr.corpus.manifest import SHOWN, Utterance, header, listed
 from asr.errors import AsrError
 from asr.settings import Frontend, Model
 from asr.text import UnknownSymbols, normalise
@@ -91,7 +91,9 @@ def check(
     largest speed factor `speed` of the augmentation, which shortens recordings most.
     Recordings are judged by their headers; `decode=True` decodes each, which is slow and finds
     what is damaged inside. `progress` is called once for each utterance.
+    Raises AsrError if two utterances have one id: a report could not tell them apart.
     """
+    _unique(utterances)
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
 
     def judge(utterance: Utterance) -> list[tuple[str, str]]:
@@ -111,6 +113,22 @@ def usable(utterances: Sequence[Utterance], report: CheckReport) -> list[Utteran
     """The utterances without a problem, in their order."""
     bad = report.ids
     return [utterance for utterance in utterances if utterance.id not in bad]
+
+
+def _unique(utterances: Sequence[Utterance]) -> None:
+    seen: dict[str, str] = {}
+    problems = []
+    for utterance in utterances:
+        if utterance.id in seen:
+            paths = f"{seen[utterance.id]} and {utterance.audio_filepath}"
+            problems.append(f"{utterance.id}: {paths}")
+        seen[utterance.id] = utterance.audio_filepath
+    if problems:
+        heading = (
+            f"ids that occur twice: {len(problems)}; entries may overlap, or name recordings "
+            'alike: give these their own "id" in a manifest'
+        )
+        raise AsrError(listed(heading, problems))
 
 
 def _problems(
