@@ -5,6 +5,7 @@ A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to res
 which is written last: a folder with a record is finished.
 """
 
+import logging
 import os
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -301,6 +302,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
         best,
         ResumePoint(last, settings.training.checkpoint_minutes, settings.training.checkpoint_steps),
     ]
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # These say that Lightning cannot know what our data module does (asr/corpus/datamodule.py),
         # and that more workers or threads may be quicker.
