@@ -4,12 +4,14 @@ Every layer takes a mask of the valid frames, and what lies beyond an utterance'
 reaches its own or another utterance's valid frames.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr import recurrence
+from asr.recurrence import FrameOrder, reverse
 from asr.settings import Cell, Model
 
 CLIP = 20.0
@@ -116,34 +118,6 @@ class ConvolutionLayer(nn.Module):
         return F.hardtanh(x, 0.0, CLIP).masked_fill(~mask, 0.0)
 
 
-class _Permute(torch.autograd.Function):
-    """Reorders rows by a permutation that is its own inverse, so backward is forward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        return x.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return grad.index_select(0, index), None
-
-
-def reversal(lengths: Tensor, frames: int) -> Tensor:
-    """Rows of a flattened `(batch * frames)` that turn each utterance round within its length."""
-    time = torch.arange(frames, device=lengths.device)
-    end = lengths[:, None]
-    within = torch.where(time < end, end - 1 - time, time)
-    first = torch.arange(len(lengths), device=lengths.device)[:, None] * frames
-    return (first + within).flatten()
-
-
-def reverse(x: Tensor, index: Tensor) -> Tensor:
-    """`x (batch, frames, features)` with each utterance turned round, padding left in place."""
-    return cast(Tensor, _Permute.apply(x.reshape(index.numel(), -1), index)).view(x.shape)
-
-
 class RecurrentLayer(nn.Module):
     """Batch norm, then one recurrent cell for each direction, summed or side by side.
 
@@ -179,15 +153,21 @@ class RecurrentLayer(nn.Module):
             first = state[f"{prefix}forward_cell.weight_ih_l0"]
             state.setdefault(f"{prefix}backward_cell.weight_ih_l0", first)
 
-    def forward(self, x: Tensor, mask: Tensor, index: Tensor) -> Tensor:
-        """`x (batch, frames, inputs)`, `mask (batch, frames, 1)`, `index` made by `reversal`."""
+    def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
+        """`x (batch, frames, inputs)`, `mask (batch, frames, 1)`."""
         if self.norm is not None:
             x = self.norm(x, mask)
         x = self.dropout(x)
+        cells = [self.forward_cell]
+        if self.backward_cell is not None:
+            cells.append(self.backward_cell)
+        if recurrence.supports(cells, x):
+            states = recurrence.run(cells, x, order)
+            return states.flatten(2) if self.concat else states.sum(2)
         ahead: Tensor = self.forward_cell(x)[0]
         if self.backward_cell is None:
             return ahead
-        back = reverse(self.backward_cell(reverse(x, index))[0], index)
+        back = reverse(self.backward_cell(reverse(x, order))[0], order)
         return torch.cat([ahead, back], dim=-1) if self.concat else ahead + back
 
 

@@ -16,9 +16,9 @@ from asr.layers import (
     MaskedBatchNorm,
     OutputLayer,
     RecurrentLayer,
-    reversal,
     valid_frames,
 )
+from asr.recurrence import FrameOrder
 from asr.settings import Model
 
 
@@ -58,10 +58,10 @@ class DeepSpeech(nn.Module):
             mask = valid_frames(lengths, -(-x.shape[3] // stride))
             x = layer(x, mask[:, None, None, :])
         x = x.flatten(1, 2).transpose(1, 2)
-        index = reversal(lengths, x.shape[1])
+        order = FrameOrder(lengths, x.shape[1])
         mask = mask[:, :, None]
         for layer in self.rnn:
-            x = layer(x, mask, index)
+            x = layer(x, mask, order)
         return self.output(x, mask), lengths
 
 
