@@ -42,8 +42,52 @@ class PruningCallback(Callback):
         self._restored: Mapping[str, Any] | None = None
         self._seen = 0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A new training needs a new Pruner."""
+        if stage == "fit":
+            self.pruner = None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the Pruner; only here are weights, optimiser and loader all restored."""
+        """Only here are weights, optimiser and loader all restored."""
+        self._start(trainer, pl_module)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Lightning clips gradients after this hook."""
+        assert self.pruner is not None
+        self.pruner.mask_gradients()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """There is no hook after the optimiser's step; this one runs before any validation, and
+        before `ModelCheckpoint`, which Lightning moves behind the other callbacks."""
+        self._follow(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave an ordinary model."""
+        assert self.pruner is not None
+        self.pruner.finalize()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Resumed from its last step, training neither starts nor ends: do both here."""
+        if self.pruner is None and self._restored is not None:
+            self._start(trainer, pl_module)
+            self.on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The Pruner's state."""
+        if self.pruner is not None:
+            return self.pruner.state_dict()
+        return dict(self._restored or {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning restores callbacks before there is a Pruner: keep it until there is."""
+        self._restored = state_dict
+
+    def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the Pruner, and give it the state of the checkpoint if there is one."""
         if len(trainer.optimizers) != 1:
             raise AsrError(
                 f"PruningCallback counts the steps of one optimiser and found "
@@ -74,35 +118,6 @@ class PruningCallback(Callback):
         self._seen = self.pruner.steps
         # A checkpoint written between the optimiser's step and ours is one step behind.
         self._follow(trainer)
-
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Lightning clips gradients after this hook."""
-        assert self.pruner is not None
-        self.pruner.mask_gradients()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        """There is no hook after the optimiser's step; this one runs before any validation, and
-        before `ModelCheckpoint`, which Lightning moves behind the other callbacks."""
-        self._follow(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave an ordinary model."""
-        assert self.pruner is not None
-        self.pruner.finalize()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The Pruner's state."""
-        if self.pruner is not None:
-            return self.pruner.state_dict()
-        return dict(self._restored or {})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning restores callbacks before there is a Pruner: keep it until there is."""
-        self._restored = state_dict
 
     def _follow(self, trainer: Trainer) -> None:
         """Step the Pruner if the optimiser stepped; under accumulation not every batch does."""

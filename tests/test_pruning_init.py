@@ -1,0 +1,78 @@
+"""What the pruning room brings in, and its example for a plain loop."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import asr.pruning
+from asr.pruning import Pruner, ThresholdRamp, calibrate, find
+
+
+def loaded_after(statement):
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_import_loads_torch_and_no_other_room():
+    modules = loaded_after("import asr.pruning\nassert 'Pruner' in dir(asr.pruning)")
+    assert "torch" in modules
+    assert not {m for m in modules if m.split(".")[0] in ("lightning", "pytorch_lightning")}
+    assert "torchaudio" not in modules
+    rooms = {m for m in modules if m.startswith("asr.") and not m.startswith("asr.pruning")}
+    assert rooms == {"asr.errors"}
+
+
+def test_callback_brings_lightning_when_it_is_asked_for():
+    modules = loaded_after("from asr.pruning import PruningCallback")
+    assert "lightning.pytorch" in modules
+    rooms = {m for m in modules if m.startswith("asr.") and not m.startswith("asr.pruning")}
+    assert rooms == {"asr.errors"}
+
+
+def test_every_public_name_is_there_and_no_other():
+    for name in asr.pruning.__all__:
+        assert getattr(asr.pruning, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Cubic'"):
+        asr.pruning.Cubic  # noqa: B018
+
+
+def train(model, steps, pruner=None):
+    """Next-value prediction of noisy sines; returns the last loss."""
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
+    torch.manual_seed(0)
+    times = torch.arange(30).view(-1, 1, 1)
+    for _ in range(steps):
+        waves = torch.sin(times / 3 + 6 * torch.rand(1, 16, 1)) + 0.05 * torch.randn(30, 16, 1)
+        loss = (model["out"](model["rnn"](waves[:-1])[0]) - waves[1:]).pow(2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        if pruner:
+            pruner.mask_gradients()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if pruner:
+            pruner.step(optimiser)
+    return loss.item()
+
+
+def test_a_gru_is_pruned_in_a_plain_loop_and_still_predicts():
+    """The paper's way whole: a dense run gives q, a second run prunes from it."""
+
+    def network():
+        torch.manual_seed(1)
+        return nn.ModuleDict({"rnn": nn.GRU(1, 32), "out": nn.Linear(32, 1)})
+
+    dense, sparse = network(), network()
+    dense_loss = train(dense, 150)
+    thresholds = calibrate(dense, find(sparse, ["rnn.weight_hh*"]), percentile=0.90)
+    pruner = Pruner(sparse, ThresholdRamp.from_fractions(150, updates=40), thresholds)
+    sparse_loss = train(sparse, 150, pruner)
+    stats = pruner.finalize()
+    assert len(pruner.curve) >= 40
+    assert 0.80 < stats.prunable_sparsity < 0.97
+    assert dense_loss < 0.03
+    assert sparse_loss < 2 * dense_loss
