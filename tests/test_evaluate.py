@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tone_network import RATE, ToneLoaded, speak, tone_model
+from tone_network import RATE, save_tone_model, speak, tone_loaded
 
-from asr.corpus.manifest import Utterance
+from asr.corpus.manifest import Utterance, write_manifest
 from asr.errors import AsrError
-from asr.evaluate import Errors, Row, evaluate_model, score, write_ref_hyp
+from asr.evaluate import Errors, Row, evaluate_model, evaluate_to, score, write_ref_hyp
 from asr.settings import Data
 
 
@@ -179,7 +179,7 @@ def test_a_network_is_scored_on_recordings_in_the_order_given(tmp_path: Path) ->
     )
     threads = torch.get_num_threads()
     got, rows, seconds = evaluate_model(
-        ToneLoaded(tone_model()), utterances, Data(batch_seconds=4.0, max_seconds=4.0), threads
+        tone_loaded(tmp_path), utterances, Data(batch_seconds=4.0, max_seconds=4.0), threads
     )
     assert rows == [
         Row("short", "s", "FAD", "FAD"),
@@ -195,10 +195,25 @@ def test_a_recording_shorter_than_a_frame_is_heard_as_nothing(tmp_path: Path) ->
     utterances = recordings(tmp_path, {"normal": "BAD|bad", "click": "|a b"})
     soundfile.write(tmp_path / "click.wav", np.zeros(100), RATE)
     for some in (utterances, utterances[1:]):
-        _, rows, _ = evaluate_model(ToneLoaded(tone_model()), some, Data())
+        _, rows, _ = evaluate_model(tone_loaded(tmp_path), some, Data())
         assert [row.hypothesis for row in rows] == ["BAD", ""][-len(some) :]
 
 
-def test_no_utterances_are_refused() -> None:
+def test_no_utterances_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="nothing to evaluate"):
-        evaluate_model(ToneLoaded(tone_model()), [], Data())
+        evaluate_model(tone_loaded(tmp_path), [], Data())
+
+
+def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
+    utterances = recordings(tmp_path, {"one": "FAD|fad", "two": "BEAD A CAGE|bead the cage"})
+    write_manifest(tmp_path / "test.jsonl", utterances)
+    model, output = save_tone_model(tmp_path / "tone.asr"), tmp_path / "ref_hyp.txt"
+    printed = evaluate_to(model, str(tmp_path / "test.jsonl"), output).splitlines()
+    assert printed[0].startswith("WER 25.00 % (0.00 % to 33.33 %), CER ")
+    assert printed[0].endswith(
+        "1 substitution, 0 deletions, 0 insertions in 4 words of 2 utterances"
+    )
+    assert printed[1].startswith("2.4 s of audio in ")
+    assert printed[2:] == [f"references and hypotheses: {output}"]
+    assert "ERR: (THE->A)" in output.read_text()
+    assert len(evaluate_to(model, str(tmp_path / "test.jsonl")).splitlines()) == 2

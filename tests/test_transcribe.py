@@ -5,13 +5,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import soundfile
-from tone_network import RATE, ToneLoaded, speak, tone_model
+import torch
+from tone_network import RATE, save_tone_model, speak
 
 from asr import transcribe as module
+from asr.checkpoint import pack
 from asr.errors import AsrError
 from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load, transcribe_to
 
@@ -19,8 +22,8 @@ TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG
 
 
 @pytest.fixture(scope="module")
-def recogniser() -> Recogniser:
-    return Recogniser(ToneLoaded(tone_model()), "tone.asr")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
 
 
 def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
@@ -237,6 +240,35 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert capsys.readouterr() == ("", "")
     assert transcribe_to(recogniser, [wav, wav], out) == 0
     assert [p.name for p in out.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16"])
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_packed_model_hears_what_the_dense_one_hears(
+    tmp_path: Path, values: Literal["fp32", "fp16"], fold: bool
+) -> None:
+    pack(save_tone_model(tmp_path / "tone.asr"), tmp_path / "packed.asr", values, fold)
+    packed = load(tmp_path / "packed.asr")
+    transcripts = list(packed.transcribe(speak(text) for text in TEXTS))
+    assert [t.text for t in transcripts] == TEXTS
+    assert {t.model for t in transcripts} == {"packed.asr"}
+
+
+def test_threads_are_set_for_torch(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(AsrError, match=r"notes\.txt"):
+        load(tmp_path / "notes.txt")
+    with pytest.raises(AsrError, match=r"none\.asr"):
+        load(tmp_path / "none.asr")
 
 
 def test_zero_threads_are_refused() -> None:

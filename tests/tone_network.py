@@ -4,16 +4,17 @@ Nothing is trained and nothing is constant: the text comes out of the audio, so 
 carries audio to text can ask for exact words.
 """
 
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from asr.checkpoint import Loaded, load_model, save_model
 from asr.frontend import features
 from asr.model import DeepSpeech
 from asr.settings import Frontend, Model
-from asr.text import CharacterUnits, Units
+from asr.text import CharacterUnits
 
 RATE = 16000
 LETTERS = " ABCDEFG"
@@ -31,15 +32,6 @@ def speak(text: str, rate: int = RATE) -> np.ndarray:
     for letter in text:
         parts += [0.3 * ramp * np.sin(2 * np.pi * HERTZ[letter] * t), silence]
     return np.concatenate(parts).astype(np.float32)
-
-
-@dataclass
-class ToneLoaded:
-    """What `asr.checkpoint.load_model` gives, made by hand."""
-
-    model: DeepSpeech
-    units: Units = field(default_factory=CharacterUnits)
-    frontend: Frontend = FRONTEND
 
 
 @torch.no_grad()
@@ -72,3 +64,14 @@ def tone_model() -> DeepSpeech:
         [9.0] + [0.0] * len(LETTERS)
     )
     return model
+
+
+def save_tone_model(path: Path) -> Path:
+    """Write the tone network as a model file."""
+    save_model(path, tone_model(), CharacterUnits(), FRONTEND)
+    return path
+
+
+def tone_loaded(folder: Path) -> Loaded:
+    """The tone network as it comes out of a model file."""
+    return load_model(save_tone_model(folder / "tone.asr"))
