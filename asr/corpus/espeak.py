@@ -2,7 +2,8 @@
 
 espeak-ng carries its noise, flutter and filter states from one utterance into the next, and
 seeds its noise from the clock. Here each utterance gets a freshly loaded library (about a
-millisecond), so that the same request gives the same samples whatever was spoken before.
+millisecond) and a fixed seed, so that the same request gives the same samples whatever was
+spoken before. This needs a system that unloads a library on request, as Linux with glibc does.
 """
 
 import _ctypes
@@ -90,6 +91,11 @@ def speak(text: str, voice: Voice) -> np.ndarray:
             f"espeak-ng: the voice {voice.accent}+{voice.variant} says nothing: {text!r}"
         )
     return samples.astype(np.float32) / 32768
+
+
+def require() -> None:
+    """Raise AsrError if espeak-ng is not installed."""
+    _loader()
 
 
 def _loader() -> ModuleType:

@@ -83,7 +83,9 @@ class Grammar:
         """A sentence of 4 to 12 words in upper case: A to Z, apostrophe and space."""
         while True:
             words = self._expand("sentence", None, "", generator)
-            if FEWEST_WORDS <= len(words) <= MOST_WORDS:
+            # Longer words are never repeated: no bread with bread, no road from Rome to Rome.
+            long = [word for word in words if len(word) > 3]
+            if FEWEST_WORDS <= len(words) <= MOST_WORDS and len(set(long)) == len(long):
                 for i, word in enumerate(words[:-1]):
                     if word == "a":
                         words[i] = article(words[i + 1])

@@ -10,7 +10,7 @@ _CONSONANT_Y = re.compile(r"[^aeiou]y$")
 # A short stressed syllable doubles its last letter: stopped, planning. Longer words are taken
 # as stressed on another syllable (opened, visiting); the grammar lists the exceptions.
 _SHORT_SYLLABLE = re.compile(r"^[^aeiou]*(qu)?[aeiou][^aeiouwxy]$")
-_VOWEL = re.compile(r"^([aeio]|u(?!ni[^nm]|s))")
+_VOWEL = re.compile(r"^([aio]|e(?!u)|u(?!ni[^nm]|s))")
 
 
 def inflect(word: str, form: Form) -> str:

@@ -9,13 +9,14 @@ import json
 import os
 import random
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ _RANGES = (35, 65)
 # ones, also when speed perturbation makes the speech a tenth shorter.
 _SECONDS_PER_SYMBOL = 0.040 * 1.1
 _SLOWER = 0.85
+_NOTE = "spoken.json"
 _CHUNK = 32
 _PROCESSES = 2
 # Seconds of audio from which on starting processes (a second or so) pays.
@@ -79,18 +81,20 @@ def ensure(
 
     Audio is 16-bit FLAC at 16 kHz. The manifest is written last: where it is, all is there, and
     a second call does nothing. Two processes may call at once. `progress` gets the share made.
-    An hour takes about half a minute on two cores; scripts that call this need the usual
-    `if __name__ == "__main__"`, since it starts processes.
+    Scripts that call this need the usual `if __name__ == "__main__"`, since it starts processes.
 
-    Raises AsrError if espeak-ng is missing, or the folder holds a corpus of other settings.
+    Raises AsrError if espeak-ng is missing, or the folder holds something else.
     """
     if part not in PARTS:
         raise AsrError(f"spoken:{part}: the built-in corpus has the parts {', '.join(PARTS)}")
     folder = folder_of(settings, root)
     manifest = folder / f"{part}.jsonl"
-    _same_settings(folder, settings)
+    new = _is_new(folder, settings)
     if manifest.is_file():
         return manifest
+    espeak.require()
+    if new:
+        atomic_write_text(folder / _NOTE, json.dumps(_noted(settings), indent=2) + "\n")
     with _alone(folder / ".lock"):
         if not manifest.is_file():
             _clear_partial(folder, part)
@@ -121,10 +125,8 @@ def speakers(part: Part, seed: int) -> list[espeak.Voice]:
         )
         for accent, variant in pairs
     ]
-    dev, test = VOICES["dev"], VOICES["test"]
-    return {"dev": voices[:dev], "test": voices[dev : dev + test], "train": voices[dev + test :]}[
-        part
-    ]
+    dev, test = VOICES["dev"], VOICES["dev"] + VOICES["test"]
+    return {"dev": voices[:dev], "test": voices[dev:test], "train": voices[test:]}[part]
 
 
 def lines(part: Part, settings: Spoken) -> Iterator[Line]:
@@ -167,6 +169,18 @@ def _write_chunk(chunk: list[Line], part: Part, seed: int, folder: Path) -> list
     return written
 
 
+def _end_with_parent() -> None:
+    """Workers of a process that was killed would wait for work for ever."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 _Recorded = Generator[tuple[list[Line], list[tuple[str, float]]], None, None]
 
 
@@ -183,7 +197,9 @@ def _chunks(part: Part, settings: Spoken, folder: Path) -> _Recorded:
     source = lines(part, settings)
     pending: deque[tuple[list[Line], Future[list[tuple[str, float]]]]] = deque()
     # Not forked: the caller may have threads, of torch for one.
-    pool = ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        _PROCESSES, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     try:
         while True:
             while len(pending) < _PROCESSES + 1:
@@ -197,66 +213,81 @@ def _chunks(part: Part, settings: Spoken, folder: Path) -> _Recorded:
         pool.shutdown(cancel_futures=True)
 
 
-def _utterance(line: Line, path: Path, seconds: float) -> Utterance:
-    return Utterance(
-        id=path.stem,
-        audio_filepath=str(path),
-        duration=seconds,
-        text=line.text,
-        speaker=line.voice.name,
-    )
-
-
 def _build(
     part: Part, settings: Spoken, folder: Path, progress: Callable[[float], None] | None
 ) -> None:
     """Record into a `.partial` folder, rename it, then write the manifest."""
-    wanted = _hours(settings)[part] * 3600
     partial = folder / f".{part}.{os.getpid()}.partial"
     partial.mkdir()
+    try:
+        utterances = _record(part, settings, partial, progress)
+        # Already there: of a call that was killed after this, or that won a race. It is complete,
+        # and the same, for it comes from the same settings.
+        if not (folder / part).is_dir():
+            partial.rename(folder / part)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    placed = [replace(u, audio_filepath=str(folder / part / u.audio_filepath)) for u in utterances]
+    write_manifest(folder / f"{part}.jsonl", placed)
+
+
+def _record(
+    part: Part, settings: Spoken, folder: Path, progress: Callable[[float], None] | None
+) -> list[Utterance]:
+    """As many lines as fill the hours; audio paths are relative to `folder`."""
+    wanted = _hours(settings)[part] * 3600
+    chunks = _chunks if wanted > _WORTH_PROCESSES else _chunks_here
     utterances: list[Utterance] = []
     seconds = 0.0
-    maker = _chunks if wanted > _WORTH_PROCESSES else _chunks_here
-    recorded = maker(part, settings, partial)
-    for chunk, results in recorded:
-        for line, (path, duration) in zip(chunk, results, strict=True):
-            if seconds < wanted:
-                utterances.append(_utterance(line, folder / part / path, duration))
-                seconds += duration
-        if progress:
-            progress(min(seconds / wanted, 1.0))
-        if seconds >= wanted:
-            break
-    recorded.close()
-    kept = {Path(u.audio_filepath).relative_to(folder / part) for u in utterances}
-    for extra in {p.relative_to(partial) for p in partial.glob("*/*.flac")} - kept:
-        (partial / extra).unlink()
-    shutil.rmtree(folder / part, ignore_errors=True)  # of a call that was killed after the rename
-    partial.rename(folder / part)
-    write_manifest(folder / f"{part}.jsonl", utterances)
+    with closing(chunks(part, settings, folder)) as recorded:
+        while seconds < wanted:
+            for line, (path, duration) in zip(*next(recorded), strict=True):
+                if seconds < wanted:
+                    utterances.append(
+                        Utterance(Path(path).stem, path, duration, line.text, line.voice.name)
+                    )
+                    seconds += duration
+            if progress:
+                progress(min(seconds / wanted, 1.0))
+    kept = {folder / utterance.audio_filepath for utterance in utterances}
+    for path_ahead in set(folder.glob("*/*.flac")) - kept:
+        path_ahead.unlink()
+    return utterances
 
 
 def _hours(settings: Spoken) -> dict[Part, float]:
     return {"train": settings.train_hours, "dev": settings.dev_hours, "test": settings.test_hours}
 
 
-def _same_settings(folder: Path, settings: Spoken) -> None:
-    """Note the settings in `spoken.json` of a new folder; refuse a folder of other settings."""
-    note = folder / "spoken.json"
-    wanted = {**asdict(settings), "edition": EDITION}
-    del wanted["folder"]
+def _noted(settings: Spoken) -> dict[str, object]:
+    plain = asdict(settings)
+    del plain["folder"]
+    return {**plain, "edition": EDITION}
+
+
+def _is_new(folder: Path, settings: Spoken) -> bool:
+    """Whether a corpus may be begun there; False: one of these settings has been."""
+    note = folder / _NOTE
     if not note.is_file():
-        atomic_write_text(note, json.dumps(wanted, indent=2) + "\n")
-        return
+        taken = [str(folder / n) for p in PARTS for n in (p, f"{p}.jsonl") if (folder / n).exists()]
+        if taken:
+            raise AsrError(
+                f"{taken[0]} is there and is no part of a spoken corpus: "
+                "give another data.spoken.folder"
+            )
+        return True
     found = json.loads(note.read_text())
-    if found != wanted:
-        different = ", ".join(
-            f"{k}={found.get(k)!r} instead of {v!r}" for k, v in wanted.items() if found.get(k) != v
-        )
+    different = ", ".join(
+        f"{key}={found.get(key)} instead of {value}"
+        for key, value in _noted(settings).items()
+        if found.get(key) != value
+    )
+    if different:
         raise AsrError(
             f"{folder} holds a spoken corpus of other settings ({different}): "
             "remove it, or give another data.spoken.folder"
         )
+    return False
 
 
 @contextmanager
