@@ -1,0 +1,203 @@
+"""What a run leaves behind, as frozen dataclasses: the schema of `record.json`.
+
+Plain values only; reading and writing is `asr.report.records`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+"""Version of the schema; others are refused, nothing old is read before 1.0."""
+
+
+@dataclass(frozen=True)
+class Git:
+    """State of the code; `revision` is empty outside a git checkout."""
+
+    revision: str | None = None
+    dirty: bool = False
+
+    def __str__(self) -> str:
+        if not self.revision:
+            return "unknown"
+        return self.revision[:12] + ("+changes" if self.dirty else "")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the run was made on."""
+
+    cpu: str
+    cores: int
+    memory_gib: float | None = None
+
+    def __str__(self) -> str:
+        cores = f"{self.cores} core" + ("s" if self.cores != 1 else "")
+        memory = "" if self.memory_gib is None else f", {self.memory_gib:.1f} GiB"
+        return f"{self.cpu}, {cores}{memory}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long it took; figures that a run lacks (no dev set, say) are None."""
+
+    seconds: float
+    steps: int
+    epochs: int
+    audio_hours: float | None = None
+    audio_seconds_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    final_loss: float | None = None
+    best_epoch: int | None = None
+    dev_wer: float | None = None
+    excluded_utterances: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One weight tensor; `group` is its kind of matrix."""
+
+    name: str
+    shape: tuple[int, ...]
+    elements: int
+    nonzeros: int
+    group: str = ""
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over elements."""
+        return 1 - self.nonzeros / self.elements
+
+
+@dataclass(frozen=True)
+class Model:
+    """Size and kind of the network."""
+
+    parameters: int
+    nonzeros: int
+    prunable_parameters: int
+    prunable_nonzeros: int
+    cell: str
+    hidden: int
+    layers: int
+    units: str
+    tensors: tuple[Tensor, ...] = ()
+
+    @property
+    def prunable_sparsity(self) -> float:
+        """Zeros over elements of the prunable tensors together."""
+        if self.prunable_parameters == 0:
+            return 0.0
+        return 1 - self.prunable_nonzeros / self.prunable_parameters
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was asked and what was reached; steps are optimiser steps, fractions 0 to 1."""
+
+    method: str
+    sparsity: float
+    sparsity_min: float
+    sparsity_max: float
+    wanted: float | None = None
+    updates: int | None = None
+    start: int | None = None
+    ramp: int | None = None
+    end: int | None = None
+    frequency: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Bytes of the dense fp32 model file and of the packed one."""
+
+    model_bytes: int | None = None
+    packed_bytes: int | None = None
+    packed_values: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One test set; `wer` and `cer` are fractions, low and high a 95 % bootstrap interval."""
+
+    utterances: int
+    words: int
+    wer: float
+    wer_low: float
+    wer_high: float
+    cer: float
+    speakers: int | None = None
+    audio_seconds: float | None = None
+    insertions: int | None = None
+    deletions: int | None = None
+    substitutions: int | None = None
+    decoder: str = "greedy"
+    lm: str | None = None
+    normalisation: str = ""
+
+    @property
+    def conditions(self) -> str:
+        """What two WERs must have in common to be compared."""
+        parts = [f"{self.utterances:,} utterances", f"{self.words:,} words"]
+        if self.speakers is not None:
+            parts.append(f"{self.speakers:,} speakers")
+        if self.audio_seconds is not None:
+            parts.append(f"{self.audio_seconds / 60:.1f} minutes")
+        lm = f"LM {self.lm}" if self.lm else "no LM"
+        text = f"; text normalised by {self.normalisation}" if self.normalisation else ""
+        return f"{', '.join(parts)}; {self.decoder} decoding, {lm}{text}"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Wall time of the same audio through the dense and the packed network in one process."""
+
+    dense_seconds: float
+    packed_seconds: float
+    audio_seconds: float
+    threads: int
+    median_of: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times quicker the packed network was."""
+        return self.dense_seconds / self.packed_seconds
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: training, network, files, and what it scored."""
+
+    schema: int
+    name: str
+    recipe: str
+    group: str
+    label: str
+    seed: int
+    command: str
+    git: Git
+    date: str
+    machine: Machine
+    threads: int
+    training: Training
+    model: Model
+    files: Files
+    pruning: Pruning | None = None
+    evaluation: dict[str, Evaluation] = field(default_factory=dict)
+    speed: Speed | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_GROUPS = {"dense": 0, "sparse": 1, "small-dense": 2}
+
+
+def sort_key(record: Record) -> tuple[Any, ...]:
+    """Order of rows: by kind of network, then group, large before small, little pruned first."""
+    model, pruning = record.model, record.pruning
+    wanted = (pruning.wanted or 0.0) if pruning else 0.0
+    group = (_GROUPS.get(record.group, len(_GROUPS)), record.group)
+    kind = (record.recipe, model.cell, model.units)
+    return (*kind, *group, -model.hidden, wanted, record.label, record.seed, record.name)

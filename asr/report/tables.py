@@ -1,0 +1,275 @@
+"""Tables from records and nothing else: networks, tensors, how each was made; Markdown and CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from asr.report.grouping import Network, datasets, mean, networks
+from asr.report.schema import Record
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading, and how its cells are set."""
+
+    heading: str
+    numeric: bool = True
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of plain text, not yet escaped for any format."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """GitHub's pipe table."""
+        lines = [
+            [plain(column.heading) for column in self.columns],
+            ["--:" if column.numeric else ":--" for column in self.columns],
+        ]
+        for row in self.rows:
+            cells = zip(row, self.columns, strict=True)
+            lines.append([_code(cell) if c.code else plain(cell) for cell, c in cells])
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def plain(text: str) -> str:
+    """`text` escaped so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    # A pipe ends a cell even inside code; a longer fence lets backticks stand.
+    text = " ".join(text.split()).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}" if text else ""
+
+
+def count(value: float) -> str:
+    """`904,000`."""
+    return f"{round(value):,}"
+
+
+def megabytes(value: float) -> str:
+    """Bytes as 10^6 bytes in three digits: `3.70`, `0.260`."""
+    return count(value / 1e6) if value >= 999.5e6 else f"{value / 1e6:#.3g}".rstrip(".")
+
+
+def _spread(values: Sequence[float | None], show: Callable[[float], str]) -> str:
+    """The value; of several seeds the mean and the range; `-` where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    low, high = show(min(known)), show(max(known))
+    return low if low == high else f"{show(mean(known))} ({low}-{high})"
+
+
+def wer_cell(network: Network, dataset: str) -> str:
+    """`18.5 (16.9-20.1)`; of several seeds the mean, the range over seeds and their number."""
+    found = network.evaluations(dataset)
+    if not found:
+        tested = any(record.evaluation for record in network.records)
+        return "-" if tested else "not tested"
+    if len(found) > 1:
+        low, high = min(e.wer for e in found), max(e.wer for e in found)
+        average = mean([e.wer for e in found])
+        return f"{100 * average:.1f} ({100 * low:.1f}-{100 * high:.1f} over {len(found)} seeds)"
+    one = found[0]
+    return f"{100 * one.wer:.1f} ({100 * one.wer_low:.1f}-{100 * one.wer_high:.1f})"
+
+
+def _tensors_cell(network: Network) -> str:
+    """Sparsity of the least and of the most pruned tensor, over all seeds."""
+    pruned = [r.pruning for r in network.records if r.pruning]
+    if not pruned:
+        return "-"
+    low = min(pruning.sparsity_min for pruning in pruned)
+    high = max(pruning.sparsity_max for pruning in pruned)
+    return f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def speed_cell(network: Network) -> str:
+    """Seconds of the packed and of the dense network, and how many times quicker packed is."""
+    speeds = [r.speed for r in network.records if r.speed]
+    if not speeds:
+        return "-"
+    packed = mean([s.packed_seconds for s in speeds])
+    dense = mean([s.dense_seconds for s in speeds])
+    return f"{packed:.3g} / {dense:.3g} ({dense / packed:.2f}x)"
+
+
+_Cell = Callable[[Network], str]
+
+
+def _figures(show: Callable[[float], str], get: Callable[[Record], float | None]) -> _Cell:
+    return lambda network: _spread([get(record) for record in network.records], show)
+
+
+def _score_columns(names: Sequence[str]) -> list[tuple[Column, _Cell]]:
+    if not names:
+        return [(Column("WER %"), lambda network: wer_cell(network, ""))]
+    return [
+        *((Column(f"WER %, {name}"), partial(wer_cell, dataset=name)) for name in names),
+        *((Column(f"CER %, {name}"), partial(_cer_cell, dataset=name)) for name in names),
+    ]
+
+
+def _cer_cell(network: Network, dataset: str) -> str:
+    return _spread([100 * e.cer for e in network.evaluations(dataset)], "{:.1f}".format)
+
+
+def networks_table(records: Sequence[Record]) -> Table:
+    """One row a network; several seeds of one network make one row."""
+    columns: list[tuple[Column, _Cell]] = [
+        (Column("Network", numeric=False), lambda n: n.label),
+        (Column("Parameters"), _figures(count, lambda r: r.model.parameters)),
+        (Column("Non-zeros"), _figures(count, lambda r: r.model.nonzeros)),
+        *_score_columns(datasets(records)),
+        (
+            Column("Sparsity of prunable tensors, %"),
+            _figures("{:.1f}".format, lambda r: 100 * r.model.prunable_sparsity),
+        ),
+        (Column("Least to most sparse tensor, %"), _tensors_cell),
+        (Column("Dense fp32 file, MB"), _figures(megabytes, lambda r: r.files.model_bytes)),
+        (Column("Packed file, MB"), _figures(megabytes, lambda r: r.files.packed_bytes)),
+        (Column("Cell", numeric=False), lambda n: n.first.model.cell),
+        (Column("Hidden"), lambda n: f"{n.first.model.layers} x {n.first.model.hidden}"),
+        (Column("Units", numeric=False), lambda n: n.first.model.units),
+        (Column("Training, s"), _figures(count, lambda r: r.training.seconds)),
+        (Column("Peak memory, MiB"), _figures(count, lambda r: r.training.peak_memory_mib)),
+        (Column("Seed"), lambda n: ", ".join(str(r.seed) for r in n.records)),
+    ]
+    if any(record.speed for record in records):
+        columns.append((Column("Packed / dense, s"), speed_cell))
+    rows = tuple(tuple(cell(n) for _, cell in columns) for n in networks(records))
+    return Table("Networks", tuple(column for column, _ in columns), rows)
+
+
+def tensors_table(records: Sequence[Record]) -> Table | None:
+    """Sparsity in percent and thresholds of each pruned tensor, one column a sparse run.
+
+    None when no run was pruned. A tensor is listed when any run set a threshold for it or
+    zeroed some of it.
+    """
+    pruned = [(record, record.pruning) for record in records if record.pruning]
+    cells: dict[str, dict[int, str]] = {}
+    for index, (record, pruning) in enumerate(pruned):
+        for tensor in record.model.tensors:
+            limits = pruning.thresholds.get(tensor.name, {})
+            if limits or tensor.nonzeros < tensor.elements:
+                shown = ", ".join(f"{key} {value:.3g}" for key, value in limits.items())
+                text = f"{100 * tensor.sparsity:.1f}" + (f" ({shown})" if shown else "")
+                cells.setdefault(tensor.name, {})[index] = text
+    if not cells:
+        return None
+    headings = [_run_label(record, records) for record, _ in pruned]
+    rows = tuple(
+        (name, *(row.get(index, "-") for index in range(len(pruned))))
+        for name, row in cells.items()
+    )
+    columns = (Column("Tensor", numeric=False, code=True), *(Column(text) for text in headings))
+    return Table("Sparsity by tensor, % (thresholds)", columns, rows)
+
+
+def runs_table(records: Sequence[Record]) -> Table:
+    """The command, code, machine and day of every run."""
+    columns = (
+        Column("Run", numeric=False),
+        Column("Command", numeric=False, code=True),
+        Column("Revision", numeric=False),
+        Column("Machine", numeric=False),
+        Column("Threads"),
+        Column("Date", numeric=False),
+    )
+    rows = tuple(
+        (_run_label(r, records), r.command, str(r.git), str(r.machine), str(r.threads), r.date[:10])
+        for r in records
+    )
+    return Table("Commands", columns, rows)
+
+
+def _run_label(record: Record, records: Sequence[Record]) -> str:
+    """The label, with the seed or the name where the label alone would be another run's too."""
+    twins = [other for other in records if other.label == record.label]
+    if len(twins) == 1:
+        return record.label
+    if len({other.seed for other in twins}) == len(twins):
+        return f"{record.label}, seed {record.seed}"
+    return f"{record.label} [{record.name}]"
+
+
+def notes(records: Sequence[Record]) -> list[str]:
+    """What the figures mean and under which conditions they were measured, a line each."""
+    lines = [
+        "WER and CER in percent; in brackets the 95 % interval, by bootstrap over utterances. "
+        "MB are 10^6 bytes."
+    ]
+    if any(len(network.records) > 1 for network in networks(records)):
+        lines.append(
+            "Of a network trained with several seeds: the mean, in brackets the lowest and highest "
+            "seed. The CSV has each of them."
+        )
+    for name in datasets(records):
+        found = [r.evaluation[name].conditions for r in records if name in r.evaluation]
+        for conditions in dict.fromkeys(found):
+            whose = [
+                r.label
+                for r in records
+                if name in r.evaluation and r.evaluation[name].conditions == conditions
+            ]
+            only = "" if len(whose) == len(found) else f" (only {', '.join(whose)})"
+            lines.append(f"{name}: {conditions}{only}.")
+    speeds = [r.speed for r in records if r.speed]
+    for audio, threads, runs in dict.fromkeys(
+        (s.audio_seconds, s.threads, s.median_of) for s in speeds
+    ):
+        lines.append(
+            f"Speed: seconds for {audio:g} s of audio, packed and dense in one process, "
+            f"{threads} thread{'s' if threads != 1 else ''}, median of {runs}."
+        )
+    untested = [_run_label(r, records) for r in records if not r.evaluation]
+    if untested:
+        lines.append(f"Not tested: {'; '.join(untested)}.")
+    return lines
+
+
+def to_csv(records: Sequence[Record]) -> str:
+    """Every run with unrounded figures: fractions, bytes, seconds."""
+    rows = [_csv_row(record, datasets(records)) for record in records]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _csv_row(record: Record, names: Sequence[str]) -> dict[str, object]:
+    model, pruning, speed = record.model, record.pruning, record.speed
+    row: dict[str, object] = {
+        key: getattr(record, key) for key in ("recipe", "name", "group", "label", "seed")
+    }
+    for key in ("cell", "layers", "hidden", "units", "parameters", "nonzeros"):
+        row[key] = getattr(model, key)
+    row["prunable_sparsity"] = f"{model.prunable_sparsity:.6f}"
+    for key in ("sparsity_min", "sparsity_max"):
+        row[f"tensor_{key}"] = getattr(pruning, key, None)
+    for name in names:
+        test = record.evaluation.get(name)
+        for key in ("wer", "wer_low", "wer_high", "cer"):
+            row[f"{name} {key}"] = getattr(test, key, None)
+    for key in ("model_bytes", "packed_bytes", "packed_values"):
+        row[key] = getattr(record.files, key)
+    row["training_seconds"] = record.training.seconds
+    row["peak_memory_mib"] = record.training.peak_memory_mib
+    for key in ("dense_seconds", "packed_seconds", "audio_seconds", "threads", "median_of"):
+        row[f"speed {key}"] = getattr(speed, key, None)
+    row |= {"command": record.command, "revision": str(record.git), "machine": str(record.machine)}
+    return row | {"threads": record.threads, "date": record.date}
