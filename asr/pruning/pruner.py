@@ -65,8 +65,8 @@ class Pruner:
         self.curve: list[tuple[int, float]] = []
         """(step, sparsity of the prunable tensors) at each update."""
         self._owners = {name: owner(model, name) for name in chosen}
-        # Kept as 1.0 and 0.0 in the weight's own type: multiplying by a bool mask takes tens of
-        # times as long. A tensor without an entry has lost nothing yet.
+        # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
+        # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
         self._factors: dict[str, Tensor] = {}
         self._kept: dict[str, int] = {}
         self._finalized = False
