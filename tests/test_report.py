@@ -1,0 +1,358 @@
+"""Tables, comparisons, plots, page: from records to exact text, and the same bytes every time."""
+
+import csv
+import io
+from html.parser import HTMLParser
+
+import pytest
+from report_records import plain_record, whole_grid, write_all
+from rich.console import Console
+
+from asr.errors import AsrError
+from asr.report import comparison, print_table, read_records, report, tables
+from asr.report.grouping import label_without_seed, networks
+from asr.report.labels import choose, overlap, spread
+from asr.report.plots import series, short_count, wer_plot
+
+MARKERS = "<!-- asr report: sparsity -->", "<!-- end: sparsity -->"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write plain records and read them back."""
+    return lambda *plain: read_records(write_all(tmp_path / "records", list(plain)))
+
+
+def row_of(table, label):
+    row = next(row for row in table.rows if row[0] == label)
+    return dict(zip((column.heading for column in table.columns), row, strict=True))
+
+
+# Tables
+
+
+def test_a_sparse_network_has_its_row(load):
+    plain = plain_record(label="sparse", group="sparse", sparsity=0.9, tests={"set": 0.185})
+    row = row_of(tables.networks_table(load(plain)), "sparse")
+    assert row["WER %, set"] == "18.5 (16.9-20.1)"
+    assert row["CER %, set"] == "6.2"
+    assert row["Parameters"] == "713,824"
+    assert row["Non-zeros"] == "182,980"
+    assert row["Sparsity of prunable tensors, %"] == "90.0"
+    assert row["Least to most sparse tensor, %"] == "88.0-92.0"
+    assert (row["Cell"], row["Hidden"], row["Units"]) == ("gru", "3 x 128", "characters")
+    assert (row["Dense fp32 file, MB"], row["Packed file, MB"]) == ("2.86", "0.440")
+    assert (row["Training, s"], row["Peak memory, MiB"], row["Seed"]) == ("300", "812", "1")
+    assert "Packed / dense, s" not in row
+
+
+def test_seeds_make_one_row_with_mean_range_and_number_and_stay_apart_in_the_csv(load):
+    wers = {1: 0.18, 2: 0.20, 3: 0.19}
+    records = load(
+        *(
+            plain_record(f"s{seed}", label=f"GRU 128, seed {seed}", seed=seed, tests={"set": wer})
+            for seed, wer in wers.items()
+        )
+    )
+    table = tables.networks_table(records)
+    assert len(table.rows) == 1
+    row = row_of(table, "GRU 128")
+    assert row["WER %, set"] == "19.0 (18.0-20.0 over 3 seeds)"
+    assert row["Seed"] == "1, 2, 3"
+    assert row["Parameters"] == "713,824"
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(records))))
+    assert [(row["name"], row["set wer"]) for row in rows] == [
+        ("s1", "0.18"),
+        ("s2", "0.2"),
+        ("s3", "0.19"),
+    ]
+
+
+def test_networks_that_differ_in_more_than_the_seed_are_never_averaged(load):
+    same_seed = [plain_record(name, label="GRU") for name in ("a", "b")]
+    assert len(networks(load(*same_seed))) == 2
+    other_width = plain_record("c", label="GRU", seed=2, hidden=64)
+    assert len(networks(load(same_seed[0], other_width))) == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "seed", "expected"),
+    [
+        ("GRU 128, seed 2", 2, "GRU 128"),
+        ("GRU 128 s2", 2, "GRU 128"),
+        ("GRU 128 (seed=12)", 12, "GRU 128"),
+        ("GRU 128, seed 2", 1, "GRU 128, seed 2"),
+        ("GRUs2", 2, "GRUs2"),
+        ("s1", 1, "s1"),
+    ],
+)
+def test_only_its_own_seed_is_taken_from_a_label(label, seed, expected):
+    assert label_without_seed(label, seed) == expected
+
+
+def test_runs_without_evaluation_are_listed_as_not_tested(load):
+    records = load(plain_record("a", label="A"), plain_record("b", label="B", tests={}))
+    assert row_of(tables.networks_table(records), "B")["WER %, spoken test"] == "not tested"
+    assert "Not tested: B." in tables.notes(records)
+
+
+def test_speed_is_a_column_only_when_a_record_has_it(load):
+    records = load(plain_record("a", label="A", speed=True), plain_record("b", label="B"))
+    table = tables.networks_table(records)
+    assert row_of(table, "A")["Packed / dense, s"] == "0.4 / 1.2 (3.00x)"
+    assert row_of(table, "B")["Packed / dense, s"] == "-"
+    expected = "Speed: seconds for 60 s of audio, packed and dense in one process, 1 thread, median"
+    assert any(line.startswith(expected) for line in tables.notes(records))
+
+
+def test_sparsity_and_threshold_of_each_tensor_are_listed(load):
+    records = load(plain_record("d"), plain_record("s", "sparse", "sparse", sparsity=0.9))
+    table = tables.tensors_table(records)
+    assert [column.heading for column in table.columns] == ["Tensor", "sparse"]
+    assert table.rows[:2] == (
+        ("rnn.0.forward_cell.weight_ih_l0", "88.0 (q 0.1)"),
+        ("rnn.0.forward_cell.weight_hh_l0", "92.0 (q 0.11)"),
+    )
+    assert len(table.rows) == 12
+    assert tables.tensors_table(records[:1]) is None
+
+
+def test_commands_show_a_changed_checkout_and_cannot_break_the_table(load):
+    plain = plain_record(label="a|b <i>*c*")
+    plain["git"]["dirty"] = True
+    plain["command"] = "asr train x.yaml 'name=a|b' `date`"
+    table = tables.runs_table(load(plain))
+    assert table.rows[0][2:4] == ("0123456789ab+changes", "AMD EPYC, 2 cores, 23.5 GiB")
+    line = table.markdown().splitlines()[2]
+    assert line.startswith(r"| a\|b \<i>\*c\* | `` asr train x.yaml 'name=a\|b' `date` `` | ")
+
+
+def test_networks_tested_under_other_conditions_are_told_apart(load):
+    one, other = plain_record("a", label="A"), plain_record("b", label="B")
+    other["evaluation"]["spoken test"]["lm"] = "3-gram"
+    lines = [line for line in tables.notes(load(one, other)) if line.startswith("spoken test")]
+    assert lines[0].endswith("greedy decoding, no LM; text normalised by en-v1 (only A).")
+    assert lines[1].endswith("greedy decoding, LM 3-gram; text normalised by en-v1 (only B).")
+
+
+# Comparison of equal non-zeros
+
+
+def pair(wer_sparse, wer_dense, larger=1.02, **options):
+    sparse = plain_record("s", "sparse", "S", sparsity=0.9, tests={"set": wer_sparse})
+    nonzeros = round(larger * sparse["model"]["nonzeros"])
+    dense = plain_record("d", "small-dense", "D", hidden=40, nonzeros=nonzeros,
+                         tests={"set": wer_dense}, **options)  # fmt: skip
+    return sparse, dense
+
+
+def test_difference_larger_than_both_intervals_is_said_in_a_sentence(load):
+    (found,) = comparison(load(*pair(0.185, 0.287)))
+    assert found.clear
+    assert found.difference == pytest.approx(-0.102)
+    assert str(found) == (
+        "set: S (182,980 non-zeros) has a WER of 18.5 % (16.9-20.1), D (186,640) of "
+        "28.7 % (27.1-30.3): 10.2 points lower; the intervals do not overlap."
+    )
+
+
+def test_difference_within_the_intervals_is_not_sold_as_one(load):
+    (found,) = comparison(load(*pair(0.20, 0.18)))
+    assert not found.clear
+    assert "2.0 points higher; the intervals overlap, so this test does not" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"units": "pieces"})]
+)
+def test_unequal_networks_are_not_compared(load, larger, options):
+    assert comparison(load(*pair(0.2, 0.3, larger, **options))) == []
+
+
+def test_results_of_different_decoding_are_not_compared(load):
+    sparse, dense = pair(0.2, 0.3)
+    dense["evaluation"]["set"]["lm"] = "3-gram"
+    assert comparison(load(sparse, dense)) == []
+
+
+def test_with_several_seeds_a_difference_must_clear_the_intervals_of_all(load):
+    sparse, dense = pair(0.18, 0.22)
+    second = plain_record("s2", "sparse", "S", seed=2, sparsity=0.9, tests={"set": 0.20})
+    assert comparison(load(sparse, dense))[0].clear
+    (found,) = comparison(load(sparse, dense, second))
+    assert found.wer_sparse.wer == pytest.approx(0.19)
+    assert not found.clear
+
+
+# Plots
+
+
+def test_series_follow_group_width_cell_and_units(load):
+    names = [one.name for one in series(load(*whole_grid({"set": 1.0})))]
+    assert names == [
+        "GRU, dense",
+        "GRU 256, sparse",
+        "GRU 128, sparse",
+        "GRU, small dense",
+        "GRU, pieces 200, dense",
+        "GRU 128, pieces 200, sparse",
+        "RNN, dense",
+        "RNN 256, sparse",
+    ]
+
+
+def test_labels_of_crowded_marks_cover_neither_each_other_nor_the_edge():
+    marks = [(12.0 * i, 8.0 * (i % 3), 12.0 * i + 9, 8.0 * (i % 3) + 9) for i in range(8)]
+    frame = (-5.0, -60.0, 130.0, 80.0)
+    centres = choose(marks, [(26.0, 11.0)] * 8, marks, frame)
+    boxes = [(x - 13, y - 5.5, x + 13, y + 5.5) for x, y in centres]
+    for i, box in enumerate(boxes):
+        assert overlap(box, frame) == pytest.approx(26 * 11)
+        assert all(overlap(box, other) == 0 for other in boxes[i + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([50.0, 10.0], [50.0, 10.0]),
+        ([90.0, 90.0, 90.0], [85.0, 90.0, 95.0]),
+        ([99.0, 98.0], [99.0, 94.0]),
+        ([0.0, 1.0, 2.0], [1.0, 6.0, 11.0]),
+    ],
+)
+def test_line_labels_are_spread_in_order_and_within_bounds(values, expected):
+    assert spread(values, gap=5, low=1, high=99) == pytest.approx(expected)
+
+
+def test_counts_on_the_axis_are_short():
+    assert [short_count(x) for x in (950, 200_000, 1_500_000)] == ["950", "200 k", "1.5 M"]
+
+
+def test_there_is_no_plot_without_a_test(load):
+    assert wer_plot(load(plain_record(tests={}))) is None
+
+
+# The whole report
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    grid = whole_grid({"spoken test": 1.0, "real <speech>": 3.0})
+    grid[0]["label"] = "GRU <script>alert(1)</script> & co"
+    report(write_all(folder / "records", grid), folder / "out")
+    return folder, grid
+
+
+def test_report_of_the_same_records_is_the_same_to_the_byte(whole, tmp_path):
+    folder, grid = whole
+    written = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    assert sorted(written) == [
+        *("plot.png", "plot.svg", "pruning.png", "pruning.svg"),
+        *("report.html", "table.csv", "table.md"),
+    ]
+    again = report(write_all(tmp_path / "records", grid[::-1]), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in again} == written
+    for name in ("plot.svg", "plot.png"):
+        assert b"atplotlib v" not in written[name]
+        assert b"<dc:date" not in written[name]
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids, self.links, self.text = [], [], [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.open += [] if tag == "meta" else [tag]
+        for key, value in attributes:
+            self.ids += [value] if key == "id" else []
+            self.links += [value] if key in ("href", "src", "xlink:href") else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_page_needs_nothing_from_outside_and_escapes_all_text(whole):
+    page = _Page()
+    page.feed((whole[0] / "out" / "report.html").read_text())
+    assert page.open == []
+    assert page.tags.count("svg") == 2
+    assert page.tags.count("table") == 3
+    assert "script" not in page.tags
+    assert "GRU <script>alert(1)</script> & co" in page.text
+    assert "real <speech>" in page.text
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.links
+    assert all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+
+
+def test_second_run_touches_no_file(tmp_path):
+    records = write_all(tmp_path / "out", [plain_record(tests={})])
+    results = tmp_path / "RESULTS.md"
+    results.write_text("\n".join(MARKERS))
+    paths = report(records, tmp_path / "out", results)
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    assert results in before
+    report(records, tmp_path / "out", results)
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+
+
+def test_only_the_part_between_the_markers_is_rewritten(tmp_path):
+    results = tmp_path / "recipes" / "RESULTS.md"
+    folder = tmp_path / "recipes" / "results" / "sparsity"
+    write_all(folder, [plain_record()])
+    outside = "# Results\n\nProse.\n", "\n<!-- end: other -->\nMore prose, no newline at the end"
+    results.write_text(f"{outside[0]}{MARKERS[0]}\nold figures\n{MARKERS[1]}{outside[1]}")
+
+    report(folder, folder, results)
+
+    text = results.read_text()
+    assert text.startswith(outside[0] + MARKERS[0])
+    assert text.endswith(MARKERS[1] + outside[1])
+    assert "old figures" not in text
+    assert "](results/sparsity/plot.png)" in text
+    assert "| GRU 128, dense | 713,824 | 713,824 | 20.0 (18.4-21.6) |" in text
+    assert "](plot.png)" in (folder / "table.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["", MARKERS[0], "\n".join(MARKERS[::-1]), "\n".join(MARKERS * 2)])
+def test_missing_markers_are_named_and_nothing_is_written(tmp_path, text):
+    results = tmp_path / "RESULTS.md"
+    results.write_text(text)
+    records = write_all(tmp_path / "records", [plain_record(tests={})])
+    with pytest.raises(AsrError, match=f"{MARKERS[0]}\n{MARKERS[1]}"):
+        report(records, tmp_path / "out", results)
+    assert results.read_text() == text
+    assert not (tmp_path / "out").exists()
+
+
+def test_records_of_two_recipes_cannot_share_markers(tmp_path):
+    plain = [plain_record("a", tests={}), plain_record("b", tests={}, recipe="demo")]
+    results = tmp_path / "RESULTS.md"
+    results.write_text("\n".join(MARKERS))
+    with pytest.raises(AsrError, match="several recipes"):
+        report(write_all(tmp_path / "records", plain), tmp_path / "out", results)
+
+
+def test_terminal_shows_the_few_columns_that_matter(load):
+    out = io.StringIO()
+    sparse, dense = pair(0.185, 0.287)
+    sparse["label"] = "S [bold]"
+    sparse |= {"speed": plain_record(speed=True)["speed"]}
+    print_table(load(sparse, dense), Console(file=out, width=200))
+    text = out.getvalue()
+    assert "S [bold]" in text
+    assert "182,980" in text
+    assert "18.5 (16.9-20.1)" in text
+    assert "0.440" in text
+    assert "0.4 / 1.2 (3.00x)" in text
+    assert "10.2 points lower; the intervals do not overlap." in text
