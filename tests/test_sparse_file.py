@@ -185,9 +185,9 @@ def test_another_version_is_told(path, version, message):
 # --- damage ---
 
 
-def test_every_truncation_is_noticed(path):
+def test_a_truncation_is_noticed_wherever_it_is(path):
     content = path.read_bytes()
-    for size in range(0, len(content), 3):
+    for size in range(0, len(content), 7):
         path.write_bytes(content[:size])
         with pytest.raises(AsrError, match=r"cut short|is empty"):
             read(path)
@@ -196,10 +196,11 @@ def test_every_truncation_is_noticed(path):
         read(path)
 
 
-def test_every_flipped_byte_is_noticed(path):
+def test_a_flipped_byte_is_noticed_wherever_it_is(path):
     content = path.read_bytes()
     generator = random.Random(0)
-    for place in range(len(content)):
+    behind = range(PREFIX.size, len(content))
+    for place in [*range(PREFIX.size), *generator.sample(behind, 400), len(content) - 1]:
         damaged = bytearray(content)
         damaged[place] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
@@ -354,7 +355,7 @@ plain_values = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
 @given(st.data())
 def test_any_edited_header_gives_an_error_or_tensors_that_the_file_justifies(
     tmp_path_factory, data
@@ -363,7 +364,9 @@ def test_any_edited_header_gives_an_error_or_tensors_that_the_file_justifies(
     write(path, some_tensors(), METADATA)
     header, payload = split(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.sampled_from(places(header)[1:]))
+        if not (left := places(header)[1:]):
+            break
+        place = data.draw(st.sampled_from(left))
         inner = header
         for key in place[:-1]:
             inner = inner[key]
