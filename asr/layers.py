@@ -4,11 +4,12 @@ Every layer takes a mask of the valid frames, and what lies beyond an utterance'
 reaches its own or another utterance's valid frames.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from asr import recurrence
 from asr.recurrence import FrameOrder, reverse
@@ -26,24 +27,37 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
+class _Pick(torch.autograd.Function):
+    """Some rows of a matrix. torch's own gradient adds row by row, which is slow on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        zeros = grad.new_zeros(ctx.rows, grad.shape[1])
+        return zeros.index_copy_(0, ctx.saved_tensors[0], grad), None
+
+
 class MaskedBatchNorm(nn.Module):
     """Batch norm whose statistics are those of the valid frames alone ("sequence-wise").
 
-    Same parameters, buffers and arithmetic as `nn.BatchNorm1d`: the biased variance normalises,
-    the unbiased one goes into the running average. `dim` is the dimension of the features. A batch
-    with one valid frame gives `bias` and leaves finite running statistics. What it writes outside
-    the mask is finite and not zero.
+    Same parameters, buffers and arithmetic as `nn.BatchNorm1d` over the valid frames put one after
+    the other: the biased variance normalises, the unbiased one goes into the running average.
+    A batch with fewer than two of them leaves the running statistics alone.
     """
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(
-        self, features: int, dim: int = -1, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
-        self.features, self.dim, self.eps, self.momentum = features, dim, eps, momentum
+        self.features, self.eps, self.momentum = features, eps, momentum
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
@@ -51,7 +65,7 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
     def extra_repr(self) -> str:
-        return f"{self.features}, dim={self.dim}, eps={self.eps}, momentum={self.momentum}"
+        return f"{self.features}, eps={self.eps}, momentum={self.momentum}"
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """The scale and shift that this norm is in evaluation: `(features,)` each."""
@@ -59,38 +73,42 @@ class MaskedBatchNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`mask` is a bool that broadcasts to `x`, one element in the features' dimension."""
-        shape = [1] * x.dim()
-        shape[self.dim] = self.features
-        if self.training:
-            scale, shift = self._batch_affine(x, mask)
-        else:
-            scale, shift = self.affine()
-        return torch.addcmul(shift.view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
+        """`x (..., features)`; `mask` is a bool that broadcasts to the dimensions before these.
 
-    def _batch_affine(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        dims = [d for d in range(x.dim()) if d != self.dim % x.dim()]
-        x32 = x.float()
-        per_frame = x.numel() // (self.features * mask.numel())
-        count = (mask.sum() * per_frame).clamp(min=1)
-        shape = [1] * x.dim()
-        shape[self.dim] = self.features
-        mean = torch.where(mask, x32, 0.0).sum(dims) / count
-        var = torch.where(mask, x32 - mean.view(shape), 0.0).square().sum(dims) / count
-        with torch.no_grad():
-            unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
-            self.num_batches_tracked += 1
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return scale, self.bias - mean * scale
+        In training the result is zero outside the mask, in evaluation it is finite there.
+        """
+        rows = x.reshape(-1, self.features)
+        if not self.training:
+            return self._normalise(rows, False).view(x.shape)
+        index = mask.expand(x.shape[:-1]).flatten().nonzero()[:, 0]
+        if len(index) == len(rows):
+            return self._normalise(rows, True).view(x.shape)
+        picked = self._normalise(cast(Tensor, _Pick.apply(rows, index)), True)
+        return picked.new_zeros(rows.shape).index_copy_(0, index, picked).view(x.shape)
+
+    def _normalise(self, rows: Tensor, training: bool) -> Tensor:
+        averages = not training or len(rows) >= 2  # one frame has no unbiased variance
+        if training and averages:
+            self.num_batches_tracked.add_(1)
+        return torch.batch_norm(
+            rows,
+            self.weight,
+            self.bias,
+            self.running_mean if averages else None,
+            self.running_var if averages else None,
+            training,
+            self.momentum,
+            self.eps,
+            torch.backends.cudnn.enabled,
+        )
 
 
 class ConvolutionLayer(nn.Module):
     """Convolution over bands and frames, batch norm, ReLU clipped at 20; padding written as zero.
 
-    Takes and gives `(batch, channels, bands, frames)`. `frames` become `ceil(frames / stride)` for
-    every utterance by itself, so a zero beyond its length is the same as the edge of the tensor.
+    Takes and gives `(batch, bands, frames, channels)`, the order that convolutions are quickest
+    in. `frames` become `ceil(frames / stride)` for every utterance by itself, so that zeros beyond
+    its length are the same as the edge of the tensor.
     """
 
     def __init__(self, channels_in: int, dimensions: Model, index: int) -> None:
@@ -108,14 +126,17 @@ class ConvolutionLayer(nn.Module):
         nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
         if self.convolution.bias is not None:
             nn.init.zeros_(self.convolution.bias)
-        self.norm = MaskedBatchNorm(channels, dim=1) if dimensions.batch_norm else None
+        self.norm = MaskedBatchNorm(channels) if dimensions.batch_norm else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`mask (batch, 1, 1, frames)` is that of the output."""
-        x = self.convolution(x)
+        """`mask (batch, frames)` is that of the output."""
+        x = self.convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         if self.norm is not None:
-            x = self.norm(x, mask)
-        return F.hardtanh(x, 0.0, CLIP).masked_fill(~mask, 0.0)
+            x = self.norm(x, mask[:, None, :])
+        x = F.hardtanh(x, 0.0, CLIP)
+        if self.norm is not None and self.training:
+            return x
+        return x.masked_fill(~mask[:, None, :, None], 0.0)
 
 
 class RecurrentLayer(nn.Module):
@@ -154,7 +175,7 @@ class RecurrentLayer(nn.Module):
             state.setdefault(f"{prefix}backward_cell.weight_ih_l0", first)
 
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
-        """`x (batch, frames, inputs)`, `mask (batch, frames, 1)`."""
+        """`x (batch, frames, inputs)`, `mask (batch, frames)`."""
         if self.norm is not None:
             x = self.norm(x, mask)
         x = self.dropout(x)
@@ -213,8 +234,8 @@ class OutputLayer(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`x (batch, frames, inputs)`, `mask (batch, frames, 1)`; zeros outside the mask."""
+        """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""
         if self.norm is not None:
             x = self.norm(x, mask)
         scores = self.linear(self.dropout(x))
-        return F.log_softmax(scores.float(), dim=-1).masked_fill(~mask, 0.0)
+        return F.log_softmax(scores.float(), dim=-1).masked_fill(~mask[:, :, None], 0.0)

@@ -52,14 +52,13 @@ class DeepSpeech(nn.Module):
         `dimensions.output_length`. The blank is index 0.
         """
         mask = valid_frames(lengths, features.shape[1])
-        x = features.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2).unsqueeze(1)
+        x = features.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2).contiguous()[..., None]
         for layer, (_, stride) in zip(self.conv, self.dimensions.conv_strides, strict=True):
             lengths = (lengths + stride - 1) // stride
-            mask = valid_frames(lengths, -(-x.shape[3] // stride))
-            x = layer(x, mask[:, None, None, :])
-        x = x.flatten(1, 2).transpose(1, 2)
+            mask = valid_frames(lengths, -(-x.shape[2] // stride))
+            x = layer(x, mask)
+        x = x.permute(0, 2, 3, 1).flatten(2)  # channel by channel, its bands side by side
         order = FrameOrder(lengths, x.shape[1])
-        mask = mask[:, :, None]
         for layer in self.rnn:
             x = layer(x, mask, order)
         return self.output(x, mask), lengths
