@@ -37,7 +37,6 @@ from asr.text import (
 )
 from asr.training import InvalidLoss, SpeechTraining
 
-MODEL = "model."
 # Settings that say where and how, not what: a resumed run may change them.
 FREE_TO_CHANGE = (
     "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
@@ -253,17 +252,15 @@ def _pruning_callback(job: Job) -> PruningCallback | None:
     pruning = job.settings.pruning
     if pruning.method == "none":
         return None
-    # Lightning hands callbacks the module around the network.
-    patterns = [f"{MODEL}{pattern}" for pattern in pruning.tensors]
     if pruning.method == "frozen":
-        return PruningCallback(Frozen(), patterns=patterns)
+        return PruningCallback(Frozen(), patterns=pruning.tensors, model=job.model)
     dense = load_model(pruning.dense).model
     if dense.dimensions != job.model.dimensions:
         raise AsrError(
             f"pruning.dense={pruning.dense} has other dimensions than this network: "
             + _difference(asdict(dense.dimensions), asdict(job.model.dimensions))
         )
-    q = calibrate(dense, list(find(job.model, pruning.tensors)), percentile=pruning.percentile)
+    q = calibrate(dense, find(job.model, pruning.tensors), percentile=pruning.percentile)
     ramp = ThresholdRamp.from_fractions(
         job.total_steps,
         start=pruning.start,
@@ -272,8 +269,7 @@ def _pruning_callback(job: Job) -> PruningCallback | None:
         updates=pruning.updates,
         ratio=pruning.ramp_ratio,
     )
-    thresholds = {f"{MODEL}{name}": value for name, value in q.items()}
-    return PruningCallback(ramp, thresholds=thresholds, patterns=patterns)
+    return PruningCallback(ramp, thresholds=q, patterns=pruning.tensors, model=job.model)
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
@@ -288,8 +284,7 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
         return pruner.pruner.sparsity() if pruner and pruner.pruner else None
 
     def eligible(step: int) -> bool:
-        updates = pruner.schedule.update_steps if pruner and job.settings.pruning.dense else [0]
-        return step >= updates[-1]
+        return pruner is None or (pruner.pruner is not None and pruner.pruner.finished)
 
     figures = Figures(job.folder / "metrics.csv", sparsity)
     best = BestModel(job.save, eligible)

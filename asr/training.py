@@ -108,7 +108,8 @@ class SpeechTraining(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor | None:
         losses = self._losses(batch)
         if not bool(torch.isfinite(losses).all()):
-            return self._invalid(batch, losses)
+            self._invalid(batch, losses)
+            return None
         self._skips_in_a_row = 0
         loss = losses.sum() / batch.target_lengths.sum()
         self.log("train_loss", loss.detach(), on_step=True, on_epoch=False, batch_size=1)
