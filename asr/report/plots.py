@@ -153,7 +153,8 @@ def _count_axis(axes: "Axes", labels: Sequence[Label]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(label.x for label in labels), max(label.x for label in labels)
-    low, high = low / 1.25, high * 1.25
+    margin = 1.25 if high > 2 * low else 1.7
+    low, high = low / margin, high * margin
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     ticks = [m * 10**e for e in range(13) for m in (1, 1.5, 2, 3, 4, 5, 7)]
@@ -174,47 +175,53 @@ def short_count(value: float) -> str:
 
 def pruning_plot(records: Sequence[Record]) -> Picture | None:
     """Sparsity of the prunable tensors over optimiser steps; None when no run has a curve."""
-    curves = [(r, r.pruning.curve) for r in records if r.pruning and r.pruning.curve]
+    curves = [
+        (_colour(index), record.training.steps, record.pruning.curve, network)
+        for index, one in enumerate(series(records))
+        for network in one.networks
+        for record in network.records
+        if record.pruning and record.pruning.curve
+    ]
     if not curves:
         return None
     figure = _figure(height=3.6)
     axes = figure.subplots()
-    colours = {
-        record.name: _colour(index)
-        for index, one in enumerate(series(records))
-        for network in one.networks
-        for record in network.records
-    }
-    ends = []
-    total = max(max(record.training.steps, curve[-1][0]) for record, curve in curves)
-    for record, curve in curves:
-        last = max(record.training.steps, curve[-1][0])
+    # Of several seeds each has its line, and all together one label.
+    ends: dict[tuple[str, str], Label] = {}
+    total = max(max(steps, curve[-1][0]) for _, steps, curve, _ in curves)
+    for colour, training_steps, curve, network in curves:
+        last = max(training_steps, curve[-1][0])
         steps = [0, *(step for step, _ in curve), last]
         sparsity = [0.0, *(100 * share for _, share in curve), 100 * curve[-1][1]]
-        colour = colours[record.name]
         axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
-        ends.append((sparsity[-1], last, record.label, colour))
+        end = Label(last, sparsity[-1], sparsity[-1], sparsity[-1], network.label, colour)
+        ends.setdefault((network.first.recipe, network.first.name), end)
     axes.set_xlim(0, total)
     axes.set_ylim(0, 100)
     axes.set_xlabel("optimiser steps")
     axes.set_ylabel("sparsity of prunable tensors, %")
     _finish(axes)
+    _label_ends(axes, list(ends.values()))
+    return _save(figure, "pruning")
+
+
+def _label_ends(axes: "Axes", ends: Sequence[Label]) -> None:
+    """Write right of the axes, each text tied to the end of its line."""
     # 5.2 % of the axis is a line of label text at this height of the figure.
-    heights = spread([end[0] for end in ends], gap=5.2, low=1, high=99)
-    for (sparsity_end, last, text, colour), height in zip(ends, heights, strict=True):
+    heights = spread([end.y for end in ends], gap=5.2, low=1, high=99)
+    tie = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
+    for end, height in zip(ends, heights, strict=True):
         axes.annotate(
-            text,
-            (last, sparsity_end),
+            end.text,
+            (end.x, end.y),
             xytext=(1.05, height),
             textcoords=("axes fraction", "data"),
-            color=colour,
+            color=end.colour,
             fontsize=SIZE,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "relpos": (0, 0.5)}
-            | dict.fromkeys(("shrinkA", "shrinkB"), 0),
+            arrowprops=tie | {"color": end.colour},
         )
-    return _save(figure, "pruning")
 
 
 def _figure(height: float) -> "Figure":

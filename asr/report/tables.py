@@ -215,7 +215,8 @@ def notes(records: Sequence[Record]) -> list[str]:
     if any(len(network.records) > 1 for network in networks(records)):
         lines.append(
             "Of a network trained with several seeds: the mean, in brackets the lowest and highest "
-            "seed. The CSV has each of them."
+            "seed, and in the plot the lowest and highest bound of their intervals. The CSV has "
+            "each seed."
         )
     for name in datasets(records):
         found = [r.evaluation[name].conditions for r in records if name in r.evaluation]
