@@ -87,9 +87,7 @@ def speak(text: str, voice: Voice) -> np.ndarray:
             library.espeak_Terminate()
             _unload(library)
     if not samples.any():
-        raise AsrError(
-            f"espeak-ng: the voice {voice.accent}+{voice.variant} says nothing: {text!r}"
-        )
+        raise AsrError(f"espeak-ng: nothing is heard of {text!r} by {voice.name}")
     return samples.astype(np.float32) / 32768
 
 

@@ -45,13 +45,13 @@ VOICES: dict[Part, int] = {"dev": 24, "test": 30}
 # espeak-ng's words a minute; what is heard is a tenth to a third faster, the words being short.
 _RATES = (115, 150)
 _PITCHES = (35, 65)
-_RANGES = (35, 65)
+_PITCH_RANGES = (35, 65)
 # CTC needs an output frame (40 ms by default) for every symbol and one more between two equal
 # ones, also when speed perturbation makes the speech a tenth shorter.
 _SECONDS_PER_SYMBOL = 0.040 * 1.1
 _SLOWER = 0.85
 _NOTE = "spoken.json"
-_CHUNK = 32
+_CHUNK = 8
 _PROCESSES = 2
 # Seconds of audio from which on starting processes (a second or so) pays.
 _WORTH_PROCESSES = 120.0
@@ -87,6 +87,8 @@ def ensure(
     """
     if part not in PARTS:
         raise AsrError(f"spoken:{part}: the built-in corpus has the parts {', '.join(PARTS)}")
+    if settings.seed < 0:
+        raise AsrError(f"data.spoken.seed={settings.seed}: not negative")
     folder = folder_of(settings, root)
     manifest = folder / f"{part}.jsonl"
     new = _is_new(folder, settings)
@@ -115,16 +117,8 @@ def speakers(part: Part, seed: int) -> list[espeak.Voice]:
     pairs = [(accent, variant) for accent in espeak.ACCENTS for variant in espeak.VARIANTS]
     generator = random.Random(f"speakers {seed}")
     generator.shuffle(pairs)
-    voices = [
-        espeak.Voice(
-            accent,
-            variant,
-            pitch=generator.randint(*_PITCHES),
-            pitch_range=generator.randint(*_RANGES),
-            rate=generator.randint(*_RATES),
-        )
-        for accent, variant in pairs
-    ]
+    ranges = (_PITCHES, _PITCH_RANGES, _RATES)  # in the order of the fields of Voice
+    voices = [espeak.Voice(*pair, *(generator.randint(*r) for r in ranges)) for pair in pairs]
     dev, test = VOICES["dev"], VOICES["dev"] + VOICES["test"]
     return {"dev": voices[:dev], "test": voices[dev:test], "train": voices[test:]}[part]
 
@@ -202,11 +196,10 @@ def _chunks(part: Part, settings: Spoken, folder: Path) -> _Recorded:
     )
     try:
         while True:
-            while len(pending) < _PROCESSES + 1:
+            while len(pending) < 2 * _PROCESSES:
                 chunk = list(islice(source, _CHUNK))
-                pending.append(
-                    (chunk, pool.submit(_write_chunk, chunk, part, settings.seed, folder))
-                )
+                future = pool.submit(_write_chunk, chunk, part, settings.seed, folder)
+                pending.append((chunk, future))
             chunk, future = pending.popleft()
             yield chunk, future.result()
     finally:
@@ -260,9 +253,7 @@ def _hours(settings: Spoken) -> dict[Part, float]:
 
 
 def _noted(settings: Spoken) -> dict[str, object]:
-    plain = asdict(settings)
-    del plain["folder"]
-    return {**plain, "edition": EDITION}
+    return {k: v for k, v in asdict(settings).items() if k != "folder"} | {"edition": EDITION}
 
 
 def _is_new(folder: Path, settings: Spoken) -> bool:
@@ -293,11 +284,9 @@ def _is_new(folder: Path, settings: Spoken) -> bool:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold a lock between processes, where the system has such locks; it dies with the process."""
-    if fcntl is None:
-        yield
-        return
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
