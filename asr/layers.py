@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr import recurrence
-from asr.recurrence import FrameOrder, reverse
+from asr.recurrence import FrameOrder, reverse, sum_directions
 from asr.settings import Cell, Model
 
 CLIP = 20.0
@@ -184,7 +184,7 @@ class RecurrentLayer(nn.Module):
             cells.append(self.backward_cell)
         if recurrence.supports(cells, x):
             states = recurrence.run(cells, x, order)
-            return states.flatten(2) if self.concat else states.sum(2)
+            return states.flatten(2) if self.concat else sum_directions(states)
         ahead: Tensor = self.forward_cell(x)[0]
         if self.backward_cell is None:
             return ahead

@@ -3,8 +3,10 @@
 torch runs one direction after the other and records every time step for its backward pass, where
 it also multiplies out the recurrent weight's gradient step by step. Here the two directions share
 each step's operations, the weight's gradient is one product over all frames, and a GRU's state
-stays in float32 under bfloat16 autocast. Results are those of `nn.GRU`, `nn.LSTM` and `nn.RNN`
-to rounding; the cells remain these modules and only lend their parameters.
+stays in float32 under bfloat16 autocast: 1.1 to 1.3 times as fast in float32, 1.4 to 2.4 times in
+bfloat16. Results are those of `nn.GRU` and `nn.RNN` to rounding; the cells remain these modules
+and only lend their parameters. `nn.LSTM` is left alone: torch has a fused kernel for it that no
+loop of ours reaches.
 
 Tensors are `(directions, time, batch, features)` throughout, time in the order of running.
 """
@@ -47,6 +49,11 @@ class FrameOrder:
         return torch.stack([ahead, back][:directions], dim=-1).flatten()
 
 
+def sum_directions(x: Tensor) -> Tensor:
+    """Sum over the last but one dimension, of size 1 or 2 (`Tensor.sum` is ten times slower)."""
+    return x[..., 0, :] if x.shape[-2] == 1 else x[..., 0, :] + x[..., 1, :]
+
+
 class _Spread(torch.autograd.Function):
     """`(batch * frames, features)` to `(directions * time * batch, features)`."""
 
@@ -60,7 +67,7 @@ class _Spread(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows = grad.index_select(0, ctx.saved_tensors[0])
-        return rows.view(ctx.shape[0], -1, ctx.shape[1]).sum(1), None, None
+        return sum_directions(rows.view(ctx.shape[0], -1, ctx.shape[1])), None, None
 
 
 class _Permute(torch.autograd.Function):
@@ -84,11 +91,15 @@ def reverse(x: Tensor, order: FrameOrder) -> Tensor:
 
 
 def supports(cells: Cells, x: Tensor) -> bool:
-    """Whether `run` is to be used: gradients are wanted, on a CPU, of torch's own cells."""
+    """Whether `run` is to be used: gradients are wanted, on a CPU, of torch's own cells.
+
+    A hook wants the cell itself called (`torch.nn.utils.prune` works by one).
+    """
     return (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
         and all(type(cell) in (nn.GRU, nn.RNN) for cell in cells)
+        and not any(cell._forward_hooks or cell._forward_pre_hooks for cell in cells)
     )
 
 
@@ -187,12 +198,13 @@ class _Gru(torch.autograd.Function):
         k_gate, k_new = (part.unbind(1) for part in kept.split([2 * hidden, hidden], dim=-1))
         r, z = (part.unbind(1) for part in kept[..., : 2 * hidden].chunk(2, dim=-1))
         k, h, c = kept.unbind(1), states.unbind(1), new.unbind(1)
-        exact = torch.zeros(n, batch, hidden, device=gates.device)
+        wide = torch.promote_types(gates.dtype, torch.float32)
+        exact = states[:, 0].to(wide)
         for t in range(time):
             _product(b, h[t], w, out=k[t])
             k_gate[t].add_(a_gate[t]).sigmoid_()
             torch.addcmul(a_new[t], r[t], k_new[t], out=c[t]).tanh_()
-            exact = torch.lerp(c[t].float(), exact, z[t].float())
+            exact = torch.lerp(c[t].to(wide), exact, z[t].to(wide))
             h[t + 1].copy_(exact)
         ctx.save_for_backward(states, kept, new, weight)
         return states[:, 1:]
@@ -223,6 +235,6 @@ class _Gru(torch.autograd.Function):
                 _product(base, flat[t], w, out=dh)
         grad_gates = rows.view(n, time, batch, 3 * hidden)
         grad_weight = _weight_gradient(grad_gates, states[:, :-1]).to(weight.dtype)
-        grad_bias = grad_gates.sum((1, 2), dtype=torch.float32)
+        grad_bias = grad_gates.sum((1, 2), dtype=weight.dtype)
         torch.mul(all_dh, to_new, out=rows[..., 2, :])  # the input's part is not reset
         return grad_gates, grad_weight, grad_bias
