@@ -1,5 +1,6 @@
 """Grids of trainings: plain `asr train` commands, side by side, each a resumable run folder."""
 
+import bisect
 import json
 import os
 import shutil
@@ -113,10 +114,11 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     def size(hidden: int) -> int:
         return count_parameters(replace(dimensions, hidden=hidden))
 
-    hidden = 1
-    while size(hidden + 1) <= parameters:
-        hidden += 1
-    best = min((hidden, hidden + 1), key=lambda h: abs(size(h) - parameters))
+    above = 1
+    while size(above) < parameters:
+        above *= 2
+    hidden = bisect.bisect_left(range(1, above + 1), parameters, key=size) + 1
+    best = min((max(1, hidden - 1), hidden), key=lambda h: abs(size(h) - parameters))
     if abs(size(best) - parameters) > within * parameters:
         raise AsrError(
             f"no dense network of these dimensions has about {parameters:,} parameters: "

@@ -1,0 +1,76 @@
+"""Grids: order, references between runs, and the width of a small dense network."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asr.configure import load
+from asr.errors import AsrError
+from asr.grid import matching_hidden, overrides_of, read_grid
+from asr.model import DeepSpeech, count_parameters
+from asr.settings import Model, Run
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def grid(tmp_path: Path, runs: str) -> Path:
+    (tmp_path / "base.yaml").write_text("data: {train: [a.jsonl], dev: [b.jsonl]}\n")
+    path = tmp_path / "grid.yaml"
+    path.write_text(f"base: base.yaml\nset: [recipe=g, runs={tmp_path}/runs]\nruns:\n{runs}")
+    return path
+
+
+@pytest.mark.parametrize("parameters", [60_000, 107_000, 300_000])
+def test_small_dense_network_matches_the_non_zeros_within_five_per_cent(parameters: int) -> None:
+    dimensions = Model(conv_channels=[16, 16])
+    hidden = matching_hidden(dimensions, parameters)
+    network = DeepSpeech(replace(dimensions, hidden=hidden))
+    assert abs(count_parameters(network) - parameters) <= 0.05 * parameters
+
+
+def test_a_width_that_cannot_match_is_an_error() -> None:
+    with pytest.raises(AsrError, match="no dense network of these dimensions"):
+        matching_hidden(Model(), 5_000)
+
+
+def test_a_run_may_only_need_runs_above_it(tmp_path: Path) -> None:
+    path = grid(tmp_path, "  - {name: sparse, dense: large}\n  - {name: large}\n")
+    with pytest.raises(AsrError, match="needs 'large', which no run above it is"):
+        read_grid(path, [])
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = grid(tmp_path, "  - {name: large}\n  - {name: large}\n")
+    with pytest.raises(AsrError, match="needs a name of its own"):
+        read_grid(path, [])
+
+
+def test_a_misspelt_key_of_a_run_is_named(tmp_path: Path) -> None:
+    path = grid(tmp_path, "  - {name: large, lable: x}\n")
+    with pytest.raises(AsrError, match=r"run 1: lable: .*Did you mean: 'label'"):
+        read_grid(path, [])
+
+
+def test_overrides_carry_the_dense_network_and_the_matched_width(tmp_path: Path) -> None:
+    runs = "  - {name: large}\n  - {name: sparse, dense: large, group: sparse}\n"
+    plan = read_grid(grid(tmp_path, runs + "  - {name: small, match: sparse}\n"), ["seed=3"])
+    words = overrides_of(plan, plan.run("sparse"))
+    assert f"pruning.dense={tmp_path}/runs/g/large/model.asr" in words
+    assert load(Run, plan.base, words).seed == 3
+
+    folder = tmp_path / "runs/g/sparse"
+    folder.mkdir(parents=True)
+    record = {"model": {"nonzeros": 200_000}, "settings": {"model": {"outputs": 29}}}
+    (folder / "record.json").write_text(json.dumps(record))
+    settings = load(Run, plan.base, overrides_of(plan, plan.run("small")))
+    size = count_parameters(replace(settings.model, outputs=29))
+    assert abs(size - 200_000) <= 10_000
+
+
+def test_the_demo_is_large_dense_sparse_small_dense() -> None:
+    plan = read_grid(RECIPES / "demo.yaml", [])
+    assert [(r.dense, r.match) for r in plan.runs] == [
+        ("", ""), ("large-dense", ""), ("", "large-sparse")
+    ]  # fmt: skip
