@@ -159,9 +159,9 @@ class SpeechTraining(lightning.LightningModule):
 
     def _invalid(self, batch: Batch, losses: torch.Tensor) -> None:
         bad = [
-            f"{identity} ({float(loss):g})"
-            for identity, loss in zip(batch.ids, losses, strict=True)
-            if not math.isfinite(float(loss))
+            f"{identity} ({loss:g})"
+            for identity, loss in zip(batch.ids, losses.tolist(), strict=True)
+            if not math.isfinite(loss)
         ]
         where = f"epoch {self.current_epoch + 1}, step {self.global_step}"
         message = f"{where}: infinite or NaN CTC loss for {', '.join(bad)}"
