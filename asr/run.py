@@ -10,7 +10,7 @@ import os
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import torch
@@ -71,7 +71,11 @@ def train(settings: Run, console: Console | None = None) -> Path:
     torch.manual_seed(settings.seed)
 
     train_set, dev_set, units, excluded = _prepare_data(settings, folder, console)
-    settings = replace(settings, model=replace(settings.model, outputs=units.size))
+    settings = replace(
+        settings,
+        model=replace(settings.model, outputs=units.size),
+        training=replace(settings.training, precision=_precision(settings)),
+    )
     if (folder / "config.yaml").exists():
         _same_settings(folder, settings)
     write_yaml(folder / "config.yaml", settings)
@@ -136,10 +140,21 @@ class Job:
         )
 
 
+def _precision(settings: Run) -> Literal["float32", "bf16"]:
+    if settings.training.precision != "auto":
+        return settings.training.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
+    # Without these instructions bf16 products are emulated, at a fraction of the speed.
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
 def _same_settings(folder: Path, settings: Run) -> None:
     before = _flat(to_plain(load(Run, folder / "config.yaml")))
     now = _flat(to_plain(settings))
     before["model.outputs"] = now["model.outputs"]
+    if now["training.precision"] == "auto":
+        now["training.precision"] = before["training.precision"]
     different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
     if different:
         lines = [f"  {k}: {before[k]!r} there, {now[k]!r} now" for k in different]

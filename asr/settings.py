@@ -399,8 +399,9 @@ class Training:
 
     epochs: int = 20
     """Passes over the training data."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """`bf16`: autocast of the network (losses stay float32); measure, it may be slower."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """`bf16`: autocast of the network (losses stay float32), up to twice as quick on processors
+    that multiply it, slow on others; `auto` looks. What was used is recorded."""
     accumulate: int = 1
     """Batches whose gradients are added before one optimiser step."""
     invalid_loss: Literal["stop", "skip"] = "stop"
