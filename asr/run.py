@@ -5,6 +5,7 @@ A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to res
 which is written last: a folder with a record is finished.
 """
 
+import json
 import logging
 import os
 import warnings
@@ -64,6 +65,8 @@ def train(settings: Run, console: Console | None = None) -> Path:
     folder = run_folder(settings)
     if (folder / "record.json").exists():
         _same_settings(folder, settings)
+        # A run that ended with this error has a record too; the error does not go away by itself.
+        _check_sparsity(settings, json.loads((folder / "record.json").read_text()), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from asr import environment
 from asr.checkpoint import load_model
+from asr.configure import load
 from asr.corpus import sources
 from asr.errors import AsrError
 from asr.evaluate import evaluate_model
-from asr.configure import load
-from asr.grid import folder_of, overrides_of, read_grid, read_record, run_grid
+from asr.grid import folder_of, overrides_of, read_grid, run_grid
 from asr.report import print_table, read_records, report
 from asr.settings import Run
 from asr.transcribe import load as load_recogniser
@@ -57,7 +57,7 @@ def main(overrides: list[str]) -> int:
     for utterance, transcript in zip(chosen, heard, strict=True):
         console.print(f"{utterance.speaker}\n  said   {utterance.text}\n  heard  {transcript.text}")
     console.print(
-        f"\n{(time.monotonic() - began) / 60:.1f} minutes. Table, plot and page: {folder / 'report'}\n"
+        f"\n{(time.monotonic() - began) / 60:.1f} minutes; table, plot, page: {folder / 'report'}\n"
         f"Your own recordings: asr transcribe FOLDER --model {packed}",
         highlight=False,
         soft_wrap=True,

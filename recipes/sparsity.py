@@ -21,11 +21,16 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "sparsity"
 
 
-def main(overrides: list[str], results: Path = RESULTS, markdown: Path | None = None) -> int:
+def main(
+    overrides: list[str],
+    grid: Path = HERE / "sparsity.yaml",
+    results: Path = RESULTS,
+    markdown: Path = HERE / "RESULTS.md",
+) -> int:
     console = Console()
-    plan = read_grid(HERE / "sparsity.yaml", overrides)
+    plan = read_grid(grid, overrides)
     failed = run_grid(plan, results, console)
-    report(results, results, markdown or HERE / "RESULTS.md", title="WER against sparsity")
+    report(results, results, markdown, title="WER against sparsity")
     print_table(read_records(results), console)
     if failed:
         console.print(f"failed: {', '.join(failed)}")
