@@ -5,6 +5,7 @@ A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to res
 which is written last: a folder with a record is finished.
 """
 
+import copy
 import json
 import logging
 import os
@@ -36,7 +37,7 @@ from asr.text import (
     normalise,
     train_sentencepiece,
 )
-from asr.training import InvalidLoss, SpeechTraining
+from asr.training import InvalidLoss, SpeechTraining, ctc_losses
 
 # Settings that say where and how, not what: a resumed run may change them.
 FREE_TO_CHANGE = (
@@ -100,6 +101,8 @@ def train(settings: Run, console: Console | None = None) -> Path:
     )
     job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        _try_largest_batch(job)
     figures, best = _fit(job, pruner)
     if best.best["epoch"] is None:  # pruning ended after the last validation
         job.save()
@@ -288,6 +291,24 @@ def _pruning_callback(job: Job) -> PruningCallback | None:
         ratio=pruning.ramp_ratio,
     )
     return PruningCallback(ramp, thresholds=q, patterns=pruning.tensors, model=job.model)
+
+
+def _try_largest_batch(job: Job) -> None:
+    """Run the batch that needs most memory now, not hours later, on a copy of the network."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = job.data.largest_batch().to(device)
+    model = copy.deepcopy(job.model).to(device)
+    try:
+        log_probs, lengths = model(batch.features, batch.feature_lengths)
+        ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths).sum().backward()
+    except (RuntimeError, MemoryError) as error:
+        saved = job.folder / "failed_batch.pt"
+        atomic_write_bytes(saved, _bytes(batch))
+        raise AsrError(
+            f"the largest batch ({len(batch.ids)} utterances, {batch.features.shape[1]} frames, "
+            f"{batch.seconds:.0f} s) fails: {error}\nIt is in {saved}; if memory is short, lower "
+            f"data.batch_seconds (now {job.settings.data.batch_seconds:g})"
+        ) from None
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:

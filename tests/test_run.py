@@ -183,6 +183,21 @@ def test_sparsity_that_missed_what_was_wanted_fails_loudly(
             train(settings)
 
 
+def test_a_batch_that_memory_cannot_hold_fails_before_training(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("asr.run.ctc_losses", full)
+    words = settings_of(folder, corpus, "large")
+    with pytest.raises(AsrError, match=r"(?s)largest batch.*out of memory.*data\.batch_seconds"):
+        train(load(Run, None, words))
+    saved = torch.load(folder / "t" / "large" / "failed_batch.pt", weights_only=True)
+    assert saved["ids"]
+    assert saved["features"].dim() == 3
+
+
 def test_utterances_that_cannot_be_aligned_are_refused_or_listed(
     folder: Path, corpus: Path, tmp_path: Path
 ) -> None:
