@@ -21,22 +21,15 @@ from rich.console import Console
 from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
 from asr.checkpoint import load_model, load_weights, save_model
 from asr.configure import load, to_plain, write_yaml
-from asr.corpus import check, sources
 from asr.corpus.datamodule import SpeechData
-from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
-from asr.files import atomic_write_bytes, atomic_write_text
+from asr.files import atomic_write_bytes
 from asr.model import DeepSpeech
 from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.prepare import prepare
 from asr.record import finish
 from asr.settings import Run
-from asr.text import (
-    CharacterUnits,
-    Units,
-    load_units_file,
-    normalise,
-    train_sentencepiece,
-)
+from asr.text import Units
 from asr.training import InvalidLoss, SpeechTraining, ctc_losses
 
 # Settings that say where and how, not what: a resumed run may change them.
@@ -74,7 +67,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
 
-    train_set, dev_set, units, excluded = _prepare_data(settings, folder, console)
+    train_set, dev_set, units, excluded = prepare(settings, folder, console)
     settings = replace(
         settings,
         model=replace(settings.model, outputs=units.size),
@@ -179,72 +172,6 @@ def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _prepare_data(
-    settings: Run, folder: Path, console: Console
-) -> tuple[list[Utterance], list[Utterance], Units, int]:
-    """Utterances that can be trained on, the units, and how many utterances were left out."""
-    data = settings.data
-    if not data.train or not data.dev:
-        raise AsrError("data.train and data.dev must each name at least one manifest or folder")
-    train_set = [u for entry in data.train for u in sources.resolve(entry, data)]
-    dev_set = [u for entry in data.dev for u in sources.resolve(entry, data)]
-    _apart(train_set, dev_set, settings)
-    units = _units(settings, folder, [normalise(u.text) for u in train_set])
-    model = replace(settings.model, outputs=units.size)
-    reports = [
-        check.check(
-            utterances,
-            units,
-            settings.frontend,
-            model,
-            max_seconds=data.max_seconds if part == "train" else None,
-            speed=max(settings.augment.speeds) if part == "train" else 1.0,
-        )
-        for part, utterances in (("train", train_set), ("dev", dev_set))
-    ]
-    excluded = sum(report.count for report in reports)
-    if excluded:
-        table = "\n\n".join(report.table() for report in reports if report.count)
-        atomic_write_text(folder / "unusable.txt", table + "\n")
-        if data.unusable == "refuse":
-            for report in reports:
-                report.raise_if_any("leave them out with data.unusable=exclude")
-        console.print(
-            f"{settings.name}: {excluded} utterances left out, listed in {folder / 'unusable.txt'}",
-            highlight=False,
-        )
-        train_set = check.usable(train_set, reports[0])
-        dev_set = check.usable(dev_set, reports[1])
-    for part, utterances in (("data.train", train_set), ("data.dev", dev_set)):
-        if not utterances:
-            raise AsrError(f"{part}: no utterance is left to use; see {folder / 'unusable.txt'}")
-    return train_set, dev_set, units, excluded
-
-
-def _apart(train_set: list[Utterance], dev_set: list[Utterance], settings: Run) -> None:
-    """Refuse recordings that are in two of train, dev and test."""
-    seen = {u.audio_filepath: "data.train" for u in train_set}
-    parts = [("data.dev", dev_set)]
-    parts += [("data.test", sources.resolve(e, settings.data)) for e in settings.data.test]
-    for name, utterances in parts:
-        for u in utterances:
-            other = seen.setdefault(u.audio_filepath, name)
-            if other != name:
-                raise AsrError(
-                    f"{u.audio_filepath} is in {other} and in {name}: train, dev and test must "
-                    "have no recording in common"
-                )
-
-
-def _units(settings: Run, folder: Path, texts: list[str]) -> Units:
-    if settings.units.kind == "characters":
-        return CharacterUnits()
-    path = Path(settings.units.file) if settings.units.file else folder / "units.model"
-    if not settings.units.file and not path.exists():
-        train_sentencepiece(texts, settings.units.size, path)
-    return load_units_file(path)
 
 
 def _build_model(settings: Run) -> DeepSpeech:
