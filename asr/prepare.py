@@ -1,4 +1,4 @@
-"""What a training reads: utterances of train and dev, checked and apart from test, and the units."""
+"""What a training reads: utterances of train and dev, checked, apart from test; and the units."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -25,8 +25,8 @@ from asr.corpus.datamodule import SpeechData
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
 from asr.model import DeepSpeech
-from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
 from asr.prepare import prepare
+from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
 from asr.record import finish
 from asr.settings import Run
 from asr.text import Units
