@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RUNS := $(or $(ASR_RUNS),runs)
 
-.PHONY: setup demo test test-slow lint format sparsity speech clean
+.PHONY: setup demo test test-slow lint format sparsity clean
 
 setup: $(VENV)/.ready
 

@@ -84,11 +84,11 @@ class ResumePoint(Checkpoint):
 class BestModel(Checkpoint):
     """Save the model of the best validated epoch among those that are `eligible`.
 
-    `eligible(step)` is false while pruning goes on: a network that is not yet as sparse as it
+    `eligible()` is false while pruning goes on: a network that is not yet as sparse as it
     will be must not be chosen for its low error. Of equal epochs the first is kept.
     """
 
-    def __init__(self, save: Callable[[], None], eligible: Callable[[int], bool]) -> None:
+    def __init__(self, save: Callable[[], None], eligible: Callable[[], bool]) -> None:
         self.save = save
         self.eligible = eligible
         self.best: dict[str, Any] = {"epoch": None, "wer": float("inf")}
@@ -97,7 +97,7 @@ class BestModel(Checkpoint):
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
         wer = trainer.callback_metrics.get("dev_wer")
-        if wer is None or not self.eligible(trainer.global_step):
+        if wer is None or not self.eligible():
             return
         if float(wer) < self.best["wer"]:
             self.best = {"epoch": trainer.current_epoch + 1, "wer": float(wer)}
@@ -139,7 +139,8 @@ class Figures(Callback):
         index: int,
     ) -> None:
         if isinstance(outputs, dict) and outputs.get("loss") is not None:
-            self._losses.append(float(outputs["loss"]))
+            # Lightning hands on the loss as it was divided for the accumulation of gradients.
+            self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule

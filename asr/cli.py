@@ -37,9 +37,6 @@ def main() -> None:
         if extra is None:
             raise
         _fail(f"this needs the package {error.name}: pip install 'asr[{extra}]'")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 _EXTRAS = {
@@ -62,7 +59,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -74,9 +74,12 @@ def transcribe(
     model: Annotated[Path, typer.Option("--model", "-m", help="A model file, dense or packed.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for one file a recording; else print."),
+        typer.Option("--output", "-o", help="Write one file a recording here; else print."),
     ] = None,
-    format: Annotated[list[str] | None, typer.Option("--format", "-f", help="txt, json")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option("--format", "-f", help="txt or json; may be repeated with -o."),
+    ] = None,
     threads: Threads = 2,
 ) -> None:
     """Write down what is said in recordings."""
@@ -111,7 +114,9 @@ def train(
 @app.command()
 def evaluate(
     model: ModelFile,
-    manifest: Annotated[str, typer.Argument(help="A manifest, or a folder of recordings.")],
+    manifest: Annotated[
+        str, typer.Argument(help="A manifest, or a folder of recordings with texts.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for reference and hypothesis.")
     ] = None,
@@ -161,7 +166,8 @@ def report(
     """Tables, plots and a page from records and nothing else."""
     from asr.report import report as run
 
-    run(records, output, results_markdown=results, title=title or records.resolve().name)
+    for path in run(records, output, results_markdown=results, title=title or records.name):
+        print(path)
 
 
 @manifest_app.command("make")
@@ -213,13 +219,26 @@ def manifest_check(
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quicker, misses cut files.")
     ] = False,
+    speed: Annotated[
+        float, typer.Option(min=0.5, max=2, help="Fastest speed perturbation that is planned.")
+    ] = 1.1,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Longest utterance that is wanted.")
+    ] = 20.0,
 ) -> None:
     """Find utterances that cannot be used: unreadable, empty, unknown symbols, too many for CTC."""
     from asr.corpus.commands import check_manifest
     from asr.text import CharacterUnits, load_units_file
 
     chosen = load_units_file(units) if units else CharacterUnits()
-    check_manifest(manifest, chosen, exclude_to=exclude_to, decode=not headers)
+    check_manifest(
+        manifest,
+        chosen,
+        exclude_to=exclude_to,
+        decode=not headers,
+        max_seconds=max_seconds,
+        speed=speed,
+    )
 
 
 @units_app.command("train")
@@ -240,19 +259,17 @@ def units_train(
             texts += path.read_text().splitlines()
         else:
             raise AsrError(f"{path}: no such file")
-    train_sentencepiece([normalise(t) for t in texts if t.strip()], size, output)
+    units = train_sentencepiece([normalise(t) for t in texts if t.strip()], size, output)
+    print(f"{output}: {units.size - 1} pieces")
 
 
 def _print_settings(settings: object, rows: list[tuple[str, str, str, str]]) -> None:
     import operator
+    import textwrap
 
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("key", "value", "type", "meaning")
     for key, kind, _, meaning in rows:
-        table.add_row(key, str(operator.attrgetter(key)(settings)), kind, meaning)
-    Console().print(table)
+        print(f"{key} = {operator.attrgetter(key)(settings)}  ({kind})")
+        print(textwrap.indent(textwrap.fill(meaning, 92), "    "))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,12 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
     if path is not None:
         given += [(str(path), key, value) for key, value in _flatten(read_yaml(Path(path)))]
     for override in overrides:
-        key, separator, _ = override.partition("=")
+        key, separator, text = override.partition("=")
         if not separator or not key:
             problems.append(f"{override!r}: settings are given as key=value, as in model.hidden=64")
+            continue
+        if _field_type(kind, key) is str:  # as it stands: it may be empty, or look like YAML
+            given.append(("command line", key, text))
             continue
         try:
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
@@ -165,8 +168,21 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
+def _field_type(kind: Any, key: str) -> Any:
+    """Type of the setting `key` of dataclass `kind`; None if there is no such setting."""
+    for part in key.split("."):
+        fields = {f.name: f.type for f in dataclasses.fields(kind)} if _is_settings(kind) else {}
+        kind = fields.get(part)
+    return kind
+
+
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    line = str(error).splitlines()[0]
+    return "a list is written as [a,b]" if "is not a ListConfig" in line else line
 
 
 def _type_name(kind: Any) -> str:

@@ -21,6 +21,8 @@ def git_state() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        # Installed inside somebody else's checkout, git would answer for theirs.
+        ask("ls-files", "--error-unmatch", "asr/environment.py")
         return {
             "revision": ask("rev-parse", "--short=12", "HEAD"),
             # Records of earlier runs are committed beside the code; they change no result.

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from asr.configure import from_mapping, load, read_yaml
 from asr.errors import AsrError
-from asr.run import run_folder
+from asr.runfolder import run_folder
 from asr.settings import Model, Run
 
 
@@ -83,17 +83,20 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
         if not run.name or run.name in names:
             raise AsrError(f"{path}: every run needs a name of its own, {run.name!r} is not one")
         names.append(run.name)
+    if grid.workers < 1:
+        raise AsrError(f"{path}: workers={grid.workers}: at least 1")
     runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
-    return Plan(path.parent / grid.base, grid.workers, runs)
+    plan = Plan(path.parent / grid.base, grid.workers, runs)
+    for run in runs:  # a misspelt key of the last run must not wait for the others
+        load(Run, plan.base, [*_words(run), *(_pruned("later") if run.dense else [])])
+    return plan
 
 
 def overrides_of(plan: Plan, run: GridRun) -> list[str]:
     """The key=value words of a run; those it needs must be finished."""
-    words = [f"name={run.name}", f"group={run.group}", *run.set]
-    if run.label:
-        words.append(f"label={run.label}")
+    words = _words(run)
     if run.dense:
-        words += ["pruning.method=gradual", f"pruning.dense={folder_of(plan, run.dense)}/model.asr"]
+        words += _pruned(f"{folder_of(plan, run.dense)}/model.asr")
     if run.match:
         settings = load(Run, plan.base, words)
         record = read_record(folder_of(plan, run.match))
@@ -101,6 +104,15 @@ def overrides_of(plan: Plan, run: GridRun) -> list[str]:
         model = replace(settings.model, outputs=outputs)
         words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
     return words
+
+
+def _words(run: GridRun) -> list[str]:
+    label = [f"label={run.label}"] if run.label else []
+    return [f"name={run.name}", f"group={run.group}", *label, *run.set]
+
+
+def _pruned(dense: str) -> list[str]:
+    return ["pruning.method=gradual", f"pruning.dense={dense}"]
 
 
 def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) -> int:
@@ -155,14 +167,20 @@ def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[
                     failed.append(run.name)
                 elif needed <= finished and len(active) < plan.workers:
                     waiting.remove(run)
-                    active[run.name] = _start(plan, run, console)
+                    try:
+                        active[run.name] = _start(plan, run, console)
+                    except AsrError as error:
+                        failed.append(run.name)
+                        console.print(f"{run.name}: FAILED: {error}", highlight=False)
             time.sleep(0.2)
             for name, (process, since, log) in list(active.items()):
                 if process.poll() is None:
                     continue
                 del active[name]
-                if process.returncode:
+                if process.returncode or not (folder_of(plan, name) / "record.json").exists():
                     failed.append(name)
+                    # The record of an earlier, other run of this name would pass for this one's.
+                    (results / f"{name}.json").unlink(missing_ok=True)
                     tail = log.read_text().splitlines()[-8:]
                     console.print(f"{name}: FAILED, see {log}", *tail, sep="\n", highlight=False)
                     continue
@@ -172,6 +190,8 @@ def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[
     finally:
         for process, _, _ in active.values():
             process.send_signal(signal.SIGTERM)
+        for process, _, _ in active.values():
+            process.wait()
     return failed
 
 

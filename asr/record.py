@@ -14,7 +14,9 @@ from asr.corpus import sources
 from asr.evaluate import evaluate_model, write_ref_hyp
 from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
 from asr.report.records import write_record
+from asr.runfolder import read_starts
 from asr.settings import Run
+from asr.text import NORMALISATION
 
 
 def finish(
@@ -34,6 +36,7 @@ def finish(
         evaluation[name] = _evaluate(loaded, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     seconds = training["seconds"]
+    starts = [{"date": s["date"], "git": s["git"]} for s in read_starts(folder)]
     record = {
         "schema": 1,
         "name": settings.name,
@@ -42,7 +45,8 @@ def finish(
         "label": settings.label or settings.name,
         "seed": settings.seed,
         "command": command(),
-        "git": environment.git_state(),
+        "git": starts[0]["git"],
+        "resumed": starts[1:],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": environment.versions(),
         "machine": environment.machine(),
@@ -77,7 +81,7 @@ def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[
         "seconds": seconds,
         "decoder": "greedy",
         "lm": None,
-        "normalisation": "en-v1",
+        "normalisation": NORMALISATION,
     }
 
 

@@ -8,7 +8,6 @@ which is written last: a folder with a record is finished.
 import copy
 import json
 import logging
-import os
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
 from asr.checkpoint import load_model, load_weights, save_model
-from asr.configure import load, to_plain, write_yaml
+from asr.configure import load
 from asr.corpus.datamodule import SpeechData
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
@@ -28,22 +27,10 @@ from asr.model import DeepSpeech
 from asr.prepare import prepare
 from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
 from asr.record import finish
+from asr.runfolder import alone, begin, check_same, resume_point, run_folder
 from asr.settings import Run
 from asr.text import Units
 from asr.training import InvalidLoss, SpeechTraining, ctc_losses
-
-# Settings that say where and how, not what: a resumed run may change them.
-FREE_TO_CHANGE = (
-    "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
-    "data.cache_gigabytes", "data.spoken.folder", "training.progress",
-    "training.checkpoint_minutes", "training.checkpoint_steps",
-)  # fmt: skip
-
-
-def run_folder(settings: Run) -> Path:
-    """Folder of this run: `runs` setting, else the environment variable ASR_RUNS, else `runs/`."""
-    root = settings.runs or os.environ.get("ASR_RUNS") or "runs"
-    return Path(root).expanduser() / (settings.recipe or ".") / settings.name
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -58,26 +45,25 @@ def train(settings: Run, console: Console | None = None) -> Path:
     console = console or Console(stderr=True)
     folder = run_folder(settings)
     if (folder / "record.json").exists():
-        _same_settings(folder, settings)
+        check_same(folder, settings)
         # A run that ended with this error has a record too; the error does not go away by itself.
         _check_sparsity(settings, json.loads((folder / "record.json").read_text()), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(settings.threads)
-    # Gradients through time fade into denormal numbers, on which a step spends a sixth of its time.
-    torch.set_flush_denormal(True)
-    torch.manual_seed(settings.seed)
+    with alone(folder):
+        return _train(settings, folder, console)
 
+
+def _train(settings: Run, folder: Path, console: Console) -> Path:
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
     train_set, dev_set, units, excluded = prepare(settings, folder, console)
     settings = replace(
         settings,
         model=replace(settings.model, outputs=units.size),
-        training=replace(settings.training, precision=_precision(settings)),
+        training=replace(settings.training, precision=_precision(settings, folder)),
     )
-    if (folder / "config.yaml").exists():
-        _same_settings(folder, settings)
-    write_yaml(folder / "config.yaml", settings)
+    begin(folder, settings, [*train_set, *dev_set])
 
     data = SpeechData(
         train_set,
@@ -96,7 +82,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
     )
     job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    if not resume_point(folder).exists():
         _try_largest_batch(job)
     figures, best = _fit(job, pruner)
     if best.best["epoch"] is None:  # pruning ended after the last validation
@@ -141,39 +127,15 @@ class Job:
         )
 
 
-def _precision(settings: Run) -> Literal["float32", "bf16"]:
+def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:
     if settings.training.precision != "auto":
         return settings.training.precision
+    if resume_point(folder).exists():
+        return load(Run, folder / "config.yaml").training.precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "float32"
     # Without these instructions bf16 products are emulated, at a fraction of the speed.
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
-def _same_settings(folder: Path, settings: Run) -> None:
-    before = _flat(to_plain(load(Run, folder / "config.yaml")))
-    now = _flat(to_plain(settings))
-    before["model.outputs"] = now["model.outputs"]
-    if now["training.precision"] == "auto":
-        now["training.precision"] = before["training.precision"]
-    different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
-    if different:
-        lines = [f"  {k}: {before[k]!r} there, {now[k]!r} now" for k in different]
-        raise AsrError(
-            f"{folder} holds a run with other settings:\n"
-            + "\n".join(lines)
-            + "\nGive this one another name (name=...), or remove that folder."
-        )
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _build_model(settings: Run) -> DeepSpeech:
@@ -246,12 +208,12 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
 
 def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     settings = job.settings
-    last = job.folder / "checkpoints" / "last.ckpt"
+    last = resume_point(job.folder)
 
     def sparsity() -> float | None:
         return pruner.pruner.sparsity() if pruner and pruner.pruner else None
 
-    def eligible(step: int) -> bool:
+    def eligible() -> bool:
         return pruner is None or (pruner.pruner is not None and pruner.pruner.finished)
 
     figures = Figures(job.folder / "metrics.csv", sparsity)
@@ -279,8 +241,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
         ):
             warnings.filterwarnings("ignore", message=message)
         trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=1 if not torch.cuda.is_available() else "auto",
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=1,
             max_epochs=settings.training.epochs,
             precision="bf16-mixed" if settings.training.precision == "bf16" else "32-true",
             gradient_clip_val=settings.optimiser.clip_norm,
@@ -294,6 +256,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
             enable_model_summary=False,
             callbacks=callbacks,
         )
+        # Gradients through time fade into denormal numbers, which take a sixth of a step's time.
+        torch.set_flush_denormal(True)
         try:
             trainer.fit(
                 job.module,
@@ -305,8 +269,16 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
             saved = job.folder / "invalid_batch.pt"
             atomic_write_bytes(saved, _bytes(job.module.invalid_batch))
             raise AsrError(f"{error}\nThe batch is in {saved}.") from None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        except SystemExit:
+            # Lightning's answer to Ctrl-C and SIGTERM has status 1 and 0; neither says what it was.
+            if trainer.received_sigterm:
+                raise SystemExit(143) from None
+            if trainer.interrupted:
+                job.console.print(f"{settings.name}: interrupted; the same command goes on")
+                raise SystemExit(130) from None
+            raise
+        finally:
+            torch.set_flush_denormal(False)
     return figures, best
 
 

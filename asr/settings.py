@@ -134,6 +134,10 @@ class Augment:
                 f"augment.noise_probability={self.noise_probability}: between 0 and 1",
             )
             check(
+                self.noise_probability > 0 or not self.noise_folder,
+                "augment.noise_folder is set but augment.noise_probability=0 uses no noise",
+            )
+            check(
                 len(self.noise_snr_decibels) == 2
                 and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
                 f"augment.noise_snr_decibels={self.noise_snr_decibels}: two numbers, low then high",
@@ -380,6 +384,11 @@ class Pruning:
                 0 <= self.start < self.ramp < self.end <= 1,
                 f"pruning: need 0 <= start < ramp < end <= 1, got start={self.start}, "
                 f"ramp={self.ramp}, end={self.end}",
+            )
+            check(
+                self.method == "gradual" or not (self.dense or self.wanted),
+                "pruning.dense and pruning.wanted are for pruning.method=gradual, which is "
+                f"{self.method}",
             )
             check(0 < self.percentile < 1, f"pruning.percentile={self.percentile}: a share, 0 to 1")
             check(self.ramp_ratio > 0, f"pruning.ramp_ratio={self.ramp_ratio}: above 0")

@@ -71,10 +71,12 @@ def _english_v1(text: str) -> str:
     return " ".join(text.split())
 
 
-NORMALISATIONS: dict[str, Callable[[str], str]] = {"en-v1": _english_v1}
+NORMALISATION = "en-v1"
+"""The one that error rates are computed with."""
+NORMALISATIONS: dict[str, Callable[[str], str]] = {NORMALISATION: _english_v1}
 
 
-def normalise(text: str, name: str = "en-v1") -> str:
+def normalise(text: str, name: str = NORMALISATION) -> str:
     """The normal form `name` of a text; applying it twice changes nothing.
 
     `en-v1`: upper case; accents stripped; typographic apostrophes become `'`; hyphens, dashes and

@@ -4,6 +4,7 @@ Knows nothing of pruning, files or recordings: batches come in, gradients and fi
 """
 
 import math
+import sys
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -78,8 +79,8 @@ class SpeechTraining(lightning.LightningModule):
     """CTC training of a `DeepSpeech` network.
 
     The loss is the batch's total CTC loss divided by its number of symbols, so that it means the
-    same for batches of any size. Logged: `train_loss`, and after each epoch `dev_loss` (same
-    unit) and `dev_wer` (errors over words).
+    same for batches of any size. Logged after each epoch: `dev_loss` (same unit) and `dev_wer`
+    (errors over words). Skipped batches are named on standard error and kept in `skipped`.
 
     Raises:
         InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
@@ -112,7 +113,6 @@ class SpeechTraining(lightning.LightningModule):
             return None
         self._skips_in_a_row = 0
         loss = losses.sum() / batch.target_lengths.sum()
-        self.log("train_loss", loss.detach(), on_step=True, on_epoch=False, batch_size=1)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -142,6 +142,13 @@ class SpeechTraining(lightning.LightningModule):
             self.log("dev_loss", loss / max(1.0, symbols), rank_zero_only=True)
             self.log("dev_wer", errors / words, rank_zero_only=True)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped"] = {"messages": self.skipped, "in_a_row": self._skips_in_a_row}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped = list(checkpoint["skipped"]["messages"])
+        self._skips_in_a_row = checkpoint["skipped"]["in_a_row"]
+
     def configure_optimizers(self) -> Any:
         optimiser = build_optimiser(self.model, self.optimiser_settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -168,6 +175,7 @@ class SpeechTraining(lightning.LightningModule):
         self._skips_in_a_row += 1
         if self.invalid_loss == "skip" and self._skips_in_a_row < SKIPS_IN_A_ROW:
             self.skipped.append(message)
+            print(f"skipped: {message}", file=sys.stderr)
             return
         self.invalid_batch = batch
         advice = (

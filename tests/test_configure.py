@@ -23,6 +23,11 @@ def test_overrides_win_over_the_file_and_types_are_kept(tmp_path: Path) -> None:
     assert settings.model.cell == "lstm"
 
 
+def test_text_settings_take_what_stands_behind_the_sign() -> None:
+    settings = load(Run, None, ["label=GRU: 90 %, a=b", "init="])
+    assert (settings.label, settings.init) == ("GRU: 90 %, a=b", "")
+
+
 def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
     settings = load(Run, None, ["model.conv_channels=[8, 16]", "data.train=[a.jsonl]"])
     write_yaml(tmp_path / "x.yaml", settings)
@@ -46,6 +51,9 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
         ("augment.speeds=[]", "one or more factors"),
         ("frontend.high_hertz=9000", "half the sample rate"),
         ("pruning.method=frozen", "init is empty"),
+        ("pruning.dense=x.asr", "are for pruning.method=gradual"),
+        ("augment.noise_folder=noise", "augment.noise_probability=0 uses no noise"),
+        ("data.test=a.jsonl", "a list is written as [a,b]"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(override: str, fragment: str) -> None:

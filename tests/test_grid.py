@@ -53,6 +53,14 @@ def test_a_misspelt_key_of_a_run_is_named(tmp_path: Path) -> None:
         read_grid(path, [])
 
 
+def test_a_misspelt_setting_of_the_last_run_is_found_before_the_first_starts(
+    tmp_path: Path,
+) -> None:
+    path = grid(tmp_path, "  - {name: large}\n  - {name: x, set: [model.hiden=3]}\n")
+    with pytest.raises(AsrError, match="Did you mean: 'hidden'"):
+        read_grid(path, [])
+
+
 def test_overrides_carry_the_dense_network_and_the_matched_width(tmp_path: Path) -> None:
     runs = "  - {name: large}\n  - {name: sparse, dense: large, group: sparse}\n"
     plan = read_grid(grid(tmp_path, runs + "  - {name: small, match: sparse}\n"), ["seed=3"])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from asr.configure import load
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.run import train
+from asr.runfolder import alone
 from asr.settings import Run
 
 # The process kills itself before batch `at`, the way a machine that loses power would.
@@ -26,7 +28,7 @@ from asr import callbacks, cli
 before = callbacks.SeedEachStep.on_train_batch_start
 def dying(self, trainer, *rest):
     if trainer.global_step == int(os.environ["DIE_AT"]):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
     before(self, trainer, *rest)
 callbacks.SeedEachStep.on_train_batch_start = dying
 sys.argv = ["asr", *sys.argv[1:]]
@@ -61,10 +63,15 @@ def pruned(dense: Path) -> list[str]:
     return ["pruning.method=gradual", f"pruning.dense={dense / 'model.asr'}"]
 
 
-def in_process(words: list[str], die_at: int | None = None) -> subprocess.CompletedProcess[str]:
+def in_process(
+    words: list[str], die_at: int | None = None, sent: signal.Signals = signal.SIGKILL
+) -> subprocess.CompletedProcess[str]:
     empty = Path(words[0].removeprefix("runs=")) / "empty.yaml"
     empty.write_text("")
-    environment = os.environ | {"DIE_AT": str(-1 if die_at is None else die_at)}
+    environment = os.environ | {
+        "DIE_AT": str(-1 if die_at is None else die_at),
+        "SIGNAL": str(int(sent)),
+    }
     command = [sys.executable, "-c", KILLED, "train", str(empty), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
@@ -94,6 +101,7 @@ def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: st
     assert all(torch.equal(first[name], second[name]) for name in first)
     record = json.loads((b.parent / "record.json").read_text())
     assert record["pruning"]["sparsity"] > 0.5
+    assert len(record["resumed"]) == 1
 
 
 def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal_weights(
@@ -125,6 +133,7 @@ def test_the_record_says_what_was_done(dense: Path) -> None:
     assert record["evaluation"]["test"]["words"] > 50
     assert record["training"]["steps"] % 3 == 0
     assert record["settings"]["runs"] == ""
+    assert record["resumed"] == []
     assert str(dense.parent.parent) not in json.dumps(record)
     assert {p.name for p in dense.iterdir()} >= {
         "config.yaml", "metrics.csv", "model.asr", "packed.asr", "ref_hyp.test.txt", "record.json"
@@ -171,6 +180,69 @@ def test_a_recording_in_two_parts_is_refused(folder: Path, corpus: Path) -> None
     words = settings_of(folder, corpus, "leak", "data.test=[train.jsonl]")
     with pytest.raises(AsrError, match=r"in data\.train and in data\.test"):
         train(load(Run, None, words))
+
+
+def test_a_recording_in_two_parts_is_refused_by_another_path_too(
+    folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(corpus)
+    words = settings_of(folder, corpus, "leak2", f"data.test=[{link}/dev.jsonl]")
+    with pytest.raises(AsrError, match=r"in data\.dev and in data\.test"):
+        train(load(Run, None, words))
+
+
+def test_a_damaged_test_recording_is_refused_before_training(
+    folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    utterances = read_manifest(corpus / "test.jsonl")[:1]
+    flac = Path(utterances[0].audio_filepath).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
+    bad = replace(utterances[0], id="cut", audio_filepath=str(tmp_path / "cut.flac"))
+    write_manifest(tmp_path / "test.jsonl", [*utterances, bad])
+    words = settings_of(folder, corpus, "cut-test", f"data.test=[{tmp_path}/test.jsonl]")
+    with pytest.raises(AsrError, match=r"data\.test, .*cut\.flac"):
+        train(load(Run, None, words))
+    words = settings_of(folder, corpus, "twice", f"data.test=[test.jsonl,{tmp_path}/test.jsonl]")
+    with pytest.raises(AsrError, match=r"both called 'test'"):
+        train(load(Run, None, words))
+
+
+def test_a_refused_start_can_be_corrected_under_the_same_name(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    words = settings_of(folder, corpus, "corrected", "training.epochs=1")
+    with pytest.raises(AsrError, match="does not fit the network"):
+        train(load(Run, None, [*words, f"init={dense / 'model.asr'}", "model.hidden=16"]))
+    assert (train(load(Run, None, words)) / "record.json").exists()
+
+
+def test_other_data_is_not_resumed(folder: Path, corpus: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(corpus / "train.jsonl")
+    write_manifest(tmp_path / "train.jsonl", utterances)
+    words = settings_of(folder, corpus, "data", f"data.train=[{tmp_path}/train.jsonl]")
+    assert in_process(words, die_at=6).returncode == -signal.SIGKILL
+    write_manifest(tmp_path / "train.jsonl", utterances[1:])
+    again = in_process(words)
+    assert again.returncode == 2
+    assert "other training or dev data" in again.stderr
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_does_not_look_finished(
+    folder: Path, corpus: Path, sent: signal.Signals, status: int
+) -> None:
+    words = settings_of(folder, corpus, f"sent-{sent.name}")
+    run = in_process(words, die_at=6, sent=sent)
+    assert run.returncode == status, run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (folder / "t" / f"sent-{sent.name}" / "record.json").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) -> None:
+    settings = load(Run, None, settings_of(folder, corpus, "busy"))
+    with alone(folder / "t" / "busy"), pytest.raises(AsrError, match="another process"):
+        train(settings)
 
 
 def test_sparsity_that_missed_what_was_wanted_fails_loudly(

@@ -55,17 +55,17 @@ class CheckReport:
         """(kind, utterances, what the kind means) of the kinds that occur."""
         return [(kind, len(found), KINDS[kind]) for kind, found in self.problems.items()]
 
-    def table(self) -> str:
-        """The counts of every kind, then the first utterances of each with explanations."""
+    def table(self, shown: int | None = SHOWN) -> str:
+        """The counts of every kind, then its first `shown` utterances (None: all), explained."""
         if not self.problems:
             return f"{self.checked} utterances checked, no problems"
         lines = [f"{self.checked} utterances checked, {self.count} with problems"]
         lines += [f"  {kind:<15} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
         for kind, found in self.problems.items():
             lines.append(f"{kind}:")
-            lines += [f"  {key}: {explanation}" for key, explanation in found[:SHOWN]]
-            if len(found) > SHOWN:
-                lines.append(f"  and {len(found) - SHOWN} more")
+            lines += [f"  {key}: {explanation}" for key, explanation in found[:shown]]
+            if shown is not None and len(found) > shown:
+                lines.append(f"  and {len(found) - shown} more")
         return "\n".join(lines)
 
     def raise_if_any(self, how_to_exclude: str) -> None:
