@@ -88,15 +88,13 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
     runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
     plan = Plan(path.parent / grid.base, grid.workers, runs)
     for run in runs:  # a misspelt key of the last run must not wait for the others
-        load(Run, plan.base, [*_words(run), *(_pruned("later") if run.dense else [])])
+        load(Run, plan.base, _words(run, "later"))
     return plan
 
 
 def overrides_of(plan: Plan, run: GridRun) -> list[str]:
     """The key=value words of a run; those it needs must be finished."""
-    words = _words(run)
-    if run.dense:
-        words += _pruned(f"{folder_of(plan, run.dense)}/model.asr")
+    words = _words(run, f"{folder_of(plan, run.dense)}/model.asr" if run.dense else "")
     if run.match:
         settings = load(Run, plan.base, words)
         record = read_record(folder_of(plan, run.match))
@@ -106,13 +104,11 @@ def overrides_of(plan: Plan, run: GridRun) -> list[str]:
     return words
 
 
-def _words(run: GridRun) -> list[str]:
+def _words(run: GridRun, dense: str) -> list[str]:
+    """key=value words of a run; `dense` is the model file that a pruned one is calibrated from."""
     label = [f"label={run.label}"] if run.label else []
-    return [f"name={run.name}", f"group={run.group}", *label, *run.set]
-
-
-def _pruned(dense: str) -> list[str]:
-    return ["pruning.method=gradual", f"pruning.dense={dense}"]
+    pruned = ["pruning.method=gradual", f"pruning.dense={dense}"] if run.dense else []
+    return [f"name={run.name}", f"group={run.group}", *label, *run.set, *pruned]
 
 
 def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) -> int:
@@ -141,7 +137,7 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
 
 def folder_of(plan: Plan, name: str) -> Path:
     """Run folder of the run called `name`."""
-    return run_folder(load(Run, plan.base, [*plan.run(name).set, f"name={name}"]))
+    return run_folder(load(Run, plan.base, _words(plan.run(name), "later")))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
