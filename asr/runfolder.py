@@ -66,6 +66,8 @@ def check_same(folder: Path, settings: Run) -> None:
     if now["training.precision"] == "auto":
         now["training.precision"] = before["training.precision"]
     different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
+    if before["pruning.method"] == now["pruning.method"] == "none":
+        different = [k for k in different if not k.startswith("pruning.")]
     if different:
         lines = [f"  {k}: {before[k]!r} there, {now[k]!r} now" for k in different]
         raise AsrError(
