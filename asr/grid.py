@@ -177,8 +177,8 @@ def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[
                     failed.append(name)
                     # The record of an earlier, other run of this name would pass for this one's.
                     (results / f"{name}.json").unlink(missing_ok=True)
-                    tail = log.read_text().splitlines()[-8:]
-                    console.print(f"{name}: FAILED, see {log}", *tail, sep="\n", highlight=False)
+                    tail = log.read_text().splitlines()[-8:] if log.exists() else []
+                    console.print(f"{name}: FAILED", *tail, sep="\n", highlight=False)
                     continue
                 finished.add(name)
                 _collect(folder_of(plan, name), results / f"{name}.json")
@@ -198,10 +198,15 @@ def _start(
     folder = folder_of(plan, run.name)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
+    alone = plan.workers == 1
     if not (folder / "record.json").exists():
-        console.print(f"{run.name}: training, {log} follows it", highlight=False)
+        follow = "" if alone else f", {log} follows it"
+        console.print(f"{run.name}: training{follow}", highlight=False)
     command = [sys.executable, "-m", "asr", "train", str(plan.base), *words]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if alone:  # its progress bar is worth seeing
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+        return process, time.monotonic(), log
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     return process, time.monotonic(), log

@@ -17,7 +17,7 @@ from asr.settings import Data
 from asr.text import normalise
 from asr.transcribe import load
 
-BOUND = 0.40
+BOUND = 0.50
 
 
 @pytest.fixture(scope="module")
