@@ -31,6 +31,7 @@ def dying(self, trainer, *rest):
         os.kill(os.getpid(), int(os.environ["SIGNAL"]))
     before(self, trainer, *rest)
 callbacks.SeedEachStep.on_train_batch_start = dying
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 sys.argv = ["asr", *sys.argv[1:]]
 cli.main()
 """
@@ -203,8 +204,11 @@ def test_a_damaged_test_recording_is_refused_before_training(
     words = settings_of(folder, corpus, "cut-test", f"data.test=[{tmp_path}/test.jsonl]")
     with pytest.raises(AsrError, match=r"data\.test, .*cut\.flac"):
         train(load(Run, None, words))
-    words = settings_of(folder, corpus, "twice", f"data.test=[test.jsonl,{tmp_path}/test.jsonl]")
-    with pytest.raises(AsrError, match=r"both called 'test'"):
+    for name in ("x", "y"):
+        write_manifest(tmp_path / name / "eval1.jsonl", utterances)
+    tests = f"data.test=[{tmp_path}/x/eval1.jsonl,{tmp_path}/y/eval1.jsonl]"
+    words = settings_of(folder, corpus, "twice", tests)
+    with pytest.raises(AsrError, match=r"both called 'eval1'"):
         train(load(Run, None, words))
 
 
