@@ -1,0 +1,23 @@
+"""Options to a decoder: the one place that knows which decoders there are."""
+
+from asr.decode.greedy import GreedyDecoder
+from asr.decode.options import DecoderOptions
+from asr.decode.types import Decoder
+from asr.text import Units
+
+
+def make_decoder(options: DecoderOptions, units: Units) -> Decoder:
+    """The decoder that `options` ask for; its language model is opened here, once.
+
+    A decoder holds no state between calls and may be used by several threads.
+    Raises AsrError if the language model or an extra that is needed is missing.
+    """
+    if options.decoder == "greedy":
+        return GreedyDecoder(units)
+    if options.decoder == "flashlight":
+        from asr.decode.flashlight import FlashlightDecoder
+
+        return FlashlightDecoder(options, units)
+    from asr.decode.beam import BeamDecoder
+
+    return BeamDecoder(options, units)
