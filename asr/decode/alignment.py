@@ -9,6 +9,7 @@ same times whichever decoder found them, and the same times that forced alignmen
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,10 @@ from asr.decode.words import Word
 from asr.errors import AsrError
 from asr.text import BLANK, Units
 
-_WHOLE = 64 * 2**20
+_WHOLE = 128 * 2**20
 """Frames x states (bytes of back pointers) up to which all states are kept for every frame."""
-_BAND = 8192
-"""States kept around the best one beyond that: about five minutes of speech in characters."""
+_BAND = 2048
+"""States kept around the best one beyond that: about a minute of speech in characters."""
 _BAND_STEP = 32
 """Frames between two moves of the band."""
 
@@ -40,14 +41,14 @@ class Alignment:
 
 def frames_needed(tokens: Sequence[int]) -> int:
     """Frames that CTC needs at least: one a symbol, and a blank between two equal ones."""
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    return len(tokens) + sum(a == b for a, b in pairwise(tokens))
 
 
 def align(log_probs: Floats, tokens: Sequence[int], band: int | None = None) -> Alignment:
     """The best path of `tokens` (no blanks) through `log_probs (frames, symbols)`.
 
     At each frame at most `band` states around the best one are kept; None keeps all of them
-    unless that took over 64 MB. Raises AsrError if the symbols need more frames than there are,
+    unless that took over 128 MB. Raises AsrError if the symbols need more frames than there are,
     or if text and recording differ so much that the band lost the path.
     """
     frames, count = len(log_probs), len(tokens)
@@ -85,29 +86,20 @@ def _forward(
     scores[:2] = log_probs[0, labels[:2]]
     moves[0] = 0
     low = 0
+    # Rows: stay, from one state before, from two before. What lies before the band is out of reach.
     choices = np.full((3, width), -np.inf)
     for t in range(1, frames):
-        if width < states and t % _BAND_STEP == 0:
+        if t % _BAND_STEP == 0:
             wanted = min(low + int(scores.argmax()) - width // 2, states - width)
             if wanted > low:
-                kept = scores[wanted - low :]
-                scores = np.concatenate([kept, np.full(width - len(kept), -np.inf)])
-                moved, low = wanted - low, wanted
-            else:
-                moved = 0
-            # A state at the band's edge has lost those before it: it cannot be moved into.
-            choices[1:, :2] = -np.inf
-        else:
-            moved = 0
-        assert moved >= 0
+                scores = np.concatenate([scores[wanted - low :], np.full(wanted - low, -np.inf)])
+                low = wanted
         choices[0] = scores
         choices[1, 1:] = scores[:-1]
         choices[2, 2:] = scores[:-2] + skip_cost[low + 2 : low + width]
-        best = choices.argmax(axis=0)
-        moves[t] = best
+        moves[t] = choices.argmax(axis=0)
         lows[t] = low
-        scores = np.take_along_axis(choices, best[None], axis=0)[0]
-        scores += log_probs[t, labels[low : low + width]]
+        scores = choices.max(axis=0) + log_probs[t, labels[low : low + width]]
     ends = [state for state in (states - 1, states - 2) if low <= state < low + width]
     last = max(ends, key=lambda state: scores[state - low], default=-1)
     if last < 0 or not np.isfinite(scores[last - low]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -23,9 +24,13 @@ class Word:
         """The time midpoint, by which words of neighbouring chunks are told apart."""
         return (self.start + self.end) / 2.0
 
-    def shifted(self, seconds: float) -> Word:
-        """The same word in a recording in which this one's begins `seconds` later."""
-        return replace(self, start=self.start + seconds, end=self.end + seconds)
+    def shifted(self, seconds: float, limit: float = math.inf) -> Word:
+        """The same word in a recording in which this one's begins `seconds` later.
+
+        No time lies beyond `limit`, the end of that recording: the last frame may.
+        """
+        start, end = self.start + seconds, self.end + seconds
+        return replace(self, start=min(start, limit), end=min(end, limit))
 
 
 def text_of(words: list[Word]) -> str:
