@@ -104,8 +104,10 @@ def hear(
     for chunk in chunks.stream(source, rate, options):
         rows = recogniser.log_probs(chunk.samples)
         first = round(chunk.place.start / frame_seconds)
-        if parts:
-            # Between the two, by a frame at most, there may be a gap where nothing is shared.
+        if first > reached:  # nothing is shared, and a frame was lost to the chunk's end
+            rows = np.concatenate([np.repeat(rows[:1], first - reached, axis=0), rows])
+            first = reached
+        elif parts:
             seam = round((chunk.place.start + seconds) / 2 / frame_seconds)
             seam = min(max(seam, first), reached)
             parts[-1] = parts[-1][: len(parts[-1]) - (reached - seam)]

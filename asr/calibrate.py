@@ -1,4 +1,4 @@
-"""Word confidence that says how often such words are right: measured on a dev set, kept in the file.
+"""Word confidence that says how often such words are right, from a dev set into the model file.
 
 The map goes into the model file itself, as `training.confidence` of its metadata, so that no
 second file has to travel along and a packed copy made later has it too. The weights stay as they
@@ -36,7 +36,7 @@ NAME = "confidence"
 class Heard:
     """Words of many recordings: how sure the recogniser was, and whether they were said."""
 
-    confidences: npt.NDArray[np.float64]
+    confidences: npt.NDArray[np.floating]
     right: npt.NDArray[np.bool_]
 
     def rows(self, bins: int = 10) -> list[Reliability]:
@@ -81,12 +81,12 @@ def hear_words(
 
 def words_right(reference: str, heard: list[str]) -> list[bool]:
     """Which of the words heard were said, by the alignment of fewest errors."""
-    from asr.evaluate import _jiwer
+    from asr.evaluate import load_jiwer
 
     if not heard or not reference:
         return [False] * len(heard)
     right = [False] * len(heard)
-    for part in _jiwer().process_words([reference], [" ".join(heard)]).alignments[0]:
+    for part in load_jiwer().process_words([reference], [" ".join(heard)]).alignments[0]:
         if part.type == "equal":
             right[part.hyp_start_idx : part.hyp_end_idx] = [True] * (
                 part.hyp_end_idx - part.hyp_start_idx
