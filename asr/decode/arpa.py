@@ -2,7 +2,7 @@
 
 import gzip
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
@@ -196,14 +196,13 @@ def _sorted(
 def write(path: str | Path, ngrams: NGrams) -> None:
     """Write a model in ARPA's format; packed if the name ends in `.gz`."""
     path = Path(path)
-    with atomic_path(path) as temporary:
-        # A fixed time and no name: equal models give equal files.
-        with temporary.open("wb") as plain:
-            if path.suffix == ".gz":
-                with gzip.GzipFile("", "wb", 6, plain, mtime=0) as packed:
-                    packed.writelines(_text(ngrams))
-            else:
-                plain.writelines(_text(ngrams))
+    with atomic_path(path) as temporary, temporary.open("wb") as plain:
+        if path.suffix == ".gz":
+            # A fixed time and no name: equal models give equal files.
+            with gzip.GzipFile("", "wb", 6, plain, mtime=0) as packed:
+                packed.writelines(_text(ngrams))
+        else:
+            plain.writelines(_text(ngrams))
 
 
 def _text(ngrams: NGrams) -> Iterator[bytes]:
@@ -212,6 +211,7 @@ def _text(ngrams: NGrams) -> Iterator[bytes]:
     yield ("\\data\\\n" + "".join(counts)).encode()
     names = [word.encode() for word in ngrams.vocabulary]
     spellings = names
+    rows: Iterable[bytes]
     for n, order in enumerate(orders, 1):
         yield f"\n\\{n}-grams:\n".encode()
         last = n == len(orders)
@@ -220,7 +220,7 @@ def _text(ngrams: NGrams) -> Iterator[bytes]:
             pairs = zip(order.contexts.tolist(), order.words.tolist(), strict=True)
             rows = (b"%b %b" % (spellings[c], names[w]) for c, w in pairs)
         else:
-            rows = iter(names)
+            rows = names
         if last:
             for log, spelling in zip(order.logs.tolist(), rows, strict=True):
                 yield b"%.7g\t%b\n" % (log, spelling)

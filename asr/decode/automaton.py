@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.lm import (
-    HASH_FACTOR,
     BOS,
     EOS,
+    HASH_FACTOR,
     HASH_START,
     UNKNOWN,
     LanguageModel,
@@ -66,7 +66,7 @@ def build(ngrams: NGrams) -> LanguageModel:
     size = len(vocabulary)
     special = _special(vocabulary)
     builder = _Builder(orders, size)
-    hashes = hash_words(vocabulary)
+    hashes, prefixes, prefix_logs = hash_vocabulary(vocabulary, builder.logs[:size])
     by_hash = np.argsort(hashes)
     hashes = hashes[by_hash]
     if (hashes[1:] == hashes[:-1]).any():
@@ -76,6 +76,8 @@ def build(ngrams: NGrams) -> LanguageModel:
         **builder.arrays(),
         hashes=hashes,
         hash_words=by_hash.astype(np.uint32),
+        prefixes=prefixes,
+        prefix_logs=prefix_logs,
         vocabulary=np.frombuffer("".join(f"{w}\n" for w in vocabulary).encode(), dtype=np.uint8),
         bos=special[BOS],
         eos=special[EOS],
@@ -170,15 +172,28 @@ def _natural(log10: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return (log10.astype(np.float64) * np.log(10.0)).astype(np.float32)
 
 
-def hash_words(words: list[str]) -> npt.NDArray[np.uint64]:
-    """`extend_hash(HASH_START, word)` of every word at once."""
+def hash_vocabulary(
+    words: list[str], logs: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+    """Hash of every word, sorted hashes of all their beginnings, best of `logs` for each of these.
+
+    <s>, </s> and <unk> are not spelt by anybody: they have no beginnings.
+    """
     encoded = [word.encode() for word in words]
+    spoken = np.array([word not in (BOS, EOS, UNKNOWN) for word in words])
     lengths = np.array([len(word) for word in encoded])
     letters = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.uint64)
     starts = np.cumsum(lengths) - lengths
     hashes = np.full(len(words), HASH_START, dtype=np.uint64)
     factor = np.uint64(HASH_FACTOR)
+    begun, scores = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.float32)]
     for place in range(int(lengths.max(initial=0))):
         rows = np.flatnonzero(lengths > place)
         hashes[rows] = (hashes[rows] ^ letters[starts[rows] + place]) * factor
-    return hashes
+        rows = rows[spoken[rows]]
+        begun.append(hashes[rows])
+        scores.append(logs[rows])
+    prefixes, places = np.unique(np.concatenate(begun), return_inverse=True)
+    best = np.full(len(prefixes), -np.inf, dtype=np.float32)
+    np.maximum.at(best, places, np.concatenate(scores))
+    return hashes, prefixes, best

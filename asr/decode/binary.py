@@ -57,7 +57,7 @@ def _padded(size: int) -> int:
 
 
 def read(path: str | Path) -> LanguageModel:
-    """The model of a file that `write` wrote. Raises AsrError if it is damaged or something else."""
+    """The model of a file that `write` wrote. Raises AsrError if it is damaged or no such file."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -84,7 +84,7 @@ def _parse(content: mmap.mmap) -> LanguageModel:
     if len(header_bytes) != length or zlib.crc32(header_bytes) != crc:
         raise ValueError("its header is damaged")
     header = json.loads(header_bytes)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, kind in ARRAYS.items():
         entry = header["arrays"][name]
         count, offset = int(entry["count"]), start + int(entry["offset"])
@@ -96,11 +96,11 @@ def _parse(content: mmap.mmap) -> LanguageModel:
         array = np.frombuffer(content, dtype, count, offset)
         if sys.byteorder == "big":
             array = array.byteswap()
-        if zlib.crc32(np.frombuffer(content, np.uint8, array.nbytes, offset)) != entry["crc"]:
+        if zlib.crc32(memoryview(content)[offset : offset + array.nbytes]) != entry["crc"]:
             raise ValueError(f"{name}: checksum differs")
         arrays[name] = array
-    numbers = {name: int(header[name]) for name in _NUMBERS}
-    return LanguageModel(tuple(map(int, header["counts"])), **arrays, **numbers)
+    arrays |= {name: int(header[name]) for name in _NUMBERS}
+    return LanguageModel(tuple(map(int, header["counts"])), **arrays)
 
 
 def _check(model: LanguageModel) -> None:
@@ -112,6 +112,7 @@ def _check(model: LanguageModel) -> None:
         and len(model.backoffs) == states
         and len(model.logs) == len(model.nexts) == arcs
         and len(model.hash_words) == size
+        and len(model.prefixes) == len(model.prefix_logs)
     ):
         raise ValueError("its arrays do not fit together")
     first = model.first
@@ -125,7 +126,10 @@ def _check(model: LanguageModel) -> None:
         raise ValueError("an index is out of range")
     if not all(0 <= getattr(model, name) < size for name in ("bos", "eos", "unknown")):
         raise ValueError("a special word is out of range")
-    if (model.hashes[1:] <= model.hashes[:-1]).any():
-        raise ValueError("hashes: not rising")
-    if not (np.isfinite(model.logs).all() and np.isfinite(model.backoffs).all()):
+    for name in ("hashes", "prefixes"):
+        hashes = getattr(model, name)
+        if (hashes[1:] <= hashes[:-1]).any():
+            raise ValueError(f"{name}: not rising")
+    scores = (model.logs, model.backoffs, model.prefix_logs)
+    if not all(np.isfinite(score).all() for score in scores):
         raise ValueError("a score is not finite")

@@ -29,6 +29,8 @@ ARRAYS: dict[str, str] = {
     "nexts": "uint32",
     "hashes": "uint64",
     "hash_words": "uint32",
+    "prefixes": "uint64",
+    "prefix_logs": "float32",
     "vocabulary": "uint8",
 }
 """The arrays of a model and their types; see `LanguageModel`."""
@@ -48,7 +50,8 @@ class LanguageModel:
     States: arcs of state s lie from `first[s]` to `first[s + 1]`; `backoffs[s]`, `lowers[s]`.
     Arcs, sorted by word within a state: `words`, `logs` (of the probability), `nexts` (state).
     Words: the sorted `hashes` of their UTF-8 bytes belong to `hash_words`; `vocabulary` holds
-    their spellings, each ended by a line feed.
+    their spellings, each ended by a line feed. `prefixes` are the sorted hashes of everything
+    that words begin with, `prefix_logs` the best unigram score of a word that begins so.
     """
 
     counts: tuple[int, ...]
@@ -61,6 +64,8 @@ class LanguageModel:
     nexts: npt.NDArray[np.uint32]
     hashes: npt.NDArray[np.uint64]
     hash_words: npt.NDArray[np.uint32]
+    prefixes: npt.NDArray[np.uint64]
+    prefix_logs: npt.NDArray[np.float32]
     vocabulary: npt.NDArray[np.uint8]
     bos: int
     """Number of <s>, as `eos` is of </s> and `unknown` of <unk>."""
@@ -89,8 +94,9 @@ class LanguageModel:
         return tuple(memoryview(getattr(self, name)) for name in names)
 
     @cached_property
-    def _hash_view(self) -> Any:
-        return memoryview(self.hashes)
+    def _hash_views(self) -> tuple[Any, ...]:
+        names = ("hashes", "prefixes", "prefix_logs")
+        return tuple(memoryview(getattr(self, name)) for name in names)
 
     def spellings(self) -> list[str]:
         """All words in the order of their numbers."""
@@ -98,10 +104,19 @@ class LanguageModel:
 
     def find(self, word_hash: int) -> int:
         """Number of the word with this hash, or `unknown`."""
-        place = bisect_left(self._hash_view, word_hash)
-        if place < len(self.hashes) and self._hash_view[place] == word_hash:
+        hashes = self._hash_views[0]
+        place = bisect_left(hashes, word_hash)
+        if place < len(hashes) and hashes[place] == word_hash:
             return int(self.hash_words[place])
         return self.unknown
+
+    def look_ahead(self, prefix_hash: int) -> float | None:
+        """Best unigram score of a word that begins with this hash; None if there is no such."""
+        _, prefixes, logs = self._hash_views
+        place = bisect_left(prefixes, prefix_hash)
+        if place < len(prefixes) and prefixes[place] == prefix_hash:
+            return logs[place]
+        return None
 
     def word(self, spelling: str) -> int:
         """Number of a word, or `unknown`."""
