@@ -5,6 +5,7 @@ log-probabilities up to the centre of what they share, so that the text is follo
 table for the whole recording: two hours are 20 MB for 29 symbols.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,18 +79,16 @@ def align_to(
 def read_text(text: str) -> str:
     """The content of a file of that name if there is one, else the words themselves.
 
-    Raises AsrError for a file that is no text.
+    Raises AsrError for a file that is no text, or cannot be read.
     """
+    if not os.path.isfile(text):  # unlike Path.is_file, this takes a text of any length
+        return text
     try:
-        if Path(text).is_file():
-            return Path(text).read_text(encoding="utf-8")
+        return Path(text).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise AsrError(f"{text}: not a text file in UTF-8") from None
     except OSError as error:
-        if Path(text).name != text:  # words, too long for a file's name
-            return text
         raise AsrError(f"{text}: cannot be read: {error.strerror}") from None
-    return text
 
 
 def hear(
