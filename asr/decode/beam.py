@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from asr.decode import phrases
 from asr.decode.compiled import CompiledSearch
-from asr.decode.lm import open_lm
+from asr.decode.lm import LanguageModel, open_lm
 from asr.decode.options import DecoderOptions
 from asr.decode.reading import Reader, spell
 from asr.decode.search import Found, search
@@ -21,12 +21,14 @@ class BeamDecoder:
     end of the utterance. Threads may share a decoder; the C search lets them run at once.
     """
 
-    def __init__(self, options: DecoderOptions, units: Units) -> None:
+    def __init__(
+        self, options: DecoderOptions, units: Units, lm: LanguageModel | None = None
+    ) -> None:
         self._options, self._units = options, units
         boosted = options.phrases
         self.reader = Reader(
             spelt=spell(units),
-            lm=open_lm(options.lm) if options.lm else None,
+            lm=(lm or open_lm(options.lm)) if options.lm else None,
             phrases=phrases.build(boosted, options.phrase_bonus, units) if boosted else None,
             lm_weight=options.lm_weight,
             word_bonus=options.word_bonus,

@@ -106,12 +106,12 @@ def read_text(sentences: Iterable[str], min_count: int = 1) -> Text:
 
 
 def train(
-    text: Text, order: int = 3, cutoffs: tuple[int, ...] = (0, 0, 1), prune: float = 0.0
+    text: Text, order: int = 3, cutoffs: tuple[int, ...] = (1, 1, 2), prune: float = 0.0
 ) -> Training:
     """A model of `order`.
 
-    `cutoffs`: n-grams of length n that occur at most `cutoffs[n-1]` times are left out (the last
-    one holds for all longer ones); their probability goes to the back-off. `prune`: n-grams
+    `cutoffs`: n-grams of length n that occur fewer than `cutoffs[n-1]` times are left out (the
+    last one holds for all longer ones); their probability goes to the back-off. `prune`: n-grams
     without which the perplexity grows by less than this share are left out too; 0: none.
     """
     cutoffs = _check(order, cutoffs, prune)
@@ -125,7 +125,7 @@ def train(
         if values is None:
             fallbacks.append(n)
     _estimate(tables, discounts, cutoffs)
-    _drop(tables, [table.counts > cutoff for table, cutoff in zip(tables, cutoffs, strict=True)])
+    _drop(tables, [table.counts >= cutoff for table, cutoff in zip(tables, cutoffs, strict=True)])
     if prune:
         _prune(tables, prune, len(text.numbers) - text.sentences)
     return Training(
@@ -141,10 +141,10 @@ def train(
 def _check(order: int, cutoffs: tuple[int, ...], prune: float) -> tuple[int, ...]:
     if not 1 <= order <= 6:
         raise AsrError(f"order={order}: from 1 to 6")
-    if not cutoffs or len(cutoffs) > max(order, 3) or min(cutoffs) < 0:
-        raise AsrError(f"cutoffs={cutoffs}: one whole number for each of {order} orders, from 0 on")
-    if cutoffs[0]:
-        raise AsrError("cutoffs: the first must be 0; to leave out rare words set min_count")
+    if not cutoffs or min(cutoffs) < 1:
+        raise AsrError(f"cutoffs={cutoffs}: least counts, from 1 on")
+    if cutoffs[0] > 1:
+        raise AsrError("cutoffs: the first must be 1; to leave out rare words set min_count")
     if list(cutoffs) != sorted(cutoffs):
         raise AsrError(f"cutoffs={cutoffs}: must not fall, a longer n-gram is never more frequent")
     if not 0 <= prune < 1:
@@ -206,7 +206,8 @@ def _estimate(
         totals = np.bincount(table.contexts, table.adjusted, contexts)
         with np.errstate(divide="ignore", invalid="ignore"):
             kept = (table.adjusted - by_count) / totals[table.contexts]
-        kept[table.counts <= (cutoff if n else -1)] = 0.0
+        if n:
+            kept[table.counts < cutoff] = 0.0
         left = 1.0 - np.bincount(table.contexts, kept, contexts)
         # Dropped rows get a value too; they are left out afterwards.
         probabilities = kept + left[table.contexts] * below[table.suffixes]
