@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(or $(ASR_RUNS),runs)
 
-.PHONY: setup demo test test-slow lint format sparsity speech clean
+.PHONY: setup demo test test-slow test-wheel lint format sparsity speech clean
 
 setup: $(VENV)/.ready
 
@@ -12,7 +12,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.py asr/native/beam.c
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,lm,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,lm,media,dev]'
 	touch $@
 
 demo: setup
@@ -23,6 +23,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Builds a wheel, installs it in a fresh environment and transcribes with it.
+test-wheel: setup
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -95,7 +95,7 @@ def load(path: str | Path, sample_rate: int = 16000) -> Audio:
 def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
-    What `load` gives, without holding it all: resampled blocks differ from it by rounding.
+    Together they are what `load` gives, sample by sample, and are never all held at once.
     Raises as `load` does, a file that is cut short only after its last block.
     """
     resampler = None

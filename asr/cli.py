@@ -1,6 +1,5 @@
 """The command `asr`: each subcommand imports its room inside the function and holds no logic."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -41,9 +40,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 _EXTRAS = {

@@ -149,10 +149,10 @@ class _Run:
         if output is None and not self.several:
             return
         elapsed = time.perf_counter() - self.started
-        parts = [
-            f"{_recordings(self.done)} transcribed, {self.seconds:.1f} s of audio in "
-            f"{elapsed:.1f} s, {progress.times_real(self.seconds, elapsed)}"
-        ]
+        parts = [f"{_recordings(self.done)} transcribed"]
+        if self.done:
+            parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
+            parts[0] += progress.times_real(self.seconds, elapsed)
         if skipped:
             parts.append(f"{skipped} skipped, done before (--overwrite does them again)")
         self.shown.say("; ".join([*parts, f"{self.failed} failed"]))
