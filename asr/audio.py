@@ -156,7 +156,7 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
     if path.stat().st_size == 0:
         raise AsrError(f"{path}: an empty file")
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(_name(path))
     except soundfile.SoundFileError as error:
         if path.suffix.lower() in AUDIO_SUFFIXES or not _perhaps_media(path):
             raise AsrError(
@@ -175,10 +175,15 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
 def header_seconds(path: str | Path) -> float:
     """Length of a recording by its header, for showing progress; 0 if it cannot be told."""
     try:
-        information = soundfile.info(str(path))
+        information = soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError):
         return media.seconds(Path(path)) if _perhaps_media(Path(path)) else 0.0
     return float(information.frames / information.samplerate)
+
+
+def _name(path: str | Path) -> str | bytes:
+    """A name as soundfile opens it: encoded here, names that are no UTF-8 work too."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _perhaps_media(path: Path) -> bool:

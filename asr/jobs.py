@@ -1,9 +1,11 @@
 """Many files: found, skipped when done, transcribed, written where the input tree says.
 
-Every output is written whole or not at all, so that a job that was interrupted goes on where it
-stopped when the same command is given again.
+Every output is written whole or not at all, and none that is there is written again, so that a
+job that was interrupted goes on where it stopped when the same command is given again, and a text
+that somebody has corrected stays.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -34,15 +36,14 @@ class Job:
     """What it is called in outputs and messages."""
     outputs: tuple[Path, ...] = ()
 
-    def done(self) -> bool:
-        """Whether every output is there and none is older than the recording."""
-        if not self.outputs or self.shown == STDIN:
-            return False
-        try:
-            recorded = self.path.stat().st_mtime_ns
-            return all(output.stat().st_mtime_ns >= recorded for output in self.outputs)
-        except OSError:
-            return False
+    def missing(self) -> list[int]:
+        """Which of the outputs are not there."""
+        return [i for i, output in enumerate(self.outputs) if not output.exists()]
+
+    def stale(self) -> bool:
+        """Whether the recording is newer than an output of it."""
+        recorded = self.path.stat().st_mtime_ns
+        return any(o.exists() and o.stat().st_mtime_ns < recorded for o in self.outputs)
 
 
 def transcribe_to(
@@ -58,9 +59,10 @@ def transcribe_to(
 
     `-` is standard input. On standard output one recording is its document alone, several are
     lines that begin with the path (JSON: one object a line). In `output` the input tree is
-    mirrored, one file per recording and format; recordings whose files are all there and newer
-    are skipped unless `overwrite`. Recordings that cannot be read are reported on standard error,
-    with the notes and a summary, and do not stop the rest. `bar` shows progress.
+    mirrored, one file per recording and format; files that are there are left alone, and
+    recordings that have them all are skipped, unless `overwrite`. Recordings that cannot be read
+    are reported on standard error, with the notes and a summary, and do not stop the rest. `bar`
+    shows progress.
 
     Returns how many failed. Raises AsrError before any work for what cannot work: unknown
     formats, folders without audio, two recordings that would share an output file, options that
@@ -77,16 +79,17 @@ def transcribe_to(
                 f"{len(jobs)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
                 "give one with -o"
             )
-        left = [job for job in jobs if overwrite or not job.done()]
+        left = [job for job in jobs if overwrite or not job.outputs or job.missing()]
         total = sum(audio.header_seconds(job.path) for job in left) if bar else 0.0
         with progress.shown(total, bar) as shown:
-            run = _Run(recogniser, writers, options, shown, several=len(jobs) > 1)
+            run = _Run(recogniser, writers, options, shown, len(jobs) > 1, overwrite)
             try:
                 run.transcribe(left)
             except KeyboardInterrupt:
                 shown.say(run.interrupted(len(left), output))
                 raise
-            run.sum_up(len(jobs) - len(left), output)
+            done = set(jobs) - set(left)
+            run.sum_up(len(done), sum(job.stale() for job in done), output)
     return run.failed
 
 
@@ -100,9 +103,10 @@ class _Run:
         options: TranscribeOptions,
         shown: progress.Progress,
         several: bool,
+        overwrite: bool,
     ) -> None:
         self.recogniser, self.writers, self.options = recogniser, writers, options
-        self.shown, self.several = shown, several
+        self.shown, self.several, self.overwrite = shown, several, overwrite
         self.started = time.perf_counter()
         self.done, self.failed, self.seconds = 0, 0, 0.0
         self.notes: Counter[str] = Counter()
@@ -123,8 +127,12 @@ class _Run:
 
     def _write(self, job: Job, transcript: Transcript) -> None:
         if job.outputs:
-            for writer, place in zip(self.writers, job.outputs, strict=True):
-                atomic_write_text(place, writer.document(transcript))
+            for i in range(len(job.outputs)) if self.overwrite else job.missing():
+                try:
+                    atomic_write_text(job.outputs[i], self.writers[i].document(transcript))
+                except OSError as error:
+                    where = error.filename or job.outputs[i]
+                    raise AsrError(f"{where}: cannot be written: {error.strerror}") from None
             return
         [writer] = self.writers
         text = writer.document(transcript)
@@ -142,7 +150,7 @@ class _Run:
             again = f"; the files in {output} are whole, the same command goes on from here"
         return f"stopped after {self.done} of {_recordings(count)}{again}"
 
-    def sum_up(self, skipped: int, output: Path | None) -> None:
+    def sum_up(self, skipped: int, stale: int, output: Path | None) -> None:
         """Notes and figures on standard error, unless one recording was merely printed."""
         for note, count in self.notes.items():
             self.shown.say(f"{_recordings(count)}: {note}")
@@ -154,7 +162,8 @@ class _Run:
             parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
             parts[0] += progress.times_real(self.seconds, elapsed)
         if skipped:
-            parts.append(f"{skipped} skipped, done before (--overwrite does them again)")
+            changed = f", {stale} before the recording changed" if stale else ""
+            parts.append(f"{skipped} skipped, done before{changed} (--overwrite does them again)")
         self.shown.say("; ".join([*parts, f"{self.failed} failed"]))
 
 
@@ -187,7 +196,7 @@ def _jobs(
             copy = stack.enter_context(_standard_input())
             found.append((audio.Found(copy.parent, copy), STDIN))
         else:
-            found += [(recording, str(recording.path)) for recording in audio.find([path])]
+            found += [(recording, _printable(recording.path)) for recording in audio.find([path])]
     unique = list({recording.path: (recording, shown) for recording, shown in found}.values())
     if output is None:
         return [Job(recording.path, shown) for recording, shown in unique]
@@ -204,6 +213,11 @@ def _jobs(
         outputs = tuple(base.with_name(base.name + writer.suffix) for writer in writers)
         jobs.append(Job(recording.path, shown, outputs))
     return jobs
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes of its name that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode("utf-8", errors="replace").replace("\ufffd", "?")
 
 
 def _stems(paths: Sequence[Path]) -> list[Path]:

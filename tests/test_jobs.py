@@ -122,7 +122,7 @@ def test_two_recordings_of_one_name_keep_their_suffix(
     }
 
 
-def test_what_is_done_is_skipped_until_the_recording_changes(
+def test_what_is_done_is_skipped_and_never_written_again_unless_asked(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = (record(tmp_path / "in" / f"{name}.wav", "BAD") for name in ("one", "two"))
@@ -131,20 +131,41 @@ def test_what_is_done_is_skipped_until_the_recording_changes(
     assert "skipped" not in capsys.readouterr().err
     (out / "one.txt").write_text("corrected by hand\n")
     transcribe_to(recogniser, [tmp_path / "in"], out)
-    assert "2 skipped, done before" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "0 recordings transcribed; 2 skipped, done before (--overwrite" in err
     assert files(out) == {"one.txt": "corrected by hand\n", "two.txt": "BAD\n"}
 
     record(two, "EGG")
     os.utime(two, ns=(time.time_ns() + 10**9,) * 2)
     transcribe_to(recogniser, [tmp_path / "in"], out)
-    assert "1 recording transcribed" in capsys.readouterr().err
-    assert files(out) == {"one.txt": "corrected by hand\n", "two.txt": "EGG\n"}
+    assert "2 skipped, done before, 1 before the recording changed" in capsys.readouterr().err
+    assert (out / "two.txt").read_text() == "BAD\n"
 
-    transcribe_to(recogniser, [one], out, ["txt", "json"])
-    assert (out / "one.txt").read_text() == "BAD\n", "one of two formats was missing"
-    (out / "one.txt").write_text("corrected by hand\n")
-    transcribe_to(recogniser, [tmp_path / "in"], out, overwrite=True)
-    assert (out / "one.txt").read_text() == "BAD\n"
+    transcribe_to(recogniser, [one, two], out, ["txt", "json"])
+    assert json.loads((out / "one.json").read_text())["text"] == "BAD"
+    assert (out / "one.txt").read_text() == "corrected by hand\n"
+
+    transcribe_to(recogniser, [one, two], out, overwrite=True)
+    assert [(out / f"{name}.txt").read_text() for name in ("one", "two")] == ["BAD\n", "EGG\n"]
+
+
+def test_a_name_that_is_no_text_and_a_folder_that_cannot_be_made(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    record(tmp_path / "plain.wav", "BAD").rename(odd)
+    assert transcribe_to(recogniser, [odd], formats=["json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/caf?.wav"
+    assert transcribe_to(recogniser, [tmp_path], tmp_path / "out") == 0
+    assert [os.fsencode(p.name) for p in (tmp_path / "out").iterdir()] == [b"caf\xe9.txt"]
+    odd.write_bytes(b"no audio")
+    assert transcribe_to(recogniser, [odd]) == 1
+    assert "caf?.wav: not audio" in capsys.readouterr().err
+
+    (tmp_path / "file").write_text("no folder")
+    good = record(tmp_path / "good.wav", "BAD")
+    with pytest.raises(AsrError, match=r"file.*: cannot be written: "):
+        transcribe_to(recogniser, [good], tmp_path / "file" / "out")
 
 
 def test_standard_input_is_a_recording(
@@ -238,7 +259,7 @@ def test_an_interrupt_ends_the_command_with_130_and_no_traceback(
     process.stdin.write(b"RIFF" + bytes(1 << 20))  # more than a pipe holds: it is being read
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in err.decode()
 
