@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.lm import UNKNOWN, LanguageModel, open_lm
+from asr.decode.reading import spell
 from asr.decode.options import DecoderOptions
 from asr.decode.types import Hypothesis
 from asr.errors import AsrError
@@ -53,10 +54,9 @@ class FlashlightDecoder:
     def __init__(
         self, options: DecoderOptions, units: Units, lm: LanguageModel | None = None
     ) -> None:
-        if options.word_bonus and not options.lm:
-            raise AsrError("word_bonus: flashlight knows no words without a language model")
         self._options, self._units = options, units
         self._spaced = isinstance(units, CharacterUnits)
+        self._spelt = spell(units)
         self._lm = (lm or open_lm(options.lm)) if options.lm else None
         self._lock = threading.Lock()
         module = _import()
@@ -93,14 +93,15 @@ class FlashlightDecoder:
         self._wrapped.building = False
 
     def _silence(self) -> int:
-        """What it may write between words: the space, or a unit that never comes."""
-        return _SPACE if self._spaced else self._units.size - 1
+        """What it may write between words: the space, or the unit that stands for nothing."""
+        unwritten = [unit for unit, spelt in enumerate(self._spelt) if spelt is None]
+        return _SPACE if self._spaced else unwritten[-1]
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """Up to `nbest` readings of `log_probs (frames, units)`, best first, no text twice."""
         rows = np.array(log_probs, dtype=np.float32)
         limits = rows.max(axis=1, keepdims=True) - self._options.unit_margin
-        tried = rows >= limits
+        tried = (rows >= limits) & np.array([spelt is not None for spelt in self._spelt])
         tried[:, BLANK] = True
         # A last frame that is a space ends the last word; a blank joins both kinds of alignment.
         last = np.full((1, rows.shape[1]), _NEVER, dtype=np.float32)

@@ -49,7 +49,7 @@ class GreedyDecoder:
         best = log_probs.argmax(axis=1)
         values = log_probs.max(axis=1)
         starts = np.flatnonzero(np.diff(best, prepend=-1))
-        ends = np.append(starts[1:], len(best))
+        ends = np.append(starts, len(best))[1:]
         runs = [(int(s), int(e)) for s, e in zip(starts, ends, strict=True) if best[s] != BLANK]
         frames = tuple(start + int(values[start:end].argmax()) for start, end in runs)
         tokens = tuple(int(best[start]) for start, _ in runs)

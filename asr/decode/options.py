@@ -33,7 +33,8 @@ class DecoderOptions:
     word_bonus: float = 0.0
     """Added for every word."""
     unknown_score: float = 0.0
-    """Added for every word outside the language model, besides its score as <unk>."""
+    """Added for every word outside the language model, besides its score as <unk>; -inf: there
+    are none, as always with flashlight."""
     nbest: int = 1
     """Hypotheses to return at most."""
     phrases: tuple[str, ...] = ()
@@ -52,8 +53,8 @@ class DecoderOptions:
                 f"{', '.join(changed)}: greedy decoding cannot use {_this(changed)}; "
                 "set decoder=beam"
             )
-        if self.decoder == "flashlight" and self.phrases:
-            raise AsrError("phrases: the flashlight decoder cannot boost words; set decoder=beam")
+        if self.decoder == "flashlight":
+            self._check_flashlight()
         self._check_ranges()
         if not self.lm:
             lost = [name for name in ("lm_weight", "unknown_score") if name in changed]
@@ -61,6 +62,17 @@ class DecoderOptions:
                 raise AsrError(f"{', '.join(lost)}: needs a language model; set lm=FILE")
         if not self.phrases and "phrase_bonus" in changed:
             raise AsrError("phrase_bonus: there are no phrases to boost; set phrases")
+
+    def _check_flashlight(self) -> None:
+        if self.phrases:
+            raise AsrError("phrases: the flashlight decoder cannot boost words; set decoder=beam")
+        if self.word_bonus and not self.lm:
+            raise AsrError("word_bonus: flashlight knows no words without a language model")
+        if self.unknown_score not in (0.0, -math.inf):
+            raise AsrError(
+                f"unknown_score={self.unknown_score}: with a language model flashlight writes "
+                "no words but the model's; set decoder=beam"
+            )
 
     def _check_ranges(self) -> None:
         for name in ("beam", "nbest"):
