@@ -19,10 +19,15 @@ class BeamDecoder:
 
     Words are scored where they end: at the space, at the next piece with a word mark, or at the
     end of the utterance. Threads may share a decoder; the C search lets them run at once.
+    `native=False` searches in Python even where the C library was built.
     """
 
     def __init__(
-        self, options: DecoderOptions, units: Units, lm: LanguageModel | None = None
+        self,
+        options: DecoderOptions,
+        units: Units,
+        lm: LanguageModel | None = None,
+        native: bool = True,
     ) -> None:
         self._options, self._units = options, units
         boosted = options.phrases
@@ -34,7 +39,7 @@ class BeamDecoder:
             word_bonus=options.word_bonus,
             unknown_score=options.unknown_score,
         )
-        loaded = library()
+        loaded = library() if native else None
         margins = (options.beam, options.score_margin, options.unit_margin)
         self._compiled = CompiledSearch(loaded, self.reader, *margins) if loaded else None
 

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.lm import UNKNOWN, LanguageModel, open_lm
-from asr.decode.reading import spell
 from asr.decode.options import DecoderOptions
+from asr.decode.reading import spell
 from asr.decode.types import Hypothesis
 from asr.errors import AsrError
 from asr.text import BLANK, CharacterUnits, Units, UnknownSymbols
