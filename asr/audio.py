@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import soundfile
@@ -244,7 +244,7 @@ def find(paths: Iterable[str | Path]) -> list[Found]:
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
     that was given. Hidden files are passed over in folders; nothing is listed twice.
     Raises `AsrError` for a path that is not there, a file whose suffix is not among
-    `RECORDING_SUFFIXES`, and a folder without recordings.
+    `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
     found: dict[Path, Found] = {}
     for path in map(Path, paths):
@@ -263,7 +263,7 @@ def _given(path: Path) -> Found:
 
 def _walk(folder: Path) -> list[Found]:
     found = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Found(folder, Path(where, name))
@@ -273,6 +273,10 @@ def _walk(folder: Path) -> list[Found]:
     if not found:
         raise AsrError(f"{folder}: a folder without audio; looked for {_suffixes()} in it")
     return sorted(found, key=lambda item: item.path)
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise AsrError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
 
 
 def _suffixes() -> str:

@@ -57,6 +57,8 @@ def open_sound(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
         ) from None
     try:
         container: Any = av.open(str(path))
+    except UnicodeEncodeError:
+        raise AsrError(f"{path}: its name is not UTF-8, rename it") from None
     except (av.error.FFmpegError, OSError) as error:
         raise AsrError(f"{path}: not audio that can be read ({_reason(error)})") from error
     with container:
@@ -110,7 +112,7 @@ def seconds(path: Path) -> float:
         with av.open(str(path)) as container:
             streams = container.streams.audio
             return _promised_seconds(container, streams[0]) if streams else 0.0
-    except (av.error.FFmpegError, OSError):
+    except (av.error.FFmpegError, OSError, UnicodeEncodeError):
         return 0.0
 
 

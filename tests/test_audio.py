@@ -1,5 +1,6 @@
 """Recordings in, mono float32 out; what is missing, damaged or no audio is refused by name."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,21 @@ def test_find_refuses_what_holds_no_recording(tmp_path):
         find([tmp_path / "note.txt"])
     with pytest.raises(AsrError, match="no such file or folder"):
         find([tmp_path / "elsewhere"])
+
+
+def test_find_refuses_a_folder_that_it_cannot_list(tmp_path, monkeypatch):
+    write(tmp_path / "in" / "a.wav", noise(100))
+    (tmp_path / "in" / "locked").mkdir()
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(AsrError, match="locked: the folder cannot be listed: Permission denied"):
+        find([tmp_path / "in"])
 
 
 def test_every_suffix_is_lower_case_and_known_to_libsndfile_or_one_of_its_names():
