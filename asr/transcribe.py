@@ -34,6 +34,7 @@ Source = str | Path | np.ndarray
 _WINDOW_BATCHES = 8
 _WINDOW_CHUNKS = 256
 _BLOCK_SECONDS = 30
+_DECODERS = 8
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,13 @@ class Recogniser:
         yield from self._complete(waiting, options)
 
     def decoder(self, options: DecoderOptions) -> Decoder:
-        """The decoder of these options; its language model is opened once and kept."""
+        """The decoder of these options; the latest ones are kept, with their language models."""
         with self._making:
-            if options not in self._decoders:
-                self._decoders[options] = make_decoder(options, self.units)
-            return self._decoders[options]
+            found = self._decoders.pop(options, None) or make_decoder(options, self.units)
+            self._decoders[options] = found
+            while len(self._decoders) > _DECODERS:
+                self._decoders.pop(next(iter(self._decoders)))
+            return found
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """What the network says of a waveform: natural logs `(frames, units)`."""

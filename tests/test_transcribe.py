@@ -251,6 +251,15 @@ def test_a_language_model_that_is_not_there_is_refused_before_any_reading(
         recogniser.transcribe(sources(), options)
 
 
+def test_the_latest_decoders_are_kept(recogniser: Recogniser) -> None:
+    made = [recogniser.decoder(DecoderOptions("beam", beam=beam)) for beam in range(1, 11)]
+    assert recogniser.decoder(DecoderOptions("beam", beam=10)) is made[-1]
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2]
+    assert recogniser.decoder(DecoderOptions("beam", beam=11)) is not None
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], "it was used again"
+    assert recogniser.decoder(DecoderOptions("beam", beam=1)) is not made[0]
+
+
 def test_two_threads_share_one_recogniser(recogniser: Recogniser) -> None:
     sources = [speak(text) for text in TEXTS * 4]
     both = (TranscribeOptions(batch_seconds=2.0), TranscribeOptions(DecoderOptions("beam")))
