@@ -53,7 +53,7 @@ def test_train_writes_the_form_that_the_name_asks_for(name, texts, tmp_path):
     model = open_lm(tmp_path / name)
     assert model.order == 2
     assert model.word("CAT'S") != model.unknown
-    assert "18 sentences, 103 words" in printed
+    assert "18 sentences, 104 words" in printed
     assert "perplexity" in printed
     assert "0 of " in printed
 

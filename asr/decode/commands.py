@@ -13,6 +13,7 @@ from asr.decode.options import DecoderOptions
 from asr.decode.texts import read_sentences
 from asr.errors import AsrError
 from asr.files import atomic_write_text
+from asr.native import native
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +142,7 @@ def lm_tune(
         table(trials),
         f"best on {manifest}: --lm-weight {best.lm_weight:g} --word-bonus {best.word_bonus:g}, "
         f"WER {best.wer:.2%} over {len(references)} utterances; "
-        f"heard in {heard - started:.1f} s, decoded {len(trials)} times in "
+        f"heard in {heard - started:.1f} s, decoded {len(trials)} times in {native()} in "
         f"{time.perf_counter() - heard:.1f} s",
     ]
     lines += [
