@@ -164,6 +164,13 @@ def _seam(left: list[Word], right: list[Word], start: float, end: float) -> list
     """
     if end <= start:
         return left + right
+    first = len(left)  # of a long recording only the last words matter
+    while first and left[first - 1].end >= start:
+        first -= 1
+    return left[:first] + _meet(left[first:], right, start, end)
+
+
+def _meet(left: list[Word], right: list[Word], start: float, end: float) -> list[Word]:
     centre = (start + end) / 2
     if (pair := _shared_word(left, right, start, end)) is not None:
         i, j = pair
@@ -187,7 +194,6 @@ def _shared_word(
     pairs = [
         (abs((a.middle + b.middle) / 2 - (start + end) / 2), i, j)
         for i, a in enumerate(left)
-        if a.end >= start
         for j, b in enumerate(right)
         if b.start <= end and a.text == b.text and abs(a.middle - b.middle) <= _SAME_SECONDS
     ]
