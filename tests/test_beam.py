@@ -32,13 +32,20 @@ def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, 
     for path in product(range(units), repeat=frames):
         score = sum(float(log_probs[t, unit]) for t, unit in enumerate(path))
         runs = [(unit, [t for t, _ in run]) for unit, run in groupby(enumerate(path), _unit)]
-        tokens = tuple(unit for unit, _ in runs if unit)
-        spikes = tuple(max(ts, key=lambda t: log_probs[t, u]) for u, ts in runs if u)
+        written = [(u, max(ts, key=lambda t: log_probs[t, u])) for u, ts in runs if u]
+        written = [pair for i, pair in enumerate(written) if not is_idle(written, i)]
+        tokens = tuple(unit for unit, _ in written)
+        spikes = tuple(spike for _, spike in written)
         total, best, best_spikes = found.get(tokens, (-math.inf, -math.inf, ()))
         if score > best:
             best, best_spikes = score, spikes
         found[tokens] = (np.logaddexp(total, score), best, best_spikes)
     return found
+
+
+def is_idle(written: list[tuple[int, int]], place: int) -> bool:
+    """A space before the first word, or after another space."""
+    return written[place][0] == 1 and (place == 0 or written[place - 1][0] == 1)
 
 
 def _unit(pair: tuple[int, int]) -> int:

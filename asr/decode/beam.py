@@ -1,5 +1,8 @@
 """The prefix beam search as a decoder: in C where it was compiled, else in Python."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,7 +11,7 @@ from asr.decode.compiled import CompiledSearch
 from asr.decode.lm import LanguageModel, open_lm
 from asr.decode.options import DecoderOptions
 from asr.decode.reading import Reader, spell
-from asr.decode.search import Found, search
+from asr.decode.search import Found, log_add, search
 from asr.decode.types import Hypothesis
 from asr.native import library
 from asr.text import Units
@@ -16,6 +19,8 @@ from asr.text import Units
 
 class BeamDecoder:
     """N-best readings by a prefix beam search with language model, word bonus and phrases.
+
+    The score of a text sums all ways to write it that are in the beam at the end.
 
     Words are scored where they end: at the space, at the next piece with a word mark, or at the
     end of the utterance. Threads may share a decoder; the C search lets them run at once.
@@ -49,20 +54,27 @@ class BeamDecoder:
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if np.isnan(rows).any():
             raise ValueError("log-probabilities hold NaN")
-        hypotheses: dict[str, Hypothesis] = {}
+        best: dict[str, Found] = {}
         for found in self._search(rows):
             text = self._units.decode(found.tokens)
-            if text not in hypotheses:
-                hypotheses[text] = _hypothesis(found, text, rows)
-            if len(hypotheses) == self._options.nbest:
-                break
-        return list(hypotheses.values())
+            best[text] = _joined(best[text], found) if text in best else found
+        ranked = sorted(best.items(), key=lambda item: -item[1].score)
+        return [_hypothesis(found, text, rows) for text, found in ranked[: self._options.nbest]]
 
     def _search(self, rows: npt.NDArray[np.float32]) -> list[Found]:
         if self._compiled:
             return self._compiled(rows)
         options = self._options
         return search(rows, self.reader, options.beam, options.score_margin, options.unit_margin)
+
+
+def _joined(first: Found, second: Found) -> Found:
+    """Two ways to write one text, by pieces or by a space at the end: it may be either."""
+    if second.acoustic_score == -math.inf:
+        return first
+    acoustic = log_add(first.acoustic_score, second.acoustic_score)
+    score = first.score + (acoustic - first.acoustic_score)
+    return replace(first, score=score, acoustic_score=acoustic)
 
 
 def _hypothesis(found: Found, text: str, rows: npt.NDArray[np.float32]) -> Hypothesis:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from asr.decode.lm import ARRAYS, LanguageModel
 from asr.decode.phrases import Phrases
-from asr.decode.reading import Reader
+from asr.decode.reading import Reader, space_unit
 from asr.decode.search import Found
 
 
@@ -68,6 +68,7 @@ class _Settings(Structure):
         ("unknown_score", c_double),
         ("units", c_int32),
         ("beam", c_int32),
+        ("space", c_int32),
     )
 
 
@@ -96,6 +97,7 @@ class CompiledSearch:
             unknown_score=reader.unknown_score,
             units=len(spelt),
             beam=beam,
+            space=space_unit(reader.spelt),
         )
         self._point(
             settings,

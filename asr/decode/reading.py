@@ -52,6 +52,11 @@ class Reading(NamedTuple):
     """All that is added to the acoustic score."""
 
 
+def space_unit(spelt: list[bytes | None]) -> int:
+    """The unit that is nothing but the end of a word; the blank if there is none."""
+    return spelt.index(b" ") if b" " in spelt else BLANK
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads units one after the other; holds the weights."""

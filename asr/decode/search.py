@@ -3,6 +3,9 @@
 Every prefix (a sequence of units) sums the probability of its alignments, apart by whether they
 end in a blank (Hannun et al. 2014, algorithm 1). Beside the sums it follows its single best
 alignment, from which the frames of its units are known.
+
+Spaces before the first word and after another space change no text: they are counted as further
+alignments of the same prefix.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +14,7 @@ from math import exp, inf, log1p
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode.reading import Reader, Reading
+from asr.decode.reading import Reader, Reading, space_unit
 from asr.text import BLANK
 
 _Spikes = tuple["_Spikes | None", int, float]
@@ -42,6 +45,12 @@ class _Alignments:
 
     def total(self) -> float:
         return log_add(self.blank, self.label)
+
+    def add(self, gain: float, best_gain: float, spikes: _Spikes | None) -> None:
+        """Count further alignments that end in the last unit, and the best one of them."""
+        self.label = log_add(self.label, gain)
+        if best_gain > self.best_label:
+            self.best_label, self.spikes_label = best_gain, spikes
 
     def best(self) -> tuple[float, _Spikes | None]:
         if self.best_blank >= self.best_label:
@@ -85,7 +94,8 @@ def search(
     unit_margin: float,
 ) -> list[Found]:
     """Prefixes of the beam after the last frame of `log_probs (frames, units)`, best first."""
-    root = _Prefix(None, BLANK, reader.start(), now=_Alignments(blank=0.0, best_blank=0.0))
+    space = space_unit(reader.spelt)
+    root = _Prefix(None, space, reader.start(), now=_Alignments(blank=0.0, best_blank=0.0))
     kept = [root]
     usable = [unit for unit, spelt in enumerate(reader.spelt) if spelt is not None]
     for frame, row in enumerate(log_probs.tolist()):
@@ -95,7 +105,7 @@ def search(
             prefix.next = _stay(prefix, row, frame, limit)
         candidates: list[tuple[float, _Prefix, int, _Alignments]] = []
         for prefix in kept:
-            _extend(prefix, row, frame, units, reader, candidates)
+            _extend(prefix, row, frame, units, space, reader, candidates)
         stays = []
         for prefix in kept:
             assert prefix.next is not None
@@ -113,7 +123,7 @@ def _stay(prefix: _Prefix, row: list[float], frame: int, limit: float) -> _Align
     after = _Alignments(
         blank=now.total() + row[BLANK], best_blank=best + row[BLANK], spikes_blank=spikes
     )
-    if prefix.parent is not None and row[prefix.token] >= limit:
+    if prefix.token != BLANK and row[prefix.token] >= limit:
         log = row[prefix.token]
         after.label = now.label + log
         after.best_label = now.best_label + log
@@ -128,6 +138,7 @@ def _extend(
     row: list[float],
     frame: int,
     units: list[int],
+    space: int,
     reader: Reader,
     candidates: list[tuple[float, _Prefix, int, _Alignments]],
 ) -> None:
@@ -137,18 +148,20 @@ def _extend(
     total, (best, spikes) = now.total(), now.best()
     for unit in units:
         log = row[unit]
-        if unit == prefix.token and prefix.parent is not None:
+        if unit == prefix.token:
             gain, best_gain, before = now.blank + log, now.best_blank + log, now.spikes_blank
         else:
             gain, best_gain, before = total + log, best + log, spikes
         if gain == -inf:
             continue
+        if unit == space == prefix.token:
+            assert prefix.next is not None
+            prefix.next.add(gain, best_gain, before)
+            continue
         spike = (before, frame, log)
         child = prefix.children.get(unit)
         if child is not None and child.next is not None:
-            child.next.label = log_add(child.next.label, gain)
-            if best_gain > child.next.best_label:
-                child.next.best_label, child.next.spikes_label = best_gain, spike
+            child.next.add(gain, best_gain, spike)
             continue
         reading = prefix.readings.get(unit)
         if reading is None:

@@ -46,7 +46,7 @@ typedef struct {
     const Lm *lm;           /* may be null */
     const Phrases *phrases; /* may be null */
     double score_margin, unit_margin, lm_weight, word_bonus, unknown_score;
-    int32_t units, beam;
+    int32_t units, beam, space; /* space: the unit that only ends words, or BLANK */
 } Settings;
 
 typedef struct {
@@ -300,7 +300,7 @@ static void stay(Search *search, Prefix *prefix, const float *row, double limit)
     next->spikes_blank = best_of(now, &best);
     next->blank = log_add(now->blank, now->label) + row[BLANK];
     next->best_blank = best + row[BLANK];
-    if (prefix->parent == NONE || row[prefix->token] < limit)
+    if (prefix->token == BLANK || row[prefix->token] < limit)
         return;
     float log = row[prefix->token];
     next->label = now->label + log;
@@ -330,13 +330,23 @@ static int extend_all(Search *search, int32_t index, const float *row, int32_t a
         int32_t unit = search->allowed[i], before = spikes;
         float log = row[unit];
         double gain = total + log, best_gain = best + log;
-        if (unit == prefix->token && prefix->parent != NONE) {
+        if (unit == prefix->token) {
             gain = prefix->now.blank + log;
             best_gain = prefix->now.best_blank + log;
             before = prefix->now.spikes_blank;
         }
         if (gain == -INFINITY)
             continue;
+        if (unit == search->settings->space && unit == prefix->token) {
+            /* One more space changes no text: another alignment of the same prefix. */
+            prefix->next.label = log_add(prefix->next.label, gain);
+            if (best_gain > prefix->next.best_label) {
+                prefix->next.best_label = best_gain;
+                prefix->next.spikes_label = before;
+                prefix->next.new_spike = 0;
+            }
+            continue;
+        }
         int32_t child = find_child(search, index, unit);
         Alignments *target;
         if (child != NONE && search->prefixes[child].active) {
@@ -483,6 +493,7 @@ static int begin(Search *search)
     Prefix *root = &search->prefixes[0];
     memset(root, 0, sizeof(Prefix));
     root->parent = root->child = root->sibling = NONE;
+    root->token = settings->space;
     root->reading.word_hash = HASH_START;
     root->reading.state = settings->lm ? settings->lm->start : 0;
     root->now = NOTHING;
