@@ -277,7 +277,7 @@ def test_trained_network_hears_words(trained: Path, corpus: Path) -> None:
     transcripts = list(recogniser.transcribe(u.audio_filepath for u in utterances))
     figures = score([normalise(u.text) for u in utterances], [t.text for t in transcripts])
     assert figures.words > 150
-    assert figures.wer < 0.35
+    assert figures.wer < 0.5
     for transcript in transcripts:
         times = [time for word in transcript.words for time in (word.start, word.end)]
         assert times == sorted(times)
