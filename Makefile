@@ -3,15 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint format sparsity clean
+.PHONY: setup demo test test-slow test-wheel lint format sparsity clean
 
 setup: $(VENV)/.ready
 
 # Remade when the list of packages changes.
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml setup.py asr/native/beam.c
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,lm,media,dev]'
 	touch $@
 
 demo: setup
@@ -22,6 +22,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Builds a wheel, installs it in a fresh environment and transcribes with it.
+test-wheel: setup
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -1,3 +1,54 @@
-"""Speech recognition with CTC networks that are pruned while they train."""
+"""Speech recognition with CTC networks that are pruned while they train.
+
+    recogniser = asr.load("model.asr")
+    for transcript in recogniser.transcribe(["talk.mp3", "call.wav"]):
+        print(transcript.text, transcript.words)
+
+`load`, `Recogniser`, `Transcript`, `TranscribeOptions`, `DecoderOptions`, `ChunkOptions`,
+`SubtitleOptions`, `Word` and `AsrError` stand here; they are fetched when they are first used, so
+that importing one room loads no other.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from asr.chunks import ChunkOptions
+    from asr.decode import DecoderOptions
+    from asr.decode.words import Word
+    from asr.errors import AsrError
+    from asr.subtitles import SubtitleOptions
+    from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load
+
+__all__ = [
+    "AsrError",
+    "ChunkOptions",
+    "DecoderOptions",
+    "Recogniser",
+    "SubtitleOptions",
+    "TranscribeOptions",
+    "Transcript",
+    "Word",
+    "load",
+]
+
+_HOMES = {
+    "AsrError": "asr.errors",
+    "ChunkOptions": "asr.chunks",
+    "DecoderOptions": "asr.decode",
+    "Recogniser": "asr.transcribe",
+    "SubtitleOptions": "asr.subtitles",
+    "TranscribeOptions": "asr.transcribe",
+    "Transcript": "asr.transcribe",
+    "Word": "asr.decode.words",
+    "load": "asr.transcribe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'asr' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

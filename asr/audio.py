@@ -1,19 +1,21 @@
-"""Any recording that libsndfile reads -> a mono float32 waveform at the rate that is asked for.
+"""Any recording -> a mono float32 waveform at the rate that is asked for, whole or in blocks.
 
 No torch here: transcribing a packed model reads its recordings through this module too.
 """
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import soundfile
 import soxr
 
+from asr import media
 from asr.errors import AsrError
 
 AUDIO_SUFFIXES = (
@@ -33,8 +35,12 @@ AUDIO_SUFFIXES = (
     ".w64",
     ".wav",
 )
-"""Suffixes of the files that are looked for in folders, in lower case."""
+"""Suffixes of the files that libsndfile reads, in lower case."""
+RECORDING_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES + media.MEDIA_SUFFIXES))
+"""Suffixes of the files that are looked for in folders; some need the extra `media`."""
 
+_BLOCK_SAMPLES = 1 << 19
+"""Samples of a channel that are read at a time: half a minute at 16 kHz."""
 _MPEG_ESTIMATE = 0.01
 """An MPEG header may only estimate the length: that share may be missing from a whole file."""
 
@@ -75,25 +81,72 @@ def load(path: str | Path, sample_rate: int = 16000) -> Audio:
     Raises `AsrError` naming the file if it is missing, no audio, empty, cut short, or holds
     samples that are no numbers.
     """
-    samples, rate = _decode(Path(path))
-    notes = []
-    if samples.shape[1] > 1:
-        notes.append(f"{samples.shape[1]} channels mixed")
-        mono = samples.mean(axis=1, dtype=np.float32)
-    else:
-        mono = samples[:, 0]
-    if not np.isfinite(mono).all():
-        raise AsrError(f"{path}: holds samples that are infinite or not a number")
-    if rate != sample_rate:
-        notes.append(f"{rate} Hz resampled to {sample_rate} Hz")
-        mono = soxr.resample(mono, rate, sample_rate)
-    if not len(mono):
+    with open_sound(path) as sound:
+        parts = [mono(block, path) for block in sound.blocks()]
+    samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    if sound.rate != sample_rate:
+        samples = soxr.resample(samples, sound.rate, sample_rate)
+    if not len(samples):
         raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
-    return Audio(np.ascontiguousarray(mono, dtype=np.float32), sample_rate, tuple(notes))
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    return Audio(samples, sample_rate, sound.notes(sample_rate))
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """Return all samples `(frames, channels)` and their rate; refuse what is cut short."""
+def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
+    """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
+
+    Together they are what `load` gives, sample by sample, and are never all held at once.
+    Raises as `load` does, a file that is cut short only after its last block.
+    """
+    resampler = None
+    if sound.rate != sample_rate:
+        resampler = soxr.ResampleStream(sound.rate, sample_rate, 1, dtype="float32")
+    for block in sound.blocks():
+        samples = mono(block, sound.path)
+        if resampler is not None:
+            samples = resampler.resample_chunk(samples)
+        if len(samples):
+            yield samples
+    if resampler is not None:
+        samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if len(samples):
+            yield samples
+
+
+def mono(block: np.ndarray, path: str | Path) -> np.ndarray:
+    """The mean `(samples,)` of the channels of a block `(samples, channels)` of a file."""
+    mixed = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+    if not np.isfinite(mixed).all():
+        raise AsrError(f"{path}: holds samples that are infinite or not a number")
+    return mixed
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording that is open for reading."""
+
+    path: Path
+    rate: int
+    channels: int
+    seconds: float
+    """By its header; 0 if that says nothing."""
+    blocks: Callable[[], Iterator[np.ndarray]]
+    """All samples once, in blocks `(samples, channels)` of float32; raises if it is cut short."""
+
+    def notes(self, sample_rate: int) -> tuple[str, ...]:
+        """What is changed on the way to a mono waveform at `sample_rate`, in words."""
+        notes = []
+        if self.channels > 1:
+            notes.append(f"{self.channels} channels mixed")
+        if self.rate != sample_rate:
+            notes.append(f"{self.rate} Hz resampled to {sample_rate} Hz")
+        return tuple(notes)
+
+
+@contextmanager
+def open_sound(path: str | Path) -> Iterator[Sound]:
+    """Open a recording. Raises AsrError naming the file if it is missing, no audio or empty."""
+    path = Path(path)
     if not path.exists():
         raise AsrError(f"{path}: no such file")
     if path.is_dir():
@@ -103,26 +156,68 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
     if path.stat().st_size == 0:
         raise AsrError(f"{path}: an empty file")
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(_name(path))
     except soundfile.SoundFileError as error:
-        raise AsrError(
-            f"{path}: not audio that can be read ({_reason(error)}); "
-            f"convert it to FLAC or WAV, for example"
-        ) from error
+        if path.suffix.lower() in AUDIO_SUFFIXES or not _perhaps_media(path):
+            raise AsrError(
+                f"{path}: not audio that can be read ({_reason(error)}); "
+                f"convert it to FLAC or WAV, for example"
+            ) from error
+        with media.open_sound(path) as (rate, channels, blocks):
+            yield Sound(path, rate, channels, media.seconds(path), lambda: _some(path, blocks))
+        return
     with file:
-        promised, rate = file.frames, file.samplerate
-        tolerance = _MPEG_ESTIMATE if file.format in ("MP3", "MPEG") else 0.0
-        missing = _missing_bytes(file.extra_info)
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
-    if missing or len(samples) < promised * (1 - tolerance):
-        got = f"{len(samples) / rate:.2f} s of audio are there"
-        raise AsrError(f"{path}: cut short, its header promises more than the file holds: {got}")
-    if not len(samples):
+        seconds = file.frames / file.samplerate
+        blocks = _blocks(path, file)
+        yield Sound(path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks))
+
+
+def header_seconds(path: str | Path) -> float:
+    """Length of a recording by its header, for showing progress; 0 if it cannot be told."""
+    try:
+        information = soundfile.info(_name(path))
+    except (soundfile.SoundFileError, OSError):
+        return media.seconds(Path(path)) if _perhaps_media(Path(path)) else 0.0
+    return float(information.frames / information.samplerate)
+
+
+def _name(path: str | Path) -> str | bytes:
+    """A name as soundfile opens it: encoded here, names that are no UTF-8 work too."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _perhaps_media(path: Path) -> bool:
+    return path.suffix.lower() in media.MEDIA_SUFFIXES or media.available()
+
+
+def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks, of which there must be one with samples."""
+    found = False
+    for block in blocks:
+        if len(block):
+            found = True
+            yield block
+    if not found:
         raise AsrError(f"{path}: holds no audio (zero samples)")
-    return samples, rate
+
+
+def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """All samples of a file that libsndfile reads; what is cut short is refused at the end."""
+    promised, read = file.frames, 0
+    tolerance = _MPEG_ESTIMATE if file.format in ("MP3", "MPEG") else 0.0
+    missing = _missing_bytes(file.extra_info)
+    try:
+        while True:
+            block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            read += len(block)
+            yield block
+    except soundfile.SoundFileError as error:
+        raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
+    if missing or read < promised * (1 - tolerance):
+        got = f"{read / file.samplerate:.2f} s of audio are there"
+        raise AsrError(f"{path}: cut short, its header promises more than the file holds: {got}")
 
 
 def _missing_bytes(extra_info: str) -> int:
@@ -149,7 +244,7 @@ def find(paths: Iterable[str | Path]) -> list[Found]:
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
     that was given. Hidden files are passed over in folders; nothing is listed twice.
     Raises `AsrError` for a path that is not there, a file whose suffix is not among
-    `AUDIO_SUFFIXES`, and a folder without recordings.
+    `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
     found: dict[Path, Found] = {}
     for path in map(Path, paths):
@@ -161,24 +256,28 @@ def find(paths: Iterable[str | Path]) -> list[Found]:
 def _given(path: Path) -> Found:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
+    if path.suffix.lower() not in RECORDING_SUFFIXES:
         raise AsrError(f"{path}: not a recording by its name; known are {_suffixes()}")
     return Found(path.parent, path)
 
 
 def _walk(folder: Path) -> list[Found]:
     found = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Found(folder, Path(where, name))
             for name in names
-            if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)
+            if not name.startswith(".") and name.lower().endswith(RECORDING_SUFFIXES)
         ]
     if not found:
         raise AsrError(f"{folder}: a folder without audio; looked for {_suffixes()} in it")
     return sorted(found, key=lambda item: item.path)
 
 
+def _unlisted(error: OSError) -> NoReturn:
+    raise AsrError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
+
+
 def _suffixes() -> str:
-    return " ".join(AUDIO_SUFFIXES)
+    return " ".join(RECORDING_SUFFIXES)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from asr import __version__
+from asr import __version__, cli_speech
+from asr.cli_options import ModelFile
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -22,8 +23,7 @@ units_app = typer.Typer(no_args_is_help=True, help="The symbols that a network w
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(units_app, name="units")
 
-ModelFile = Annotated[Path, typer.Argument(help="A model file, dense or packed.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
+cli_speech.add_to(app)
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def main() -> None:
 _EXTRAS = {
     "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
     "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
+    "av": "media",
 }  # fmt: skip
 
 
@@ -69,28 +70,6 @@ def _options(
 
 
 @app.command()
-def transcribe(
-    paths: Annotated[list[Path], typer.Argument(help="Recordings, or folders of recordings.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A model file, dense or packed.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write one file a recording here; else print."),
-    ] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option("--format", "-f", help="txt or json; may be repeated with -o."),
-    ] = None,
-    threads: Threads = 2,
-) -> None:
-    """Write down what is said in recordings."""
-    from asr.transcribe import load, transcribe_to
-
-    failures = transcribe_to(load(model, threads=threads), paths, output, format or ["txt"])
-    if failures:
-        raise typer.Exit(1)
-
-
-@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file of settings.")],
     overrides: Annotated[
@@ -109,23 +88,6 @@ def train(
     from asr.run import train as run
 
     print(run(settings))
-
-
-@app.command()
-def evaluate(
-    model: ModelFile,
-    manifest: Annotated[
-        str, typer.Argument(help="A manifest, or a folder of recordings with texts.")
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for reference and hypothesis.")
-    ] = None,
-    threads: Threads = 2,
-) -> None:
-    """Word and character error rate of a model on recordings with known text."""
-    from asr.evaluate import evaluate_to
-
-    print(evaluate_to(model, manifest, output, threads))
 
 
 @app.command()

@@ -1,28 +1,32 @@
-"""Word error rate with its parts and a confidence interval; references beside hypotheses.
+"""Word error rate with its parts and a confidence interval, of texts and of models.
 
 Counts come from jiwer (extra `train`). Rates are fractions, errors over reference words, and may
 exceed 1; where there is no reference word at all the errors stand alone, as in jiwer.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
-from asr.files import atomic_write_text
+from asr.progress import times_real
 from asr.settings import Data
 from asr.text import normalise
 
 if TYPE_CHECKING:
     from asr.checkpoint import Loaded
     from asr.corpus.manifest import Utterance
+    from asr.ref_hyp import Row
 
 RESAMPLES = 2000
-Pair = tuple[str, str]
+NORMALISATION = "en-v1"
+"""The normal form in which texts are compared; it stands beside every figure."""
+_FEWEST_SPEAKERS = 5
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Errors:
 
     def __str__(self) -> str:
         kinds = ("substitutions", "deletions", "insertions")
-        parts = (_counted(getattr(self, kind), kind[:-1]) for kind in kinds)
-        return f"{', '.join(parts)} in {_counted(self.words, 'word')}"
+        parts = (counted(getattr(self, kind), kind[:-1]) for kind in kinds)
+        return f"{', '.join(parts)} in {counted(self.words, 'word')}"
 
 
 @dataclass(frozen=True)
@@ -61,27 +65,20 @@ class Score:
     substitutions: int
     per_utterance: tuple[Errors, ...] = field(repr=False)
     """Word errors of each utterance, in the order given."""
+    groups: int = 0
+    """Speakers that the interval was drawn over; 0: utterances."""
 
     def to_plain(self) -> dict[str, Any]:
         """The figures as JSON-able values, without the single utterances."""
-        return {k: v for k, v in asdict(self).items() if k != "per_utterance"}
+        left_out = ("per_utterance", "groups")
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
 
     def __str__(self) -> str:
         errors = Errors(self.words, self.substitutions, self.deletions, self.insertions)
         return (
-            f"WER {_percent(self.wer)} ({_percent(self.wer_low)} to {_percent(self.wer_high)}), "
-            f"CER {_percent(self.cer)}: {errors} of {_counted(self.utterances, 'utterance')}"
+            f"WER {percent(self.wer)} ({percent(self.wer_low)} to {percent(self.wer_high)}), "
+            f"CER {percent(self.cer)}: {errors} of {counted(self.utterances, 'utterance')}"
         )
-
-
-@dataclass(frozen=True)
-class Row:
-    """An utterance with what was said and what was heard, both in normal form."""
-
-    id: str
-    speaker: str
-    reference: str
-    hypothesis: str
 
 
 def score(
@@ -102,32 +99,31 @@ def score(
         raise ValueError("references, hypotheses and groups must be equally many")
     if not references:
         raise AsrError("nothing to score: there is not one utterance")
-    jiwer = _jiwer()
+    jiwer = load_jiwer()
     words = jiwer.process_words(list(references), list(hypotheses))
     characters = jiwer.process_characters(list(references), list(hypotheses))
-    per_utterance = tuple(map(_count, words.references, words.alignments))
-    low, high = _bootstrap(
-        np.array([e.total for e in per_utterance]),
-        np.array([e.words for e in per_utterance]),
-        groups,
-        seed,
-        resamples,
-    )
+    per_utterance = tuple(map(count_errors, words.references, words.alignments))
+    errors = np.array([e.total for e in per_utterance])
+    said = np.array([e.words for e in per_utterance])
+    errors, said = resampled([errors, said], groups, seed, resamples)
+    low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
     return Score(
         wer=float(words.wer),
         cer=float(characters.cer),
-        wer_low=low,
-        wer_high=high,
+        wer_low=float(low),
+        wer_high=float(high),
         utterances=len(references),
         words=sum(e.words for e in per_utterance),
         insertions=words.insertions,
         deletions=words.deletions,
         substitutions=words.substitutions,
         per_utterance=per_utterance,
+        groups=len(set(groups)) if groups is not None else 0,
     )
 
 
-def _jiwer() -> Any:
+def load_jiwer() -> Any:
+    """The module jiwer. Raises AsrError naming the extra that it comes with."""
     try:
         import jiwer
     except ModuleNotFoundError:
@@ -135,7 +131,7 @@ def _jiwer() -> Any:
     return jiwer
 
 
-def _count(reference: list[str], alignment: list[Any]) -> Errors:
+def count_errors(reference: list[str], alignment: list[Any]) -> Errors:
     """Errors of one of jiwer's alignments: chunks of equal, substitute, delete, insert."""
     counts = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
     for chunk in alignment:
@@ -144,76 +140,39 @@ def _count(reference: list[str], alignment: list[Any]) -> Errors:
     return Errors(len(reference), counts["substitute"], counts["delete"], counts["insert"])
 
 
-def _bootstrap(
-    errors: np.ndarray,
-    words: np.ndarray,
+def resampled(
+    columns: Sequence[np.ndarray],
     groups: Sequence[str] | None,
     seed: int,
     resamples: int,
-) -> tuple[float, float]:
-    """2.5 and 97.5 % quantiles of the WER over resampled utterances, or groups of them."""
+) -> list[np.ndarray]:
+    """Sums `(resamples,)` of each column over utterances, or groups, drawn with replacement.
+
+    The same utterances are drawn for all columns, so that these may be compared in pairs.
+    """
     if groups is not None:
         names, member = np.unique(np.asarray(groups), return_inverse=True)
         if len(names) < 2:
             raise AsrError("an interval over groups (speakers) needs at least two of them")
-        errors, words = np.bincount(member, errors), np.bincount(member, words)
-    draw, count = np.random.default_rng(seed), len(errors)
-    rates = np.empty(resamples)
+        columns = [np.bincount(member, column) for column in columns]
+    draw, count = np.random.default_rng(seed), len(columns[0])
+    sums = [np.empty(resamples) for _ in columns]
     step = max(1, 2_000_000 // count)  # resamples at a time: a table of at most 16 MB
     for start in range(0, resamples, step):
         chosen = draw.integers(count, size=(min(step, resamples - start), count))
-        drawn_words = np.maximum(words[chosen].sum(axis=1), 1)
-        rates[start : start + step] = errors[chosen].sum(axis=1) / drawn_words
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
+        for column, total in zip(columns, sums, strict=True):
+            total[start : start + step] = column[chosen].sum(axis=1)
+    return sums
 
 
-def write_ref_hyp(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write every utterance with its errors to a text file, whole or not at all.
+def speakers_of(rows: Sequence["Row"]) -> list[str] | None:
+    """The speaker of each row, to draw over; None if some are unknown or they are too few.
 
-    An utterance is four lines and an empty one: id, speaker and counts; `REF` and `HYP` in
-    columns, asterisks where one has no word; `ERR` with each error as `(said->heard)`, only if
-    there are errors. The first line sums up.
+    Errors stick to speakers, so an interval over utterances is too narrow. Of fewer than five
+    speakers no interval can be drawn that means anything.
     """
-    words = _jiwer().process_words([r.reference for r in rows], [r.hypothesis for r in rows])
-    errors = list(map(_count, words.references, words.alignments))
-    lines = [f"{_summary(errors)} of {_counted(len(rows), 'utterance')}", ""]
-    for row, counts, reference, hypothesis, alignment in zip(
-        rows, errors, words.references, words.hypotheses, words.alignments, strict=True
-    ):
-        speaker = f", speaker {row.speaker}" if row.speaker else ""
-        lines.append(f"{row.id}{speaker}: {_summary([counts])}")
-        lines += [*_columns(_pairs(reference, hypothesis, alignment)), ""]
-    atomic_write_text(path, "\n".join(lines))
-
-
-def _summary(errors: Iterable[Errors]) -> str:
-    rows = np.array([(e.words, e.substitutions, e.deletions, e.insertions) for e in errors])
-    total = Errors(*map(int, rows.sum(axis=0)))
-    return f"WER {_percent(total.total / max(1, total.words))}, {total}"
-
-
-def _pairs(reference: list[str], hypothesis: list[str], alignment: list[Any]) -> list[Pair]:
-    """(said, heard) word by word; "" where a word has no partner."""
-    pairs: list[Pair] = []
-    for chunk in alignment:
-        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        pairs += zip(said or [""] * len(heard), heard or [""] * len(said), strict=True)
-    return pairs
-
-
-def _columns(pairs: list[Pair]) -> list[str]:
-    widths = [max(map(len, pair)) for pair in pairs]
-    lines = []
-    for name, side in (("REF", 0), ("HYP", 1)):
-        cells = (
-            (pair[side] or "*" * width).ljust(width)
-            for pair, width in zip(pairs, widths, strict=True)
-        )
-        lines.append(f"{name}: {' '.join(cells)}".rstrip())
-    errors = [f"({said or '*'}->{heard or '*'})" for said, heard in pairs if said != heard]
-    return [*lines, f"ERR: {' '.join(errors)}"] if errors else lines
+    speakers = [row.speaker for row in rows]
+    return speakers if all(speakers) and len(set(speakers)) >= _FEWEST_SPEAKERS else None
 
 
 def evaluate_model(
@@ -221,58 +180,90 @@ def evaluate_model(
     utterances: Sequence["Utterance"],
     data: Data,
     threads: int | None = None,
-) -> tuple[Score, list[Row], float]:
-    """Hear all `utterances` with greedy decoding and score them against their normalised texts.
+    decoding: DecoderOptions | None = None,
+) -> tuple[Score, list["Row"], float]:
+    """Hear all `utterances` and score them against their normalised texts.
 
-    Batches follow `data.batch_seconds`; `threads` sets torch's threads, None leaves them.
-    Returns the score, one row per utterance in the order given, and the wall-clock seconds of
-    reading, features, network and decoding.
+    Batches follow `data.batch_seconds`; `threads` sets torch's threads, None leaves them; without
+    `decoding` it is greedy. The interval is drawn over speakers where they are known
+    (`speakers_of`). Returns the score, one row per utterance in the order given, and the
+    wall-clock seconds of reading, features, network and decoding.
     """
     from asr.corpus.datamodule import evaluation_batches
+    from asr.ref_hyp import Row
     from asr.transcribe import hear, set_threads
 
     set_threads(threads)
     if not utterances:
         raise AsrError("nothing to evaluate: there is not one utterance")
+    decoder = make_decoder(decoding or DecoderOptions(), loaded.units)
     started = time.perf_counter()
     heard: dict[str, str] = {}
     for batch in evaluation_batches(list(utterances), None, loaded.frontend, data):
-        texts = hear(loaded.model, loaded.units, batch.features, batch.feature_lengths)
-        heard.update(zip(batch.ids, texts, strict=True))
+        log_probs = hear(loaded.model, batch.features, batch.feature_lengths)
+        for name, rows_of_one in zip(batch.ids, log_probs, strict=True):
+            heard[name] = decoder.decode(rows_of_one)[0].text if len(rows_of_one) else ""
     seconds = time.perf_counter() - started
-    rows = [Row(u.id, u.speaker, normalise(u.text), normalise(heard[u.id])) for u in utterances]
-    figures = score([r.reference for r in rows], [r.hypothesis for r in rows])
+    rows = [
+        Row(
+            u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(heard[u.id], NORMALISATION)
+        )
+        for u in utterances
+    ]
+    figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
     return figures, rows, seconds
 
 
 def evaluate_to(
-    model: str | Path, source: str, output: str | Path | None = None, threads: int | None = None
+    model: str | Path,
+    source: str,
+    output: str | Path | None = None,
+    threads: int | None = None,
+    decoding: DecoderOptions | None = None,
 ) -> str:
     """Evaluate a model file on a manifest, a folder or `spoken:test`; a few lines to print.
 
-    `output` gets references and hypotheses (`write_ref_hyp`).
+    `output` gets references and hypotheses (`ref_hyp.write`).
     """
+    from asr import ref_hyp
     from asr.checkpoint import load_model
     from asr.corpus import sources
 
-    data = Data()
+    data, decoding = Data(), decoding or DecoderOptions()
     utterances = sources.resolve(source, data)
-    figures, rows, seconds = evaluate_model(load_model(model), utterances, data, threads)
+    figures, rows, seconds = evaluate_model(load_model(model), utterances, data, threads, decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)
+    drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"
     lines = [
         str(figures),
-        f"{audio_seconds:.1f} s of audio in {seconds:.1f} s "
-        f"({audio_seconds / seconds:.1f} x real time)",
+        f"decoder {describe(decoding)}; 95 % interval over {drawn}; normalisation {NORMALISATION}",
+        f"{audio_seconds:.1f} s of audio in {seconds:.1f} s, {times_real(audio_seconds, seconds)}",
     ]
     if output is not None:
-        write_ref_hyp(output, rows)
+        ref_hyp.write(output, rows)
         lines.append(f"references and hypotheses: {output}")
     return "\n".join(lines)
 
 
-def _percent(rate: float) -> str:
+def describe(decoding: DecoderOptions) -> str:
+    """A decoder in a few words: `greedy`, `beam 32, 3-gram.arpa.gz x 0.8, word bonus 1`."""
+    if decoding.decoder == "greedy":
+        return "greedy"
+    parts = [f"{decoding.decoder} {decoding.beam}"]
+    if decoding.lm:
+        parts.append(f"{Path(decoding.lm).name} x {decoding.lm_weight:g}")
+    if decoding.word_bonus:
+        parts.append(f"word bonus {decoding.word_bonus:g}")
+    if decoding.phrases:
+        parts.append(counted(len(decoding.phrases), "phrase"))
+    return ", ".join(parts)
+
+
+def percent(rate: float) -> str:
+    """A rate for people."""
     return f"{100 * rate:.2f} %"
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """`1 word`, `2 words`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

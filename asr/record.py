@@ -11,8 +11,9 @@ from asr import environment
 from asr.checkpoint import Loaded, load_model, pack
 from asr.configure import to_plain
 from asr.corpus import sources
-from asr.evaluate import evaluate_model, write_ref_hyp
+from asr.evaluate import evaluate_model
 from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
+from asr.ref_hyp import write as write_ref_hyp
 from asr.report.records import write_record
 from asr.runfolder import read_starts
 from asr.settings import Run

@@ -1,25 +1,26 @@
 """Recordings to text: `load(model).transcribe(recordings)`, the one path that all doors use.
 
-Recordings are read in windows of a few batches, sorted by length within a window, and come out in
-the order given. Their texts do not depend on each other.
+Recordings are read in chunks, chunks are heard in batches by length that reach across recordings,
+and transcripts come out in the order given. Their texts do not depend on each other.
 """
 
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from asr import audio
-from asr.decode.greedy import decode
+from asr import audio, chunks
+from asr.chunks import ChunkOptions, Place
+from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
+from asr.decode.alignment import find_words
+from asr.decode.confidence import Calibration
+from asr.decode.words import Word, text_of
 from asr.errors import AsrError
-from asr.files import atomic_write_text
-from asr.text import Units
-from asr.writers import Writer, find_writer
+from asr.subtitles import SubtitleOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,15 +32,23 @@ Source = str | Path | np.ndarray
 """A file, or a mono waveform `(samples,)` of floats, about +-1, at the model's sample rate."""
 
 _WINDOW_BATCHES = 8
-_WINDOW_SOURCES = 256
+_WINDOW_CHUNKS = 256
+_BLOCK_SECONDS = 30
+_DECODERS = 8
 
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """How recordings are transcribed; used by the Python interface and the command alike."""
+    """How recordings are transcribed: the Python interface, the command and servers use this."""
 
+    decoding: DecoderOptions = field(default_factory=DecoderOptions)
+    """Decoder, language model, boosted phrases, alternatives."""
+    chunks: ChunkOptions = field(default_factory=ChunkOptions)
+    """How long recordings are cut."""
+    subtitles: SubtitleOptions = field(default_factory=SubtitleOptions)
+    """Limits of srt and vtt."""
     batch_seconds: float = 120.0
-    """A batch holds at most this much audio, padding included; a longer recording goes alone."""
+    """A batch holds at most this much audio, padding included; a longer chunk goes alone."""
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `error` and go on."""
 
@@ -48,6 +57,15 @@ class TranscribeOptions:
             raise AsrError(f"batch_seconds={self.batch_seconds}: above 0")
         if self.on_error not in ("raise", "report"):
             raise AsrError(f"on_error={self.on_error!r}: raise or report")
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What else may have been said from `start` to `end` seconds: hypotheses, best first."""
+
+    start: float
+    end: float
+    hypotheses: tuple[Hypothesis, ...]
 
 
 @dataclass(frozen=True)
@@ -61,91 +79,234 @@ class Transcript:
     """Duration of the recording."""
     model: str
     """File name of the model."""
+    words: tuple[Word, ...] = ()
+    """The words of `text` with start, end (seconds) and confidence (0 to 1)."""
+    nbest: tuple[Alternatives, ...] = ()
+    """With `decoding.nbest` above 1: one entry for each chunk of the recording."""
     notes: tuple[str, ...] = ()
     """What was changed while reading: resampled, channels mixed."""
     error: str | None = None
     """Why there is no text, with `on_error="report"`."""
+    options: TranscribeOptions = field(default_factory=TranscribeOptions, repr=False)
+    """Those that it was made with."""
+
+    def to(self, format: str) -> str:
+        """The content of a txt, json, srt, vtt or tsv file. Raises AsrError for another name."""
+        from asr.writers import find_writer
+
+        return find_writer(format).document(self)
 
 
 @dataclass
-class _Item:
-    """A recording on its way: read, then heard."""
+class _Recording:
+    """A recording on its way: read in parts, complete when none of them is unheard."""
 
     path: str
-    seconds: float = 0.0
+    samples: int = 0
     notes: tuple[str, ...] = ()
-    features: "Tensor | None" = None
+    parts: "list[_Part]" = field(default_factory=list)
+    unheard: int = 0
+    read: bool = False
     error: AsrError | None = None
-    text: str = ""
+
+
+@dataclass
+class _Part:
+    """A chunk of a recording; its features are dropped when it is heard."""
+
+    recording: _Recording
+    place: Place
+    fresh: float
+    """Seconds of audio that the chunk before did not have."""
+    features: "Tensor | None"
+    words: list[Word] = field(default_factory=list)
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return self.place.end - self.place.start
 
 
 class Recogniser:
-    """A network with all that belongs to it, ready to hear; made by `load`."""
+    """A network with all that belongs to it, ready to hear; made by `load`.
+
+    It may be used by several threads at once: nothing that a transcription changes is shared.
+    """
 
     def __init__(self, loaded: "Loaded", name: str) -> None:
         self.name = name
         self.units = loaded.units
         self.frontend = loaded.frontend
+        self.frame_seconds = loaded.model.dimensions.time_stride * loaded.frontend.step_seconds
+        """What one output frame of the network advances by."""
         self._model = loaded.model
+        self.calibration = Calibration.from_plain(loaded.metadata.training.get("confidence"))
+        """The map from raw to calibrated confidence; None: the model file carries none."""
+        self._decoders: dict[DecoderOptions, Decoder] = {}
+        self._making = threading.Lock()
 
     def transcribe(
-        self, sources: Source | Iterable[Source], options: TranscribeOptions | None = None
+        self,
+        sources: Source | Iterable[Source],
+        options: TranscribeOptions | None = None,
+        heard: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript]:
         """Yield the transcript of each file or waveform, in the order given.
 
-        One source alone may be given without a list; an iterator is read as far as is needed.
-        Raises AsrError at a recording that cannot be read, after all those before it were
-        yielded, unless `options.on_error` is "report".
+        One source alone may be given without a list; an iterator is read as far as is needed, and
+        a long recording too, so that memory does not grow with either. `heard` is called with the
+        seconds of audio of every batch that is done. Raises AsrError at once for a language model
+        that cannot be used, and at a recording that cannot be read, after all those before it
+        were yielded, unless `options.on_error` is "report".
         """
         options = options or TranscribeOptions()
+        self.decoder(options.decoding)
         if isinstance(sources, str | Path | np.ndarray):
             sources = [sources]
-        window: list[_Item] = []
-        for source in sources:
-            window.append(self._read(source))
-            seconds = sum(item.seconds for item in window)
-            if (
-                seconds >= _WINDOW_BATCHES * options.batch_seconds
-                or len(window) == _WINDOW_SOURCES
-                or (window[-1].error and options.on_error == "raise")
-            ):
-                yield from self._hear_all(window, options)
-                window = []
-        yield from self._hear_all(window, options)
+        return self._transcribe(sources, options, heard or (lambda seconds: None))
 
-    def _read(self, source: Source) -> _Item:
+    def _transcribe(
+        self,
+        sources: Iterable[Source],
+        options: TranscribeOptions,
+        heard: Callable[[float], None],
+    ) -> Iterator[Transcript]:
+        waiting: deque[_Recording] = deque()
+        window: list[_Part] = []
+        for source in sources:
+            recording = _Recording("" if isinstance(source, np.ndarray) else str(source))
+            waiting.append(recording)
+            for part in self._parts(source, recording, options):
+                window.append(part)
+                if self._full(window, options):
+                    self._hear_all(window, options, heard)
+                    yield from self._complete(waiting, options)
+            recording.read = True
+            failed = recording.error and options.on_error == "raise"
+            if failed or len(waiting) >= _WINDOW_CHUNKS:
+                self._hear_all(window, options, heard)
+                yield from self._complete(waiting, options)
+        self._hear_all(window, options, heard)
+        yield from self._complete(waiting, options)
+
+    def decoder(self, options: DecoderOptions) -> Decoder:
+        """The decoder of these options; the latest ones are kept, with their language models."""
+        with self._making:
+            found = self._decoders.pop(options, None) or make_decoder(options, self.units)
+            self._decoders[options] = found
+            while len(self._decoders) > _DECODERS:
+                self._decoders.pop(next(iter(self._decoders)))
+            return found
+
+    def log_probs(self, samples: np.ndarray) -> np.ndarray:
+        """What the network says of a waveform: natural logs `(frames, units)`."""
         from asr.frontend import features
 
-        path = "" if isinstance(source, np.ndarray) else str(source)
+        row = features(_waveform(samples, self.frontend.sample_rate), self.frontend)
+        return hear(self._model, row[None], row.new_tensor([len(row)]).long())[0]
+
+    def _parts(
+        self, source: Source, recording: _Recording, options: TranscribeOptions
+    ) -> Iterator[_Part]:
+        """The chunks of a source with their features; what cannot be read is `recording.error`."""
+        from asr.frontend import features
+
         rate = self.frontend.sample_rate
         try:
-            if isinstance(source, np.ndarray):
-                sound = _waveform(source, rate)
-            else:
-                sound = audio.load(source, rate)
+            reached = 0.0
+            for chunk in chunks.stream(self._blocks(source, recording), rate, options.chunks):
+                if not self.frontend.frames(len(chunk.samples)):
+                    continue
+                row = features(chunk.samples, self.frontend)
+                part = _Part(recording, chunk.place, chunk.place.end - reached, row)
+                reached = chunk.place.end
+                recording.parts.append(part)
+                recording.unheard += 1
+                yield part
         except AsrError as error:
-            return _Item(path, error=error)
-        item = _Item(path, sound.seconds, sound.notes)
-        if self.frontend.frames(len(sound.samples)):
-            item.features = features(sound.samples, self.frontend)
-        return item
+            recording.error = error
+            recording.parts.clear()
 
-    def _hear_all(self, window: list[_Item], options: TranscribeOptions) -> Iterator[Transcript]:
+    def _blocks(self, source: Source, recording: _Recording) -> Iterator[np.ndarray]:
+        """The samples of a source at the network's rate, in blocks."""
+        rate = self.frontend.sample_rate
+        if isinstance(source, np.ndarray):
+            samples = _waveform(source, rate)
+            recording.samples = len(samples)
+            for start in range(0, len(samples), _BLOCK_SECONDS * rate):
+                yield samples[start : start + _BLOCK_SECONDS * rate]
+            return
+        with audio.open_sound(source) as sound:
+            recording.notes = sound.notes(rate)
+            for block in audio.stream(sound, rate):
+                recording.samples += len(block)
+                yield block
+
+    @staticmethod
+    def _full(window: list[_Part], options: TranscribeOptions) -> bool:
+        seconds = sum(part.seconds for part in window)
+        return seconds >= _WINDOW_BATCHES * options.batch_seconds or len(window) == _WINDOW_CHUNKS
+
+    def _hear_all(
+        self, window: list[_Part], options: TranscribeOptions, heard: Callable[[float], None]
+    ) -> None:
+        """Hear what waits in the window, longest first, and empty it."""
         from asr.corpus.batches import collate, sorted_batches
 
-        audible = [item for item in window if item.features is not None]
-        durations = np.array([item.seconds for item in audible])
-        for indices in sorted_batches(durations, options.batch_seconds):
-            items = [audible[i] for i in indices]
-            batch = collate([(i.path, i.features, [], i.seconds) for i in items])  # type: ignore[misc]
-            texts = hear(self._model, self.units, batch.features, batch.feature_lengths)
-            for item, text in zip(items, texts, strict=True):
-                item.text, item.features = text, None
-        for item in window:
-            if item.error and options.on_error == "raise":
-                raise item.error
-            error = str(item.error) if item.error else None
-            yield Transcript(item.path, item.text, item.seconds, self.name, item.notes, error)
+        parts = [part for part in window if not part.recording.error]
+        window.clear()
+        decoder = self.decoder(options.decoding)
+        for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
+            together = [parts[i] for i in indices]
+            batch = collate([("", p.features, [], p.seconds) for p in together])  # type: ignore[misc]
+            rows = hear(self._model, batch.features, batch.feature_lengths)
+            for part, log_probs in zip(together, rows, strict=True):
+                self._read_off(part, log_probs, decoder, options)
+            heard(sum(part.fresh for part in together))
+
+    def _read_off(
+        self, part: _Part, log_probs: np.ndarray, decoder: Decoder, options: TranscribeOptions
+    ) -> None:
+        """Text, words and alternatives of one chunk."""
+        hypotheses = decoder.decode(log_probs) if len(log_probs) else []
+        if hypotheses:
+            part.words = find_words(
+                log_probs, hypotheses[0].tokens, self.units, self.frame_seconds, self.calibration
+            )
+        if options.decoding.nbest > 1:
+            part.hypotheses = hypotheses
+        part.features = None
+        part.recording.unheard -= 1
+
+    def _complete(
+        self, waiting: "deque[_Recording]", options: TranscribeOptions
+    ) -> Iterator[Transcript]:
+        """Transcripts of the recordings at the front that are read and heard to their end."""
+        while waiting and waiting[0].read and (waiting[0].error or not waiting[0].unheard):
+            recording = waiting.popleft()
+            if recording.error and options.on_error == "raise":
+                raise recording.error
+            yield self._transcript(recording, options)
+
+    def _transcript(self, recording: _Recording, options: TranscribeOptions) -> Transcript:
+        parts = recording.parts
+        words = chunks.join([(part.place, part.words) for part in parts])
+        nbest = tuple(
+            Alternatives(part.place.start, part.place.end, tuple(part.hypotheses))
+            for part in parts
+            if part.hypotheses
+        )
+        return Transcript(
+            recording.path,
+            text_of(words),
+            recording.samples / self.frontend.sample_rate,
+            self.name,
+            tuple(words),
+            nbest,
+            recording.notes,
+            str(recording.error) if recording.error else None,
+            options,
+        )
 
 
 def load(path: str | Path, threads: int | None = None) -> Recogniser:
@@ -178,18 +339,19 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def hear(model: "DeepSpeech", units: Units, features: "Tensor", lengths: "Tensor") -> list[str]:
-    """Texts of a padded batch of features by greedy decoding; no frames, no text."""
+def hear(model: "DeepSpeech", features: "Tensor", lengths: "Tensor") -> list[np.ndarray]:
+    """Log-probabilities `(frames, units)` of each utterance of a padded batch of features."""
     import torch
 
     if not features.shape[1]:
-        return [""] * len(features)
+        return [np.zeros((0, model.dimensions.outputs), np.float32)] * len(features)
     with torch.inference_mode():
         log_probs, output_lengths = model(features, lengths)
-    return decode(log_probs.float().cpu().numpy(), output_lengths.cpu().numpy(), units)
+    rows = log_probs.float().cpu().numpy()
+    return [row[: int(length)] for row, length in zip(rows, output_lengths, strict=True)]
 
 
-def _waveform(samples: np.ndarray, sample_rate: int) -> audio.Audio:
+def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise AsrError(
             f"a waveform must be one row of floats about +-1 at {sample_rate} Hz; this one has "
@@ -197,76 +359,4 @@ def _waveform(samples: np.ndarray, sample_rate: int) -> audio.Audio:
         )
     if not np.isfinite(samples).all():
         raise AsrError("a waveform holds samples that are infinite or not a number")
-    return audio.Audio(samples.astype(np.float32), sample_rate)
-
-
-def transcribe_to(
-    recogniser: Recogniser,
-    paths: Sequence[str | Path],
-    output: Path | None = None,
-    formats: Sequence[str] = ("txt",),
-    options: TranscribeOptions | None = None,
-) -> int:
-    """Transcribe files and folders to standard output, or into the folder `output`.
-
-    On standard output one recording is its text alone, several are `path<TAB>text` lines (JSON:
-    one object a line). In `output` the input tree is mirrored, one file per recording and format.
-    Recordings that cannot be read are reported on standard error, with the notes and a summary,
-    and do not stop the rest. Returns how many failed. Raises AsrError before any work for
-    unknown formats, folders without audio, and two recordings that would share an output file.
-    """
-    writers = [find_writer(name) for name in dict.fromkeys(formats)]
-    if output is None and len(writers) > 1:
-        raise AsrError("several formats need a folder to write to: give one with -o")
-    found = audio.find(paths)
-    places = _places(found, output, writers) if output is not None else []
-    started, seconds, failed = time.perf_counter(), 0.0, 0
-    notes: Counter[str] = Counter()
-    options = replace(options or TranscribeOptions(), on_error="report")
-    transcripts = recogniser.transcribe((recording.path for recording in found), options)
-    for index, transcript in enumerate(transcripts):
-        if transcript.error:
-            failed += 1
-            print(transcript.error, file=sys.stderr)
-            continue
-        seconds += transcript.seconds
-        notes.update(transcript.notes)
-        if output is None:
-            text = writers[0].document(transcript)
-            print(text.rstrip("\n") if len(found) == 1 else writers[0].line(transcript), flush=True)
-            continue
-        for writer, place in zip(writers, places[index], strict=True):
-            atomic_write_text(place, writer.document(transcript))
-    for note, count in notes.items():
-        print(f"{_recordings(count)}: {note}", file=sys.stderr)
-    if output is not None or len(found) > 1:
-        elapsed = time.perf_counter() - started
-        print(
-            f"{_recordings(len(found) - failed)} transcribed, {seconds:.1f} s of audio in "
-            f"{elapsed:.1f} s ({seconds / elapsed:.1f} x real time); {failed} failed",
-            file=sys.stderr,
-        )
-    return failed
-
-
-def _places(
-    found: Sequence[audio.Found], output: Path, writers: Sequence[Writer]
-) -> list[list[Path]]:
-    """Output files of each recording, one per writer; refuses two recordings in one file."""
-    if output.exists() and not output.is_dir():
-        raise AsrError(f"{output}: is a file; the output must be a folder")
-    places, taken = [], dict[Path, Path]()
-    for recording in found:
-        stem = output / recording.relative.with_suffix("")
-        other = taken.setdefault(stem, recording.path)
-        if other != recording.path:
-            raise AsrError(
-                f"{other} and {recording.path} would both be written to "
-                f"{stem}{writers[0].suffix}; transcribe them apart"
-            )
-        places.append([stem.with_name(stem.name + writer.suffix) for writer in writers])
-    return places
-
-
-def _recordings(count: int) -> str:
-    return f"{count} recording{'' if count == 1 else 's'}"
+    return samples.astype(np.float32)

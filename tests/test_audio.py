@@ -1,12 +1,13 @@
 """Recordings in, mono float32 out; what is missing, damaged or no audio is refused by name."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr.audio import AUDIO_SUFFIXES, find, load
+from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_sound, stream
 from asr.errors import AsrError
 
 
@@ -62,6 +63,35 @@ def test_lossy_formats_are_decoded(tmp_path, suffix, options):
     spectrum = np.abs(np.fft.rfft(sound.samples[middle]))
     assert spectrum.argmax() == 220  # 440 Hz in half a second
     assert sound.seconds == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
+    samples = np.stack([noise(rate * 40), tone(40.0, rate)], 1)
+    path = write(tmp_path / "a.flac", samples, rate)
+    with open_sound(path) as sound:
+        blocks = list(stream(sound))
+        assert sound.notes(16000) == load(path).notes
+        assert sound.seconds == 40.0
+    assert len(blocks) > 1
+    joined, whole = np.concatenate(blocks), load(path).samples
+    assert np.array_equal(joined, whole)
+
+
+def test_blocks_of_a_file_that_is_cut_short_come_before_the_error(tmp_path):
+    path = cut_in_half(write(tmp_path / "a.wav", noise(16000 * 80)))
+    with open_sound(path) as sound:
+        blocks = stream(sound)
+        assert len(next(blocks)) > 16000
+        with pytest.raises(AsrError, match="cut short"):
+            list(blocks)
+
+
+def test_the_length_is_read_from_the_header_where_there_is_one(tmp_path):
+    assert header_seconds(write(tmp_path / "a.flac", noise(24000))) == 1.5
+    (tmp_path / "b.wav").write_text("no audio")
+    assert header_seconds(tmp_path / "b.wav") == 0.0
+    assert header_seconds(tmp_path / "none.wav") == 0.0
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "mp3"])
@@ -142,6 +172,21 @@ def test_find_refuses_what_holds_no_recording(tmp_path):
         find([tmp_path / "note.txt"])
     with pytest.raises(AsrError, match="no such file or folder"):
         find([tmp_path / "elsewhere"])
+
+
+def test_find_refuses_a_folder_that_it_cannot_list(tmp_path, monkeypatch):
+    write(tmp_path / "in" / "a.wav", noise(100))
+    (tmp_path / "in" / "locked").mkdir()
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(AsrError, match="locked: the folder cannot be listed: Permission denied"):
+        find([tmp_path / "in"])
 
 
 def test_every_suffix_is_lower_case_and_known_to_libsndfile_or_one_of_its_names():

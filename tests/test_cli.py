@@ -1,5 +1,8 @@
 """The command line: what a person's mistake prints, exit codes, and how little is loaded."""
 
+import dataclasses
+import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import cli
+from asr import cli, cli_options
 from asr.checkpoint import save_model
+from asr.chunks import ChunkOptions
+from asr.decode import DecoderOptions
 from asr.model import DeepSpeech
 from asr.settings import Frontend, Model
+from asr.subtitles import SubtitleOptions
 from asr.text import CharacterUnits
+from asr.transcribe import TranscribeOptions
 
 
 @pytest.fixture
@@ -68,6 +75,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("transcribe good.flac -m cut.asr", ["cut.asr", "cut short", "again"]),
         ("transcribe good.flac -m flipped.asr", ["flipped.asr", "again"]),
         ("transcribe good.flac -m model.asr -f docx -o out", ["docx", "json", "txt"]),
+        ("transcribe good.flac -m model.asr --nbest 3", ["nbest", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --phrase Anna", ["phrases", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --lm no.arpa", ["lm", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --decoder beam --lm no.arpa", ["no.arpa"]),
+        ("transcribe good.flac -m model.asr --decoder beam --lm-weight 1", ["lm=FILE"]),
+        ("transcribe good.flac -m model.asr --decoder beam --nbest 3", ["json"]),
+        ("transcribe good.flac -m model.asr --decoder best", ["best", "greedy", "beam"]),
+        ("transcribe good.flac -m model.asr --lines 1", ["srt", "vtt"]),
+        ("transcribe good.flac -m model.asr -f srt --line-length 2", ["line_length=2"]),
+        ("transcribe good.flac -m model.asr --chunk-seconds 0.1", ["chunk_seconds=0.1"]),
+        ("transcribe good.flac -m model.asr --overwrite", ["overwrite", "-o"]),
+        ("transcribe good.flac -m model.asr --batch-seconds 0", ["batch_seconds=0"]),
+        ("align good.flac words.asr -m missing.asr", ["missing.asr"]),
+        ("align good.flac 5 -m model.asr", ["'5'"]),
+        ("evaluate model.asr digits.jsonl --decoder beam --nbest 2", ["--nbest"]),
+        ("compare model.asr model.asr", ["model.asr", "manifest"]),
+        ("compare model.asr missing.txt digits.jsonl", ["missing.txt"]),
+        ("calibrate model.asr missing.jsonl", ["missing.jsonl"]),
+        ("lm train missing.txt -o x.arpa", ["missing.txt"]),
+        ("lm info words.asr", ["words.asr"]),
+        ("lm tune model.asr digits.jsonl --lm missing.arpa", ["missing.arpa"]),
         ("info words.asr", ["words.asr"]),
         ("info good.flac", ["good.flac"]),
         ("pack cut.asr -o x.asr", ["cut.asr"]),
@@ -153,6 +181,92 @@ def test_import_and_help_load_no_torch() -> None:
     for code in ("import asr", help_):
         found = loaded_after(code)
         assert not found & {"torch", "lightning", "torchaudio", "numpy", "soundfile"}
+
+
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        (cli_options.decoding, DecoderOptions),
+        (cli_options.cutting, ChunkOptions),
+        (cli_options.subtitling, SubtitleOptions),
+    ],
+)
+def test_every_field_has_an_option_whose_help_tells_its_default(group, options: type) -> None:
+    parameters = inspect.signature(group).parameters
+    assert list(parameters) == [field.name for field in dataclasses.fields(options)]
+    assert group(**{name: p.default for name, p in parameters.items()}) == options()
+    for field in dataclasses.fields(options):
+        [option] = parameters[field.name].annotation.__metadata__
+        if field.default not in ("", (), False):
+            shown = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            assert f"({shown})" in option.help
+
+
+def test_options_that_are_given_reach_their_field(
+    asr, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def watching(recogniser, paths, output, formats, options, overwrite, bar) -> int:
+        seen.update(locals())
+        return 0
+
+    monkeypatch.setattr("asr.jobs.transcribe_to", watching)
+    decoding = "--decoder beam --beam 7 --score-margin 5 --unit-margin 4 --word-bonus 1 --nbest 2"
+    phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
+    rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
+    rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
+    words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
+    status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
+    assert (status, err) == (0, "")
+    assert seen["options"] == TranscribeOptions(
+        DecoderOptions(
+            "beam",
+            beam=7,
+            score_margin=5.0,
+            unit_margin=4.0,
+            word_bonus=1.0,
+            nbest=2,
+            phrases=("Anna", "BEE"),
+            phrase_bonus=2.0,
+        ),
+        ChunkOptions(9.0, 1.0, True),
+        SubtitleOptions(30, 1, 5.0, 2.0, 0.5, 3.0),
+        60.0,
+    )
+    assert (seen["paths"], seen["output"]) == (["a", "b", "-"], Path("out"))
+    assert (seen["formats"], seen["overwrite"], seen["bar"]) == (["json", "srt"], True, False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("asr tran", ["transcribe"]),
+        ("asr transcribe --dec", ["--decoder"]),
+        ("asr transcribe --decoder ", ["beam", "flashlight", "greedy"]),
+        ("asr transcribe --format ", ["json", "srt", "tsv", "txt", "vtt"]),
+        ("asr lm t", ["train", "tune"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_their_values(
+    typed: str, offered: list[str]
+) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    environment = os.environ | words | {"_ASR_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv = ['asr']; from asr.cli import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert sorted(run.stdout.split()) == offered
+
+
+def test_everything_of_the_python_interface_stands_in_the_package() -> None:
+    import asr as package
+
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="'asr' has no attribute 'transcibe'"):
+        _ = package.transcibe
 
 
 def test_python_dash_m_is_the_same_command() -> None:

@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jiwer
@@ -12,8 +13,10 @@ import torch
 from tone_network import RATE, save_tone_model, speak, tone_loaded
 
 from asr.corpus.manifest import Utterance, write_manifest
+from asr.decode import DecoderOptions
 from asr.errors import AsrError
-from asr.evaluate import Errors, Row, evaluate_model, evaluate_to, score, write_ref_hyp
+from asr.evaluate import Errors, describe, evaluate_model, evaluate_to, score, speakers_of
+from asr.ref_hyp import Row
 from asr.settings import Data
 
 
@@ -135,32 +138,6 @@ def test_nothing_to_score_and_a_single_speaker_are_refused() -> None:
         score(["A", "B"], ["A", "B"], ["same", "same"])
 
 
-def test_ref_hyp_file_shows_errors_in_columns(tmp_path: Path) -> None:
-    rows = [
-        Row("u1", "s7", "HE HOPED FOR THE STEW", "HE HOPPED THE STEW NOW"),
-        Row("u2", "", "RIGHT", "RIGHT"),
-        Row("u3", "s7", "", "OH"),
-    ]
-    write_ref_hyp(tmp_path / "runs" / "ref_hyp.txt", rows)
-    assert (tmp_path / "runs" / "ref_hyp.txt").read_text().splitlines() == [
-        "WER 66.67 %, 1 substitution, 1 deletion, 2 insertions in 6 words of 3 utterances",
-        "",
-        "u1, speaker s7: WER 60.00 %, 1 substitution, 1 deletion, 1 insertion in 5 words",
-        "REF: HE HOPED  FOR THE STEW ***",
-        "HYP: HE HOPPED *** THE STEW NOW",
-        "ERR: (HOPED->HOPPED) (FOR->*) (*->NOW)",
-        "",
-        "u2: WER 0.00 %, 0 substitutions, 0 deletions, 0 insertions in 1 word",
-        "REF: RIGHT",
-        "HYP: RIGHT",
-        "",
-        "u3, speaker s7: WER 100.00 %, 0 substitutions, 0 deletions, 1 insertion in 0 words",
-        "REF: **",
-        "HYP: OH",
-        "ERR: (*->OH)",
-    ]
-
-
 def recordings(folder: Path, texts: dict[str, str]) -> list[Utterance]:
     """Files in which the tone network hears `texts`, claiming to say something else."""
     utterances = []
@@ -213,7 +190,36 @@ def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
     assert printed[0].endswith(
         "1 substitution, 0 deletions, 0 insertions in 4 words of 2 utterances"
     )
-    assert printed[1].startswith("2.4 s of audio in ")
-    assert printed[2:] == [f"references and hypotheses: {output}"]
+    assert printed[1] == "decoder greedy; 95 % interval over utterances; normalisation en-v1"
+    assert printed[2].startswith("2.4 s of audio in ")
+    assert printed[3:] == [f"references and hypotheses: {output}"]
     assert "ERR: (THE->A)" in output.read_text()
-    assert len(evaluate_to(model, str(tmp_path / "test.jsonl")).splitlines()) == 2
+    beam = DecoderOptions("beam", beam=4, word_bonus=1.0)
+    printed = evaluate_to(model, str(tmp_path / "test.jsonl"), decoding=beam).splitlines()
+    assert len(printed) == 3
+    assert printed[0].startswith("WER 25.00 %")
+    assert printed[1].startswith("decoder beam 4, word bonus 1; ")
+
+
+def test_the_interval_is_drawn_over_speakers_where_they_are_known(tmp_path: Path) -> None:
+    utterances = recordings(
+        tmp_path, {f"u{i}": f"BAD|{'bad' if i % 3 else 'dab'}" for i in range(12)}
+    )
+    write_manifest(tmp_path / "test.jsonl", [replace(u, speaker=u.id[-1]) for u in utterances])
+    model = save_tone_model(tmp_path / "tone.asr")
+    assert "interval over 10 speakers" in evaluate_to(model, str(tmp_path / "test.jsonl"))
+
+
+def test_speakers_are_drawn_over_only_if_all_are_known_and_they_are_five() -> None:
+    rows = [Row(f"u{i}", f"s{i % 5}", "A", "A") for i in range(10)]
+    assert speakers_of(rows) == [row.speaker for row in rows]
+    assert speakers_of([*rows, Row("u", "", "A", "A")]) is None
+    assert speakers_of([row for row in rows if row.speaker != "s0"]) is None
+
+
+def test_a_decoder_is_described_in_a_few_words() -> None:
+    assert describe(DecoderOptions()) == "greedy"
+    options = DecoderOptions(
+        "beam", beam=16, lm="lm/big.arpa.gz", lm_weight=0.75, word_bonus=1.5, phrases=("A B",)
+    )
+    assert describe(options) == "beam 16, big.arpa.gz x 0.75, word bonus 1.5, 1 phrase"

@@ -53,6 +53,15 @@ def test_the_transcribing_commands_of_the_readme_run(
     assert outputs[0].strip()
     assert len(list((tmp_path / "texts").glob("*.txt"))) == 3
     assert len(list((tmp_path / "texts").glob("*.json"))) == 3
+    assert len(list((tmp_path / "texts").glob("*.srt"))) == 3
+
+    code = next(block for block in blocks("python") if "asr.load" in block)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert run.returncode == 0, run.stderr
+    spoken = [line.split()[2] for line in run.stdout.splitlines()]
+    assert " ".join(spoken) == outputs[0].strip()
 
 
 @pytest.mark.parametrize(

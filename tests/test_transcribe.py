@@ -1,9 +1,9 @@
-"""Recordings to text, in order, whatever the batches; folders, formats, and what is refused."""
+"""Recordings to text with words and times, in order, whatever the batches, chunks and threads."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tone_network import RATE, save_tone_model, speak
+from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
 from asr import transcribe as module
 from asr.checkpoint import pack
+from asr.chunks import ChunkOptions
+from asr.corpus.manifest import read_manifest
+from asr.decode import DecoderOptions
 from asr.errors import AsrError
-from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load, transcribe_to
+from asr.evaluate import score
+from asr.text import normalise
+from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load
 
 TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG"]
 
@@ -39,9 +44,9 @@ def texts(transcripts: Iterator[Transcript]) -> list[str]:
 def test_a_file_becomes_a_transcript(recogniser: Recogniser, tmp_path: Path) -> None:
     path = record(tmp_path / "cafe.flac", "BAD CAFE")
     [transcript] = recogniser.transcribe(path)
-    assert transcript == Transcript(
-        str(path), "BAD CAFE", len(speak("BAD CAFE")) / RATE, "tone.asr"
-    )
+    assert (transcript.path, transcript.text) == (str(path), "BAD CAFE")
+    assert transcript.seconds == len(speak("BAD CAFE")) / RATE
+    assert (transcript.model, transcript.notes, transcript.error) == ("tone.asr", (), None)
     assert texts(recogniser.transcribe(str(path))) == ["BAD CAFE"]
 
 
@@ -61,9 +66,9 @@ def test_batches_are_sorted_by_length_and_bounded(
     seen: list[tuple[int, ...]] = []
     hear = module.hear
 
-    def watching(model: object, units: object, features: object, lengths: object) -> list[str]:
+    def watching(model: object, features: object, lengths: object) -> list[np.ndarray]:
         seen.append(tuple(features.shape[:2]))
-        return hear(model, units, features, lengths)
+        return hear(model, features, lengths)
 
     monkeypatch.setattr(module, "hear", watching)
     sources = [speak(text) for text in TEXTS]
@@ -147,99 +152,136 @@ def test_impossible_options_are_refused(values: dict, fragment: str) -> None:
         TranscribeOptions(**values)
 
 
-def test_one_recording_prints_its_text_and_nothing_else(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def letter_times(text: str) -> list[tuple[float, float]]:
+    """Start and end of each word of `speak(text)`, in seconds."""
+    step, times, at = SPOKEN_SECONDS + SILENT_SECONDS, [], 0
+    for word in text.split():
+        at = text.index(word, at)
+        begin = SILENT_SECONDS + at * step
+        times.append((begin, begin + len(word) * step - SILENT_SECONDS))
+        at += len(word)
+    return times
+
+
+def test_words_come_with_times_and_confidence(recogniser: Recogniser) -> None:
+    text = "BAD CAFE A BEE"
+    [transcript] = recogniser.transcribe(speak(text))
+    assert [word.text for word in transcript.words] == text.split()
+    for word, (start, end) in zip(transcript.words, letter_times(text), strict=True):
+        assert word.start == pytest.approx(start, abs=0.04)
+        assert word.end == pytest.approx(end, abs=0.04)
+        assert 0.5 < word.confidence <= 1
+
+
+def long_speech() -> str:
+    return " ".join(TEXTS[:3] + TEXTS[4:]) + " "
+
+
+def test_a_long_recording_is_its_parts(recogniser: Recogniser, tmp_path: Path) -> None:
+    text = (long_speech() * 6).strip()
+    path = record(tmp_path / "long.flac", text)
+    cut = ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0)
+    for source in (path, speak(text)):
+        [transcript] = recogniser.transcribe(source, TranscribeOptions(chunks=cut))
+        assert transcript.text == text
+        for word, (start, end) in zip(transcript.words, letter_times(text), strict=True):
+            assert word.start == pytest.approx(start, abs=0.05)
+            assert word.end == pytest.approx(end, abs=0.05)
+
+
+def test_a_long_recording_may_be_cut_where_it_is_quiet(recogniser: Recogniser) -> None:
+    pause = np.zeros(RATE // 2, np.float32)
+    phrases = [text for text in TEXTS * 4 if text]
+    sound = np.concatenate([part for text in phrases for part in (speak(text + " "), pause)])
+    options = TranscribeOptions(chunks=ChunkOptions(chunk_seconds=6.0, vad=True))
+    [transcript] = recogniser.transcribe(sound, options)
+    assert transcript.text == " ".join(phrases)
+
+
+def test_a_long_recording_is_read_as_it_is_heard(recogniser: Recogniser, tmp_path: Path) -> None:
+    text = (long_speech() * 6).strip()
+    sources = [speak("BAD"), record(tmp_path / "long.wav", text), speak("EGG")]
+    options = TranscribeOptions(
+        chunks=ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0), batch_seconds=4.0
+    )
+    heard: list[float] = []
+    got = list(recogniser.transcribe(sources, options, heard.append))
+    assert [t.text for t in got] == ["BAD", text, "EGG"]
+    assert len(heard) > 3
+    assert sum(heard) == pytest.approx(sum(t.seconds for t in got))
+
+
+def test_a_long_recording_that_is_cut_short_has_no_text(
+    recogniser: Recogniser, tmp_path: Path
 ) -> None:
-    path = record(tmp_path / "cafe.wav", "BAD CAFE")
-    assert transcribe_to(recogniser, [path]) == 0
-    assert capsys.readouterr() == ("BAD CAFE\n", "")
-    assert transcribe_to(recogniser, [path], formats=["json"]) == 0
-    assert json.loads(capsys.readouterr().out)["text"] == "BAD CAFE"
+    path = record(tmp_path / "long.flac", (long_speech() * 6).strip())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = ChunkOptions(chunk_seconds=2.0, overlap_seconds=1.0)
+    options = TranscribeOptions(chunks=cut, batch_seconds=0.5, on_error="report")
+    first, last = recogniser.transcribe([path, speak("BAD")], options)
+    assert (first.text, first.words) == ("", ())
+    assert "cut short" in str(first.error)
+    assert last.text == "BAD"
 
 
-def test_several_recordings_print_a_line_each_with_their_paths(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_beam_gives_alternatives_and_the_same_text(recogniser: Recogniser) -> None:
+    options = TranscribeOptions(DecoderOptions(decoder="beam", beam=8, nbest=3))
+    [transcript] = recogniser.transcribe(speak("FEED A BEE"), options)
+    assert transcript.text == "FEED A BEE"
+    [part] = transcript.nbest
+    assert (part.start, part.end) == (0.0, transcript.seconds)
+    assert part.hypotheses[0].text == "FEED A BEE"
+    assert 1 < len(part.hypotheses) <= 3
+    scores = [h.score for h in part.hypotheses]
+    assert scores == sorted(scores, reverse=True)
+    [plain] = recogniser.transcribe(speak("FEED A BEE"))
+    assert plain.nbest == ()
+    assert plain.words == transcript.words
+
+
+def test_a_language_model_that_is_not_there_is_refused_before_any_reading(
+    recogniser: Recogniser,
 ) -> None:
-    one = record(tmp_path / "in" / "one.wav", "BAD", rate=8000)
-    two = record(tmp_path / "in" / "sub" / "two.ogg", "CAFE", channels=2)
-    assert transcribe_to(recogniser, [tmp_path / "in"]) == 0
-    out, err = capsys.readouterr()
-    assert out == f"{one}\tBAD\n{two}\tCAFE\n"
-    assert "1 recording: 8000 Hz resampled to 16000 Hz\n1 recording: 2 channels mixed\n" in err
-    assert "2 recordings transcribed, " in err
-    assert "; 0 failed" in err
-    assert transcribe_to(recogniser, [one, two], formats=["json"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["path"], line["text"]) for line in lines] == [
-        (str(one), "BAD"),
-        (str(two), "CAFE"),
-    ]
+    def sources() -> Iterator[np.ndarray]:
+        pytest.fail("nothing may be read")
+        yield speak("BAD")
+
+    options = TranscribeOptions(DecoderOptions(decoder="beam", lm="none.arpa"))
+    with pytest.raises(AsrError, match=r"none\.arpa"):
+        recogniser.transcribe(sources(), options)
 
 
-def test_a_folder_is_mirrored_and_other_files_are_left_alone(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, text in {"one.wav": "BAD", "sub/one.wav": "CAFE", "sub/v1.2.flac": "EGG"}.items():
-        record(tmp_path / "in" / name, text)
-    (tmp_path / "in" / "notes.md").write_text("no audio")
-    failed = transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out", ["txt", "json"])
-    assert (failed, capsys.readouterr().out) == (0, "")
-    written = {
-        str(path.relative_to(tmp_path / "out")): path.read_text()
-        for path in (tmp_path / "out").rglob("*.*")
-    }
-    assert {name: text for name, text in written.items() if name.endswith(".txt")} == {
-        "one.txt": "BAD\n",
-        "sub/one.txt": "CAFE\n",
-        "sub/v1.2.txt": "EGG\n",
-    }
-    assert {n: json.loads(t)["text"] for n, t in written.items() if n.endswith(".json")} == {
-        "one.json": "BAD",
-        "sub/one.json": "CAFE",
-        "sub/v1.2.json": "EGG",
-    }
-    assert len(written) == 6
+def test_the_latest_decoders_are_kept(recogniser: Recogniser) -> None:
+    made = [recogniser.decoder(DecoderOptions("beam", beam=beam)) for beam in range(1, 11)]
+    assert recogniser.decoder(DecoderOptions("beam", beam=10)) is made[-1]
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2]
+    assert recogniser.decoder(DecoderOptions("beam", beam=11)) is not None
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], "it was used again"
+    assert recogniser.decoder(DecoderOptions("beam", beam=1)) is not made[0]
 
 
-def test_a_truncated_file_is_counted_and_writes_nothing(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    record(tmp_path / "in" / "good.flac", "BAD")
-    record(tmp_path / "in" / "later.flac", "EGG")
-    cut = record(tmp_path / "in" / "cut.flac", "CAFE")
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "later.txt"]
-    err = capsys.readouterr().err
-    assert f"{cut}: " in err
-    assert "2 recordings transcribed" in err
-    assert "1 failed" in err
+def test_two_threads_share_one_recogniser(recogniser: Recogniser) -> None:
+    sources = [speak(text) for text in TEXTS * 4]
+    both = (TranscribeOptions(batch_seconds=2.0), TranscribeOptions(DecoderOptions("beam")))
+    alone = [list(recogniser.transcribe(sources, options)) for options in both]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(
+            pool.map(lambda options: list(recogniser.transcribe(sources, options)), both * 4)
+        )
+    assert together == alone * 4
 
 
-def refuse(recogniser: Recogniser, fragment: str, *arguments: object) -> None:
-    with pytest.raises(AsrError, match=fragment):
-        transcribe_to(recogniser, *arguments)
-
-
-def test_what_cannot_work_is_refused_before_any_work(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wav, flac = (record(tmp_path / "in" / f"a.{kind}", "BAD") for kind in ("wav", "flac"))
-    other = record(tmp_path / "other" / "a.wav", "EGG")
-    out, empty = tmp_path / "out", tmp_path / "empty"
-    empty.mkdir()
-    refuse(recogniser, r"a\.flac and .*a\.wav would both be written to .*a\.txt", [wav.parent], out)
-    refuse(recogniser, "would both be written", [wav, other], out)
-    refuse(recogniser, "would both be written", [wav, flac], out, ["json"])
-    refuse(recogniser, "'doc' is unknown; there are txt, json", [wav], out, ["doc"])
-    refuse(recogniser, "several formats need a folder", [wav], None, ["txt", "json"])
-    refuse(recogniser, r"a\.wav: is a file", [other], wav)
-    refuse(recogniser, "folder without audio", [empty], out)
-    refuse(recogniser, "no such file", [tmp_path / "none.wav"], out)
-    assert not out.exists()
-    assert capsys.readouterr() == ("", "")
-    assert transcribe_to(recogniser, [wav, wav], out) == 0
-    assert [p.name for p in out.iterdir()] == ["a.txt"]
+def test_trained_network_hears_words(trained: Path, corpus: Path) -> None:
+    utterances = read_manifest(corpus / "test.jsonl")
+    recogniser = load(trained)
+    transcripts = list(recogniser.transcribe(u.audio_filepath for u in utterances))
+    figures = score([normalise(u.text) for u in utterances], [t.text for t in transcripts])
+    assert figures.words > 150
+    assert figures.wer < 0.5
+    for transcript in transcripts:
+        times = [time for word in transcript.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert all(0 <= time <= transcript.seconds + 0.04 for time in times)
 
 
 @pytest.mark.parametrize("values", ["fp32", "fp16"])

@@ -1,0 +1,120 @@
+"""Sound of containers that libsndfile does not know (m4a, mp4, webm, ...): extra `media`, PyAV.
+
+No program needs to be installed beside it: PyAV's wheels carry the FFmpeg libraries.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.errors import AsrError
+
+MEDIA_SUFFIXES = (
+    ".3gp",
+    ".aac",
+    ".amr",
+    ".m4a",
+    ".m4b",
+    ".m4v",
+    ".mka",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".webm",
+    ".wma",
+)
+"""Suffixes of the files that the extra is needed for, in lower case."""
+
+_MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02
+"""Encoders pad and trim: a file is cut short if more than both of these is missing."""
+
+
+def available() -> bool:
+    """Whether the extra is installed."""
+    try:
+        import av  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+    """Sample rate, channels and blocks `(samples, channels)` of the first sound of a file.
+
+    Raises AsrError naming the file if the extra is missing, if there is no sound in it, or, from
+    the blocks, if it is damaged or cut short.
+    """
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise AsrError(
+            f"{path}: {path.suffix or 'this kind of file'} needs the package av: "
+            "pip install 'asr[media]'"
+        ) from None
+    try:
+        container: Any = av.open(str(path))
+    except UnicodeEncodeError:
+        raise AsrError(f"{path}: its name is not UTF-8, rename it") from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise AsrError(f"{path}: not audio that can be read ({_reason(error)})") from error
+    with container:
+        if not container.streams.audio:
+            raise AsrError(f"{path}: has no sound in it")
+        stream = container.streams.audio[0]
+        context = stream.codec_context
+        if context is None or not context.sample_rate:
+            raise AsrError(f"{path}: its sound is of a kind that cannot be decoded")
+        yield context.sample_rate, context.channels, _blocks(path, container, stream)
+
+
+def _blocks(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
+    import av
+
+    rate, decoded = stream.codec_context.sample_rate, 0
+    promised = _promised_seconds(container, stream)
+    to_floats = av.AudioResampler(format="fltp", rate=rate)
+    try:
+        for frame in container.decode(stream):
+            for part in to_floats.resample(frame):
+                block = part.to_ndarray().T
+                decoded += len(block)
+                yield block
+    except av.error.FFmpegError as error:
+        raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
+    missing = promised - decoded / rate
+    if missing > max(_MISSING_SECONDS, _MISSING_SHARE * promised):
+        raise AsrError(
+            f"{path}: cut short, its header promises {promised:.2f} s of audio; "
+            f"{decoded / rate:.2f} s are there"
+        )
+
+
+def _promised_seconds(container: Any, stream: Any) -> float:
+    """Length of the sound by the header; 0 if it says none. Pictures may go on for longer."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and not container.streams.video:
+        return float(container.duration / 1_000_000)
+    return 0.0
+
+
+def seconds(path: Path) -> float:
+    """Length by the header; 0 where it says none, or cannot be read."""
+    if not available():
+        return 0.0
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            streams = container.streams.audio
+            return _promised_seconds(container, streams[0]) if streams else 0.0
+    except (av.error.FFmpegError, OSError, UnicodeEncodeError):
+        return 0.0
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

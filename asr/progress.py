@@ -1,0 +1,85 @@
+"""How far a long piece of work on recordings is: seconds of audio, time left, real-time factor."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What work tells as it goes."""
+
+    def heard(self, seconds: float) -> None:
+        """So many more seconds of audio are done."""
+        ...
+
+    def say(self, message: str) -> None:
+        """Something a person must know, on standard error at once."""
+        ...
+
+
+class Silent:
+    """Shows messages only: for logs and pipes."""
+
+    def heard(self, seconds: float) -> None:
+        """Nothing is shown."""
+
+    def say(self, message: str) -> None:
+        """Print the message."""
+        print(message, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """A bar on standard error, of `total` seconds of audio."""
+
+    def __init__(self, total: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Rich
+
+        self._started, self._done = time.perf_counter(), 0.0
+        self._console = Console(stderr=True)
+        self._bar = Rich(
+            BarColumn(),
+            TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio"),
+            TextColumn("{task.fields[factor]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total, factor="")
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def heard(self, seconds: float) -> None:
+        """Move the bar."""
+        self._done += seconds
+        factor = times_real(self._done, time.perf_counter() - self._started)
+        self._bar.update(self._task, advance=seconds, factor=factor)
+
+    def say(self, message: str) -> None:
+        """Print above the bar."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def shown(total: float, wanted: bool) -> Iterator[Progress]:
+    """A bar for `total` seconds of audio if one is wanted, else messages only."""
+    if not wanted:
+        yield Silent()
+        return
+    with Bar(total) as bar:
+        yield bar
+
+
+def times_real(audio_seconds: float, seconds: float) -> str:
+    """Speed and its inverse, the real-time factor, in words."""
+    factor = seconds / audio_seconds if audio_seconds else 0.0
+    return f"{audio_seconds / max(seconds, 1e-9):.1f} x real time (RTF {factor:.3f})"

@@ -1,0 +1,27 @@
+"""The compiled part of the package, which is optional: without a compiler the rest is installed.
+
+`python setup.py build_ext --inplace` builds it beside its source.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+# Contracted sums of products would differ from Python's in the last bit.
+flags = [] if os.name == "nt" else ["-O2", "-std=c99", "-ffp-contract=off", "-fvisibility=hidden"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "asr.native._beam",
+            ["asr/native/beam.c"],
+            extra_compile_args=flags,
+            libraries=[] if os.name == "nt" else ["m"],
+            export_symbols=["asr_beam_search", "asr_native_version"],
+            optional=True,
+            # Loaded with ctypes, it knows no version of Python.
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
