@@ -6,6 +6,10 @@ MODEL hears the first utterances (40) of MANIFEST once; then every decoder reads
 log-probabilities. Printed is processor time over audio time: with the C search, with the same
 search in Python (that of an installation without a compiler, on fewer utterances), and with
 flashlight where the extra `lm` is installed. Wanted: at most 0.1 for beam 32 with a 3-gram in C.
+
+With a 3-gram of 4.1 million n-grams, beam 32, on one core of two: log-probabilities of the demo's
+network (sure of most frames) 0.0002 in C, 0.018 in Python, flashlight 0.0010; of a weak network
+for real speech, with ten likely units a frame, 0.0012 in C, 0.052 in Python, flashlight 0.0017.
 """
 
 import sys
