@@ -4,11 +4,13 @@
 """
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 
 # Contracted sums of products would differ from Python's in the last bit.
 flags = [] if os.name == "nt" else ["-O2", "-std=c99", "-ffp-contract=off", "-fvisibility=hidden"]
+fast = [] if os.name == "nt" else ["-O3", "-std=gnu11", "-fno-math-errno", "-fvisibility=hidden"]
 
 setup(
     ext_modules=[
@@ -21,7 +23,16 @@ setup(
             optional=True,
             # Loaded with ctypes, it knows no version of Python.
             py_limited_api=True,
-        )
+        ),
+        Extension(
+            "asr.native._sparse",
+            sorted(glob("asr/native/sparse/*.c")),
+            depends=glob("asr/native/sparse/*.h"),
+            extra_compile_args=fast,
+            libraries=[] if os.name == "nt" else ["m"],
+            optional=True,
+            py_limited_api=True,
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -1,0 +1,1 @@
+"""Products and recurrent layers of sparse matrices on a CPU, in C with numpy twins."""

@@ -1,0 +1,49 @@
+"""The compiled part of `asr.sparse`, loaded with ctypes; the package works without it, slowly."""
+
+import ctypes
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from asr.errors import AsrError
+
+VERSION = 1
+"""Of the C side; another one is not used."""
+
+LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
+"""Instruction sets, each with all those before it; twins of asr/native/sparse/sparse.h."""
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """The C library, or None where it was not built, or ASR_NATIVE=0 forbids it."""
+    if os.environ.get("ASR_NATIVE") == "0":
+        return None
+    folder = Path(__file__).resolve().parents[2] / "native"
+    for path in sorted(folder.glob("_sparse.*")):
+        if path.suffix not in (".so", ".pyd", ".dylib"):
+            continue
+        try:
+            loaded = ctypes.CDLL(str(path))
+            if loaded.asr_sparse_version() == VERSION:
+                return loaded
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+def level(name: str | None = None) -> int:
+    """Index in `LEVELS` of the instruction set to use; None: ASR_LEVEL, else the best there is.
+
+    Raises AsrError for an unknown name, and for a set that this processor does not have.
+    """
+    found = library()
+    best = found.asr_sparse_level() if found else 0
+    name = name or os.environ.get("ASR_LEVEL")
+    if not name:
+        return best
+    if name not in LEVELS:
+        raise AsrError(f"instruction set {name!r}: there are {', '.join(LEVELS)}")
+    if LEVELS.index(name) > best:
+        raise AsrError(f"instruction set {name}: this processor offers {LEVELS[best]}")
+    return LEVELS.index(name)

@@ -1,0 +1,105 @@
+"""The kept elements of a matrix, row by row: what files are read into and kernels are made from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import AsrError
+
+Pattern = Literal["element", "bank", "block"]
+"""`element`: anywhere. `bank`: in every row each bank of `BANK` columns keeps the same count.
+`block`: `BLOCK` rows one under the other keep the same columns."""
+
+BANK = 32
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A sparse matrix `(rows, columns)` in compressed rows.
+
+    The columns of a row ascend. A value may be zero (in a block that is kept whole).
+    """
+
+    shape: tuple[int, int]
+    starts: NDArray[np.int64]
+    """`(rows + 1,)`: the elements of row r are `starts[r]` to `starts[r + 1]`."""
+    columns: NDArray[np.int32]
+    """`(kept,)`."""
+    values: NDArray[np.float32]
+    """`(kept,)`."""
+    pattern: Pattern = "element"
+
+    @property
+    def kept(self) -> int:
+        """Elements that are stored."""
+        return len(self.values)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of elements that are not stored, 0 to 1; 0 of a matrix without elements."""
+        size = self.shape[0] * self.shape[1]
+        return 1.0 - self.kept / size if size else 0.0
+
+    def to_dense(self) -> NDArray[np.float32]:
+        """The matrix with its zeros."""
+        dense = np.zeros(self.shape, np.float32)
+        dense[np.repeat(np.arange(self.shape[0]), np.diff(self.starts)), self.columns] = self.values
+        return dense
+
+
+def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> Rows:
+    """The non-zeros of a matrix; None finds the pattern that they make.
+
+    Raises AsrError for another number of dimensions, and for non-zeros that do not make the
+    pattern that was given.
+    """
+    if matrix.ndim != 2:
+        raise AsrError(f"a sparse matrix has two dimensions, this tensor is {list(matrix.shape)}")
+    keep = matrix != 0
+    found = pattern_of(keep)
+    if pattern is not None and pattern not in (found, "element"):
+        raise AsrError(f"the zeros of this {list(matrix.shape)} tensor make no {pattern} pattern")
+    pattern = pattern or found
+    if pattern == "block":  # a zero inside a block is kept with it
+        keep = _by_block(keep).any(axis=1).repeat(BLOCK, axis=0)[: matrix.shape[0]]
+    starts = np.concatenate([[0], np.cumsum(np.count_nonzero(keep, axis=1))])
+    columns = np.nonzero(keep)[1].astype(np.int32)
+    return Rows(
+        (matrix.shape[0], matrix.shape[1]),
+        starts.astype(np.int64),
+        columns,
+        matrix[keep].astype(np.float32),
+        pattern,
+    )
+
+
+def pattern_of(keep: NDArray[np.bool_]) -> Pattern:
+    """The pattern of a mask; `element` where it is dense, empty or too small for another.
+
+    Blocks may hold single zeros: a mask is `block` if whole blocks cost at most a twentieth more
+    elements than it has, and less than a half of all.
+    """
+    rows, columns = keep.shape
+    kept = int(np.count_nonzero(keep))
+    if not kept or kept == keep.size:
+        return "element"
+    if rows % BLOCK == 0:
+        whole = BLOCK * int(np.count_nonzero(_by_block(keep).any(axis=1)))
+        if whole <= 1.05 * kept and 2 * whole < keep.size:
+            return "block"
+    if columns >= BANK:
+        full = keep[:, : columns // BANK * BANK].reshape(rows, -1, BANK)
+        counts = np.count_nonzero(full, axis=2)
+        tail = np.count_nonzero(keep[:, columns // BANK * BANK :], axis=1)
+        if (counts == counts[0, 0]).all() and (tail == tail[0]).all() and counts[0, 0]:
+            return "bank"
+    return "element"
+
+
+def _by_block(keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`(blocks, BLOCK, columns)`, rows filled up with False."""
+    missing = -len(keep) % BLOCK
+    return np.pad(keep, ((0, missing), (0, 0))).reshape(-1, BLOCK, keep.shape[1])
