@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel lint format sparsity clean
+.PHONY: setup demo test test-slow test-wheel test-sanitize lint format sparsity clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,10 @@ test-slow: setup
 # Builds a wheel, installs it in a fresh environment and transcribes with it.
 test-wheel: setup
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
+test-sanitize: setup
+	$(BIN)/python tests/sanitize.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 
 /* Columns of x as a table [stretch][column j][width], filled up with zeros. */
-static void copy(const float *const *x, int n, int columns, int width, float *table) {
+static __attribute__((noinline)) void copy(const float *const *x, int n, int columns, int width, float *table) {
     const int stretches = (columns + width - 1) / width;
     for (int s = 0; s < stretches; s++)
         for (int j = 0; j < n; j++) {
@@ -26,7 +26,7 @@ static void copy(const float *const *x, int n, int columns, int width, float *ta
         }
 }
 
-static void scatter(const asr_matrix *m, int g, int lanes, const float *bias, const float *sums,
+static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int lanes, const float *bias, const float *sums,
                     float *y) {
     for (int i = 0; i < lanes; i++) {
         const int32_t row = m->blocks ? lanes * m->blocks[g] + i : m->order[lanes * g + i];
