@@ -19,8 +19,8 @@ FP16 = (1e-2, 65504.0)
 SHARED = 1.1
 """Vectors may be so many times more if runs of them look into the same columns."""
 
-MOST = 8
-"""Vectors of a run."""
+RUNS = {2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
+"""Vectors in a run, by the elements of a row in a bank; two banks fill one run or several."""
 
 UNSORTED = 0.85
 """Rows are sorted by count where that can save more than this leaves, for it costs a little."""
@@ -138,7 +138,7 @@ def _run_of(rows: Rows) -> int:
         return 1
     first = rows.columns[: rows.starts[1]]
     count = int(np.count_nonzero(first < BANK))
-    return count if 1 < count <= MOST else 1
+    return RUNS.get(count, 1)
 
 
 def _by_count(
