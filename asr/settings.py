@@ -237,6 +237,8 @@ class Spoken:
 
     vocabulary: Literal["small", "large"] = "small"
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
+    text: list[str] = field(default_factory=list)
+    """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1
