@@ -107,9 +107,8 @@ def code(samples: np.ndarray, codec: Codec, level: float, sample_rate: int) -> n
     decoded, rate = soundfile.read(file, dtype="float32")
     if rate != sample_rate:
         raise AsrError(f"{codec} came back at {rate} Hz instead of {sample_rate} Hz")
-    return (
-        np.resize(decoded, len(samples)) if len(decoded) < len(samples) else decoded[: len(samples)]
-    )
+    kept = decoded[: len(samples)]
+    return np.pad(kept, (0, len(samples) - len(kept)))
 
 
 def _power_of_two(size: int) -> int:
