@@ -133,7 +133,9 @@ def _descend(
     swapped: list[Swap],
     left: dict[str, str],
 ) -> None:
-    for name, child in list(parent.named_children()):
+    for name, child in list(parent._modules.items()):
+        if child is None:
+            continue
         path = f"{prefix}{name}"
         if type(child) in _FACTORIES:
             if id(child) not in done:  # a layer in two places stays one layer

@@ -53,6 +53,10 @@ class SparseLayer(nn.Module):
         """Put in a weight of the right shape with its zeros. Raises AsrError for NaN, infinity."""
         self._weights[name] = Weight.of(tensor, self.options)
 
+    def share(self, name: str, other: "SparseLayer") -> None:
+        """Have the same weight as another layer under this name, stored and laid out once."""
+        self._weights[name] = other._weights[name]
+
     def load(self: Layer, twin: nn.Module) -> Layer:
         """Take over the tensors, the mode and nothing else of the dense twin."""
         self.load_state_dict(twin.state_dict())
