@@ -107,13 +107,22 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
             "grouped": pruned(nn.Conv1d(256, 256, 3, groups=2)),
             "projected": pruned(nn.LSTM(100, 64, proj_size=32)),
             "fp64": pruned(nn.Linear(200, 160).double()),
+            "narrow": pruned(nn.Conv2d(64, 64, 5)),
+            "wide": pruned(nn.Conv2d(16, 128, 5)),
+            "point": pruned(nn.Conv2d(256, 96, 1)),
             "convolution": pruned(nn.Conv1d(64, 64, 5)),
             "list": nn.ModuleList([pruned(nn.GRU(80, 64, bidirectional=True))]),
             "norm": nn.BatchNorm1d(5),
         }
     )
     report = sparsify(model)
-    assert [swap.name for swap in report.swapped] == ["pruned", "convolution", "list.0"]
+    assert [swap.name for swap in report.swapped] == [
+        "pruned",
+        "wide",
+        "point",
+        "convolution",
+        "list.0",
+    ]
     assert isinstance(model["convolution"], SparseConv1d)
     assert isinstance(model["list"][0], SparseGRU)
     assert {name: why.split(",")[0] for name, why in report.left.items()} == {
@@ -121,6 +130,7 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
         "small": "small: 320 weights",
         "grouped": "a convolution of several groups",
         "projected": "an LSTM with a projection",
+        "narrow": "64 output channels",
         "fp64": "its weight is torch.float64",
     }
     swap = report.swapped[0]
@@ -129,7 +139,7 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
     lines = report.table().splitlines()
     assert lines[0].startswith("pruned: Linear, 32,000 weights, 90.0% zeros, ")
     assert swap.kernels[0] in lines[0]
-    assert lines[-1].startswith("fp64: left dense: its weight is torch.float64")
+    assert lines[-2].startswith("fp64: left dense: its weight is torch.float64")
     assert sparsify(model).swapped == ()
 
 

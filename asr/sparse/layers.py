@@ -17,8 +17,8 @@ from asr.errors import AsrError
 from asr.sparse.rows import Rows
 from asr.sparse.weight import AUTO, Options, Weight
 
-CHUNK_BYTES = 2**24
-"""Of input patches that a convolution holds at once."""
+CHUNK_BYTES = 2**19
+"""Of input patches that a convolution holds at once: they stay in a processor's own cache."""
 
 Layer = TypeVar("Layer", bound="SparseLayer")
 
@@ -195,13 +195,14 @@ class _SparseConv(SparseLayer):
             raise AsrError(
                 f"the input of {list(x.shape[2:])} (padded) is smaller than the kernel, {reach}"
             )
-        batch, channels, down, along = x.stride()
+        x = x.permute(0, 2, 3, 1).contiguous()
+        batch, down, along, channels = x.stride()
         height, width = sizes
         patches = x.as_strided(
-            (len(x), height, width, x.shape[1], *kernel),
+            (len(x), height, width, *kernel, x.shape[3]),
             (
-                *(batch, down * stride[0], along * stride[1], channels),
-                *(down * dilation[0], along * dilation[1]),
+                *(batch, down * stride[0], along * stride[1]),
+                *(down * dilation[0], along * dilation[1], channels),
             ),
         )
         matrix, bias = self._weights["weight"].matrix, optional_array(self.bias)

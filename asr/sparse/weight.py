@@ -1,5 +1,6 @@
 """One pruned weight: its kept elements, and the same laid out for this processor."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.sparse.kernels import Matrix, Values, prepare
-from asr.sparse.rows import Rows, from_dense
+from asr.sparse.rows import Pattern, Rows, from_dense
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,21 @@ AUTO = Options()
 
 
 class Weight:
-    """A tensor of one or more dimensions as a matrix of its first; immutable, so copies share it.
+    """A tensor of two or more dimensions as a matrix of its first; immutable, so copies share it.
 
     It is stored by its kept elements, in full precision whatever the kernel keeps of them, and
-    laid out anew wherever it is unpickled.
+    laid out anew wherever it is unpickled. The kernel of a convolution gets its columns in the
+    order of `channels_last`.
     """
 
     def __init__(self, rows: Rows, shape: tuple[int, ...], options: Options) -> None:
         self.rows, self.shape, self.options = rows, shape, options
         self.matrix: Matrix = prepare(
-            rows, options.values, options.exact, options.level, options.kernel
+            channels_last(rows, shape) if len(shape) > 2 else rows,
+            options.values,
+            options.exact,
+            options.level,
+            options.kernel,
         )
 
     @classmethod
@@ -58,3 +64,14 @@ class Weight:
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
         return f"{size}, {self.rows.sparsity:.1%} zeros, {self.matrix.kernel}"
+
+
+def channels_last(rows: Rows, shape: tuple[int, ...]) -> Rows:
+    """`(out, channels, *kernel)` to `(out, *kernel, channels)`, of which patches are long runs."""
+    channels, places = shape[1], math.prod(shape[2:])
+    columns = rows.columns % places * channels + rows.columns // places
+    of_row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
+    order = np.lexsort((columns, of_row))
+    # Blocks stay blocks in any order of columns, banks do not stay banks.
+    pattern: Pattern = "block" if rows.pattern == "block" else "element"
+    return Rows(rows.shape, rows.starts, columns[order], rows.values[order], pattern)
