@@ -42,7 +42,7 @@ def main() -> None:
 _EXTRAS = {
     "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
     "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
-    "av": "media",
+    "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def pack(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The packed file.")],
     values: Annotated[
-        Literal["fp16", "fp32"], typer.Option(help="Kept weights as these.")
+        Literal["fp16", "fp32", "int8"], typer.Option(help="Kept weights as these.")
     ] = "fp16",
     fold: Annotated[
         bool, typer.Option("--fold", help="Fold batch normalisation into the weights.")
@@ -113,6 +113,17 @@ def pack(
     from asr.checkpoint import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
+
+
+@app.command()
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file.")],
+) -> None:
+    """Write a model as ONNX: the dense network, checked against ONNX Runtime."""
+    from asr.export import export as run
+
+    print(run(model, output).table())
 
 
 @app.command()
