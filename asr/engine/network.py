@@ -57,6 +57,8 @@ class Network:
         d = self.dimensions
         longest = d.output_length(features.shape[1])
         counts = np.array([d.output_length(int(n)) for n in lengths], np.int64)
+        if not longest:
+            return np.zeros((len(features), 0, d.outputs), np.float32), counts
         x: Floats = np.zeros((len(features), longest, d.conv_features), np.float32)
         jobs = (
             (n, first, last)
