@@ -1,0 +1,150 @@
+"""One recurrent layer of one or two directions on sparse matrices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import AsrError
+from asr.sparse.kernels import reference
+from asr.sparse.kernels.matrix import Matrix, check_array
+
+Array = NDArray[np.float32]
+CellKind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
+
+GATES: dict[CellKind, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
+"""Matrices of `hidden` rows that stand on one another in the weights of each cell."""
+
+State = Array | tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One direction: torch's gate order and equations. Raises AsrError where sizes disagree."""
+
+    kind: CellKind
+    weight_ih: Matrix
+    """`(gates x hidden, inputs)`."""
+    weight_hh: Matrix
+    """`(gates x hidden, hidden)`."""
+    bias_ih: Array
+    bias_hh: Array
+    reverse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in GATES:
+            raise AsrError(f"recurrent cell {self.kind!r}: there are {', '.join(GATES)}")
+        rows = GATES[self.kind] * self.hidden
+        for name, matrix in (("input", self.weight_ih), ("recurrent", self.weight_hh)):
+            if matrix.shape[0] != rows:
+                raise AsrError(
+                    f"the {name} matrix of a {self.kind} of {self.hidden} units has "
+                    f"{matrix.shape[0]} rows, not {rows}"
+                )
+        check_array("bias_ih", self.bias_ih, (rows,))
+        check_array("bias_hh", self.bias_hh, (rows,))
+
+    @property
+    def inputs(self) -> int:
+        """Columns of the input matrix."""
+        return self.weight_ih.shape[1]
+
+    @property
+    def hidden(self) -> int:
+        """Units."""
+        return self.weight_hh.shape[1]
+
+
+class Recurrent:
+    """One layer: a cell, or two whose outputs stand side by side (`concat`) or are added (`sum`).
+
+    Raises AsrError for cells that do not fit together.
+    """
+
+    def __init__(self, cells: Sequence[Cell], combine: Literal["concat", "sum"] = "concat") -> None:
+        if len(cells) not in (1, 2):
+            raise AsrError(f"a recurrent layer has one or two directions, not {len(cells)}")
+        if combine not in ("concat", "sum"):
+            raise AsrError(f"directions are combined by concat or sum, not {combine!r}")
+        if len({(cell.kind, cell.inputs, cell.hidden) for cell in cells}) > 1:
+            raise AsrError("the directions of a recurrent layer differ in kind or size")
+        self.cells = tuple(cells)
+        self.combine = combine
+
+    @property
+    def outputs(self) -> int:
+        """Features of the output."""
+        directions = len(self.cells) if self.combine == "concat" else 1
+        return directions * self.cells[0].hidden
+
+    def __call__(
+        self,
+        x: Array,
+        lengths: NDArray[np.integer[Any]] | None = None,
+        state: State | None = None,
+        threads: int = 2,
+    ) -> tuple[Array, State]:
+        """`x (N, T, inputs)` -> outputs `(N, T, D x hidden)`, or `(N, T, hidden)` of a sum.
+
+        `lengths (N,)` are frames; outputs beyond them are zero, and a reverse cell begins at each
+        utterance's own end. The state is h `(D, N, hidden)`, for an LSTM (h, c); it comes back as
+        it was after each utterance's own last step. Two threads run a direction each.
+
+        Raises AsrError for shapes, types and lengths that do not fit.
+        """
+        cell = self.cells[0]
+        check_array("input", x, (None, None, cell.inputs))
+        frames = _lengths(lengths, x)
+        states = self._state(state, len(x))
+        if threads < 1:
+            raise AsrError(f"threads = {threads}: there must be one at least")
+        results = [self._reference(d, x, frames, states[d]) for d in range(len(self.cells))]
+        outputs = [output for output, _ in results]
+        if self.combine == "sum":
+            joined = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
+        else:
+            joined = np.concatenate(outputs, axis=2)
+        parts = tuple(np.stack(part) for part in zip(*(s for _, s in results), strict=True))
+        return joined, parts[0] if cell.kind != "lstm" else (parts[0], parts[1])
+
+    def _reference(
+        self, d: int, x: Array, lengths: NDArray[np.int64], state: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:
+        cell = self.cells[d]
+        given = cell.weight_ih(np.ascontiguousarray(x).reshape(-1, cell.inputs), cell.bias_ih)
+        return reference.direction(
+            reference.STEPS[cell.kind],
+            lambda h: cell.weight_hh(h, cell.bias_hh),
+            given.reshape(*x.shape[:2], -1),
+            lengths,
+            state,
+            cell.reverse,
+        )
+
+    def _state(self, state: State | None, batch: int) -> list[tuple[Array, ...]]:
+        cell = self.cells[0]
+        shape = (len(self.cells), batch, cell.hidden)
+        parts = 2 if cell.kind == "lstm" else 1
+        if state is None:
+            given: tuple[Array, ...] = tuple(np.zeros(shape, np.float32) for _ in range(parts))
+        else:
+            given = state if isinstance(state, tuple) else (state,)
+        if len(given) != parts:
+            raise AsrError(f"the state of a {cell.kind} has {parts} parts, not {len(given)}")
+        for part in given:
+            check_array("state", part, shape)
+        return [tuple(part[d] for part in given) for d in range(len(self.cells))]
+
+
+def _lengths(lengths: NDArray[np.integer[Any]] | None, x: Array) -> NDArray[np.int64]:
+    batch, frames = x.shape[:2]
+    if lengths is None:
+        return np.full(batch, frames, np.int64)
+    found = np.asarray(lengths)
+    if found.shape != (batch,) or found.dtype.kind not in "iu":
+        raise AsrError(f"lengths must be {batch} whole numbers, one for each utterance")
+    if batch and (found.min() < 0 or found.max() > frames):
+        raise AsrError(f"a length lies outside the {frames} frames of the input")
+    return found.astype(np.int64)
