@@ -4,16 +4,18 @@ The honest opponent is not PyTorch in fp32 but whatever is quickest: PyTorch's d
 GRU, ONNX Runtime's for an LSTM, OpenVINO in bf16 for several utterances at once.
 """
 
+import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asr.benchmark.weights import CellKind, LayerWeights
+from asr.benchmark.weights import LayerWeights
+from asr.sparse.kernels import CellKind
 
 TORCH = ("torch fp32", "torch bf16", "torch int8")
 RUNTIMES = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO bf16")
@@ -55,10 +57,10 @@ class DenseLayer:
         self.layer, self.threads = layer, threads
         self._made: dict[str, Any] = {}
 
-    def alternatives(self, x: np.ndarray) -> Alternatives:
+    def alternatives(self, x: np.ndarray, names: Sequence[str] = NAMES) -> Alternatives:
         """For `x (N, T, inputs)`; outputs are `(N, T, directions * hidden)`."""
         result = Alternatives()
-        for name in NAMES:
+        for name in names:
             maker = self._torch if name in TORCH else self._runtime
             result.offer(name, lambda name=name, maker=maker: maker(name, x))  # type: ignore[misc]
         return result
@@ -124,7 +126,12 @@ def _quantised(model: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         out = Path(folder) / "int8.onnx"
-        quantize_dynamic(model, out, weight_type=QuantType.QInt8)
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # it logs advice for other networks
+        try:
+            quantize_dynamic(model, out, weight_type=QuantType.QInt8)
+        finally:
+            logging.disable(disabled)
         return out.read_bytes()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.benchmark.weights import CellKind, CellWeights, LayerWeights
+from asr.benchmark.weights import CellWeights, LayerWeights
+from asr.sparse.kernels import CellKind
 
 OPSET = 17
 _OPERATORS: dict[CellKind, str] = {

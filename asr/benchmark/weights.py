@@ -6,15 +6,12 @@ the values that pruning leaves.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from asr.errors import AsrError
+from asr.sparse.kernels import GATES, CellKind
 from asr.sparse.rows import BANK, BLOCK, Pattern
-
-CellKind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
-GATES: dict[CellKind, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @dataclass(frozen=True)
