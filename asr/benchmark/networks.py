@@ -1,5 +1,6 @@
 """Whole networks, features to log-probabilities: dense alternatives and our own engine."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from asr.benchmark.dense import (
     make_session,
     torch_int8,
 )
+from asr.benchmark.weights import prune_layer, random_layer
+from asr.errors import AsrError
 from asr.settings import Model
+from asr.sparse.rows import Pattern
 
 if TYPE_CHECKING:
     from asr.model import DeepSpeech
@@ -72,3 +76,48 @@ class DenseNetwork:
             self._graph = network_model(self.tensors, self.dimensions)
         run = make_session(name, self._graph, self.threads)(np.ascontiguousarray(features))
         return Contestant(run, lambda: np.array(run(), np.float32))
+
+
+def random_tensors(
+    dimensions: Model, pattern: Pattern | None = None, sparsity: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Weights of an untrained network without batch norm, its recurrent matrices pruned.
+
+    Named and shaped as in `asr.model.DeepSpeech`. Raises AsrError for a batch norm or a shared
+    input matrix, which these weights do not have.
+    """
+    d, generator = dimensions, np.random.default_rng(1)
+    if d.batch_norm or d.shared_input:
+        raise AsrError("random networks are made without batch_norm and shared_input")
+    tensors: dict[str, np.ndarray] = {}
+    channels = [1, *d.conv_channels]
+    for i, (bands, frames) in enumerate(d.conv_kernels):
+        shape = (channels[i + 1], channels[i], bands, frames)
+        scale = np.float32((2 / math.prod(shape[1:])) ** 0.5)
+        tensors[f"conv.{i}.convolution.weight"] = scale * generator.standard_normal(
+            shape, np.float32
+        )
+        tensors[f"conv.{i}.convolution.bias"] = np.zeros(shape[0], np.float32)
+    for i in range(d.layers):
+        inputs = d.layer_outputs if i else d.conv_features
+        layer = random_layer(d.cell, inputs, d.hidden, 1 + d.bidirectional, seed=10 + i)
+        if pattern is not None:
+            layer = prune_layer(layer, pattern, sparsity)
+        for direction, cell in zip(("forward", "backward"), layer.cells, strict=False):
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                tensors[f"rnn.{i}.{direction}_cell.{name}_l0"] = getattr(cell, name)
+    shape = (d.outputs, d.layer_outputs)
+    tensors["output.linear.weight"] = generator.standard_normal(shape, np.float32) / shape[1] ** 0.5
+    tensors["output.linear.bias"] = np.zeros(d.outputs, np.float32)
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+
+
+def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "DeepSpeech":
+    """The torch network of these weights, in evaluation mode."""
+    import torch
+
+    from asr.model import DeepSpeech
+
+    model = DeepSpeech(dimensions)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    return model.eval()
