@@ -75,7 +75,8 @@ def pack(
 ) -> PackReport:
     """Write the same model to `out_path` with each tensor as small as its zeros allow.
 
-    `values="fp32"` is exact; `"fp16"` halves all tensors but vectors. `fold` multiplies the batch
+    `values="fp32"` is exact; `"fp16"` halves all tensors but vectors, `"int8"` quarters them with
+    one scale for each row. `fold` multiplies the batch
     norms into the weights (this needs torch): a little smaller and quicker to run, but not meant
     to be trained further. Raises AsrError.
     """

@@ -207,7 +207,8 @@ def _tensor_rows(entries: Iterable[TensorEntry]) -> list[str]:
         count = Count.of([entry])
         stored = (f"tied to {entry.same_as}", "", "")
         if not entry.same_as:
-            how = f"{layout.encoding} {layout.values}"
+            banks = " in banks" if layout.pattern == "bank" else ""
+            how = f"{layout.encoding} {layout.values}{banks}"
             stored = (how, f"{layout.stored_bytes:,}", _fraction(count.share))
         rows.append(
             (
