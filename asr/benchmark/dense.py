@@ -167,7 +167,7 @@ def _torch_layer(layer: LayerWeights, name: str) -> Any:
     import torch
     from torch import nn
 
-    kinds: dict[CellKind, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}
+    kinds: dict[CellKind, Any] = {"gru": nn.GRU, "lstm": nn.LSTM}
     extra = {} if layer.cell in kinds else {"nonlinearity": layer.cell.removeprefix("rnn_")}
     module = kinds.get(layer.cell, nn.RNN)(
         layer.inputs, layer.hidden, bidirectional=len(layer.cells) == 2, **extra

@@ -17,7 +17,7 @@ WINDOW_SECONDS = 1.0
 """A round lasts at least this long: the system counts in hundredths of a second."""
 MOST_CALLS = 60
 PATIENCE, SLOW_SECONDS = 4.0, 0.5
-"""What is this many times slower than the quickest, and slower than this, is timed once."""
+"""What is this many times slower than the quickest, and slower than this, may be timed once."""
 ATTEMPTS = 5
 """Rounds that may be thrown away because other programs ran."""
 
@@ -66,15 +66,17 @@ def interleave(
     rounds: int = ROUNDS,
     slot_seconds: float = SLOT_SECONDS,
     allow_busy: bool = False,
+    patience: float = PATIENCE,
 ) -> Measured:
     """Time every contestant `rounds` times in turn, each time for about `slot_seconds`.
 
-    The first call of each is not timed. A hopelessly slow one (`PATIENCE`) is timed once. Raises
-    AsrError when other programs use too much of the machine, unless `allow_busy`.
+    The first call of each is not timed. One that is `patience` times slower than the quickest
+    (and than `SLOW_SECONDS`) is timed once. Raises AsrError when other programs use too much of
+    the machine, unless `allow_busy`.
     """
     first = {name: _once(call)[0] for name, call in contestants.items()}
     quickest = min(first.values())
-    once = {n for n, s in first.items() if s > PATIENCE * quickest and s > SLOW_SECONDS}
+    once = {n for n, s in first.items() if s > patience * quickest and s > SLOW_SECONDS}
     slot_seconds = max(slot_seconds, WINDOW_SECONDS / len(contestants) if not allow_busy else 0.0)
     kept: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     shares: list[float | None] = []

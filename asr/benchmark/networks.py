@@ -106,8 +106,8 @@ def random_tensors(
         for direction, cell in zip(("forward", "backward"), layer.cells, strict=False):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 tensors[f"rnn.{i}.{direction}_cell.{name}_l0"] = getattr(cell, name)
-    shape = (d.outputs, d.layer_outputs)
-    tensors["output.linear.weight"] = generator.standard_normal(shape, np.float32) / shape[1] ** 0.5
+    weight = generator.standard_normal((d.outputs, d.layer_outputs), np.float32)
+    tensors["output.linear.weight"] = weight / d.layer_outputs**0.5
     tensors["output.linear.bias"] = np.zeros(d.outputs, np.float32)
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 

@@ -98,7 +98,7 @@ def network_model(tensors: Mapping[str, np.ndarray], dimensions: Any) -> Any:
     d, graph = dimensions, Graph()
     x = graph.add("Transpose", "x", perm=[0, 2, 1])
     x = graph.add("Unsqueeze", x, graph.weight(np.array([1])))
-    low, high = graph.weight(np.float32(0)), graph.weight(np.float32(20))
+    low, high = (graph.weight(np.array(v, np.float32)) for v in (0, 20))
     for i, (kernel, stride) in enumerate(zip(d.conv_kernels, d.conv_strides, strict=True)):
         names = (f"conv.{i}.convolution.weight", f"conv.{i}.convolution.bias")
         pads = [(k - 1) // 2 for k in kernel] * 2
