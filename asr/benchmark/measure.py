@@ -67,14 +67,15 @@ def interleave(
     slot_seconds: float = SLOT_SECONDS,
     allow_busy: bool = False,
     patience: float = PATIENCE,
+    warm: bool = True,
 ) -> Measured:
     """Time every contestant `rounds` times in turn, each time for about `slot_seconds`.
 
-    The first call of each is not timed. One that is `patience` times slower than the quickest
-    (and than `SLOW_SECONDS`) is timed once. Raises AsrError when other programs use too much of
-    the machine, unless `allow_busy`.
+    The first call of each is not timed, unless `warm` is False. One that is `patience` times
+    slower than the quickest (and than `SLOW_SECONDS`) is timed once. Raises AsrError when other
+    programs use too much of the machine, unless `allow_busy`.
     """
-    first = {name: _once(call)[0] for name, call in contestants.items()}
+    first = {name: _once(call)[0] if warm else SLOW_SECONDS for name, call in contestants.items()}
     quickest = min(first.values())
     once = {n for n, s in first.items() if s > patience * quickest and s > SLOW_SECONDS}
     slot_seconds = max(slot_seconds, WINDOW_SECONDS / len(contestants) if not allow_busy else 0.0)

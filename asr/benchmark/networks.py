@@ -1,7 +1,8 @@
 """Whole networks, features to log-probabilities: dense alternatives and our own engine."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,29 +17,20 @@ from asr.benchmark.dense import (
     torch_int8,
 )
 from asr.benchmark.weights import prune_layer, random_layer
+from asr.engine.folding import fold_after, fold_before, norm_of
 from asr.errors import AsrError
 from asr.settings import Model
-from asr.sparse.rows import Pattern
+from asr.sparse.rows import Pattern, Rows, from_dense
 
 if TYPE_CHECKING:
     from asr.model import DeepSpeech
 
 
 class DenseNetwork:
-    """The dense alternatives of a network whose batch norms are folded.
+    """The dense alternatives of a network whose batch norms are folded."""
 
-    `make` builds the torch network; it is called only where torch is installed.
-    """
-
-    def __init__(
-        self,
-        tensors: Mapping[str, np.ndarray],
-        dimensions: Model,
-        make: Callable[[], "DeepSpeech"],
-        threads: int,
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], dimensions: Model, threads: int) -> None:
         self.tensors, self.dimensions, self.threads = tensors, dimensions, threads
-        self._make = make
         self._graph: Any = None
 
     def alternatives(self, features: np.ndarray, names: Sequence[str] = NAMES) -> Alternatives:
@@ -53,7 +45,7 @@ class DenseNetwork:
         import torch
 
         torch.set_num_threads(self.threads)
-        model: Any = self._make()
+        model: Any = torch_network(self.tensors, self.dimensions)
         x = torch.from_numpy(features)
         if name == "torch int8":
             model = torch_int8(model, self.dimensions.cell)
@@ -121,3 +113,34 @@ def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "Deep
     model = DeepSpeech(dimensions)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     return model.eval()
+
+
+def folded(
+    tensors: Mapping[str, Rows | np.ndarray], dimensions: Model
+) -> tuple[dict[str, np.ndarray], Model]:
+    """An equal network, all tensors dense, with its batch norms multiplied into the weights."""
+
+    def array(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        return tensor.to_dense() if isinstance(tensor, Rows) else np.asarray(tensor)
+
+    d, made = dimensions, dict[str, np.ndarray]()
+    for i, channels in enumerate(d.conv_channels):
+        name = f"conv.{i}.convolution"
+        bias = np.zeros(channels, np.float32) if d.batch_norm else array(f"{name}.bias")
+        weight, bias = fold_after(array(f"{name}.weight"), bias, norm_of(tensors, f"conv.{i}", d))
+        made |= {f"{name}.weight": weight, f"{name}.bias": bias}
+
+    def fold(matrix: str, bias: str, layer: str) -> None:
+        rows, made[bias] = fold_before(
+            from_dense(array(matrix), "element"), array(bias), norm_of(tensors, layer, d)
+        )
+        made[matrix] = rows.to_dense()
+
+    for i in range(d.layers):
+        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
+            cell = f"rnn.{i}.{direction}_cell"
+            fold(f"{cell}.weight_ih_l0", f"{cell}.bias_ih_l0", f"rnn.{i}")
+            made |= {f"{cell}.{n}_l0": array(f"{cell}.{n}_l0") for n in ("weight_hh", "bias_hh")}
+    fold("output.linear.weight", "output.linear.bias", "output")
+    return made, dataclasses.replace(d, batch_norm=False)

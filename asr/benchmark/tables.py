@@ -243,10 +243,12 @@ def sizes_section(parts: Sequence[Part]) -> list[str]:
             what = (part["what"], row["name"], row.get("pattern", "-"), share)
             rows.append((*what, _mib(row["bytes"]), *less))
             if row["name"] in ("packed fp16", "packed int8") and what[2] == "element":
-                against = ", ".join(f"{x} {name}" for x, name in zip(less, _AGAINST, strict=True))
+                against = ", ".join(
+                    f"{x} smaller than {name}" for x, name in zip(less, _AGAINST, strict=True)
+                )
                 short.append(
                     f"- {part['what']}, {share} zeros, {row['name']}: {_mib(row['bytes'])} MiB, "
-                    f"smaller by {against}\n"
+                    f"{against}\n"
                 )
     columns = (
         Column("", numeric=False),

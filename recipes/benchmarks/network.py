@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from asr.benchmark.dense import Contestant
-from asr.benchmark.networks import DenseNetwork, random_tensors, torch_network
+from asr.benchmark.networks import DenseNetwork, random_tensors
 from asr.benchmark.script import Script, finish, rows, show, start
 from asr.benchmark.sparse import MAIN, Variant
 from asr.engine.frontend import features as native_features
@@ -44,9 +44,7 @@ def sparse_networks(
     for variant in VARIANTS:
         tensors = random_tensors(dimensions, variant.pattern, SPARSITY)
         network = Network(tensors, dimensions, exact=variant.exact)
-        dense = DenseNetwork(
-            tensors, dimensions, lambda t=tensors: torch_network(t, dimensions), threads
-        )
+        dense = DenseNetwork(tensors, dimensions, threads)
         wanted = dense.alternatives(features, ("torch fp32",)).found["torch fp32"].output()
         calls[variant.name] = lambda network=network: network.log_probs(
             features, lengths, threads=threads
@@ -88,7 +86,7 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
     fronts = frontends(samples)
     features = np.ascontiguousarray(fronts["features, native"].output())[None]
     tensors = random_tensors(dimensions)
-    dense = DenseNetwork(tensors, dimensions, lambda: torch_network(tensors, dimensions), threads)
+    dense = DenseNetwork(tensors, dimensions, threads)
     alternatives = dense.alternatives(features)
     wanted = alternatives.found["torch fp32"].output()
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}

@@ -98,8 +98,8 @@ def measure(script: Script, key: str, model: Path, recordings: dict[str, Path]) 
             words = ["transcribe", str(recording), "-m", str(model), "--engine", engine]
             command = [sys.executable, "-m", "asr", *words, "--threads", "2"]
             calls[name] = lambda c=command, n=name: found.setdefault(n, []).append(run(c))
-    rounds = 1 if script.quick else ROUNDS
-    measured = interleave(calls, rounds, 0.0, script.allow_busy, patience=float("inf"))
+    rounds, forever = 1 if script.quick else ROUNDS, float("inf")
+    measured = interleave(calls, rounds, 0.0, script.allow_busy, forever, warm=not script.quick)
     details = {
         name: {
             "audio_seconds": float(name.split()[1]),
