@@ -64,7 +64,7 @@ def test_the_command_prints_the_verdict(
     assert not exit_.value.code
     out = capsys.readouterr().out
     assert "spoken.asr: 3 x gru 128, 90.9 % of its recurrent weights zero" in out
-    assert "1 x 0.5 s of audio" in out
+    assert "1 x 0.48 s of audio" in out
     assert "Sparse is" in out or "Sparse LOSES here" in out
 
 
