@@ -99,10 +99,10 @@ class NativeEngine(_Described):
 
     def __init__(self, path: str | Path, threads: int | None = None, exact: bool = False) -> None:
         from asr.engine.network import Network
-        from asr.sparse import read
+        from asr.sparse import read_rows
         from asr.text import Units
 
-        tensors, plain = read(path)
+        tensors, plain = read_rows(path)
         try:
             self.metadata = Metadata.from_plain(plain)
             self.units = Units.from_plain(self.metadata.units)
@@ -126,12 +126,12 @@ class NativeEngine(_Described):
 
     def describe(self) -> str:
         """As in `Engine`."""
-        from asr.sparse.kernels import LEVELS, level, library
+        from asr.engine.plan import native_library
 
         recurrent = {k for name, k in self.network.describe().items() if name.startswith("rnn")}
-        by = LEVELS[level()] if library() else "numpy, the C library is not there"
         exact = ", exact" if self.exact else ""
-        return f"native, {by}, recurrent weights {' and '.join(sorted(recurrent))}{exact}"
+        used = " and ".join(sorted(recurrent))
+        return f"native ({native_library()}), recurrent weights {used}{exact}"
 
 
 def open_engine(

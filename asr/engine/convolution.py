@@ -30,6 +30,19 @@ _PADDED = 16  # channels that asr/native/sparse/convolution.c fills up to
 Floats = NDArray[np.float32]
 
 
+def sparse_pays(zeros: float, taps: int) -> bool:
+    """Whether a convolution runs as a sparse product: by its share of zeros and its size.
+
+    `taps` are the weights of an output channel.
+    """
+    return library() is not None and zeros >= SPARSE_FROM and taps >= SPARSE_TAPS
+
+
+def dense_name(level: int) -> str:
+    """What a convolution that runs densely is called in descriptions."""
+    return f"dense, {LEVELS[level] if library() else 'numpy'}"
+
+
 @dataclass
 class Convolution:
     """One convolution with bias and clipped ReLU, prepared for this processor; thread-safe.
@@ -56,9 +69,9 @@ class Convolution:
         # In the order in which the taps lie in memory: (channels, bands, frames x inputs).
         rows = self.weight.transpose(0, 2, 3, 1).reshape(channels, -1)
         rows = np.ascontiguousarray(rows, np.float32)
-        zeros = 1.0 - np.count_nonzero(rows) / rows.size
         if self.sparse is None:
-            self.sparse = bool(zeros >= SPARSE_FROM) and rows.shape[1] >= SPARSE_TAPS
+            zeros = 1.0 - np.count_nonzero(rows) / rows.size
+            self.sparse = sparse_pays(float(zeros), rows.shape[1])
         self._product: Callable[[Floats], Floats] | None = None
         if self.sparse:
             matrix = prepare(from_dense(rows), exact=self.exact, level=LEVELS[self.level])
@@ -67,12 +80,12 @@ class Convolution:
         elif library() is None:
             columns = np.ascontiguousarray(rows.T)
             self._product = lambda patches: patches @ columns + self.bias
-            self.kernel = "dense, numpy"
+            self.kernel = dense_name(self.level)
         else:
             missing = -channels % _PADDED
             self._packed = np.ascontiguousarray(np.pad(rows.T, ((0, 0), (0, missing))))
             self._packed_bias = np.pad(self.bias, (0, missing))
-            self.kernel = f"dense, {LEVELS[self.level]}"
+            self.kernel = dense_name(self.level)
 
     @property
     def reach(self) -> tuple[int, int]:

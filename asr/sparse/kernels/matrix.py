@@ -1,5 +1,6 @@
 """A sparse matrix laid out for this processor, and its product."""
 
+import ctypes
 from typing import Any, NoReturn
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
+from asr.sparse.kernels.layouts import WIDEST, Layout, lay_out, scratch
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
-from asr.sparse.rows import BLOCK, Rows
+from asr.sparse.rows import Rows
 
 Array = NDArray[np.float32]
 
@@ -18,22 +20,61 @@ LIMIT = 2**24
 """Most rows and most columns of a matrix: offsets of 32 bits never overflow below."""
 
 
-class Matrix:
-    """A matrix in the layout of one kernel. Immutable: threads may share it, copies are itself."""
+KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
+"""Twins of the numbers in asr/native/sparse/sparse.h."""
 
-    def __init__(self, shape: tuple[int, int], kernel: str, level: str, nnz: int) -> None:
-        self.shape = shape
+
+class MatrixStruct(ctypes.Structure):
+    """Twin of `asr_matrix` in asr/native/sparse/sparse.h."""
+
+    _fields_ = (
+        ("kernel", ctypes.c_int32),
+        ("level", ctypes.c_int32),
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+        ("groups", ctypes.c_int32),
+        ("starts", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("wide", ctypes.c_void_p),
+        ("words", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
+    )
+
+
+class Matrix:
+    """A matrix in the layout of one kernel. Immutable: threads may share it, copies are itself.
+
+    `prepare` makes them.
+    """
+
+    def __init__(
+        self, rows: Rows, kernel: str, level: str, native: tuple[Layout, ctypes.CDLL] | None
+    ) -> None:
+        self.shape = rows.shape
         self.kernel = kernel
         self.level = level
         """Instruction set that it was laid out for."""
-        self.nnz = nnz
+        self.nnz = rows.kept
         """Elements of the rows it was made from."""
         self._dense: Array | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Of the layout in memory; padding shows here."""
-        return self._dense.nbytes if self._dense is not None else 0
+        self.struct: MatrixStruct | None = None
+        """What C reads; None of the numpy kernel."""
+        if native is None:
+            self._dense = rows.to_dense()
+            self.bytes = self._dense.nbytes
+            """Of the layout in memory: padding shows here."""
+            return
+        layout, self._library = native
+        self._layout = layout
+        self.bytes = layout.bytes
+        self.struct = MatrixStruct(
+            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups
+        )
+        for name in ("starts", "index", "wide", "words", "scales", "order"):
+            array = getattr(layout, name)
+            setattr(self.struct, name, array.ctypes.data if array is not None else None)
+        self._scratch = int(self._library.asr_scratch(ctypes.byref(self.struct)))
 
     def __call__(self, x: Array, bias: Array | None = None, out: Array | None = None) -> Array:
         """`x (n, columns)` float32 -> `(n, rows)` float32, with the bias `(rows,)` if there is one.
@@ -43,15 +84,29 @@ class Matrix:
         check_array("input", x, (None, self.shape[1]))
         if bias is not None:
             check_array("bias", bias, (self.shape[0],))
-        if out is not None:
-            check_array("out", out, (len(x), self.shape[0]))
-            if not out.flags.c_contiguous:
-                raise AsrError("out must be contiguous")
-        assert self._dense is not None
-        y = reference.product(self._dense, x, bias)
+            bias = np.ascontiguousarray(bias)
         if out is None:
-            return y
-        out[:] = y
+            out = np.empty((len(x), self.shape[0]), np.float32)
+        check_array("out", out, (len(x), self.shape[0]))
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise AsrError("out must be contiguous and writable")
+        if self._dense is not None:
+            out[:] = reference.product(self._dense, x, bias)
+            return out
+        x = np.ascontiguousarray(x)
+        table = scratch(self._scratch)
+        failed = self._library.asr_product(
+            ctypes.byref(self.struct),
+            ctypes.c_void_p(x.ctypes.data),
+            ctypes.c_int64(self.shape[1]),
+            ctypes.c_int64(len(x)),
+            ctypes.c_void_p(bias.ctypes.data if bias is not None else None),
+            ctypes.c_void_p(out.ctypes.data),
+            ctypes.c_int64(self.shape[0]),
+            ctypes.c_void_p(table.ctypes.data),
+        )
+        if failed:
+            raise AsrError(f"the C library does not know the layout {self.kernel}")
         return out
 
     def __repr__(self) -> str:
@@ -82,17 +137,23 @@ def prepare(
     Raises AsrError for rows that are no matrix, and for a kernel that cannot run here.
     """
     check_rows(rows)
-    native = library() is not None and kernel != "numpy"
-    name = LEVELS[level_of(level)] if native else None
-    chosen = kernel or choose(rows.pattern, rows.sparsity, name, values, exact)
-    if chosen not in KERNELS:
-        raise AsrError(f"kernel {chosen!r}: there are {', '.join(KERNELS)}")
-    if chosen != "numpy":
-        chosen = "numpy"  # until C is there
-    matrix = Matrix(rows.shape, chosen, name or "plain", rows.kept)
-    matrix._dense = rows.to_dense()
-    matrix._dense.flags.writeable = False
-    return matrix
+    if kernel is not None and kernel not in KERNELS:
+        raise AsrError(f"kernel {kernel!r}: there are {', '.join(KERNELS)}")
+    found = library()
+    name = LEVELS[level_of(level)]
+    chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    if not kernel and chosen != "numpy" and rows.shape[1] > WIDEST:
+        chosen = "csr"
+    if chosen == "numpy":
+        return Matrix(rows, chosen, "plain", None)
+    if found is None:
+        raise AsrError(f"kernel {chosen} is C, and the C library is not there")
+    if exact and KERNELS[chosen].values != "fp32":
+        raise AsrError(f"kernel {chosen} is not exact")
+    lowest = KERNELS[chosen].levels[0]
+    if LEVELS.index(lowest) > LEVELS.index(name):
+        raise AsrError(f"kernel {chosen} needs {lowest}, this is {name}")
+    return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
 
 
 def check_rows(rows: Rows) -> None:
@@ -108,6 +169,8 @@ def check_rows(rows: Rows) -> None:
     ):
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
             raise AsrError(f"{name} of a sparse matrix must be one row of numbers")
+    if len(columns) >= 2**31:
+        raise AsrError(f"a sparse matrix of {len(columns)} elements: at most {2**31 - 1}")
     if len(columns) != len(values) or len(starts) != height + 1:
         raise AsrError(
             f"a sparse matrix of {height} rows has {len(starts)} starts (one more than rows), "
@@ -126,8 +189,6 @@ def check_rows(rows: Rows) -> None:
         raise AsrError("the columns of each row of a sparse matrix must ascend")
     if not np.isfinite(values).all():
         raise AsrError("a sparse matrix has a weight that is not finite")
-    if rows.pattern == "block" and height % BLOCK:
-        raise AsrError(f"blocks of {BLOCK} rows in a matrix of {height} rows")
 
 
 def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:

@@ -1,7 +1,10 @@
 """One recurrent layer of one or two directions on sparse matrices."""
 
+import ctypes
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +12,8 @@ from numpy.typing import NDArray
 
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
-from asr.sparse.kernels.matrix import Matrix, check_array
+from asr.sparse.kernels.library import LEVELS, library
+from asr.sparse.kernels.matrix import Matrix, MatrixStruct, check_array
 
 Array = NDArray[np.float32]
 CellKind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
@@ -45,6 +49,8 @@ class Cell:
                 )
         check_array("bias_ih", self.bias_ih, (rows,))
         check_array("bias_hh", self.bias_hh, (rows,))
+        for name in ("bias_ih", "bias_hh"):  # C reads them one number after another
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
 
     @property
     def inputs(self) -> int:
@@ -55,6 +61,21 @@ class Cell:
     def hidden(self) -> int:
         """Units."""
         return self.weight_hh.shape[1]
+
+
+class _Cell(ctypes.Structure):
+    """Twin of `asr_cell` in asr/native/sparse/recurrent.c."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int32),
+        ("reverse", ctypes.c_int32),
+        ("level", ctypes.c_int32),
+        ("hidden", ctypes.c_int32),
+        ("weight_ih", ctypes.POINTER(MatrixStruct)),
+        ("weight_hh", ctypes.POINTER(MatrixStruct)),
+        ("bias_ih", ctypes.c_void_p),
+        ("bias_hh", ctypes.c_void_p),
+    )
 
 
 class Recurrent:
@@ -72,6 +93,7 @@ class Recurrent:
             raise AsrError("the directions of a recurrent layer differ in kind or size")
         self.cells = tuple(cells)
         self.combine = combine
+        self._structs = [_struct(cell) for cell in cells if _is_native(cell)]
 
     @property
     def outputs(self) -> int:
@@ -100,14 +122,68 @@ class Recurrent:
         states = self._state(state, len(x))
         if threads < 1:
             raise AsrError(f"threads = {threads}: there must be one at least")
-        results = [self._reference(d, x, frames, states[d]) for d in range(len(self.cells))]
+        outputs, after = (
+            self._in_c(x, frames, states, threads)
+            if all(_is_native(cell) for cell in self.cells)
+            else self._in_numpy(x, frames, states)
+        )
+        return outputs, after[0] if cell.kind != "lstm" else (after[0], after[1])
+
+    def _in_c(
+        self, x: Array, lengths: NDArray[np.int64], states: tuple[Array, ...], threads: int
+    ) -> tuple[Array, tuple[Array, ...]]:
+        loaded = library()
+        assert loaded is not None
+        x = np.ascontiguousarray(x)
+        batch, frames = x.shape[:2]
+        hidden = self.cells[0].hidden
+        states = tuple(np.array(part, np.float32, order="C") for part in states)
+        joined = np.empty((batch, frames, self.outputs), np.float32)
+        summed = self.combine == "sum" and len(self.cells) == 2
+        outputs = [joined, np.empty_like(joined)] if summed else [joined] * len(self.cells)
+
+        def direction(d: int) -> None:
+            first = 0 if summed else 4 * d * hidden
+            failed = loaded.asr_recurrent(
+                ctypes.byref(self._structs[d]),
+                ctypes.c_int64(batch),
+                ctypes.c_int64(frames),
+                ctypes.c_void_p(x.ctypes.data),
+                ctypes.c_void_p(lengths.ctypes.data),
+                ctypes.c_void_p(states[0][d].ctypes.data),
+                ctypes.c_void_p(states[1][d].ctypes.data if len(states) > 1 else None),
+                ctypes.c_void_p(outputs[d].ctypes.data + first),
+                ctypes.c_int64(self.outputs),
+            )
+            if failed == 2:
+                raise MemoryError("buffers of a recurrent layer")
+            if failed:
+                raise AsrError("the C library does not know the layout of a recurrent layer")
+
+        other = None
+        if len(self.cells) == 2 and threads > 1:
+            other = _pool().submit(direction, 1)
+        direction(0)
+        if other:
+            other.result()
+        elif len(self.cells) == 2:
+            direction(1)
+        if summed:
+            joined += outputs[1]
+        return joined, states
+
+    def _in_numpy(
+        self, x: Array, lengths: NDArray[np.int64], states: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:
+        results = [
+            self._reference(d, x, lengths, tuple(part[d] for part in states))
+            for d in range(len(self.cells))
+        ]
         outputs = [output for output, _ in results]
+        after = tuple(np.stack(part) for part in zip(*(s for _, s in results), strict=True))
         if self.combine == "sum":
-            joined = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
-        else:
-            joined = np.concatenate(outputs, axis=2)
-        parts = tuple(np.stack(part) for part in zip(*(s for _, s in results), strict=True))
-        return joined, parts[0] if cell.kind != "lstm" else (parts[0], parts[1])
+            return sum(outputs[1:], outputs[0]), after
+        return np.concatenate(outputs, axis=2), after
 
     def _reference(
         self, d: int, x: Array, lengths: NDArray[np.int64], state: tuple[Array, ...]
@@ -123,7 +199,7 @@ class Recurrent:
             cell.reverse,
         )
 
-    def _state(self, state: State | None, batch: int) -> list[tuple[Array, ...]]:
+    def _state(self, state: State | None, batch: int) -> tuple[Array, ...]:
         cell = self.cells[0]
         shape = (len(self.cells), batch, cell.hidden)
         parts = 2 if cell.kind == "lstm" else 1
@@ -135,7 +211,34 @@ class Recurrent:
             raise AsrError(f"the state of a {cell.kind} has {parts} parts, not {len(given)}")
         for part in given:
             check_array("state", part, shape)
-        return [tuple(part[d] for part in given) for d in range(len(self.cells))]
+        return given
+
+
+def _is_native(cell: Cell) -> bool:
+    return cell.weight_ih.struct is not None and cell.weight_hh.struct is not None
+
+
+def _struct(cell: Cell) -> _Cell:
+    """The cell keeps alive what this points to."""
+    assert cell.weight_ih.struct is not None
+    assert cell.weight_hh.struct is not None
+    return _Cell(
+        list(GATES).index(cell.kind),
+        cell.reverse,
+        LEVELS.index(cell.weight_hh.level),
+        cell.hidden,
+        ctypes.pointer(cell.weight_ih.struct),
+        ctypes.pointer(cell.weight_hh.struct),
+        cell.bias_ih.ctypes.data,
+        cell.bias_hh.ctypes.data,
+    )
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Runs second directions. A layer uses one thread of it, so several layers never wait on
+    each other in a circle."""
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="asr-direction")
 
 
 def _lengths(lengths: NDArray[np.integer[Any]] | None, x: Array) -> NDArray[np.int64]:
