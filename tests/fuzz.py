@@ -7,6 +7,7 @@ checksums is put right again most of the time, so that it gets past them.
 """
 
 import argparse
+import copy
 import faulthandler
 import hashlib
 import json
@@ -143,11 +144,11 @@ def _edit_header(choices: Bytes, header: Any, payload: bytearray) -> None:
     elif kind == 1 and isinstance(old, int):
         container[key] = old + (1, -1, 8, -8, 16, 4096)[choices.number(6)]
     elif kind == 2 and isinstance(old, list):
-        old.extend(old[:3])
+        old.extend(copy.deepcopy(old[:3]))
     elif kind == 3:
         container[key] = choices.number(2**32)
     else:
-        container[key] = VALUES[choices.number(len(VALUES))]
+        container[key] = copy.deepcopy(VALUES[choices.number(len(VALUES))])
 
 
 def _edit_payload(choices: Bytes, header: Any, payload: bytearray) -> None:
