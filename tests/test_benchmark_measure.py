@@ -133,11 +133,22 @@ def test_nothing_is_measured_without_the_c_library(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("asr.benchmark.script.library", lambda: None)
     with pytest.raises(AsrError, match="C library of the sparse kernels is not built"):
         start("x", "", [])
-    assert start("x", "", [], needs_library=False).book.path is not None
+    assert start("x", "", [], timed=False).book.path is not None
+
+
+def test_a_busy_machine_is_refused_before_anything_is_prepared(
+    shares: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.benchmark.script.library", object)
+    shares += [0.3, 0.01]
+    with pytest.raises(AsrError, match=r"other programs use 30% of a core: stop them"):
+        start("x", "", [])
+    assert not start("x", "", []).allow_busy
+    assert start("x", "", ["--allow-busy"]).allow_busy
 
 
 def test_quick_figures_are_written_only_where_one_asks_for_them(tmp_path: Path) -> None:
-    assert start("x", "", ["--quick"], needs_library=False).book.path is None
-    script = start("x", "", ["--quick", "--output", str(tmp_path)], needs_library=False)
+    assert start("x", "", ["--quick"], timed=False).book.path is None
+    script = start("x", "", ["--quick", "--output", str(tmp_path)], timed=False)
     assert script.book.path == tmp_path / "x.json"
     assert str(tmp_path) not in script.book.command

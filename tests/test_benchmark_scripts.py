@@ -91,6 +91,19 @@ def test_masks(records: Path, trained: Path) -> None:
     assert own["row_spread"] > 1.5 * random["row_spread"]
 
 
+def test_wer(records: Path, corpus: Path) -> None:
+    arguments = ["--quick", "--output", str(records), "--set", str(corpus / "test.jsonl")]
+    assert script("wer").main(arguments) == 0
+    part = next(iter(read_book(records / "wer.json").parts.values()))
+    found = {row["name"]: row for row in part["results"]}
+    assert found["torch fp32"]["different"] == 0
+    assert found["sparse, exact"]["different"] == 0
+    assert {"torch int8", "sparse", "sparse, file of int8 values"} <= {*found, *part["absent"]}
+    for row in found.values():
+        assert row["wer"] < found["torch fp32"]["wer"] + 0.05
+        assert row["wer"] < 0.5
+
+
 def test_start(records: Path) -> None:
     assert script("start").main(["--quick", "--output", str(records)]) == 0
     rows = {r["name"]: r for r in read_book(records / "start.json").parts["3x128"]["results"]}

@@ -3,11 +3,13 @@
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.benchmark import idle
 from asr.benchmark.book import Book
 from asr.benchmark.measure import ROUNDS, Measured, interleave
 from asr.errors import AsrError
@@ -45,9 +47,12 @@ def start(
     about: str,
     arguments: Sequence[str],
     add: Callable[[argparse.ArgumentParser], None] | None = None,
-    needs_library: bool = True,
+    timed: bool = True,
 ) -> Script:
-    """Read the options of a script. Raises AsrError where no figure could be published."""
+    """Read the options of a script. Raises AsrError where no figure could be published.
+
+    What is `timed` needs an idle machine and the C library, the rest neither.
+    """
     parser = argparse.ArgumentParser(
         prog=f"recipes/benchmarks/{name}.py",
         description=about,
@@ -64,17 +69,31 @@ def start(
     if add is not None:
         add(parser)
     options = parser.parse_args(list(arguments))
-    if needs_library and library() is None:
+    if timed and library() is None:
         raise AsrError(
             "the C library of the sparse kernels is not built (or ASR_NATIVE=0 forbids it): there "
             "is nothing to measure; a C compiler and `pip install .` build it"
         )
+    if timed and not (options.allow_busy or options.quick):
+        check_idle()
     folder = options.output or (None if options.quick else FOLDER)
     path = folder / f"{name}.json" if folder else None
     told = [w for i, w in enumerate(arguments) if "--output" not in (w, *arguments[i - 1 : i])]
     command = shlex.join(["python", f"recipes/benchmarks/{name}.py", *told])
     book = Book.open(name, path, command, options.quick, options.again)
     return Script(book, options.quick, options.allow_busy or options.quick, options)
+
+
+def check_idle(seconds: float = 1.0) -> None:
+    """Raise AsrError at once where other programs run, before anything is prepared."""
+    watch = idle.Watch()
+    time.sleep(seconds)
+    others = watch.others()
+    if others is not None and others > idle.LIMIT:
+        raise AsrError(
+            f"other programs use {others:.0%} of a core: stop them, or pass --allow-busy, and the "
+            "record will say so"
+        )
 
 
 def rows(
@@ -104,7 +123,7 @@ def show(key: str, results: Sequence[dict[str, Any]], absent: dict[str, str]) ->
         print(
             f"  {row['name']:<26}{1e3 * row['seconds']:>10.3f} ms "
             f"({1e3 * row['low']:.3f}-{1e3 * row['high']:.3f}, {row['calls']}) {ratio}  "
-            f"{share} {row.get('kernel', '')} {error}".rstrip()
+            f"cpu {1e3 * row['cpu_seconds']:.3f}  {share} {row.get('kernel', '')} {error}".rstrip()
         )
     for name, reason in absent.items():
         print(f"  {name:<26}absent: {reason}")

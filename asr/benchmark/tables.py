@@ -52,6 +52,7 @@ def markdown(folder: Path) -> str:
         "start": start_section,
         "sizes": sizes_section,
         "masks": masks_section,
+        "wer": wer_section,
     }
     found = {
         n: read_book(folder / f"{n}.json") for n in sections if (folder / f"{n}.json").exists()
@@ -304,6 +305,28 @@ def masks_section(parts: Sequence[Part]) -> list[str]:
         "**Real masks beside random ones of the same sparsity** (its own / random; time: its own "
         "over random; spread: standard deviation of the kept weights of a row over their mean)\n",
         Table("", columns, tuple(rows)).markdown(),
+    ]
+
+
+def wer_section(parts: Sequence[Part]) -> list[str]:
+    """Word error rates of every way to run a network."""
+    rows = []
+    for part in parts:
+        for row in part["results"]:
+            wer, low, high = (f"{100 * row[k]:.2f}" for k in ("wer", "wer_low", "wer_high"))
+            texts = f"{row['different']} of {row['utterances']}"
+            rows.append((part["model"], part["set"], row["name"], f"{wer} ({low}-{high})", texts))
+    columns = (
+        Column("Network", numeric=False),
+        Column("Set", numeric=False),
+        Column("Run as", numeric=False),
+        Column("WER %"),
+        Column("Texts unlike torch fp32's"),
+    )
+    return [
+        "**Word error rate beside speed**: the same network, greedy decoding, 95 % interval\n",
+        Table("", columns, tuple(rows)).markdown(),
+        "".join(f"- {plain(line)}\n" for line in _absent(parts)),
     ]
 
 

@@ -80,7 +80,7 @@ def matrix(rows: int, columns: int, pattern: Pattern | None, sparsity: float) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    script = start("sizes", __doc__ or "", arguments, needs_library=False)
+    script = start("sizes", __doc__ or "", arguments, timed=False)
     shape = (96, 64) if script.quick else (5280, 1760)
     networks = {"2x32": (2, 32)} if script.quick else {"3x512": (3, 512), "5x800": (5, 800)}
     makers: dict[str, Any] = {f"{shape[0]}x{shape[1]}": lambda p, s: matrix(*shape, p, s)}

@@ -32,7 +32,7 @@ from asr.text import CharacterUnits
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 ENGINES = ("torch", "native")
 SECONDS = (5, 60)
-ROUNDS = 5
+ROUNDS = 3
 
 # The memory of a process counts that of the one which started it, so a small one must.
 _RUN = """
