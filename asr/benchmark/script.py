@@ -117,7 +117,8 @@ def show(key: str, results: Sequence[dict[str, Any]], absent: dict[str, str]) ->
     best = fastest(results)
     print(f"\n{key}")
     for row in results:
-        ratio = f"{best['seconds'] / row['seconds']:6.2f}x" if best else ""
+        compared = best if row["kind"] in ("dense", "sparse") else None
+        ratio = f"{compared['seconds'] / row['seconds']:6.2f}x" if compared else ""
         error = f"error {row['error']:.1e}" if row.get("error") is not None else ""
         share = f"{100 * row['sparsity']:.1f} %" if "sparsity" in row else ""
         print(
