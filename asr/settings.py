@@ -403,6 +403,38 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """A trained network whose outputs a student follows, beside the true transcripts."""
+
+    teacher: str = ""
+    """Model file of the teacher, with the same units, features and stride; empty: no teacher."""
+    kind: Literal["frame", "nonblank", "sequence"] = "frame"
+    """`frame`: divergence of the posteriors, frame by frame; `nonblank`: the same, each frame
+    weighted by the teacher's share of symbols other than blank; `sequence`: CTC loss of the
+    teacher's best transcript."""
+    weight: float = 0.5
+    """The loss is (1 - weight) times CTC of the truth plus weight times that of the teacher."""
+    temperature: float = 1.0
+    """Softens both posteriors of `frame` and `nonblank`; `sequence` has none, so needs 1."""
+
+    def __post_init__(self) -> None:
+        with _problems() as check:
+            check(0 < self.weight <= 1, f"distillation.weight={self.weight}: above 0, at most 1")
+            check(self.temperature > 0, f"distillation.temperature={self.temperature}: above 0")
+            check(
+                self.kind != "sequence" or self.temperature == 1,
+                f"distillation.temperature={self.temperature} does nothing for "
+                "distillation.kind=sequence: leave it at 1",
+            )
+            check(
+                bool(self.teacher)
+                or (self.kind, self.weight, self.temperature) == ("frame", 0.5, 1.0),
+                "distillation.kind, weight and temperature do nothing without "
+                "distillation.teacher=FILE, a trained network",
+            )
+
+
+@dataclass(frozen=True)
 class Training:
     """The loop around everything else."""
 
@@ -457,6 +489,7 @@ class Run:
     model: Model = field(default_factory=Model)
     optimiser: Optimiser = field(default_factory=Optimiser)
     pruning: Pruning = field(default_factory=Pruning)
+    distillation: Distillation = field(default_factory=Distillation)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
