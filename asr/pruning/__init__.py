@@ -16,6 +16,7 @@ Needs torch alone; `PruningCallback` brings Lightning in when it is first asked 
 from typing import TYPE_CHECKING, Any
 
 from asr.pruning.calibrate import calibrate
+from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import PrunedTooFar
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FewUpdates",
     "Frozen",
+    "GroupLasso",
     "PrunedTooFar",
     "Pruner",
     "PruningCallback",
