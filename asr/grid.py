@@ -120,7 +120,7 @@ def _words(run: GridRun, plan: Plan | None = None) -> list[str]:
     words = [f"name={run.name}", f"group={run.group}"]
     words += [f"label={run.label}"] if run.label else []
     words += run.set
-    words += ["pruning.method=gradual", f"pruning.dense={file(run.dense)}"] if run.dense else []
+    words += ["pruning.method=ramp", f"pruning.dense={file(run.dense)}"] if run.dense else []
     words += [f"distillation.teacher={file(run.teacher)}"] if run.teacher else []
     return words
 
