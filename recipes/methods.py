@@ -1,6 +1,6 @@
 """Methods of making a network small, at equal size: the table that the paper's readers ask for.
 
-    python recipes/methods.py [key=value for every run ...]
+    make methods             # or: python recipes/methods.py [key=value for every run ...]
 
 Trains the grid of `methods.yaml`, two trainings at a time with one thread each, skipping what is
 finished and resuming what was interrupted; copies the records to `results/methods/`, and writes
