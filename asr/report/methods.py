@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 
 from asr.report.comparison import TOLERANCE
 from asr.report.grouping import Network, datasets, networks
-from asr.report.plots import INK, Picture, blank_figure, colour_of, finish, save
+from asr.report.plots import INK, MANY, Picture, blank_figure, colour_of, finish, save
 from asr.report.schema import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-MANY = 5
-"""From so many networks of about equal size on, marks over non-zeros would cover each other."""
 
 CAPTION = (
     "Word error rate of each network, best first. Dots: one for each seed; bars: the mean and the "

@@ -7,7 +7,7 @@ SVG ids come from a fixed salt, and neither file carries a date or the program's
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from asr.report.grouping import Network, Wer, datasets, networks
 from asr.report.labels import SIZE, Label, place, spread
@@ -26,7 +26,12 @@ _COLOURS = (
 )
 _MARKERS = "osD^vPX*<>"
 _DASHES = {"small-dense": (0, (1, 2)), "dense": "-"}
+_Dashes = Literal["-", "--", ":"]
+_LINES: tuple[_Dashes, ...] = ("-", "--", ":")
 _WIDTH = 7.0
+MANY = 5
+"""From so many networks of about equal size on, marks over non-zeros would cover each other, and
+curves of one colour could not be told apart."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,8 @@ def short_count(value: float) -> str:
 def pruning_plot(records: Sequence[Record]) -> Picture | None:
     """Sparsity of the prunable tensors over optimiser steps; None when no run has a curve."""
     curves = [
-        (colour_of(index), record.training.steps, record.pruning.curve, network)
-        for index, one in enumerate(series(records))
-        for network in one.networks
+        (style, record.training.steps, record.pruning.curve, network)
+        for style, network in _styles(records)
         for record in network.records
         if record.pruning and record.pruning.curve
     ]
@@ -189,11 +193,12 @@ def pruning_plot(records: Sequence[Record]) -> Picture | None:
     # Of several seeds each has its line, and all together one label.
     ends: dict[tuple[str, str], Label] = {}
     total = max(max(steps, curve[-1][0]) for _, steps, curve, _ in curves)
-    for colour, training_steps, curve, network in curves:
+    for (colour, dashes), training_steps, curve, network in curves:
         last = max(training_steps, curve[-1][0])
         steps = [0, *(step for step, _ in curve), last]
         sparsity = [0.0, *(100 * share for _, share in curve), 100 * curve[-1][1]]
-        axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
+        (line,) = axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
+        line.set_linestyle(dashes)
         end = Label(last, sparsity[-1], sparsity[-1], sparsity[-1], network.label, colour)
         ends.setdefault((network.first.recipe, network.first.name), end)
     axes.set_xlim(0, total)
@@ -203,6 +208,18 @@ def pruning_plot(records: Sequence[Record]) -> Picture | None:
     finish(axes)
     _label_ends(axes, list(ends.values()))
     return save(figure, "pruning")
+
+
+def _styles(records: Sequence[Record]) -> list[tuple[tuple[str, _Dashes], Network]]:
+    """Colour and dashes of each network's line: those of its series, but where many networks of
+    one series would look alike, of its own."""
+    styles: list[tuple[tuple[str, _Dashes], Network]] = []
+    for index, one in enumerate(series(records)):
+        sparse = [network for network in one.networks if network.first.pruning]
+        for own, network in enumerate(sparse):
+            alone = (colour_of(own), _LINES[own // len(_COLOURS) % len(_LINES)])
+            styles.append((alone if len(sparse) >= MANY else (colour_of(index), "-"), network))
+    return styles
 
 
 def _label_ends(axes: "Axes", ends: Sequence[Label]) -> None:
