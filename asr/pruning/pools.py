@@ -39,6 +39,21 @@ class Pool:
             return dict.fromkeys(self.names, self.controller.effective_q)
         return dict(self.q)
 
+    @property
+    def final(self) -> float | None:
+        """Share dropped in the end; None if thresholds or found zeros decide."""
+        return self.schedule.final if isinstance(self.schedule, SparsitySchedule) else self.target
+
+    def check_start(self, keeps: Mapping[str, Tensor]) -> None:
+        """Raise AsrError if masks to begin with have dropped more than is wanted in the end."""
+        elements = sum(keep.numel() for keep in keeps.values())
+        dropped = 1 - sum(int(keep.count_nonzero()) for keep in keeps.values()) / elements
+        if self.final is not None and dropped > self.final + 0.005:
+            raise AsrError(
+                f"{', '.join(keeps)}: {dropped:.2%} of the weights are zero already, more than the "
+                f"{self.final:.2%} wanted, and keep_zeros lets none come back"
+            )
+
     def keeps(
         self, step: int, weights: Mapping[str, nn.Parameter], previous: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], float | None]:
