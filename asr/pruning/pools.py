@@ -63,7 +63,7 @@ class Pool:
         weights or scores that are not finite, and scores of another shape.
         """
         alive = {} if self.rule.regrow else previous
-        scores = {name: self._scores(name, weights[name]) for name in self.names}
+        scores = {n: self._scores(step, n, weights[n], previous.get(n)) for n in self.names}
         if isinstance(self.rule.pattern, Bank):
             assert isinstance(self.schedule, SparsitySchedule)
             pattern, share = self.rule.pattern, self.schedule.sparsity(step)
@@ -81,11 +81,17 @@ class Pool:
             masks[name] = mask & alive[name] if name in alive else mask
         return masks, eps
 
-    def _scores(self, name: str, weight: nn.Parameter) -> Tensor:
+    def _scores(
+        self, step: int, name: str, weight: nn.Parameter, previous: Tensor | None
+    ) -> Tensor:
         # From float32, so that bfloat16 weights are not rounded to the threshold.
         magnitude = weight.detach().float().abs()
         if not torch.isfinite(magnitude).all():
             raise AsrError(f"{name} holds NaN or infinite weights: training has broken down")
+        if isinstance(self.schedule, SparsitySchedule):
+            own = self.schedule.scores(step, name, weight, previous)
+            if own is not None:
+                return own
         if self.rule.score is None:
             return magnitude
         scores = self.rule.score(name, weight)
