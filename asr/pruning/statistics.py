@@ -119,8 +119,8 @@ class Statistics:
         for t in self.tensors:
             row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
             notes = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
-            counts = {"rows": t.empty_rows, "columns": t.empty_columns}
-            empty = [f"{count} empty {what}" for what, count in counts.items() if count]
+            counts = {"row": t.empty_rows, "column": t.empty_columns}
+            empty = [f"{n} empty {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
             notes = "; ".join(filter(None, (notes, ", ".join(empty))))
             lines.append(f"{row}  ({notes})" if notes else row)
         for name, total in sums.items():
