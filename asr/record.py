@@ -110,7 +110,7 @@ def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
 
 
 def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
-    plan = pruner.schedule
+    plan = pruner.rules[0].schedule
     shares = [t.sparsity for t in stats.tensors]
     record: dict[str, Any] = {
         "method": settings.pruning.method,

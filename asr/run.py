@@ -25,7 +25,7 @@ from asr.errors import AsrError
 from asr.files import atomic_write_bytes
 from asr.model import DeepSpeech
 from asr.prepare import prepare
-from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.pruning import Frozen, PruningCallback, Rule, ThresholdRamp, calibrate, find
 from asr.record import finish
 from asr.runfolder import alone, begin, check_same, resume_point, run_folder
 from asr.settings import Run
@@ -165,7 +165,7 @@ def _pruning_callback(job: Job) -> PruningCallback | None:
     if pruning.method == "none":
         return None
     if pruning.method == "frozen":
-        return PruningCallback(Frozen(), patterns=pruning.tensors, model=job.model)
+        return PruningCallback(Rule(Frozen(), pruning.tensors), job.model)
     dense = load_model(pruning.dense).model
     if dense.dimensions != job.model.dimensions:
         raise AsrError(
@@ -181,7 +181,7 @@ def _pruning_callback(job: Job) -> PruningCallback | None:
         updates=pruning.updates,
         ratio=pruning.ramp_ratio,
     )
-    return PruningCallback(ramp, thresholds=q, patterns=pruning.tensors, model=job.model)
+    return PruningCallback(Rule(ramp, pruning.tensors, thresholds=q), job.model)
 
 
 def _try_largest_batch(job: Job) -> None:

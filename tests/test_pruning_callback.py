@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from asr.errors import AsrError
-from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.pruning import Frozen, PruningCallback, Rule, ThresholdRamp, calibrate, find
 
 RAMP = ThresholdRamp(start=4, ramp=20, end=66, frequency=2)  # 30 updates: 6, 8, ..., 64
 STEPS, STEPS_PER_EPOCH = 72, 24
@@ -59,7 +59,11 @@ class Module(LightningModule):
 
 def pruning(module, schedule=RAMP):
     thresholds = calibrate(Module().net, find(Module().net, ["rnn*"]), 0.8)
-    return PruningCallback(schedule, thresholds, model=module.net)
+    if callable(schedule):
+        return PruningCallback(
+            lambda total: Rule(schedule(total), thresholds=thresholds), module.net
+        )
+    return PruningCallback(Rule(schedule, thresholds=thresholds), module.net)
 
 
 def fit(tmp_path, module, callbacks, checkpoint=None, **options):
@@ -182,8 +186,9 @@ def test_schedule_of_all_steps_is_resolved_once_and_kept(tmp_path):
     other = Module()
     resumed = pruning(other, schedule)
     fit(tmp_path, other, [resumed], tmp_path / "30.ckpt", max_steps=-1, max_epochs=3)
-    assert asked == [48]
-    assert resumed.pruner.schedule == first.pruner.schedule == ThresholdRamp(5, 14, 43, 1)
+    assert asked == [48, 48]
+    assert resumed.pruner.rules[0].schedule == ThresholdRamp(5, 14, 43, 1)
+    assert resumed.pruner.rules == first.pruner.rules
     assert resumed.pruner.steps == 72
 
 
@@ -229,7 +234,7 @@ def test_frozen_keeps_zeros_through_training(tmp_path):
     module = Module()
     with torch.no_grad():
         module.net["rnn"].weight_hh_l0[:, ::2] = 0.0
-    callback = PruningCallback(Frozen(), patterns=["net.rnn*"])
+    callback = PruningCallback(Rule(Frozen(), ["net.rnn*"]))
     before = module.net["rnn"].weight_hh_l0.clone()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
     fit(tmp_path, module, [callback], max_steps=5)

@@ -1,7 +1,7 @@
 """Pruning while training, for any torch model; leaves an ordinary model with exact zeros.
 
-    q = calibrate(dense, find(model))
-    pruner = Pruner(model, ThresholdRamp(1000, 5000, 10000, 100), q)
+    ramp = ThresholdRamp(start=1000, ramp=5000, end=10000, frequency=100)
+    pruner = Pruner(model, Rule(ramp, tensors=["rnn*"], target=0.9))
     for batch in batches:
         loss(model, batch).backward()
         pruner.mask_gradients()
@@ -17,28 +17,42 @@ from typing import TYPE_CHECKING, Any
 
 from asr.pruning.calibrate import calibrate
 from asr.pruning.masks import PrunedTooFar
+from asr.pruning.patterns import Bank, Block, Element, Pattern, pattern_from_plain
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
+from asr.pruning.rules import Rule
 from asr.pruning.schedule import (
     FewUpdates,
     Frozen,
     Schedule,
-    ThresholdRamp,
+    SparsitySchedule,
     ThresholdSchedule,
     schedule_from_plain,
 )
+from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
 from asr.pruning.statistics import Statistics, TensorStatistics, statistics
+from asr.pruning.thresholds import ThresholdRamp
 
 if TYPE_CHECKING:
     from asr.pruning.callback import PruningCallback
 
 __all__ = [
+    "Bank",
+    "Block",
+    "Constant",
+    "Cubic",
+    "Element",
     "FewUpdates",
     "Frozen",
+    "Linear",
+    "OneCut",
+    "Pattern",
     "PrunedTooFar",
     "Pruner",
     "PruningCallback",
+    "Rule",
     "Schedule",
+    "SparsitySchedule",
     "Statistics",
     "TensorStatistics",
     "ThresholdRamp",
@@ -47,6 +61,7 @@ __all__ = [
     "calibrate",
     "find",
     "group_of",
+    "pattern_from_plain",
     "schedule_from_plain",
     "statistics",
 ]
