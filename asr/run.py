@@ -74,9 +74,8 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         settings.data,
         settings.seed,
     )
-    model = _build_model(settings)
-    steps_per_epoch = -(-data.steps_per_epoch // settings.training.accumulate)
-    total_steps = steps_per_epoch * settings.training.epochs
+    model = build_model(settings)
+    total_steps = steps_per_epoch(data, settings) * settings.training.epochs
     module = SpeechTraining(
         model, units, settings.optimiser, total_steps, settings.training.invalid_loss
     )
@@ -138,7 +137,13 @@ def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _build_model(settings: Run) -> DeepSpeech:
+def steps_per_epoch(data: SpeechData, settings: Run) -> int:
+    """Optimiser steps of an epoch."""
+    return -(-data.steps_per_epoch // settings.training.accumulate)
+
+
+def build_model(settings: Run) -> DeepSpeech:
+    """The network that training starts with; weights of `init` that do not fit are an AsrError."""
     model = DeepSpeech(settings.model)
     if settings.init:
         weights = load_weights(settings.init)

@@ -4,7 +4,7 @@ Needs matplotlib, which is imported when a picture is drawn. No pyplot: no globa
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -133,3 +133,39 @@ def _shades() -> "Colormap":
 
     shades = LinearSegmentedColormap.from_list("kept", ["#f1f3f7", "#2d6fb8", "#0b1f3a"])
     return shades.with_extremes(bad="white")
+
+
+def draw_curves(
+    together: Sequence[tuple[int, float]],
+    tensors: Mapping[str, Sequence[tuple[int, float]]],
+    last: int,
+    title: str = "",
+) -> "Figure":
+    """Sparsity over optimiser steps up to `last`: of all tensors together, thick, and of each.
+
+    Points are (step, sparsity after it); sparsity keeps its value until the next point.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+
+    def line(points: Sequence[tuple[int, float]], **style: Any) -> None:
+        steps = [0, *(step for step, _ in points), last]
+        shares = [0.0, *(100 * share for _, share in points), 100 * points[-1][1]]
+        axes.plot(steps, shares, drawstyle="steps-post", **style)
+
+    for number, points in enumerate(tensors.values()):
+        label = f"each of {len(tensors)} tensors" if number == 0 else None
+        line(points, color=_BAR, linewidth=0.8, label=label)
+    line(together, color=_INK, linewidth=1.8, label="together")
+    axes.set_xlim(0, last)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("optimiser steps", fontsize=9)
+    axes.set_ylabel("sparsity, %", fontsize=9)
+    axes.grid(color=_GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.set_title(title, loc="left", fontsize=10)
+    return figure
