@@ -17,6 +17,22 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(prune_app, name="prune")
 
 
+@prune_app.command("plan")
+def prune_plan(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file of settings.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as key=value, such as pruning.target=0.9.")
+    ] = None,
+    plot: Plot = None,
+) -> None:
+    """What a training will prune and when, and the predicted sparsity; nothing is trained."""
+    from asr.configure import load
+    from asr.prune_plan import plan_to
+    from asr.settings import Run
+
+    print(plan_to(load(Run, recipe, overrides or []), plot))
+
+
 @prune_app.command("stats")
 def prune_stats(
     file: Annotated[Path, typer.Argument(help="A model file, or a checkpoint of torch.")],

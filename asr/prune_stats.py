@@ -25,8 +25,7 @@ def stats_to(path: Path, patterns: list[str] | None = None, plot: Path | None = 
     """
     from asr.pruning import statistics
 
-    if plot is not None and plot.suffix.lower() not in PICTURES:
-        raise AsrError(f"{plot}: a picture's name ends with {', '.join(PICTURES)}")
+    check_picture(plot)
     weights = read_weights(path)
     try:
         table = statistics(weights, patterns).table()
@@ -39,6 +38,12 @@ def stats_to(path: Path, patterns: list[str] | None = None, plot: Path | None = 
     with atomic_path(plot) as temporary:
         draw(weights, patterns, path.name).savefig(temporary, dpi=160)
     return f"{table}\nwritten to {plot}"
+
+
+def check_picture(path: Path | None) -> None:
+    """Raise AsrError unless the name is that of a picture that can be drawn."""
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise AsrError(f"{path}: a picture's name ends with {', '.join(PICTURES)}")
 
 
 def read_weights(path: Path) -> "dict[str, Tensor]":

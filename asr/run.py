@@ -1,7 +1,8 @@
 """One training from settings to a run folder: where data, network, pruning and records meet.
 
 A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
-`model.asr` (the best network, dense), `packed.asr`, `ref_hyp.<set>.txt` and `record.json`,
+`model.asr` (the best network, dense), `packed.asr`, `sparsity.csv` of a pruned network (a row an
+update of the masks), `ref_hyp.<set>.txt` and `record.json`,
 which is written last: a folder with a record is finished.
 """
 
@@ -17,7 +18,14 @@ import lightning.pytorch as lightning
 import torch
 from rich.console import Console
 
-from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
+from asr.callbacks import (
+    BestModel,
+    Figures,
+    ResumePoint,
+    SeedEachStep,
+    SparsityCurve,
+    TrainingProgress,
+)
 from asr.checkpoint import load_model, load_weights, save_model
 from asr.configure import load
 from asr.corpus.datamodule import SpeechData
@@ -225,7 +233,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     best = BestModel(job.save, eligible)
     callbacks: list[Any] = [SeedEachStep(settings.seed), figures]
     if pruner:
-        callbacks.insert(0, pruner)
+        curve = SparsityCurve(job.folder / "sparsity.csv", lambda: pruner.pruner)
+        callbacks[:0] = [pruner, curve]
     if settings.training.progress:
         callbacks.append(TrainingProgress(settings.name, figures, job.console))
     callbacks += [
