@@ -107,7 +107,7 @@ def overrides_of(plan: Plan, run: GridRun) -> list[str]:
 def _words(run: GridRun, dense: str) -> list[str]:
     """key=value words of a run; `dense` is the model file that a pruned one is calibrated from."""
     label = [f"label={run.label}"] if run.label else []
-    pruned = ["pruning.method=gradual", f"pruning.dense={dense}"] if run.dense else []
+    pruned = ["pruning.method=ramp", f"pruning.dense={dense}"] if run.dense else []
     return [f"name={run.name}", f"group={run.group}", *label, *run.set, *pruned]
 
 

@@ -12,7 +12,7 @@ from asr.checkpoint import Loaded, load_model, pack
 from asr.configure import to_plain
 from asr.corpus import sources
 from asr.evaluate import evaluate_model
-from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
+from asr.pruning import Pruner, Statistics, statistics
 from asr.ref_hyp import write as write_ref_hyp
 from asr.report.records import write_record
 from asr.runfolder import read_starts
@@ -110,26 +110,23 @@ def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
 
 
 def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
-    plan = pruner.rules[0].schedule
+    (rule,) = pruner.rules
+    plan = rule.schedule
     shares = [t.sparsity for t in stats.tensors]
-    record: dict[str, Any] = {
+    steps = {k: v for k, v in plan.to_plain().items() if k in ("start", "ramp", "end", "frequency")}
+    return {
         "method": settings.pruning.method,
-        "wanted": settings.pruning.wanted or None,
+        "wanted": settings.pruning.expected or None,
+        "pattern": rule.pattern.to_plain(),
+        "scope": rule.scope,
         "sparsity": stats.prunable_sparsity,
         "sparsity_min": min(shares),
         "sparsity_max": max(shares),
         "curve": [list(point) for point in pruner.curve],
         "thresholds": {name: {"q": q} for name, q in pruner.thresholds.items()},
+        "updates": plan.updates,
+        **steps,
     }
-    if isinstance(plan, ThresholdRamp):
-        record |= {
-            "start": plan.start,
-            "ramp": plan.ramp,
-            "end": plan.end,
-            "frequency": plan.frequency,
-            "updates": plan.updates,
-        }
-    return record
 
 
 def command() -> str:

@@ -10,7 +10,7 @@ import copy
 import json
 import logging
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,15 +26,16 @@ from asr.callbacks import (
     SparsityCurve,
     TrainingProgress,
 )
-from asr.checkpoint import load_model, load_weights, save_model
+from asr.checkpoint import load_weights, save_model
 from asr.configure import load
 from asr.corpus.datamodule import SpeechData
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
 from asr.model import DeepSpeech
 from asr.prepare import prepare
-from asr.pruning import Frozen, PruningCallback, Rule, ThresholdRamp, calibrate, find
+from asr.pruning import PruningCallback
 from asr.record import finish
+from asr.rules import rule_of
 from asr.runfolder import alone, begin, check_same, resume_point, run_folder
 from asr.settings import Run
 from asr.text import Units
@@ -48,7 +49,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
 
     Raises:
         AsrError: for data that cannot be trained on, a folder that holds another run, an invalid
-            loss, a sparsity that missed `pruning.wanted`.
+            loss, a sparsity that missed `pruning.target` or `pruning.wanted`.
     """
     console = console or Console(stderr=True)
     folder = run_folder(settings)
@@ -174,27 +175,8 @@ def build_model(settings: Run) -> DeepSpeech:
 
 def _pruning_callback(job: Job) -> PruningCallback | None:
     """The pruning callback that the settings ask for, or None."""
-    pruning = job.settings.pruning
-    if pruning.method == "none":
-        return None
-    if pruning.method == "frozen":
-        return PruningCallback(Rule(Frozen(), pruning.tensors), job.model)
-    dense = load_model(pruning.dense).model
-    if dense.dimensions != job.model.dimensions:
-        raise AsrError(
-            f"pruning.dense={pruning.dense} has other dimensions than this network: "
-            + _difference(asdict(dense.dimensions), asdict(job.model.dimensions))
-        )
-    q = calibrate(dense, find(job.model, pruning.tensors), percentile=pruning.percentile)
-    ramp = ThresholdRamp.from_fractions(
-        job.total_steps,
-        start=pruning.start,
-        ramp=pruning.ramp,
-        end=pruning.end,
-        updates=pruning.updates,
-        ratio=pruning.ramp_ratio,
-    )
-    return PruningCallback(Rule(ramp, pruning.tensors, thresholds=q), job.model)
+    rule = rule_of(job.settings.pruning, job.model, job.total_steps)
+    return None if rule is None else PruningCallback(rule, job.model)
 
 
 def _try_largest_batch(job: Job) -> None:
@@ -213,10 +195,6 @@ def _try_largest_batch(job: Job) -> None:
             f"{batch.seconds:.0f} s) fails: {error}\nIt is in {saved}; if memory is short, lower "
             f"data.batch_seconds (now {job.settings.data.batch_seconds:g})"
         ) from None
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {there[k]} against {here[k]}" for k in here if there[k] != here[k])
 
 
 def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
@@ -305,13 +283,19 @@ def _bytes(batch: Any) -> bytes:
 
 
 def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
-    wanted, tolerance = settings.pruning.wanted, settings.pruning.tolerance
-    if not wanted or not record["pruning"]:
+    pruning = settings.pruning
+    if not pruning.expected or not record["pruning"]:
         return
     reached = record["pruning"]["sparsity"]
-    if abs(reached - wanted) > tolerance:
-        raise AsrError(
-            f"{settings.name}: pruning reached {reached:.1%} where {wanted:.1%} was wanted, more "
-            f"than {tolerance:.0%} off. Change pruning.percentile (now "
-            f"{settings.pruning.percentile}) and train again; the record is in {folder}"
-        )
+    if abs(reached - pruning.expected) <= pruning.tolerance:
+        return
+    remedy = (
+        "Check pruning.floor and pruning.pattern"
+        if pruning.target
+        else f"Change pruning.percentile (now {pruning.percentile}), or set pruning.target"
+    )
+    raise AsrError(
+        f"{settings.name}: pruning reached {reached:.1%} where {pruning.expected:.1%} was wanted, "
+        f"more than {pruning.tolerance:.0%} off. {remedy} and train again; the record is in "
+        f"{folder}"
+    )
