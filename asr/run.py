@@ -1,7 +1,8 @@
 """One training from settings to a run folder: where data, network, pruning and records meet.
 
 A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
-`model.asr` (the best network, dense), `packed.asr`, `ref_hyp.<set>.txt` and `record.json`,
+`model.asr` (the best network, dense), `packed.asr`, `sparsity.csv` of a pruned network (a row an
+update of the masks), `ref_hyp.<set>.txt` and `record.json`,
 which is written last: a folder with a record is finished.
 """
 
@@ -17,7 +18,14 @@ import lightning.pytorch as lightning
 import torch
 from rich.console import Console
 
-from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
+from asr.callbacks import (
+    BestModel,
+    Figures,
+    ResumePoint,
+    SeedEachStep,
+    SparsityCurve,
+    TrainingProgress,
+)
 from asr.checkpoint import load_weights, save_model
 from asr.configure import load
 from asr.corpus.datamodule import SpeechData
@@ -77,9 +85,8 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         settings.data,
         settings.seed,
     )
-    model = _build_model(settings)
-    steps_per_epoch = -(-data.steps_per_epoch // settings.training.accumulate)
-    total_steps = steps_per_epoch * settings.training.epochs
+    model = build_model(settings)
+    total_steps = steps_per_epoch(data, settings) * settings.training.epochs
     distillation = None
     if settings.distillation.teacher:
         distillation = Distillation.load(settings.distillation, model, units, settings.frontend)
@@ -153,7 +160,13 @@ def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _build_model(settings: Run) -> DeepSpeech:
+def steps_per_epoch(data: SpeechData, settings: Run) -> int:
+    """Optimiser steps of an epoch."""
+    return -(-data.steps_per_epoch // settings.training.accumulate)
+
+
+def build_model(settings: Run) -> DeepSpeech:
+    """The network that training starts with; weights of `init` that do not fit are an AsrError."""
     model = DeepSpeech(settings.model)
     if settings.init:
         weights = load_weights(settings.init)
@@ -217,7 +230,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     best = BestModel(job.save, eligible)
     callbacks: list[Any] = [SeedEachStep(settings.seed), figures]
     if pruner:
-        callbacks.insert(0, pruner)
+        curve = SparsityCurve(job.folder / "sparsity.csv", lambda: pruner.pruner)
+        callbacks[:0] = [pruner, curve]
     if lasso := lasso_of(settings.pruning, job.model):
         callbacks.insert(0, GroupLassoCallback(lasso))
     if settings.training.progress:

@@ -24,7 +24,9 @@ class PruningCallback(Callback):
     a resumed run prunes at the same steps whatever its loader says then. model: the part that is
     pruned and whose own names the rules use; None: the LightningModule itself, whose names then
     begin with the attribute that holds the network. `pruner` is the Pruner, from the start of
-    training on. Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
+    training on. At the start and at each update the trainer's loggers get, over optimiser steps,
+    `sparsity` (of the pruned tensors), `sparsity_of_model` and `sparsity/NAME` of each tensor.
+    Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
     with another one, is resumed.
     """
 
@@ -118,6 +120,7 @@ class PruningCallback(Callback):
         if state is not None:
             self.pruner.load_state_dict(state)
         self._seen = self.pruner.steps
+        self._log(trainer)
         # A checkpoint written between the optimiser's step and ours is one step behind.
         self._follow(trainer)
 
@@ -133,7 +136,19 @@ class PruningCallback(Callback):
             )
         if steps:
             self.pruner.step()
+            if self.pruner.curve and self.pruner.curve[-1][0] == self.pruner.steps:
+                self._log(trainer)
         self._seen = trainer.global_step
+
+    def _log(self, trainer: Trainer) -> None:
+        assert self.pruner is not None
+        figures = {
+            "sparsity": self.pruner.sparsity(),
+            "sparsity_of_model": self.pruner.model_sparsity(),
+            **{f"sparsity/{name}": share for name, share in self.pruner.sparsities().items()},
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=self.pruner.steps)
 
     def _resolve(self, trainer: Trainer, state: Mapping[str, Any] | None) -> Rules:
         if not callable(self.rules):

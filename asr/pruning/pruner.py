@@ -128,6 +128,11 @@ class Pruner:
         """Share of dropped weights of each pruned tensor, 0 to 1."""
         return {n: 1.0 - self._kept.get(n, w.numel()) / w.numel() for n, w in self._weights()}
 
+    def model_sparsity(self) -> float:
+        """Share of dropped weights over all parameters of the model, tied ones once, 0 to 1."""
+        dropped = sum(w.numel() - self._kept.get(n, w.numel()) for n, w in self._weights())
+        return dropped / sum(p.numel() for p in self.model.parameters())
+
     def mask_hash(self) -> str:
         """SHA-256, in hexadecimal, of step, names and masks: equal just where they are equal."""
         digest = hashlib.sha256(str(self.steps).encode())
