@@ -134,10 +134,17 @@ def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]
 
 def command() -> str:
     """The command line as a person would type it, without this machine's paths."""
-    program = Path(sys.argv[0]).name
-    words = ["asr" if program == "__main__.py" else program, *sys.argv[1:]]
+    words = [*_program(Path(sys.argv[0])), *sys.argv[1:]]
     words = [w for w in words if not w.startswith(("runs=", "data.root=", "data.spoken.folder="))]
     return shlex.join(_name_only(w) for w in words)
+
+
+def _program(path: Path) -> list[str]:
+    if path.suffix != ".py" or path.name == "__main__.py":
+        return ["asr" if path.name == "__main__.py" else path.name]
+    root = Path(__file__).resolve().parent.parent
+    path = path.resolve()
+    return ["python", str(path.relative_to(root)) if path.is_relative_to(root) else path.name]
 
 
 def _name_only(word: str) -> str:
