@@ -11,7 +11,7 @@ from asr import environment
 from asr.checkpoint import Loaded, load_model, pack
 from asr.configure import to_plain
 from asr.corpus import sources
-from asr.evaluate import evaluate_model
+from asr.evaluate import counted, evaluate_model
 from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
 from asr.ref_hyp import write as write_ref_hyp
 from asr.report.records import write_record
@@ -83,6 +83,7 @@ def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[
         "decoder": "greedy",
         "lm": None,
         "normalisation": NORMALISATION,
+        "interval_over": counted(score.groups, "speaker") if score.groups else "utterances",
     }
 
 

@@ -56,7 +56,7 @@ def run(words: list[str]) -> tuple[float, float]:
 def measure(arguments: argparse.Namespace) -> bool:
     """Time every length and decoder, write the record; whether memory stayed within 1 GB."""
     paths = [u.audio_filepath for u in sources.resolve(str(arguments.data), Data())]
-    decoders = {"greedy": []}
+    decoders: dict[str, list[str]] = {"greedy": []}
     if arguments.lm:
         decoders["beam 32, LM"] = ["--decoder", "beam", "--lm", str(arguments.lm)]
     rows: list[dict[str, Any]] = []
