@@ -103,7 +103,7 @@ def pack(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The packed file.")],
     values: Annotated[
-        Literal["fp16", "fp32"], typer.Option(help="Kept weights as these.")
+        Literal["fp16", "fp32", "int8"], typer.Option(help="Kept weights as these.")
     ] = "fp16",
     fold: Annotated[
         bool, typer.Option("--fold", help="Fold batch normalisation into the weights.")

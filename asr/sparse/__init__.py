@@ -4,7 +4,8 @@ Needs numpy and the standard library alone, and takes any model's tensors, whoev
 there.
 """
 
-from asr.sparse.file import read, read_header, write
+from asr.sparse.file import read, read_header, read_rows, write
 from asr.sparse.header import Header, TensorEntry
+from asr.sparse.rows import Rows
 
-__all__ = ["Header", "TensorEntry", "read", "read_header", "write"]
+__all__ = ["Header", "Rows", "TensorEntry", "read", "read_header", "read_rows", "write"]
