@@ -132,8 +132,9 @@ def test_networks_tested_under_other_conditions_are_told_apart(load):
     one, other = plain_record("a", label="A"), plain_record("b", label="B")
     other["evaluation"]["spoken test"]["lm"] = "3-gram"
     lines = [line for line in tables.notes(load(one, other)) if line.startswith("spoken test")]
-    assert lines[0].endswith("greedy decoding, no LM; text normalised by en-v1 (only A).")
-    assert lines[1].endswith("greedy decoding, LM 3-gram; text normalised by en-v1 (only B).")
+    assert lines[0].endswith("text normalised by en-v1; interval over utterances (only A).")
+    assert "; greedy decoding, LM 3-gram; " in lines[1]
+    assert lines[1].endswith("(only B).")
 
 
 # Comparison of equal non-zeros
