@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel fuzz lint format sparsity clean
+.PHONY: setup demo test test-slow test-wheel fuzz lint format sparsity benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -44,6 +44,14 @@ format: setup
 # The grid of word error rate against sparsity; about an hour and a half on 2 cores.
 sparsity: setup
 	$(BIN)/python recipes/sparsity.py
+
+# Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
+benchmarks: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	for name in network recurrent start masks sizes wer; do \
+		$(BIN)/python recipes/benchmarks/$$name.py || exit 1; \
+	done
+	$(BIN)/python recipes/benchmarks/results.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

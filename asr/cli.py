@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from asr import __version__, cli_speech
-from asr.cli_options import ModelFile
+from asr.cli_options import ModelFile, Threads
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -141,6 +141,22 @@ def report(
 
     for path in run(records, output, results_markdown=results, title=title or records.name):
         print(path)
+
+
+@app.command()
+def benchmark(
+    model: ModelFile,
+    seconds: Annotated[float, typer.Option(help="Seconds of audio.")] = 10.0,
+    columns: Annotated[int, typer.Option("--utterances", help="How many at once.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option(help="Input from this recording; else noise.")
+    ] = None,
+    threads: Threads = 2,
+) -> None:
+    """Is a model quicker sparse than dense on this machine? Against every runtime installed."""
+    from asr.benchmark.model import benchmark as run
+
+    print(run(model, seconds, columns, threads, recording).table())
 
 
 @manifest_app.command("make")
