@@ -42,7 +42,7 @@ def main() -> None:
 _EXTRAS = {
     "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
     "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
-    "av": "media",
+    "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 
 
@@ -113,6 +113,17 @@ def pack(
     from asr.checkpoint import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
+
+
+@app.command()
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file.")],
+) -> None:
+    """Write a model as ONNX: the dense network, checked against ONNX Runtime."""
+    from asr.export import export as run
+
+    print(run(model, output).table())
 
 
 @app.command()

@@ -17,14 +17,16 @@ from asr.errors import AsrError
 from asr.sparse.rows import Rows
 from asr.sparse.weight import AUTO, Options, Weight
 
-CHUNK_BYTES = 2**24
-"""Of input patches that a convolution holds at once."""
+CHUNK_BYTES = 2**19
+"""Of input patches that a convolution holds at once: they stay in a processor's own cache."""
 
 Layer = TypeVar("Layer", bound="SparseLayer")
 
 
 class SparseLayer(nn.Module):
     """A layer whose weights are `Weight`s and whose biases are buffers, under torch's names."""
+
+    weight_type = Weight
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], options: Options) -> None:
         """All zero until a state is loaded. `shapes`: every tensor in the order of the twin's."""
@@ -36,7 +38,7 @@ class SparseLayer(nn.Module):
             if len(shape) == 1:
                 self.register_buffer(name, torch.zeros(shape))
             else:
-                self._weights[name] = _zeros(shape, options)
+                self._weights[name] = self.weight_type(_zeros(shape), shape, options)
 
     def weights(self) -> Iterator[tuple[str, Weight]]:
         """Names and weights, in torch's order."""
@@ -47,16 +49,20 @@ class SparseLayer(nn.Module):
         shape = self._shapes[name]
         if rows.shape != (shape[0], int(np.prod(shape[1:]))):
             raise AsrError(f"{name} is {list(rows.shape)}, this layer needs {list(shape)}")
-        self._weights[name] = Weight(rows, shape, self.options)
+        self._weights[name] = self.weight_type(rows, shape, self.options)
 
     def set_dense(self, name: str, tensor: NDArray[np.float32]) -> None:
         """Put in a weight of the right shape with its zeros. Raises AsrError for NaN, infinity."""
-        self._weights[name] = Weight.of(tensor, self.options)
+        self._weights[name] = self.weight_type.of(tensor, self.options)
+
+    def share(self, name: str, other: "SparseLayer") -> None:
+        """Have the same weight as another layer under this name, stored and laid out once."""
+        self._weights[name] = other._weights[name]
 
     def load(self: Layer, twin: nn.Module) -> Layer:
         """Take over the tensors, the mode and nothing else of the dense twin."""
         self.load_state_dict(twin.state_dict())
-        return self.train(twin.training)
+        return self.train(twin.training).to(self.options.device)
 
     def __getattr__(self, name: str) -> Any:
         weights = self.__dict__.get("_weights", {})
@@ -191,13 +197,14 @@ class _SparseConv(SparseLayer):
             raise AsrError(
                 f"the input of {list(x.shape[2:])} (padded) is smaller than the kernel, {reach}"
             )
-        batch, channels, down, along = x.stride()
+        x = x.permute(0, 2, 3, 1).contiguous()
+        batch, down, along, channels = x.stride()
         height, width = sizes
         patches = x.as_strided(
-            (len(x), height, width, x.shape[1], *kernel),
+            (len(x), height, width, *kernel, x.shape[3]),
             (
-                *(batch, down * stride[0], along * stride[1], channels),
-                *(down * dilation[0], along * dilation[1]),
+                *(batch, down * stride[0], along * stride[1]),
+                *(down * dilation[0], along * dilation[1], channels),
             ),
         )
         matrix, bias = self._weights["weight"].matrix, optional_array(self.bias)
@@ -280,7 +287,7 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
     if x.device.type != "cpu" or x.dtype != torch.float32:
         raise AsrError(
             f"{name} runs on the CPU in float32, its input is {x.dtype} on {x.device}; for a GPU "
-            "see asr.sparse.cuda"
+            "there is sparsify(model, device='cuda')"
         )
     if torch.is_grad_enabled() and x.requires_grad:
         raise AsrError(
@@ -295,11 +302,10 @@ def optional_array(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _zeros(shape: tuple[int, ...], options: Options) -> Weight:
-    columns = int(np.prod(shape[1:]))
+def _zeros(shape: tuple[int, ...]) -> Rows:
     starts = np.zeros(shape[0] + 1, np.int64)
-    rows = Rows((shape[0], columns), starts, np.zeros(0, np.int32), np.zeros(0, np.float32))
-    return Weight(rows, shape, options)
+    nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Rows((shape[0], int(np.prod(shape[1:]))), starts, *nothing)
 
 
 def _each(value: Any, count: int) -> Any:
