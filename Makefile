@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel fuzz lint format sparsity benchmarks clean
+.PHONY: setup demo test test-slow test-wheel fuzz lint format sparsity methods benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -44,6 +44,10 @@ format: setup
 # The grid of word error rate against sparsity; about an hour and a half on 2 cores.
 sparsity: setup
 	$(BIN)/python recipes/sparsity.py
+
+# The methods of making a network small, at equal sparsity; an hour and a half on 2 cores.
+methods: setup
+	$(BIN)/python recipes/methods.py
 
 # Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
 benchmarks: setup

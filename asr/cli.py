@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from asr import __version__, cli_speech
+from asr import __version__, cli_prune, cli_speech
 from asr.cli_options import ModelFile, Threads
 from asr.errors import AsrError
 
@@ -23,6 +23,7 @@ units_app = typer.Typer(no_args_is_help=True, help="The symbols that a network w
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(units_app, name="units")
 
+cli_prune.add_to(app)
 cli_speech.add_to(app)
 
 
