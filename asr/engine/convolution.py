@@ -116,12 +116,11 @@ class Convolution:
             found.asr_convolution(self.level, ctypes.byref(shape), _at(x), weights, bias, _at(y))
             return
         assert matrix.struct is not None
+        pruned = ctypes.byref(matrix.struct)
         patches = scratch(_PASS * (bands * self._taps + len(self.bias)) * 4)
-        table = scratch(found.asr_scratch(ctypes.byref(matrix.struct)))
+        table = scratch(found.asr_scratch(pruned))
         found.asr_sparse_convolution(
-            ctypes.byref(matrix.struct),
-            ctypes.byref(shape),
-            *map(_at, (x, self.bias, y, patches, table)),
+            pruned, ctypes.byref(shape), _at(x), _at(self.bias), _at(y), _at(patches), _at(table)
         )
 
     def _by_numpy(self, matrix: Matrix, x: Floats, y: Floats) -> None:
