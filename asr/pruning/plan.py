@@ -120,8 +120,9 @@ class Plan:
         of = f" of {self.total_steps:,}" if self.total_steps else ""
         when = f"after step {steps[0]:,}{of}"
         if len(steps) > 1:
-            every = steps[1] - steps[0]
-            when = f"every {every:,} steps, from step {steps[0]:,} to {steps[-1]:,}{of}"
+            apart = steps[1] - steps[0]
+            every = "every step" if apart == 1 else f"every {apart:,} steps"
+            when = f"after {every}, from step {steps[0]:,} to {steps[-1]:,}{of}"
         scope = "" if rule.scope == "tensor" else f", {rule.scope} scope"
         return f"{kind}: {len(steps)} updates {when}{scope}{_end(rule, schedule)}"
 
