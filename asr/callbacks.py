@@ -168,6 +168,8 @@ class Figures(Callback):
     COLUMNS = (
         "epoch", "step", "seconds", "learning_rate", "train_loss", "dev_loss", "dev_wer", "sparsity"
     )  # fmt: skip
+    PARTS = ("ctc_loss", "distillation_loss")
+    """What `train_loss` is mixed of where the module returns them; two more columns then."""
 
     def __init__(self, path: Path, sparsity: Callable[[], float | None]) -> None:
         self.path = path
@@ -176,6 +178,7 @@ class Figures(Callback):
         self.seconds = 0.0
         self._since = time.monotonic()
         self._losses: list[float] = []
+        self._parts: dict[str, list[float]] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._since = time.monotonic()
@@ -191,6 +194,9 @@ class Figures(Callback):
         if isinstance(outputs, dict) and outputs.get("loss") is not None:
             # Lightning hands on the loss as it was divided for the accumulation of gradients.
             self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+            for name in self.PARTS:
+                if name in outputs:
+                    self._parts.setdefault(name, []).append(float(outputs[name]))
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -206,10 +212,12 @@ class Figures(Callback):
         for name in ("dev_loss", "dev_wer"):
             value = trainer.callback_metrics.get(name)
             row[name] = None if value is None else float(value)
-        self._losses = []
+        row |= {name: sum(values) / len(values) for name, values in self._parts.items()}
+        self._losses, self._parts = [], {}
         self.rows.append(row)
         if trainer.is_global_zero:
-            atomic_write_text(self.path, as_csv(self.COLUMNS, self.rows))
+            parts = [name for name in self.PARTS if any(name in row for row in self.rows)]
+            atomic_write_text(self.path, as_csv([*self.COLUMNS, *parts], self.rows))
 
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included."""
@@ -219,12 +227,18 @@ class Figures(Callback):
         return self.seconds
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.elapsed(), "losses": self._losses}
+        return {
+            "rows": self.rows,
+            "seconds": self.elapsed(),
+            "losses": self._losses,
+            "parts": self._parts,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
         self.seconds = state["seconds"]
         self._losses = list(state["losses"])
+        self._parts = {name: list(values) for name, values in state["parts"].items()}
         self._since = time.monotonic()
 
 

@@ -21,12 +21,17 @@ from asr.text import NORMALISATION
 
 
 def finish(
-    settings: Run, folder: Path, training: dict[str, Any], pruner: Pruner | None
+    settings: Run,
+    folder: Path,
+    training: dict[str, Any],
+    pruner: Pruner | None,
+    distillation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Pack and test `model.asr` of a run folder and write its `record.json`, last of all.
 
     `training` holds the figures of the training itself; seconds, steps, epochs, audio_hours at
-    least. Each test set is read here and nowhere else. Returns the record.
+    least; `distillation` the teacher and the two losses. Each test set is read here and nowhere
+    else. Returns the record.
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
@@ -60,6 +65,7 @@ def finish(
         },
         "model": _model(settings, stats),
         "pruning": _pruning(settings, pruner, stats) if pruner else None,
+        "distillation": distillation,
         "files": {
             "model_bytes": (folder / "model.asr").stat().st_size,
             "packed_bytes": packed.bytes,
@@ -150,7 +156,12 @@ def without_places(plain: dict[str, Any]) -> dict[str, Any]:
     """Settings for a record: names of files, not the folders that they lie in on this machine."""
     plain = json.loads(json.dumps(plain))
     plain["runs"] = ""
-    for section, key in (("data", "root"), ("pruning", "dense"), ("units", "file")):
+    for section, key in (
+        ("data", "root"),
+        ("pruning", "dense"),
+        ("distillation", "teacher"),
+        ("units", "file"),
+    ):
         plain[section][key] = _name_only(plain[section][key])
     plain["init"] = _name_only(plain["init"])
     plain["data"]["spoken"]["folder"] = ""

@@ -13,9 +13,11 @@ from asr.pruning import (
     Cubic,
     Element,
     Frozen,
+    GroupLasso,
     Linear,
     OneCut,
     Pattern,
+    RigL,
     Rule,
     Schedule,
     ThresholdRamp,
@@ -47,8 +49,17 @@ def rule_of(pruning: Pruning, model: DeepSpeech, total_steps: int) -> Rule | Non
         thresholds=_thresholds(pruning, model) if pruning.dense else None,
         rates=pruning.rate_of or None,
         floor=pruning.floor,
+        regrow=pruning.method == "rigl",
         keep_zeros=pruning.keep_zeros,
     )
+
+
+def lasso_of(pruning: Pruning, model: DeepSpeech) -> GroupLasso | None:
+    """The penalty that `pruning.lasso` asks for, on the tensors that are pruned; None without."""
+    if not pruning.lasso:
+        return None
+    rows, columns = pruning.block
+    return GroupLasso(model, pruning.lasso, rows, columns, pruning.tensors)
 
 
 def _schedule(pruning: Pruning, total_steps: int) -> Schedule:
@@ -64,6 +75,8 @@ def _schedule(pruning: Pruning, total_steps: int) -> Schedule:
             return Linear.from_fractions(total_steps, start, end, updates, pruning.target)
         case "constant":
             return Constant(pruning.target)
+        case "rigl":
+            return RigL.from_fractions(total_steps, end, updates, pruning.target, pruning.exchange)
         case "one_cut":
             return OneCut.from_fractions(total_steps, pruning.cut, pruning.target)
         case _:

@@ -29,17 +29,19 @@ from asr.callbacks import (
 from asr.checkpoint import load_weights, save_model
 from asr.configure import load
 from asr.corpus.datamodule import SpeechData
+from asr.distillation import Distillation
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
+from asr.losses import ctc_losses
 from asr.model import DeepSpeech
 from asr.prepare import prepare
-from asr.pruning import PruningCallback
+from asr.pruning import GroupLassoCallback, PruningCallback
 from asr.record import finish
-from asr.rules import rule_of
+from asr.rules import lasso_of, rule_of
 from asr.runfolder import alone, begin, check_same, resume_point, run_folder
 from asr.settings import Run
 from asr.text import Units
-from asr.training import InvalidLoss, SpeechTraining, ctc_losses
+from asr.training import InvalidLoss, SpeechTraining
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -85,8 +87,16 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
     )
     model = build_model(settings)
     total_steps = steps_per_epoch(data, settings) * settings.training.epochs
+    distillation = None
+    if settings.distillation.teacher:
+        distillation = Distillation.load(settings.distillation, model, units, settings.frontend)
     module = SpeechTraining(
-        model, units, settings.optimiser, total_steps, settings.training.invalid_loss
+        model,
+        units,
+        settings.optimiser,
+        total_steps,
+        settings.training.invalid_loss,
+        distillation,
     )
     job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
@@ -107,7 +117,11 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         "excluded_utterances": excluded,
         "skipped_batches": len(module.skipped),
     }
-    record = finish(settings, folder, training, pruner.pruner if pruner else None)
+    taught = None
+    if distillation:
+        last = figures.rows[-1]
+        taught = distillation.to_plain() | {k: last[k] for k in ("ctc_loss", "distillation_loss")}
+    record = finish(settings, folder, training, pruner.pruner if pruner else None, taught)
     _check_sparsity(settings, record, folder)
     return folder
 
@@ -186,7 +200,12 @@ def _try_largest_batch(job: Job) -> None:
     model = copy.deepcopy(job.model).to(device)
     try:
         log_probs, lengths = model(batch.features, batch.feature_lengths)
-        ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths).sum().backward()
+        loss = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths).sum()
+        if job.module.distillation:
+            loss = loss + job.module.distillation.loss(
+                batch.features, batch.feature_lengths, log_probs, lengths
+            )
+        loss.backward()
     except (RuntimeError, MemoryError) as error:
         saved = job.folder / "failed_batch.pt"
         atomic_write_bytes(saved, _bytes(batch))
@@ -213,6 +232,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     if pruner:
         curve = SparsityCurve(job.folder / "sparsity.csv", lambda: pruner.pruner)
         callbacks[:0] = [pruner, curve]
+    if lasso := lasso_of(settings.pruning, job.model):
+        callbacks.insert(0, GroupLassoCallback(lasso))
     if settings.training.progress:
         callbacks.append(TrainingProgress(settings.name, figures, job.console))
     callbacks += [

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
-from asr.settings_training import Optimiser, Pruning, Training
+from asr.settings_training import Distillation, Optimiser, Pruning, Training
 
 __all__ = [
     "Augment",
     "Data",
+    "Distillation",
     "Frontend",
     "Model",
     "Optimiser",
@@ -340,6 +341,7 @@ class Run:
     model: Model = field(default_factory=Model)
     optimiser: Optimiser = field(default_factory=Optimiser)
     pruning: Pruning = field(default_factory=Pruning)
+    distillation: Distillation = field(default_factory=Distillation)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:

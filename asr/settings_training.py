@@ -46,10 +46,13 @@ class Optimiser:
 class Pruning:
     """Which weights are zeroed, when; `asr.pruning` holds the methods themselves."""
 
-    method: Literal["none", "ramp", "cubic", "linear", "constant", "one_cut", "frozen"] = "none"
+    method: Literal["none", "ramp", "cubic", "linear", "constant", "one_cut", "rigl", "frozen"] = (
+        "none"
+    )
     """`ramp`: the paper's threshold in two slopes; `cubic`, `linear`: a share that grows to
-    `target`; `constant`: that share from the first step on; `one_cut`: once, at `cut`; `frozen`:
-    keep the zeros that `init` brings."""
+    `target`; `constant`: that share from the first step on; `one_cut`: once, at `cut`; `rigl`:
+    that share from the first step on, small weights exchanged for ones with large gradients up to
+    `end`; `frozen`: keep the zeros that `init` brings."""
     target: float = 0.0
     """Sparsity to end at, per tensor, group or overall (`scope`); the ramp's slopes are corrected
     on the way. 0: a ramp from the thresholds of `dense` alone."""
@@ -71,6 +74,11 @@ class Pruning:
     """Ramp: slope after `ramp` over slope before it; 1.5 ends the threshold at q."""
     updates: int = 40
     """Updates of the masks between start and end (at least about 30)."""
+    exchange: float = 0.3
+    """RigL: share of the weights exchanged at first; it falls to 0 at `end`."""
+    lasso: float = 0.0
+    """Weight of a group lasso over the blocks of `pattern=block`, added to the loss all through
+    training; 0: none."""
     pattern: Literal["element", "block", "bank"] = "element"
     """`element`: weights one by one; `block`: tiles; `bank`: equal counts in parts of rows."""
     block: list[int] = field(default_factory=lambda: [16, 1])
@@ -100,6 +108,7 @@ class Pruning:
             self._check_window(check)
             self._check_amount(check)
             self._check_pattern(check)
+            self._check_extras(check)
 
     @property
     def rate_of(self) -> dict[str, float]:
@@ -145,12 +154,36 @@ class Pruning:
             "thresholds are calibrated",
         )
         check(
-            method not in ("cubic", "linear", "constant", "one_cut") or self.target > 0,
+            method not in ("cubic", "linear", "constant", "one_cut", "rigl") or self.target > 0,
             f"pruning.method={method} needs pruning.target=SHARE, the sparsity to end at",
         )
         check(
             method not in ("none", "frozen") or not self.target,
             f"pruning.target={self.target} with pruning.method={method}, which drops nothing",
+        )
+
+    def _check_extras(self, check: Check) -> None:
+        check(0 < self.exchange < 1, f"pruning.exchange={self.exchange}: between 0 and 1")
+        check(
+            self.method == "rigl" or self.exchange == 0.3,
+            f"pruning.exchange is for pruning.method=rigl, which is {self.method}",
+        )
+        check(
+            self.method != "rigl"
+            or (self.pattern == "element" and self.scope == "tensor" and not self.floor),
+            "pruning.method=rigl exchanges single weights of each tensor: it takes no pattern, "
+            "scope or floor",
+        )
+        check(
+            self.method != "rigl" or not self.keep_zeros,
+            "pruning.keep_zeros=true and pruning.method=rigl, which lets weights come back, "
+            "contradict each other",
+        )
+        check(self.lasso >= 0, f"pruning.lasso={self.lasso}: not negative")
+        check(
+            not self.lasso or (self.pattern == "block" and self.method not in ("none", "frozen")),
+            "pruning.lasso makes the blocks small that pruning.pattern=block then drops: set that, "
+            "and pruning.method=ramp, cubic, linear, constant or one_cut",
         )
 
     def _check_pattern(self, check: Check) -> None:
@@ -189,6 +222,38 @@ def _rate(word: str) -> tuple[str, float]:
         return pattern, float(share) if pattern else 0.0
     except ValueError:
         return pattern, 0.0
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A trained network whose outputs a student follows, beside the true transcripts."""
+
+    teacher: str = ""
+    """Model file of the teacher, with the same units, features and stride; empty: no teacher."""
+    kind: Literal["frame", "nonblank", "sequence"] = "frame"
+    """`frame`: divergence of the posteriors, frame by frame; `nonblank`: the same, each frame
+    weighted by the teacher's share of symbols other than blank; `sequence`: CTC loss of the
+    teacher's best transcript."""
+    weight: float = 0.5
+    """The loss is (1 - weight) times CTC of the truth plus weight times that of the teacher."""
+    temperature: float = 1.0
+    """Softens both posteriors of `frame` and `nonblank`; `sequence` has none, so needs 1."""
+
+    def __post_init__(self) -> None:
+        with problems() as check:
+            check(0 < self.weight <= 1, f"distillation.weight={self.weight}: above 0, at most 1")
+            check(self.temperature > 0, f"distillation.temperature={self.temperature}: above 0")
+            check(
+                self.kind != "sequence" or self.temperature == 1,
+                f"distillation.temperature={self.temperature} does nothing for "
+                "distillation.kind=sequence: leave it at 1",
+            )
+            check(
+                bool(self.teacher)
+                or (self.kind, self.weight, self.temperature) == ("frame", 0.5, 1.0),
+                "distillation.kind, weight and temperature do nothing without "
+                "distillation.teacher=FILE, a trained network",
+            )
 
 
 @dataclass(frozen=True)

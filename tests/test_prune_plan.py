@@ -80,6 +80,7 @@ def test_a_recipe_that_starts_from_weights_is_predicted_from_them(dense: Path) -
         (["method=cubic", "pattern=bank"], "weight_hh", 0.75),
         (["method=linear", "pattern=block", "scope=group"], "", 0.75),
         (["method=constant"], "weight_ih", 0.75),
+        (["method=rigl"], "weight_hh", 0.75),
         (["method=one_cut"], "weight_ih", 0.75),
         (["method=cubic", "rates=['*weight_hh*=0.5']"], "weight_hh", 0.5),
     ],

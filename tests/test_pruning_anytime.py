@@ -22,6 +22,7 @@ from asr.pruning import (
     Linear,
     OneCut,
     Pruner,
+    RigL,
     Rule,
     ThresholdRamp,
     find,
@@ -54,6 +55,7 @@ def _rules() -> dict[str, list[Rule]]:
         "constant": [Rule(Constant(0.8))],
         "one cut": [Rule(OneCut(12, 0.8))],
         "regrowing": [Rule(linear, ["rnn*"], score=largest_gradient, regrow=True)],
+        "rigl": [Rule(RigL(end=LAST, frequency=2, final=0.8), ["rnn*"], regrow=True)],
         "two rules": [Rule(ramp, ["rnn*"], target=0.8), Rule(cubic, ["conv*"], Block(2, 3))],
     }
 
@@ -138,7 +140,7 @@ def test_dropped_weights_are_zero_after_every_step_and_masks_lose_only(kind: str
                 assert not weight[~masks[name]].any()
                 assert weight.dtype == torch.float32
                 back = masks[name] & ~before[name]
-                assert kind == "regrowing" or not back.any()
+                assert kind in ("regrowing", "rigl") or not back.any()
                 assert not weight[back].any(), "what comes back begins at zero"
         before = masks
 
@@ -155,7 +157,7 @@ def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor
     return made
 
 
-@pytest.mark.parametrize("kind", ["ramp to a target", "banks", "regrowing", "two rules"])
+@pytest.mark.parametrize("kind", ["ramp to a target", "banks", "rigl", "two rules"])
 def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> None:
     training, x = Training(kind), torch.randn(4, 2, 6)
     model, keys = training.model, list(Net().state_dict())

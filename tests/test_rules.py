@@ -20,11 +20,12 @@ from asr.pruning import (
     Linear,
     OneCut,
     Pruner,
+    RigL,
     Rule,
     ThresholdRamp,
     find,
 )
-from asr.rules import rule_of
+from asr.rules import lasso_of, rule_of
 from asr.settings import Model, Run
 from asr.text import CharacterUnits
 
@@ -71,6 +72,10 @@ def dense(tmp_path_factory: pytest.TempPathFactory, model: DeepSpeech) -> Path:
             "method=one_cut target=0.9 cut=0.25 pattern=block rates=[rnn*hh*=0.8]",
             Rule(OneCut(250, 0.9), ["rnn*"], Block(16, 1), rates={"rnn*hh*": 0.8}),
         ),
+        (
+            "method=rigl target=0.8 end=0.5 updates=10 exchange=0.2",
+            Rule(RigL(500, 50, 0.8, 0.2), ["rnn*"], regrow=True),
+        ),
         ("method=frozen tensors=[output*]", Rule(Frozen(), ["output*"])),
         (
             "method=cubic target=0.9 keep_zeros=true",
@@ -84,6 +89,16 @@ def test_settings_make_the_rule(words: str, expected: Rule, model: DeepSpeech) -
     assert rule == expected
     if not isinstance(rule.schedule, Frozen):
         Pruner(model, rule)
+
+
+def test_group_lasso_has_the_blocks_and_tensors_that_are_pruned(model: DeepSpeech) -> None:
+    words = ["method=cubic", "target=0.9", "pattern=block", "block=[4,2]", "tensors=[rnn*hh*]"]
+    pruning = load(Run, None, [f"pruning.{word}" for word in words]).pruning
+    assert lasso_of(pruning, model) is None
+    lasso = lasso_of(replace(pruning, lasso=0.01), model)
+    assert lasso is not None
+    assert (lasso.weight, lasso.rows, lasso.columns) == (0.01, 4, 2)
+    assert lasso.names == list(find(model, ["rnn*hh*"]))
 
 
 def test_no_method_makes_no_rule(model: DeepSpeech) -> None:

@@ -192,6 +192,26 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
         assert not after[name][before[name] == 0].any()
 
 
+def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) -> None:
+    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.updates=10"]
+    run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
+    record = json.loads((run / "record.json").read_text())["pruning"]
+    assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert {round(share, 2) for _, share in record["curve"]} == {0.8}, "from the first step on"
+
+    norms = []
+    for weight in (0.0, 0.3):
+        words = [
+            "pruning.method=one_cut", "pruning.target=0.5", "pruning.cut=1", "training.epochs=1",
+            "pruning.pattern=block", "pruning.block=[4,1]", f"pruning.lasso={weight}",
+        ]  # fmt: skip
+        run = train(load(Run, None, settings_of(folder, corpus, f"lasso{weight}", *words)))
+        state = load_model(run / "model.asr").model.state_dict()
+        weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
+        norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
+    assert norms[1] < 0.95 * norms[0], "the penalty is what becomes smaller"
+
+
 def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:
     words = settings_of(folder, corpus, "other", f"init={dense / 'model.asr'}", "model.hidden=16")
     with pytest.raises(AsrError, match="does not fit the network"):

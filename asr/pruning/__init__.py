@@ -16,10 +16,12 @@ Needs torch alone; `PruningCallback` brings Lightning in when it is first asked 
 from typing import TYPE_CHECKING, Any
 
 from asr.pruning.calibrate import calibrate
+from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import PrunedTooFar
 from asr.pruning.patterns import Bank, Block, Element, Pattern, pattern_from_plain
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
+from asr.pruning.rigl import RigL
 from asr.pruning.rules import Rule
 from asr.pruning.schedule import (
     FewUpdates,
@@ -34,7 +36,7 @@ from asr.pruning.statistics import Statistics, TensorStatistics, statistics
 from asr.pruning.thresholds import ThresholdRamp
 
 if TYPE_CHECKING:
-    from asr.pruning.callback import PruningCallback
+    from asr.pruning.callback import GroupLassoCallback, PruningCallback
 
 __all__ = [
     "Bank",
@@ -44,12 +46,15 @@ __all__ = [
     "Element",
     "FewUpdates",
     "Frozen",
+    "GroupLasso",
+    "GroupLassoCallback",
     "Linear",
     "OneCut",
     "Pattern",
     "PrunedTooFar",
     "Pruner",
     "PruningCallback",
+    "RigL",
     "Rule",
     "Schedule",
     "SparsitySchedule",
@@ -68,8 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "PruningCallback":
-        from asr.pruning.callback import PruningCallback
+    if name in ("PruningCallback", "GroupLassoCallback"):
+        from asr.pruning import callback
 
-        return PruningCallback
+        return getattr(callback, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The same inside Lightning: hooks to `Pruner`, and its state into the checkpoint."""
+"""The same inside Lightning: hooks to `Pruner` and `GroupLasso`, state into the checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
+from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import MIN_DENSITY
 from asr.pruning.pruner import Pruner
 from asr.pruning.rules import Rule
@@ -163,3 +164,20 @@ class PruningCallback(Callback):
                 )
             self.total_steps = int(total)
         return self.rules(self.total_steps)
+
+
+class GroupLassoCallback(Callback):
+    """Adds the gradients of a `GroupLasso` to those of the loss, once for each optimiser step.
+
+    Lightning clips gradients after it. Together with a `PruningCallback` their order does not
+    matter: a dropped block is zero, and so is its part of the penalty's gradient.
+    """
+
+    def __init__(self, lasso: GroupLasso) -> None:
+        self.lasso = lasso
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Once for each optimiser step, also when gradients are accumulated over batches."""
+        self.lasso.add_gradients()

@@ -68,7 +68,9 @@ class Block(Pattern):
 
     Tiles at the last row and column may be smaller. Under a threshold schedule the threshold of
     single weights is multiplied by the fourth root of rows * columns, as there, because the
-    largest of a block grows with its size. Raises AsrError for sizes below 1.
+    largest of a block grows with its size. It also varies little from block to block, so that a
+    rising threshold drops most of them in its last third; a schedule of shares spreads them evenly.
+    Raises AsrError for sizes below 1.
     """
 
     rows: int

@@ -39,6 +39,21 @@ class Pool:
             return dict.fromkeys(self.names, self.controller.effective_q)
         return dict(self.q)
 
+    @property
+    def final(self) -> float | None:
+        """Share dropped in the end; None if thresholds or found zeros decide."""
+        return self.schedule.final if isinstance(self.schedule, SparsitySchedule) else self.target
+
+    def check_start(self, keeps: Mapping[str, Tensor]) -> None:
+        """Raise AsrError if masks to begin with have dropped more than is wanted in the end."""
+        elements = sum(keep.numel() for keep in keeps.values())
+        dropped = 1 - sum(int(keep.count_nonzero()) for keep in keeps.values()) / elements
+        if self.final is not None and dropped > self.final + 0.005:
+            raise AsrError(
+                f"{', '.join(keeps)}: {dropped:.2%} of the weights are zero already, more than the "
+                f"{self.final:.2%} wanted, and keep_zeros lets none come back"
+            )
+
     def keeps(
         self, step: int, weights: Mapping[str, nn.Parameter], previous: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], float | None]:
@@ -48,7 +63,7 @@ class Pool:
         weights or scores that are not finite, and scores of another shape.
         """
         alive = {} if self.rule.regrow else previous
-        scores = {name: self._scores(name, weights[name]) for name in self.names}
+        scores = {n: self._scores(step, n, weights[n], previous.get(n)) for n in self.names}
         if isinstance(self.rule.pattern, Bank):
             assert isinstance(self.schedule, SparsitySchedule)
             pattern, share = self.rule.pattern, self.schedule.sparsity(step)
@@ -66,11 +81,17 @@ class Pool:
             masks[name] = mask & alive[name] if name in alive else mask
         return masks, eps
 
-    def _scores(self, name: str, weight: nn.Parameter) -> Tensor:
+    def _scores(
+        self, step: int, name: str, weight: nn.Parameter, previous: Tensor | None
+    ) -> Tensor:
         # From float32, so that bfloat16 weights are not rounded to the threshold.
         magnitude = weight.detach().float().abs()
         if not torch.isfinite(magnitude).all():
             raise AsrError(f"{name} holds NaN or infinite weights: training has broken down")
+        if isinstance(self.schedule, SparsitySchedule):
+            own = self.schedule.scores(step, name, weight, previous)
+            if own is not None:
+                return own
         if self.rule.score is None:
             return magnitude
         scores = self.rule.score(name, weight)

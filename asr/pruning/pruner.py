@@ -202,6 +202,7 @@ class Pruner:
             if frozen or pool.rule.keep_zeros:
                 for name in pool.names:
                     self._set(name, weights[name], from_zeros(weights[name]))
+                pool.check_start({name: self._keep(name, weights[name]) for name in pool.names})
         for rule in self.rules:
             names = [name for pool in self._pools if pool.rule is rule for name in pool.names]
             if isinstance(rule.schedule, Frozen) and not any(n in self._factors for n in names):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from asr.errors import AsrError
 from asr.pruning.patterns import Bank, Block, Element, Pattern
 from asr.pruning.prunable import aliases, find
+from asr.pruning.rigl import RigL
 from asr.pruning.schedule import (
     Frozen,
     Schedule,
@@ -130,6 +131,12 @@ class Rule:
             (
                 self.regrow and self.keep_zeros,
                 "regrow and keep_zeros contradict each other",
+            ),
+            (
+                isinstance(schedule, RigL)
+                and not (self.regrow and plain and self.score is None and not self.keep_zeros),
+                "it exchanges single weights of each tensor by its own scores: give it tensors, "
+                "rates if need be, and regrow=True",
             ),
             (
                 bank and self.scope != "tensor",

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
+from torch import Tensor, nn
+
 from asr.errors import AsrError
 
 ENOUGH_UPDATES = 30
@@ -80,6 +82,16 @@ class SparsitySchedule(Schedule):
     @abstractmethod
     def sparsity(self, step: int) -> float:
         """Share dropped at `step`, 0 to 1; what an update at that step compares with."""
+
+    def scores(
+        self, step: int, name: str, weight: nn.Parameter, keep: Tensor | None
+    ) -> Tensor | None:
+        """What an update at `step` compares, the large ones stay: of the weight's shape; None
+        for what the rule says, magnitude by default.
+
+        keep: the tensor's mask before this update, None while it has lost nothing.
+        """
+        return None
 
     def with_final(self, final: float) -> Self:
         """The same schedule with another final share."""
