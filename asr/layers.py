@@ -13,13 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from asr import recurrence
 from asr.recurrence import FrameOrder, reverse, sum_directions
-from asr.settings import Cell, Model
+from asr.settings import Model
 
 CLIP = 20.0
 """Upper bound of the clipped ReLU after a convolution (Deep Speech 2)."""
-
-GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
-"""Matrices of `hidden` rows that torch stacks in one weight of each cell."""
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:

@@ -104,6 +104,14 @@ class Augment:
     """Range of the signal-to-noise ratio of added noise."""
     noise_folder: str = ""
     """Folder with noise recordings; empty: generated noise."""
+    reverberation_probability: float = 0.0
+    """Share of utterances that are heard in a room."""
+    response_folder: str = ""
+    """Folder with impulse responses of rooms, used every second time; empty: made-up rooms."""
+    band_probability: float = 0.0
+    """Share of utterances that lose what is below 0 to 300 Hz and above 3 to 8 kHz."""
+    codec_probability: float = 0.0
+    """Share of utterances that are coded and decoded: mu-law, MP3 or Vorbis at any quality."""
     time_masks: int = 2
     """SpecAugment: masks over time for each utterance."""
     time_mask_frames: int = 25
@@ -128,9 +136,12 @@ class Augment:
                 check(
                     getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: not negative"
                 )
+            for name in ("noise", "reverberation", "band", "codec"):
+                share = getattr(self, f"{name}_probability")
+                check(0 <= share <= 1, f"augment.{name}_probability={share}: between 0 and 1")
             check(
-                0 <= self.noise_probability <= 1,
-                f"augment.noise_probability={self.noise_probability}: between 0 and 1",
+                self.reverberation_probability > 0 or not self.response_folder,
+                "augment.response_folder is set but augment.reverberation_probability=0",
             )
             check(
                 self.noise_probability > 0 or not self.noise_folder,
@@ -236,6 +247,8 @@ class Spoken:
 
     vocabulary: Literal["small", "large"] = "small"
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
+    text: list[str] = field(default_factory=list)
+    """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1

@@ -192,11 +192,12 @@ def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
     )
     assert printed[1] == "decoder greedy; 95 % interval over utterances; normalisation en-v1"
     assert printed[2].startswith("2.4 s of audio in ")
-    assert printed[3:] == [f"references and hypotheses: {output}"]
+    assert printed[3].startswith("engine torch ")
+    assert printed[4:] == [f"references and hypotheses: {output}"]
     assert "ERR: (THE->A)" in output.read_text()
     beam = DecoderOptions("beam", beam=4, word_bonus=1.0)
     printed = evaluate_to(model, str(tmp_path / "test.jsonl"), decoding=beam).splitlines()
-    assert len(printed) == 3
+    assert len(printed) == 4
     assert printed[0].startswith("WER 25.00 %")
     assert printed[1].startswith("decoder beam 4, word bonus 1; ")
 

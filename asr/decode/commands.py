@@ -157,23 +157,17 @@ def lm_tune(
 def _hear(
     model: Path, manifest: str, threads: int | None
 ) -> "tuple[list[np.ndarray], list[Utterance], Units]":
-    from asr.checkpoint import load_model
     from asr.corpus import sources
-    from asr.corpus.datamodule import evaluation_batches
+    from asr.hearing import hear_files, open_engine
     from asr.settings import Data
-    from asr.transcribe import hear, set_threads
 
-    set_threads(threads)
-    data, loaded = Data(), load_model(model)
+    data, engine = Data(), open_engine(model, threads)
     utterances = sources.resolve(manifest, data)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
-    rows: dict[str, np.ndarray] = {}
-    for batch in evaluation_batches(utterances, None, loaded.frontend, data):
-        rows |= zip(
-            batch.ids, hear(loaded.model, batch.features, batch.feature_lengths), strict=True
-        )
-    return [rows[utterance.id] for utterance in utterances], utterances, loaded.units
+    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
+    rows = dict(hear_files(engine, paths, durations, data.batch_seconds))
+    return [rows[i] for i in range(len(utterances))], utterances, engine.units
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

@@ -1,1 +1,22 @@
 """Products and recurrent layers of sparse matrices on a CPU, in C with numpy twins."""
+
+from asr.sparse.kernels.choice import KERNELS, Kernel, Values, choose
+from asr.sparse.kernels.library import LEVELS, level, library
+from asr.sparse.kernels.matrix import Matrix, prepare
+from asr.sparse.kernels.recurrent import GATES, Cell, CellKind, Recurrent
+
+__all__ = [
+    "GATES",
+    "KERNELS",
+    "LEVELS",
+    "Cell",
+    "CellKind",
+    "Kernel",
+    "Matrix",
+    "Recurrent",
+    "Values",
+    "choose",
+    "level",
+    "library",
+    "prepare",
+]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-VERSION = 1
+VERSION = 2
 """Of the C side; another one is not used."""
 
 LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
@@ -26,6 +26,8 @@ def library() -> ctypes.CDLL | None:
         try:
             loaded = ctypes.CDLL(str(path))
             if loaded.asr_sparse_version() == VERSION:
+                loaded.asr_perm_layout.restype = ctypes.c_int64
+                loaded.asr_scratch.restype = ctypes.c_int64
                 return loaded
         except (OSError, AttributeError):
             continue

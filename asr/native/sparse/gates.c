@@ -1,0 +1,90 @@
+/* Gates of the recurrent cells, equations of torch.nn.GRU, LSTM and RNN; within 1e-6 of them.
+ *
+ * exp is 2^n times a polynomial of degree 6 (the coefficients of Cephes' expf); tanh(x) is
+ * 1 - 2 / (1 + exp(2x)), whose absolute error is small where its relative error is not.
+ */
+#include <math.h>
+
+#include "sparse.h"
+
+#define NAME(x) x##_plain
+#define TARGET
+#define VECTOR float
+#define LANES 1
+#define LOAD(p, left) (*(p))
+#define STORE(p, v, left) (*(p) = (v))
+#define SET(x) (x)
+#define ADD(a, b) ((a) + (b))
+#define SUB(a, b) ((a) - (b))
+#define MUL(a, b) ((a) * (b))
+#define MADD(a, b, c) ((a) * (b) + (c))
+#define MAXIMUM(a, b) ((b) < (a) ? (a) : (b))
+#define MINIMUM(a, b) ((b) > (a) ? (a) : (b))
+#define INVERSE(x) (1.0f / (x))
+static inline float power_plain(float x, float n) { return ldexpf(x, (int)n); }
+static inline float whole_plain(float x) { return x == x ? rintf(x) : 0.0f; }
+#include "gates.h"
+
+#if ASR_X86
+#include <immintrin.h>
+
+#define NAME(x) x##_avx2
+#define TARGET ASR_TARGET("avx2,fma")
+#define VECTOR __m256
+#define LANES 8
+static const int32_t tails[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+#define TAIL(left) _mm256_loadu_si256((const __m256i *)(tails + 8 - ((left) < 8 ? (left) : 8)))
+#define LOAD(p, left) _mm256_maskload_ps(p, TAIL(left))
+#define STORE(p, v, left) _mm256_maskstore_ps(p, TAIL(left), v)
+#define SET(x) _mm256_set1_ps(x)
+#define ADD(a, b) _mm256_add_ps(a, b)
+#define SUB(a, b) _mm256_sub_ps(a, b)
+#define MUL(a, b) _mm256_mul_ps(a, b)
+#define MADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define MAXIMUM(a, b) _mm256_max_ps(a, b)
+#define MINIMUM(a, b) _mm256_min_ps(a, b)
+#define INVERSE(x) _mm256_div_ps(_mm256_set1_ps(1.0f), x)
+TARGET static inline __m256 power_avx2(__m256 x, __m256 n) {
+    const __m256i bits = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), bits));
+}
+TARGET static inline __m256 whole_avx2(__m256 x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#include "gates.h"
+
+#define NAME(x) x##_avx512
+#define TARGET ASR_TARGET("avx512f,avx512vl,avx512dq")
+#define VECTOR __m512
+#define LANES 16
+#define TAIL(left) ((__mmask16)((left) < 16 ? (1u << (left)) - 1 : 0xffffu))
+#define LOAD(p, left) _mm512_maskz_loadu_ps(TAIL(left), p)
+#define STORE(p, v, left) _mm512_mask_storeu_ps(p, TAIL(left), v)
+#define SET(x) _mm512_set1_ps(x)
+#define ADD(a, b) _mm512_add_ps(a, b)
+#define SUB(a, b) _mm512_sub_ps(a, b)
+#define MUL(a, b) _mm512_mul_ps(a, b)
+#define MADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define MAXIMUM(a, b) _mm512_max_ps(a, b)
+#define MINIMUM(a, b) _mm512_min_ps(a, b)
+#define INVERSE(x) inverse_avx512(x)
+/* 14 bits and one step of Newton's: quicker than a division. x is neither 0 nor infinite. */
+TARGET static inline __m512 inverse_avx512(__m512 x) {
+    const __m512 r = _mm512_rcp14_ps(x);
+    return _mm512_mul_ps(r, _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.0f)));
+}
+TARGET static inline __m512 power_avx512(__m512 x, __m512 n) { return _mm512_scalef_ps(x, n); }
+TARGET static inline __m512 whole_avx512(__m512 x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#include "gates.h"
+#endif
+
+const asr_gates *asr_gates_of(int level) {
+#if ASR_X86
+    if (level >= ASR_AVX512F) return &gates_avx512;
+    if (level == ASR_AVX2) return &gates_avx2;
+#endif
+    (void)level;
+    return &gates_plain;
+}

@@ -1,0 +1,193 @@
+/* Layouts of the perm kernels: which word of which vector holds which element.
+ *
+ * Rows stand in groups of `lanes`. A vector gives each of them `slots` words and looks into two
+ * stretches of `width` columns, so that a row whose elements are few in one stretch can use its
+ * words for the other. Which two is chosen greedily: the stretch, then its partner, that take the
+ * most from the rows with most left and from the places where most lies. On random zeros this
+ * leaves a fifth of the words as padding at 90 %, where stretches one after another leave two
+ * fifths; on banks it leaves none.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sparse.h"
+
+typedef struct {
+    int lanes, slots, width, stretches;
+    float *left;   /* [lane][stretch]: elements that have no word yet */
+    int32_t *next; /* [lane][stretch]: the first of them */
+    float *gain;   /* [stretch] */
+    float total[16];
+} packer;
+
+/* What the stretch would give to each lane: the more, the more is left of lane and place. */
+static int best(packer *p, int with) {
+    const int n = p->stretches;
+    float *gain = p->gain;
+    memset(gain, 0, sizeof(float) * n);
+    for (int i = 0; i < p->lanes; i++) {
+        const float *left = p->left + (size_t)i * n;
+        const float weight = p->total[i] * p->total[i];
+        const float other = with < 0 ? 0.0f : left[with];
+        if (weight == 0.0f) continue;
+        if (p->slots == 1) {
+            for (int s = 0; s < n; s++) gain[s] += weight * (left[s] > other ? left[s] : other);
+            continue;
+        }
+        for (int s = 0; s < n; s++) {
+            const float most = left[s] > other ? left[s] : other;
+            const float least = left[s] > other ? other : left[s];
+            const float second = most - 1.0f > least ? most - 1.0f : least;
+            gain[s] += weight * (most + (second > 0.0f ? second : 0.0f));
+        }
+    }
+    int found = -1;
+    for (int s = 0; s < n; s++)
+        if (s != with && (found < 0 || gain[s] > gain[found])) found = s;
+    return found < 0 ? with : found;
+}
+
+static void begin(packer *p, const int32_t *rows, const int64_t *starts, const int32_t *columns) {
+    const size_t n = p->stretches;
+    memset(p->left, 0, sizeof(float) * n * p->lanes);
+    for (int i = 0; i < p->lanes; i++) {
+        p->total[i] = 0.0f;
+        if (rows[i] < 0) continue;
+        for (int64_t k = starts[rows[i]]; k < starts[rows[i] + 1]; k++) {
+            const size_t at = i * n + columns[k] / p->width;
+            if (p->left[at] == 0.0f) p->next[at] = (int32_t)k;
+            p->left[at] += 1.0f;
+            p->total[i] += 1.0f;
+        }
+    }
+}
+
+/* Vectors of one group. `elements` [vector][lane][slot] gets the place of each word's element,
+ * -1: none, and `index` [vector][2] the stretches; both may be NULL, to count. */
+static int pack(packer *p, int32_t *elements, uint16_t *index) {
+    int vectors = 0;
+    const size_t n = p->stretches;
+    for (;; vectors++) {
+        float any = 0.0f;
+        for (int i = 0; i < p->lanes; i++) any += p->total[i];
+        if (any == 0.0f) return vectors;
+        const int a = best(p, -1), b = best(p, a);
+        if (index) {
+            index[2 * vectors] = (uint16_t)a;
+            index[2 * vectors + 1] = (uint16_t)b;
+        }
+        for (int i = 0; i < p->lanes; i++) {
+            for (int k = 0; k < p->slots; k++) {
+                const size_t s = i * n + (p->left[i * n + a] >= p->left[i * n + b] ? a : b);
+                int32_t element = -1;
+                if (p->left[s] > 0.0f) {
+                    element = p->next[s]++;
+                    p->left[s] -= 1.0f;
+                    p->total[i] -= 1.0f;
+                }
+                if (elements) *elements++ = element;
+            }
+        }
+    }
+}
+
+/* Counts (elements NULL: `group_starts` only) or writes a layout. `order` is the row of each lane
+ * of each group, -1: none. Returns vectors, or -1 without memory. */
+ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_t *starts,
+                                   const int32_t *element_columns, const int32_t *order,
+                                   int32_t lanes, int32_t slots, int32_t width,
+                                   int32_t *group_starts, int32_t *elements, uint16_t *index) {
+    const int stretches = columns > 0 ? (columns + width - 1) / width : 1;
+    packer p = {.lanes = lanes, .slots = slots, .width = width, .stretches = stretches};
+    p.left = malloc(sizeof(float) * stretches * lanes);
+    p.next = malloc(sizeof(int32_t) * stretches * lanes);
+    p.gain = malloc(sizeof(float) * stretches);
+    int64_t vectors = -1;
+    if (p.left && p.next && p.gain) {
+        vectors = 0;
+        for (int g = 0; g < groups; g++) {
+            begin(&p, order + (size_t)g * lanes, starts, element_columns);
+            const int64_t before = vectors;
+            vectors += pack(&p, elements ? elements + before * lanes * slots : NULL,
+                            index ? index + 2 * before : NULL);
+            if (!elements) group_starts[g] = (int32_t)before;
+        }
+        if (!elements) group_starts[groups] = (int32_t)vectors;
+    }
+    free(p.left);
+    free(p.next);
+    free(p.gain);
+    return vectors;
+}
+
+/* Place of an element's column in the two stretches of its vector. */
+static int place(int column, const uint16_t *index, int width) {
+    return column / width == index[0] ? column % width : width + column % width;
+}
+
+/* Words of perm16 and what a unit of each lane is worth; see perm16.c. */
+ASR_EXPORT void asr_perm16_words(int32_t groups, const int32_t *group_starts,
+                                 const int32_t *elements, const uint16_t *index,
+                                 const int32_t *columns, const float *values, int16_t *words,
+                                 float *scales) {
+    enum { LANES = 16, SLOTS = 2, WIDTH = 32, FLUSH = 16 };
+    for (int g = 0; g < groups; g++) {
+        const int64_t from = group_starts[g], to = group_starts[g + 1];
+        for (int i = 0; i < LANES; i++) {
+            /* Of a row: no word beyond 32000, no sum of FLUSH vectors beyond 2^31 / 4096. */
+            double most = 0, sum = 0, heaviest = 0;
+            for (int64_t v = from; v < to; v++) {
+                if ((v - from) % FLUSH == 0) sum = 0;
+                for (int k = 0; k < SLOTS; k++) {
+                    const int32_t e = elements[(v * LANES + i) * SLOTS + k];
+                    if (e < 0) continue;
+                    const double w = fabs((double)values[e]);
+                    sum += w;
+                    if (w > most) most = w;
+                    if (sum > heaviest) heaviest = sum;
+                }
+            }
+            double scale = 0;
+            if (most > 0) {
+                scale = 32000.0 / most;
+                if (scale > 523000.0 / heaviest) scale = 523000.0 / heaviest;
+            }
+            scales[g * LANES + i] = scale > 0 ? (float)(1.0 / scale) : 0.0f;
+            for (int64_t v = from; v < to; v++)
+                for (int k = 0; k < SLOTS; k++) {
+                    const int64_t at = (v * LANES + i) * SLOTS + k;
+                    const int32_t e = elements[at];
+                    words[at] = 0;
+                    if (e < 0 || scale == 0) continue;
+                    const int c = place(columns[e], index + 2 * v, WIDTH);
+                    long q = lrint((values[e] * scale - c) / 64.0);
+                    q = q < -512 ? -512 : q > 511 ? 511 : q;
+                    words[at] = (int16_t)(q * 64 + c);
+                }
+        }
+    }
+}
+
+/* Words of perm32: fp32 whose lowest `bits` are the column, as near to the weight as can be. */
+ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t lanes, int32_t width,
+                                 const int32_t *elements, const uint16_t *index,
+                                 const int32_t *columns, const float *values, uint32_t *words) {
+    const uint32_t size = 2 * (uint32_t)width; /* 32 or 16 */
+    for (int64_t v = 0; v < vectors; v++)
+        for (int i = 0; i < lanes; i++) {
+            const int32_t e = elements[v * lanes + i];
+            words[v * lanes + i] = 0;
+            if (e < 0) continue;
+            uint32_t raw;
+            memcpy(&raw, &values[e], 4);
+            const uint32_t c = (uint32_t)place(columns[e], index + 2 * v, width);
+            const uint32_t sign = raw & 0x80000000u, size_of = raw & 0x7fffffffu;
+            uint32_t word = (size_of & ~(size - 1)) | c;
+            /* The magnitudes that end in c lie `size` apart: the nearest of three. */
+            if (word > size_of && word - size_of > size / 2 && word >= size) word -= size;
+            if (word < size_of && size_of - word > size / 2 && word + size < 0x7f800000u)
+                word += size;
+            words[v * lanes + i] = sign | word;
+        }
+}

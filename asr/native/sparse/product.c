@@ -1,0 +1,62 @@
+/* The product of a matrix and any number of columns: which kernel, and passes of ASR_PASS. */
+#include <string.h>
+
+#include "sparse.h"
+
+asr_product_fn *asr_product_of(const asr_matrix *m) {
+    switch (m->kernel) {
+        case ASR_CSR: return asr_csr;
+#if ASR_X86
+        case ASR_PERM16: return m->level >= ASR_AVX512VNNI ? asr_perm16_vnni : asr_perm16_bw;
+        case ASR_PERM32: return m->level >= ASR_AVX512F ? asr_perm32_avx512 : asr_perm32_avx2;
+        case ASR_BLOCK_FP32:
+            return m->level >= ASR_AVX512F ? asr_block_fp32_avx512
+                   : m->level == ASR_AVX2  ? asr_block_fp32_avx2
+                                           : asr_block_fp32_plain;
+        case ASR_BLOCK_FP16:
+            return m->level >= ASR_AVX512F ? asr_block_fp16_avx512
+                   : m->level == ASR_AVX2  ? asr_block_fp16_avx2
+                                           : asr_block_fp16_plain;
+        case ASR_BLOCK_INT8:
+            return m->level >= ASR_AVX512VNNI ? asr_block_int8_vnni
+                   : m->level == ASR_AVX512BW ? asr_block_int8_bw
+                   : m->level >= ASR_AVX2     ? asr_block_int8_avx2
+                                              : asr_block_int8_plain;
+#else
+        case ASR_BLOCK_FP32: return asr_block_fp32_plain;
+        case ASR_BLOCK_FP16: return asr_block_fp16_plain;
+        case ASR_BLOCK_INT8: return asr_block_int8_plain;
+#endif
+        default: return NULL;
+    }
+}
+
+/* Bytes of the table that a kernel makes of its columns. */
+size_t asr_scratch_of(const asr_matrix *m) {
+    const size_t columns = ((size_t)m->columns + 63) / 64 * 64;
+    return columns * ASR_PASS * 2 * sizeof(float);
+}
+
+ASR_EXPORT int64_t asr_scratch(const asr_matrix *m) { return (int64_t)asr_scratch_of(m); }
+
+/* y (n, rows) = x (n, columns) M^T (+ bias); rows of both are contiguous, ld apart. Returns 0, or
+ * 1 if the layout is unknown to this processor. */
+ASR_EXPORT int32_t asr_product(const asr_matrix *m, const float *x, int64_t x_ld, int64_t n,
+                               const float *bias, float *y, int64_t y_ld, void *scratch) {
+    asr_product_fn *product = asr_product_of(m);
+    if (!product) return 1;
+    for (int64_t at = 0; at < n;) {
+        const float *from[ASR_PASS];
+        float *to[ASR_PASS];
+        /* 9 columns are 5 and 4, not 8 and 1. */
+        const int64_t passes = (n - at + ASR_PASS - 1) / ASR_PASS;
+        const int some = (int)((n - at + passes - 1) / passes);
+        for (int j = 0; j < some; j++) {
+            from[j] = x + (at + j) * x_ld;
+            to[j] = y + (at + j) * y_ld;
+        }
+        product(m, from, some, bias, to, scratch);
+        at += some;
+    }
+    return 0;
+}

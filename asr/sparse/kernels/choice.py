@@ -1,0 +1,84 @@
+"""Which kernel multiplies which matrix: one table, and one pure function that reads it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from asr.errors import AsrError
+from asr.sparse.kernels.library import LEVELS
+from asr.sparse.rows import Pattern
+
+Values = Literal["auto", "fp32", "fp16", "int8"]
+
+DENSE = 0.3
+"""Below this sparsity every element is stored: there is nothing to skip."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to lay out and multiply a matrix."""
+
+    patterns: tuple[Pattern, ...]
+    """Of the zeros it takes without filling them up."""
+    levels: tuple[str, ...]
+    """Instruction sets that it has code for, the best last; none: no C at all."""
+    values: Literal["fp32", "fp16", "int8"]
+    """What it keeps of a weight: about 24, 11 or 8 bits."""
+    error: float
+    """Largest error of a product, as a share of the sum of |weight x input| of its row with every
+    factor replaced by the row's or the column's largest."""
+    about: str
+
+
+KERNELS: dict[str, Kernel] = {
+    "perm16": Kernel(
+        ("element", "bank"),
+        ("avx512bw", "avx512vnni"),
+        "fp16",
+        2e-3,
+        "16-bit words of weight and column; 64 columns looked up in two registers",
+    ),
+    "perm32": Kernel(
+        ("element", "bank"),
+        ("avx2", "avx512f"),
+        "fp32",
+        2e-6,
+        "fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers",
+    ),
+    "block16-fp32": Kernel(("block",), LEVELS[:3], "fp32", 1e-6, "16 rows at once, fp32 weights"),
+    "block16-fp16": Kernel(("block",), LEVELS[:3], "fp16", 5e-4, "16 rows at once, fp16 weights"),
+    "block16-int8": Kernel(
+        ("block",), (*LEVELS[:2], *LEVELS[3:]), "int8", 6e-3, "16 rows at once, 8-bit weights"
+    ),
+    "csr": Kernel(("element", "bank", "block"), ("plain",), "fp32", 1e-6, "row by row, plain C"),
+    "numpy": Kernel(
+        ("element", "bank", "block"), (), "fp32", 1e-6, "no C library: a dense product in numpy"
+    ),
+}
+
+
+def choose(
+    pattern: Pattern,
+    sparsity: float,
+    level: str | None,
+    values: Values = "auto",
+    exact: bool = False,
+) -> str:
+    """Name of the quickest kernel for a matrix; `level` None: there is no C library.
+
+    `values` is the least precision that is asked for (`auto`: fp16), `exact` asks for fp32.
+    """
+    if level is None:
+        return "numpy"
+    if level not in LEVELS:
+        raise AsrError(f"instruction set {level!r}: there are {', '.join(LEVELS)}")
+    if values not in ("auto", "fp32", "fp16", "int8"):
+        raise AsrError(f"values {values!r}: there are auto, fp32, fp16, int8")
+    if exact or (values == "auto" and sparsity < DENSE):
+        values = "fp32"
+    if pattern == "block" or sparsity < DENSE:
+        if values == "auto":
+            values = "fp32" if level == "plain" else "fp16"
+        return f"block16-{values}"
+    if values != "fp32" and level in KERNELS["perm16"].levels:
+        return "perm16"
+    return "csr" if level == "plain" else "perm32"

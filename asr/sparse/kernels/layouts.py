@@ -1,0 +1,182 @@
+"""Rows into the arrays that the C kernels read; see asr/native/sparse for what they mean."""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import AsrError
+from asr.sparse.rows import BLOCK, Rows
+
+WIDEST = 2**16 - 8
+"""Most columns of a layout with 16-bit indices."""
+
+UNSORTED = 0.85
+"""Rows are sorted by count where that can save more than this leaves, for it costs a little."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One matrix in memory; every array is read-only, and aligned to 64 bytes."""
+
+    groups: int
+    starts: NDArray[np.int32]
+    words: NDArray[Any]
+    index: NDArray[np.uint16] | None = None
+    wide: NDArray[np.int32] | None = None
+    scales: NDArray[np.float32] | None = None
+    order: NDArray[np.int32] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all arrays."""
+        return sum(a.nbytes for a in vars(self).values() if isinstance(a, np.ndarray))
+
+
+def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout:
+    """The layout of rows that have been checked. Raises AsrError for a matrix that is too wide."""
+    if kernel != "csr" and rows.shape[1] > WIDEST:
+        raise AsrError(f"{kernel} takes at most {WIDEST} columns, not {rows.shape[1]}: use csr")
+    if kernel == "csr":
+        return Layout(
+            rows.shape[0],
+            aligned(rows.starts, np.int32),
+            aligned(rows.values, np.float32),
+            wide=aligned(rows.columns, np.int32),
+        )
+    if kernel.startswith("block16"):
+        return _block(rows, kernel.removeprefix("block16-"))
+    if kernel == "perm16":
+        return _perm(rows, library, lanes=16, slots=2, width=32)
+    if level == "avx2":
+        return _perm(rows, library, lanes=8, slots=1, width=8)
+    return _perm(rows, library, lanes=16, slots=1, width=16)
+
+
+def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) -> Layout:
+    starts = np.ascontiguousarray(rows.starts, np.int64)
+    columns = np.ascontiguousarray(rows.columns, np.int32)
+    values = np.ascontiguousarray(rows.values, np.float32)
+    groups = -(-rows.shape[0] // lanes)
+
+    def pack(order: NDArray[np.int32], firsts: Any, elements: Any, index: Any) -> int:
+        found = library.asr_perm_layout(
+            groups, rows.shape[1], _at(starts), _at(columns), _at(order), lanes, slots, width,
+            _at(firsts), _at(elements), _at(index),
+        )  # fmt: skip
+        if found < 0:
+            raise MemoryError(f"laying out a matrix of {rows.shape[0]} x {rows.shape[1]}")
+        return int(found)
+
+    order = np.full(groups * lanes, -1, np.int32)
+    order[: rows.shape[0]] = np.arange(rows.shape[0])
+    firsts = np.empty(groups + 1, np.int32)
+    vectors = pack(order, firsts, None, None)
+    by_count = _by_count(rows, order, lanes, slots, vectors)
+    if by_count is not None:
+        other = np.empty_like(firsts)
+        fewer = pack(by_count, other, None, None)
+        if fewer < UNSORTED * vectors:
+            vectors, firsts, order = fewer, other, by_count
+        else:
+            by_count = None
+    elements = np.empty(max(vectors, 1) * lanes * slots, np.int32)
+    index = np.zeros((vectors, 2), np.uint16)
+    pack(order, firsts, elements, index)
+    scales = None
+    if slots == 2:
+        words = aligned(np.empty(vectors * 32, np.int16), np.int16)
+        scales = aligned(np.empty(groups * lanes, np.float32), np.float32)
+        library.asr_perm16_words(
+            groups, _at(firsts), _at(elements), _at(index), _at(columns), _at(values), _at(words),
+            _at(scales),
+        )  # fmt: skip
+    else:
+        words = aligned(np.empty(vectors * lanes, np.uint32), np.uint32)
+        library.asr_perm32_words(
+            vectors, lanes, width, _at(elements), _at(index), _at(columns), _at(values), _at(words)
+        )
+    return Layout(
+        groups,
+        aligned(firsts, np.int32),
+        words,
+        index=aligned((index * 8).ravel(), np.uint16),
+        scales=scales,
+        order=aligned(order, np.int32) if by_count is not None else None,
+    )
+
+
+def _by_count(
+    rows: Rows, order: NDArray[np.int32], lanes: int, slots: int, vectors: int
+) -> NDArray[np.int32] | None:
+    """Lanes with the rows sorted by their count; None where that cannot save enough."""
+    counts = np.diff(rows.starts)
+    by_count = order.copy()
+    by_count[: len(counts)] = np.argsort(-counts, kind="stable")
+    longest = counts[by_count[::lanes][: -(-len(counts) // lanes)]] if len(counts) else counts
+    return by_count if (-(-longest // slots)).sum() < UNSORTED * UNSORTED * vectors else None
+
+
+def _block(rows: Rows, values: str) -> Layout:
+    """Blocks of 16 rows and one column: every one in which a row has an element."""
+    groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
+    key = (row // BLOCK) * width + rows.columns
+    kept = np.zeros(groups * width, np.bool_)
+    kept[key] = True
+    kept = kept.reshape(groups, width)
+    group, column = np.nonzero(kept)
+    counts = np.count_nonzero(kept, axis=1)
+    place = np.arange(len(group))
+    if values == "int8":  # in pairs: an odd count is filled up with a block of zeros
+        odd = counts % 2
+        place = place + np.repeat(np.cumsum(odd) - odd, counts)
+        counts = counts + odd
+    total = int(counts.sum())
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    index = np.zeros(total, np.uint16)
+    index[place] = column
+    where = np.zeros(groups * width, np.int64)
+    where[kept.ravel()] = place
+    scales = None
+    if values == "int8":
+        scale = np.zeros(groups * BLOCK, np.float32)
+        np.maximum.at(scale, row, np.abs(rows.values))
+        scale /= 127
+        whole = np.rint(rows.values / np.where(scale > 0, scale, 1)[row])
+        words = np.zeros((total // 2, BLOCK, 2), np.int8)
+        at = where[key]
+        words[at // 2, row % BLOCK, at % 2] = np.clip(whole, -127, 127)
+        scales = aligned(scale, np.float32)
+    else:
+        words = np.zeros((total, BLOCK), np.float16 if values == "fp16" else np.float32)
+        words[where[key], row % BLOCK] = rows.values
+        if values == "fp16" and not np.isfinite(words).all():
+            raise AsrError("a weight of this matrix is too large for fp16: use fp32")
+    return Layout(
+        groups,
+        aligned(starts, np.int32),
+        aligned(words.ravel(), words.dtype),
+        index=aligned(index, np.uint16),
+        scales=scales,
+    )
+
+
+def aligned(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """A copy that begins at a multiple of 64 bytes."""
+    result = scratch(array.size * np.dtype(dtype).itemsize).view(dtype)
+    result[:] = array
+    return result
+
+
+def scratch(size: int) -> NDArray[np.uint8]:
+    """So many bytes, from a multiple of 64."""
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]
+
+
+def _at(array: NDArray[Any] | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data if array is not None else None)

@@ -1,0 +1,204 @@
+"""A sparse matrix laid out for this processor, and its product."""
+
+import ctypes
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import AsrError
+from asr.sparse.kernels import reference
+from asr.sparse.kernels.choice import KERNELS, Values, choose
+from asr.sparse.kernels.layouts import WIDEST, Layout, lay_out, scratch
+from asr.sparse.kernels.library import LEVELS, library
+from asr.sparse.kernels.library import level as level_of
+from asr.sparse.rows import Rows
+
+Array = NDArray[np.float32]
+
+LIMIT = 2**24
+"""Most rows and most columns of a matrix: offsets of 32 bits never overflow below."""
+
+
+KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
+"""Twins of the numbers in asr/native/sparse/sparse.h."""
+
+
+class MatrixStruct(ctypes.Structure):
+    """Twin of `asr_matrix` in asr/native/sparse/sparse.h."""
+
+    _fields_ = (
+        ("kernel", ctypes.c_int32),
+        ("level", ctypes.c_int32),
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+        ("groups", ctypes.c_int32),
+        ("starts", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("wide", ctypes.c_void_p),
+        ("words", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
+    )
+
+
+class Matrix:
+    """A matrix in the layout of one kernel. Immutable: threads may share it, copies are itself.
+
+    `prepare` makes them.
+    """
+
+    def __init__(
+        self, rows: Rows, kernel: str, level: str, native: tuple[Layout, ctypes.CDLL] | None
+    ) -> None:
+        self.shape = rows.shape
+        self.kernel = kernel
+        self.level = level
+        """Instruction set that it was laid out for."""
+        self.nnz = rows.kept
+        """Elements of the rows it was made from."""
+        self._dense: Array | None = None
+        self.struct: MatrixStruct | None = None
+        """What C reads; None of the numpy kernel."""
+        if native is None:
+            self._dense = rows.to_dense()
+            self.bytes = self._dense.nbytes
+            """Of the layout in memory: padding shows here."""
+            return
+        layout, self._library = native
+        self._layout = layout
+        self.bytes = layout.bytes
+        self.struct = MatrixStruct(
+            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups
+        )
+        for name in ("starts", "index", "wide", "words", "scales", "order"):
+            array = getattr(layout, name)
+            setattr(self.struct, name, array.ctypes.data if array is not None else None)
+        self._scratch = int(self._library.asr_scratch(ctypes.byref(self.struct)))
+
+    def __call__(self, x: Array, bias: Array | None = None, out: Array | None = None) -> Array:
+        """`x (n, columns)` float32 -> `(n, rows)` float32, with the bias `(rows,)` if there is one.
+
+        Raises AsrError for other shapes and types, and for an `out` of another shape or type.
+        """
+        check_array("input", x, (None, self.shape[1]))
+        if bias is not None:
+            check_array("bias", bias, (self.shape[0],))
+            bias = np.ascontiguousarray(bias)
+        if out is None:
+            out = np.empty((len(x), self.shape[0]), np.float32)
+        check_array("out", out, (len(x), self.shape[0]))
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise AsrError("out must be contiguous and writable")
+        if self._dense is not None:
+            out[:] = reference.product(self._dense, x, bias)
+            return out
+        x = np.ascontiguousarray(x)
+        table = scratch(self._scratch)
+        failed = self._library.asr_product(
+            ctypes.byref(self.struct),
+            ctypes.c_void_p(x.ctypes.data),
+            ctypes.c_int64(self.shape[1]),
+            ctypes.c_int64(len(x)),
+            ctypes.c_void_p(bias.ctypes.data if bias is not None else None),
+            ctypes.c_void_p(out.ctypes.data),
+            ctypes.c_int64(self.shape[0]),
+            ctypes.c_void_p(table.ctypes.data),
+        )
+        if failed:
+            raise AsrError(f"the C library does not know the layout {self.kernel}")
+        return out
+
+    def __repr__(self) -> str:
+        return f"Matrix({self.shape[0]} x {self.shape[1]}, {self.nnz} kept, {self.kernel})"
+
+    def __copy__(self) -> "Matrix":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Matrix":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Matrix is laid out for one processor: store its Rows and prepare again")
+
+
+def prepare(
+    rows: Rows,
+    values: Values = "auto",
+    exact: bool = False,
+    level: str | None = None,
+    kernel: str | None = None,
+) -> Matrix:
+    """Lay out a matrix for the quickest kernel of this processor, or for the one that is named.
+
+    `values` is the precision kept (`auto`: about fp16), `exact` means fp32, `level` forces an
+    instruction set. Every index is checked, so that no rows make C read where it must not.
+
+    Raises AsrError for rows that are no matrix, and for a kernel that cannot run here.
+    """
+    check_rows(rows)
+    if kernel is not None and kernel not in KERNELS:
+        raise AsrError(f"kernel {kernel!r}: there are {', '.join(KERNELS)}")
+    found = library()
+    name = LEVELS[level_of(level)]
+    chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    if not kernel and chosen != "numpy" and rows.shape[1] > WIDEST:
+        chosen = "csr"
+    if chosen == "numpy":
+        return Matrix(rows, chosen, "plain", None)
+    if found is None:
+        raise AsrError(f"kernel {chosen} is C, and the C library is not there")
+    if exact and KERNELS[chosen].values != "fp32":
+        raise AsrError(f"kernel {chosen} is not exact")
+    lowest = KERNELS[chosen].levels[0]
+    if LEVELS.index(lowest) > LEVELS.index(name):
+        raise AsrError(f"kernel {chosen} needs {lowest}, this is {name}")
+    return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
+
+
+def check_rows(rows: Rows) -> None:
+    """Raise AsrError unless the arrays are those of a matrix whose columns ascend in each row."""
+    height, width = rows.shape
+    if not (0 <= height <= LIMIT and 0 <= width <= LIMIT):
+        raise AsrError(f"a matrix of {height} x {width}: at most {LIMIT} rows and columns")
+    starts, columns, values = rows.starts, rows.columns, rows.values
+    for name, array, kinds in (
+        ("starts", starts, "iu"),
+        ("columns", columns, "iu"),
+        ("values", values, "f"),
+    ):
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
+            raise AsrError(f"{name} of a sparse matrix must be one row of numbers")
+    if len(columns) >= 2**31:
+        raise AsrError(f"a sparse matrix of {len(columns)} elements: at most {2**31 - 1}")
+    if len(columns) != len(values) or len(starts) != height + 1:
+        raise AsrError(
+            f"a sparse matrix of {height} rows has {len(starts)} starts (one more than rows), "
+            f"{len(columns)} columns and {len(values)} values"
+        )
+    if starts[0] != 0 or starts[-1] != len(columns) or (np.diff(starts.astype(np.int64)) < 0).any():
+        raise AsrError("the rows of a sparse matrix must follow one another")
+    if not len(columns):
+        return
+    if columns.min() < 0 or columns.max() >= width:
+        raise AsrError(f"a sparse matrix of {width} columns has an element outside them")
+    step = np.diff(columns.astype(np.int64))
+    first = starts[1:-1][(starts[1:-1] > 0) & (starts[1:-1] < len(columns))]
+    step[first.astype(np.int64) - 1] = 1  # a new row may begin anywhere
+    if (step <= 0).any():
+        raise AsrError("the columns of each row of a sparse matrix must ascend")
+    if not np.isfinite(values).all():
+        raise AsrError("a sparse matrix has a weight that is not finite")
+
+
+def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    """Raise AsrError unless the array is float32 of this shape (None: any length)."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise AsrError(f"{name} must be a float32 array, not {kind}")
+    wanted = tuple(n if n is not None else m for n, m in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or array.shape != wanted:
+        raise AsrError(
+            f"{name} is {list(array.shape)}, it must be "
+            f"[{', '.join('any' if n is None else str(n) for n in shape)}]"
+        )
