@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.decode import DecoderOptions, make_decoder
+from asr.decode import DecoderOptions, make_decoder, native
 from asr.errors import AsrError
 from asr.hearing import Engine, EngineName, as_engine, hear_files, open_engine
 from asr.progress import times_real
@@ -234,9 +234,11 @@ def evaluate_to(
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"
+    search = f" (search in {native()})" if decoding.decoder == "beam" else ""
     lines = [
         str(figures),
-        f"decoder {describe(decoding)}; 95 % interval over {drawn}; normalisation {NORMALISATION}",
+        f"decoder {describe(decoding)}{search}; 95 % interval over {drawn}; "
+        f"normalisation {NORMALISATION}",
         f"{audio_seconds:.1f} s of audio in {seconds:.1f} s, {times_real(audio_seconds, seconds)}",
         f"engine {hearing.describe()}",
     ]

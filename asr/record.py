@@ -11,7 +11,7 @@ from asr import environment
 from asr.checkpoint import Loaded, load_model, pack
 from asr.configure import to_plain
 from asr.corpus import sources
-from asr.evaluate import evaluate_model
+from asr.evaluate import counted, evaluate_model
 from asr.pruning import Pruner, Statistics, statistics
 from asr.ref_hyp import write as write_ref_hyp
 from asr.report.records import write_record
@@ -89,6 +89,7 @@ def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[
         "decoder": "greedy",
         "lm": None,
         "normalisation": NORMALISATION,
+        "interval_over": counted(score.groups, "speaker") if score.groups else "utterances",
     }
 
 
@@ -137,10 +138,17 @@ def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]
 
 def command() -> str:
     """The command line as a person would type it, without this machine's paths."""
-    program = Path(sys.argv[0]).name
-    words = ["asr" if program == "__main__.py" else program, *sys.argv[1:]]
+    words = [*_program(Path(sys.argv[0])), *sys.argv[1:]]
     words = [w for w in words if not w.startswith(("runs=", "data.root=", "data.spoken.folder="))]
     return shlex.join(_name_only(w) for w in words)
+
+
+def _program(path: Path) -> list[str]:
+    if path.suffix != ".py" or path.name == "__main__.py":
+        return ["asr" if path.name == "__main__.py" else path.name]
+    root = Path(__file__).resolve().parent.parent
+    path = path.resolve()
+    return ["python", str(path.relative_to(root)) if path.is_relative_to(root) else path.name]
 
 
 def _name_only(word: str) -> str:

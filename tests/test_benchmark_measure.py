@@ -94,6 +94,10 @@ def test_a_hopeless_contestant_is_timed_once(
     assert found.timings["slow"].calls == 1
     assert found.timings["slow"].seconds > 0.002
     assert found.timings["quick"].calls == 3
+    shares += [0.0] * 3
+    contestants = {"quick": lambda: None, "slow": slow}
+    found = interleave(contestants, 3, 0.0, kinds={"quick": "sparse", "slow": "dense"})
+    assert found.timings["slow"].calls == 3  # the quickest of its kind
 
 
 def test_median_and_quartiles_are_those_of_the_calls() -> None:

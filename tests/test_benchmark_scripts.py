@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from asr.benchmark.book import read_book
-from asr.benchmark.tables import END, START, break_even, markdown, write_results
+from asr.benchmark.tables import (
+    END,
+    START,
+    break_even,
+    cuda_section,
+    markdown,
+    write_results,
+)
 from asr.errors import AsrError
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "benchmarks"
@@ -113,6 +120,36 @@ def test_start(records: Path) -> None:
     assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
 
 
+def test_cuda_says_that_it_was_not_run_where_there_is_no_gpu(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--quick", "--output", str(records)]
+    assert script("cuda").main(arguments) == 0
+    parts = read_book(records / "cuda.json").parts
+    if torch.cuda.is_available():
+        rows = {row["name"]: row for row in parts["gru-512-n1"]["results"]}
+        assert rows["torch.sparse CSR"]["error"] < 1e-4
+        return
+    assert "not run: torch finds no CUDA GPU" in capsys.readouterr().out
+    assert parts["not run"]["results"] == []
+    assert "(cuSPARSE)**: not run: torch finds no CUDA GPU" in markdown(records)
+    assert script("cuda").main(arguments) == 0
+    assert "in the record already" in capsys.readouterr().out
+
+
+def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
+    names = ("torch fp32", "torch bf16", "torch.sparse CSR")
+    results = [
+        {"name": name, "kind": kind, "seconds": seconds, "error": 1e-6}
+        for name, kind, seconds in zip(
+            names, ("dense", "dense", "sparse"), (0.004, 0.002, 0.008), strict=True
+        )
+    ]
+    part = {"gpu": "A GPU", "hidden": 800, "columns": 1, "results": results}
+    _, table = cuda_section([part])
+    assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
+
+
 def test_tables_are_made_from_the_records_between_markers(records: Path, tmp_path: Path) -> None:
     results = tmp_path / "RESULTS.md"
     results.write_text(f"before\n{START}\nold\n{END}\nafter\n")
@@ -149,7 +186,7 @@ def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> N
         for key, part in book.parts.items():
             assert not part["quick"], (path.name, key)
             assert not part["busy"], (path.name, key)
-            assert part["results"], (path.name, key)
+            assert part["results"] or part["reason"], (path.name, key)
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:

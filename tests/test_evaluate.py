@@ -13,7 +13,7 @@ import torch
 from tone_network import RATE, save_tone_model, speak, tone_loaded
 
 from asr.corpus.manifest import Utterance, write_manifest
-from asr.decode import DecoderOptions
+from asr.decode import DecoderOptions, native
 from asr.errors import AsrError
 from asr.evaluate import Errors, describe, evaluate_model, evaluate_to, score, speakers_of
 from asr.ref_hyp import Row
@@ -199,7 +199,8 @@ def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
     printed = evaluate_to(model, str(tmp_path / "test.jsonl"), decoding=beam).splitlines()
     assert len(printed) == 4
     assert printed[0].startswith("WER 25.00 %")
-    assert printed[1].startswith("decoder beam 4, word bonus 1; ")
+    searched = f"decoder beam 4, word bonus 1 (search in {native()}); "
+    assert printed[1].startswith(searched)
 
 
 def test_the_interval_is_drawn_over_speakers_where_they_are_known(tmp_path: Path) -> None:

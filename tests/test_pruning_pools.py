@@ -189,3 +189,16 @@ def test_a_network_that_is_sparser_than_wanted_is_refused():
         ):
             Pruner(model, rule)
     Pruner(model, Rule(Cubic(1, 40, 1, 0.84), ["output*"], keep_zeros=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("pattern", [Element(), Block(4, 1), Bank(4)], ids=str)
+def test_a_gpu_chooses_the_same_weights_and_deterministically(pattern):
+    rule = Rule(Constant(0.75), ["rnn*"], pattern)
+    here = cut(Net(), rule)
+    torch.use_deterministic_algorithms(True)
+    try:
+        there = cut(Net().cuda(), rule)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(here[name], there[name].cpu()) for name in here)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -13,7 +14,7 @@ from asr.report import comparison, print_table, read_records, report, tables
 from asr.report.grouping import label_without_seed, networks
 from asr.report.labels import choose, overlap, spread
 from asr.report.methods import is_comparison_of_methods, methods_plot
-from asr.report.plots import series, short_count, wer_plot
+from asr.report.plots import GRID, INK, PAPER, pruning_plot, series, short_count, wer_plot
 
 MARKERS = "<!-- asr report: sparsity -->", "<!-- end: sparsity -->"
 
@@ -132,8 +133,9 @@ def test_networks_tested_under_other_conditions_are_told_apart(load):
     one, other = plain_record("a", label="A"), plain_record("b", label="B")
     other["evaluation"]["spoken test"]["lm"] = "3-gram"
     lines = [line for line in tables.notes(load(one, other)) if line.startswith("spoken test")]
-    assert lines[0].endswith("greedy decoding, no LM; text normalised by en-v1 (only A).")
-    assert lines[1].endswith("greedy decoding, LM 3-gram; text normalised by en-v1 (only B).")
+    assert lines[0].endswith("text normalised by en-v1; interval over utterances (only A).")
+    assert "; greedy decoding, LM 3-gram; " in lines[1]
+    assert lines[1].endswith("(only B).")
 
 
 # Comparison of equal non-zeros
@@ -361,6 +363,8 @@ def test_terminal_shows_the_few_columns_that_matter(load):
 
 # Distillation, and many methods at one size
 
+USUAL = {INK, PAPER, GRID}
+
 TAUGHT = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
           "ctc_loss": 0.9, "distillation_loss": 0.4}  # fmt: skip
 
@@ -409,3 +413,13 @@ def test_many_methods_at_one_size_are_drawn_a_line_each(load, tmp_path):
 
 def test_a_grid_of_sizes_is_still_drawn_over_non_zeros(load):
     assert not is_comparison_of_methods(load(*whole_grid({"set": 1.0})))
+
+
+def test_curves_of_many_methods_have_colours_of_their_own_and_of_few_those_of_their_series(load):
+    def colours(records):
+        svg = pruning_plot(records).svg.decode()
+        return len({c for c in re.findall(r"stroke: (#[0-9a-f]{6})", svg) if c not in USUAL})
+
+    records = load(*methods_grid())
+    assert colours(records) == 6
+    assert colours([r for r in records if r.label in ("method 0", "method 1")]) == 1

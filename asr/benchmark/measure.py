@@ -68,16 +68,18 @@ def interleave(
     allow_busy: bool = False,
     patience: float = PATIENCE,
     warm: bool = True,
+    kinds: Mapping[str, str] | None = None,
 ) -> Measured:
     """Time every contestant `rounds` times in turn, each time for about `slot_seconds`.
 
     The first call of each is not timed, unless `warm` is False. One that is `patience` times
-    slower than the quickest (and than `SLOW_SECONDS`) is timed once. Raises AsrError when other
-    programs use too much of the machine, unless `allow_busy`.
+    slower than the quickest of its kind (and than `SLOW_SECONDS`) is timed once. Raises AsrError
+    when other programs use too much of the machine, unless `allow_busy`.
     """
     first = {name: _once(call)[0] if warm else SLOW_SECONDS for name, call in contestants.items()}
-    quickest = min(first.values())
-    once = {n for n, s in first.items() if s > patience * quickest and s > SLOW_SECONDS}
+    kind = {name: (kinds or {}).get(name, "") for name in contestants}
+    quickest = {k: min(s for n, s in first.items() if kind[n] == k) for k in kind.values()}
+    once = {n for n, s in first.items() if s > max(patience * quickest[kind[n]], SLOW_SECONDS)}
     slot_seconds = max(slot_seconds, WINDOW_SECONDS / len(contestants) if not allow_busy else 0.0)
     kept: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     shares: list[float | None] = []

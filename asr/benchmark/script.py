@@ -28,11 +28,14 @@ class Script:
     options: argparse.Namespace
 
     def measure(
-        self, contestants: dict[str, Callable[[], object]], slot_seconds: float = 0.06
+        self,
+        contestants: dict[str, Callable[[], object]],
+        slot_seconds: float = 0.06,
+        kinds: dict[str, str] | None = None,
     ) -> Measured:
         """Time them in turn; once and briefly when it is to be quick."""
         rounds, slot = (1, 0.0) if self.quick else (ROUNDS, slot_seconds)
-        return interleave(contestants, rounds, slot, self.allow_busy)
+        return interleave(contestants, rounds, slot, self.allow_busy, kinds=kinds)
 
     def done(self, key: str) -> bool:
         """Whether the record has this part already."""

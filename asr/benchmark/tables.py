@@ -53,6 +53,7 @@ def markdown(folder: Path) -> str:
         "sizes": sizes_section,
         "masks": masks_section,
         "wer": wer_section,
+        "cuda": cuda_section,
     }
     found = {
         n: read_book(folder / f"{n}.json") for n in sections if (folder / f"{n}.json").exists()
@@ -327,6 +328,33 @@ def wer_section(parts: Sequence[Part]) -> list[str]:
         "**Word error rate beside speed**: the same network, greedy decoding, 95 % interval\n",
         Table("", columns, tuple(rows)).markdown(),
         "".join(f"- {plain(line)}\n" for line in _absent(parts)),
+    ]
+
+
+def cuda_section(parts: Sequence[Part]) -> list[str]:
+    """The recurrent layer on a GPU, or why it was not measured."""
+    head = "**On a GPU, by torch.sparse CSR (cuSPARSE)**: "
+    reasons = [part["reason"] for part in parts if "reason" in part]
+    if reasons:
+        return [f"{head}not run: {plain(reasons[0])}.\n"]
+    names = dict.fromkeys(row["name"] for part in parts for row in part["results"])
+    rows = []
+    for part in parts:
+        best = fastest(part["results"])
+        found = {row["name"]: row for row in part["results"]}
+        cells = [_with_ratio(found.get(name), best) for name in names]
+        worst = f"{found['torch.sparse CSR']['error']:.1e}"
+        rows.append((part["gpu"], str(part["hidden"]), str(part["columns"]), *cells, worst))
+    columns = (
+        Column("GPU", numeric=False),
+        Column("Hidden"),
+        Column("N"),
+        *map(Column, names),
+        Column("Error, CSR"),
+    )
+    return [
+        f"{head}bidirectional GRU, 250 frames, 90.6 % zeros, milliseconds\n",
+        Table("", columns, tuple(rows)).markdown(),
     ]
 
 

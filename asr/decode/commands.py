@@ -129,7 +129,7 @@ def lm_tune(
     tried = _numbers("weights", weights, float), _numbers("bonuses", bonuses, float)
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
     started = time.perf_counter()
-    log_probs, utterances, units = _hear(model, manifest, threads)
+    log_probs, utterances, units = hear_set(model, manifest, threads)
     heard = time.perf_counter()
     references = [normalise(utterance.text) for utterance in utterances]
 
@@ -154,9 +154,10 @@ def lm_tune(
     return "\n".join(lines)
 
 
-def _hear(
+def hear_set(
     model: Path, manifest: str, threads: int | None
 ) -> "tuple[list[np.ndarray], list[Utterance], Units]":
+    """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
     from asr.hearing import hear_files, open_engine
     from asr.settings import Data

@@ -42,7 +42,10 @@ def keep_largest(scores: Tensor, count: int) -> Tensor:
 
 def nth_largest(scores: Tensor, count: int) -> Tensor:
     """The smallest of the `count` largest scores (n,): a scalar on their device."""
-    return scores.kthvalue(scores.numel() - count + 1).values
+    if scores.device.type == "cpu":
+        return scores.kthvalue(scores.numel() - count + 1).values
+    # Elsewhere torch refuses kthvalue under `use_deterministic_algorithms`, and sorting is quick.
+    return scores.sort(descending=True).values[count - 1]
 
 
 def count_for(scores: Tensor, sizes: Tensor | None, sparsity: float) -> int:

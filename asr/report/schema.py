@@ -152,6 +152,8 @@ class Evaluation:
     decoder: str = "greedy"
     lm: str | None = None
     normalisation: str = ""
+    interval_over: str = "utterances"
+    """What the interval was drawn over: `utterances`, or speakers, as in `31 speakers`."""
 
     @property
     def conditions(self) -> str:
@@ -163,7 +165,10 @@ class Evaluation:
             parts.append(f"{self.audio_seconds / 60:.1f} minutes")
         lm = f"LM {self.lm}" if self.lm else "no LM"
         text = f"; text normalised by {self.normalisation}" if self.normalisation else ""
-        return f"{', '.join(parts)}; {self.decoder} decoding, {lm}{text}"
+        return (
+            f"{', '.join(parts)}; {self.decoder} decoding, {lm}{text}; interval over "
+            f"{self.interval_over}"
+        )
 
 
 @dataclass(frozen=True)

@@ -212,8 +212,7 @@ def _run_label(record: Record, records: Sequence[Record]) -> str:
 def notes(records: Sequence[Record]) -> list[str]:
     """What the figures mean and under which conditions they were measured, a line each."""
     lines = [
-        "WER and CER in percent; in brackets the 95 % interval, by bootstrap over utterances. "
-        "MB are 10^6 bytes."
+        "WER and CER in percent; in brackets the 95 % interval by bootstrap. MB are 10^6 bytes."
     ]
     if any(len(network.records) > 1 for network in networks(records)):
         lines.append(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.kernels import Matrix, Values, library
+from asr.sparse.kernels import Values, library
 from asr.sparse.layers import SparseConv1d, SparseConv2d, SparseLayer, SparseLinear
 from asr.sparse.recurrent import SparseGRU, SparseLSTM, SparseRNN
 from asr.sparse.weight import Options
@@ -19,6 +21,9 @@ MIN_ELEMENTS = 2**14
 MIN_CHANNELS = 128
 """A convolution of two dimensions with fewer outputs spends more on copying its patches than its
 zeros save (32 channels, 11x5: 0.8 times torch's speed at 90 % zeros; 128 channels, 3x3: 1.9)."""
+
+TORCH_SPARSE = "torch.sparse"
+"""The kernel of `asr.sparse.cuda`."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,15 +56,19 @@ class Wish:
 
 Factory = Callable[[Any, Wish], nn.Module]
 _FACTORIES: dict[type[nn.Module], Factory] = {}
+_FACTORIES_CSR: dict[type[nn.Module], Factory] = {}
 
 
-def register(module_type: type[Module], factory: Callable[[Module, Wish], nn.Module]) -> None:
+def register(
+    module_type: type[Module], factory: Callable[[Module, Wish], nn.Module], csr: bool = False
+) -> None:
     """Let `sparsify` swap layers of exactly this type, also in place of a factory known before.
 
     `factory(module, wish)` gives the sparse twin: a module whose `forward` and `state_dict` are
-    the module's own. It raises `Leave` where that does not pay; `wish.weigh` does so.
+    the module's own. It raises `Leave` where that does not pay; `wish.weigh` does so. With `csr`
+    the twin is for `kernel="torch.sparse"`.
     """
-    _FACTORIES[module_type] = factory
+    (_FACTORIES_CSR if csr else _FACTORIES)[module_type] = factory
 
 
 @dataclass(frozen=True)
@@ -105,84 +114,98 @@ def sparsify(
     min_elements: int = MIN_ELEMENTS,
     values: Values = "auto",
     kernel: str | None = None,
+    device: str = "cpu",
 ) -> Report:
     """Swap the layers of a model, in place, for sparse ones where that pays.
 
     The swapped layers run on the CPU and have no gradients; names in `state_dict()` stay. Where
     the C library is missing nothing pays, unless a kernel is named. `exact` keeps full precision
     (errors of 1e-6 instead of 1e-3), `values` and `kernel` are those of `asr.sparse.kernels`.
+    `kernel="torch.sparse"` means the layers of `asr.sparse.cuda`, of linear and recurrent layers
+    alone; it goes with every `device` of torch, and alone with those that are not the CPU. The
+    whole model is moved there.
 
     Raises AsrError if the model itself is such a layer: it cannot be swapped inside nothing (use
-    `SparseLinear.from_dense` and the like).
+    `SparseLinear.from_dense` and the like), and for arguments that contradict each other.
     """
     if not 0 <= min_sparsity <= 1:
         raise AsrError(f"min_sparsity={min_sparsity}: a share of zeros, 0 to 1")
+    if kernel is None and torch.device(device).type != "cpu":
+        kernel = TORCH_SPARSE
+    if kernel == TORCH_SPARSE:
+        if values not in ("auto", "fp32"):
+            raise AsrError(f"values={values!r}: {TORCH_SPARSE} multiplies fp32 values")
+        import_module("asr.sparse.cuda")  # brings its factories
+    elif torch.device(device).type != "cpu":
+        raise AsrError(f"kernel {kernel!r} runs on the CPU; on {device} there is {TORCH_SPARSE}")
     if type(model) in _FACTORIES:
         kind = type(model).__name__
         raise AsrError(f"the model is itself a {kind}: use Sparse{kind}.from_dense(model)")
-    wish = Wish(Options(values, exact, kernel=kernel), min_sparsity, min_elements)
-    done: dict[int, nn.Module | str] = {}
-    swapped: list[Swap] = []
-    left: dict[str, str] = {}
-    _descend(model, "", wish, done, swapped, left)
-    return Report(tuple(swapped), left)
+    options = Options(values, exact, kernel=kernel, device=device)
+    sweep = _Sweep(Wish(options, min_sparsity, min_elements))
+    sweep.descend(model, "")
+    model.to(device)
+    return Report(tuple(sweep.swapped), sweep.left)
 
 
-def _descend(
-    parent: nn.Module,
-    prefix: str,
-    wish: Wish,
-    done: dict[int, nn.Module | str],
-    swapped: list[Swap],
-    left: dict[str, str],
-) -> None:
-    for name, child in list(parent._modules.items()):
-        if child is None:
-            continue
-        path = f"{prefix}{name}"
-        if type(child) in _FACTORIES:
-            if id(child) not in done:  # a layer in two places stays one layer
-                done[id(child)] = _swap(child, parent, wish)
-            result = done[id(child)]
-            if isinstance(result, nn.Module):
-                setattr(parent, name, result)
-                swapped.append(_swapped(path, child, result))
+class _Sweep:
+    """One walk through a model."""
+
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
+        self.factories = _FACTORIES_CSR if wish.options.kernel == TORCH_SPARSE else _FACTORIES
+        self.done: dict[int, nn.Module | str] = {}
+        self.swapped: list[Swap] = []
+        self.left: dict[str, str] = {}
+
+    def descend(self, parent: nn.Module, prefix: str) -> None:
+        for name, child in list(parent._modules.items()):
+            if child is None:
                 continue
-            left[path] = result
-        elif type(child).__name__ == "NonDynamicallyQuantizableLinear":
-            left[path] = "attention reads its weight itself"
-        elif isinstance(child, tuple(_FACTORIES)) and not isinstance(child, SparseLayer):
-            left[path] = f"{type(child).__name__} is another type of layer: register it"
-        _descend(child, f"{path}.", wish, done, swapped, left)
+            path = f"{prefix}{name}"
+            if type(child) in _FACTORIES:
+                if id(child) not in self.done:  # a layer in two places stays one layer
+                    self.done[id(child)] = self.twin(child, parent)
+                result = self.done[id(child)]
+                if isinstance(result, nn.Module):
+                    setattr(parent, name, result)
+                    self.swapped.append(_swapped(path, child, result))
+                    continue
+                self.left[path] = result
+            elif type(child).__name__ == "NonDynamicallyQuantizableLinear":
+                self.left[path] = "attention reads its weight itself"
+            elif isinstance(child, tuple(_FACTORIES)) and not isinstance(child, SparseLayer):
+                self.left[path] = f"{type(child).__name__} is another type of layer: register it"
+            self.descend(child, f"{path}.")
 
-
-def _swap(module: nn.Module, parent: nn.Module, wish: Wish) -> nn.Module | str:
-    hooks = (module._forward_hooks, module._forward_pre_hooks)
-    if any(name.endswith("_orig") for name, _ in module.named_parameters()):
-        return "its zeros are not its own yet: call torch.nn.utils.prune.remove first"
-    if any(hooks):
-        return "it has hooks, which would be lost"
-    if isinstance(parent, nn.TransformerEncoderLayer):
-        return "nn.TransformerEncoderLayer reads its weight itself"
-    if library() is None and wish.options.kernel is None:
-        return "the C library was not built, and numpy is slower than torch (see asr info)"
-    try:
-        return _FACTORIES[type(module)](module, wish)
-    except Leave as reason:
-        return str(reason)
+    def twin(self, module: nn.Module, parent: nn.Module) -> nn.Module | str:
+        """The sparse twin of a layer, or why there is none."""
+        if any(name.endswith("_orig") for name, _ in module.named_parameters()):
+            return "its zeros are not its own yet: call torch.nn.utils.prune.remove first"
+        if module._forward_hooks or module._forward_pre_hooks:
+            return "it has hooks, which would be lost"
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            return "nn.TransformerEncoderLayer reads its weight itself"
+        if library() is None and self.wish.options.kernel is None:
+            return "the C library was not built, and numpy is slower than torch (see asr info)"
+        if type(module) not in self.factories:
+            return f"{TORCH_SPARSE} does not pay for it"
+        try:
+            return self.factories[type(module)](module, self.wish)
+        except Leave as reason:
+            return str(reason)
 
 
 def _swapped(name: str, module: nn.Module, twin: nn.Module) -> Swap:
     layers = [layer for layer in twin.modules() if isinstance(layer, SparseLayer)]
     weights = {id(w): w for layer in layers for _, w in layer.weights()}.values()
-    matrices: list[Matrix] = [weight.matrix for weight in weights]
     return Swap(
         name=name,
         kind=type(module).__name__,
-        elements=sum(m.shape[0] * m.shape[1] for m in matrices),
+        elements=sum(w.rows.shape[0] * w.rows.shape[1] for w in weights),
         nonzeros=sum(int((w.rows.values != 0).sum()) for w in weights),
-        kernels=tuple(sorted({matrix.kernel for matrix in matrices})),
-        bytes=sum(matrix.bytes for matrix in matrices),
+        kernels=tuple(sorted({w.kernel for w in weights})),
+        bytes=sum(w.bytes for w in weights),
     )
 
 
@@ -190,14 +213,16 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.named_parameters() if tensor.dim() >= 2}
 
 
-def _built_in(twin: Any) -> Factory:
+def built_in(twin: Any) -> Factory:
+    """The factory of a twin that `from_dense` makes."""
+
     def factory(module: Any, wish: Wish) -> nn.Module:
         if getattr(module, "groups", 1) != 1:
             raise Leave("a convolution of several groups")
         if getattr(module, "proj_size", 0):
             raise Leave("an LSTM with a projection")
         wish.weigh(_weights(module))
-        wide = isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+        wide = type(module) is nn.Conv2d and module.kernel_size != (1, 1)
         if wide and len(module.weight) < MIN_CHANNELS:
             raise Leave(f"{len(module.weight)} output channels, {MIN_CHANNELS} pay")
         made: nn.Module = twin.from_dense(module, wish.options)
@@ -214,4 +239,4 @@ for _dense, _sparse in (
     (nn.LSTM, SparseLSTM),
     (nn.RNN, SparseRNN),
 ):
-    _FACTORIES[_dense] = _built_in(_sparse)
+    _FACTORIES[_dense] = built_in(_sparse)

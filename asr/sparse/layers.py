@@ -26,6 +26,8 @@ Layer = TypeVar("Layer", bound="SparseLayer")
 class SparseLayer(nn.Module):
     """A layer whose weights are `Weight`s and whose biases are buffers, under torch's names."""
 
+    weight_type = Weight
+
     def __init__(self, shapes: dict[str, tuple[int, ...]], options: Options) -> None:
         """All zero until a state is loaded. `shapes`: every tensor in the order of the twin's."""
         super().__init__()
@@ -36,7 +38,7 @@ class SparseLayer(nn.Module):
             if len(shape) == 1:
                 self.register_buffer(name, torch.zeros(shape))
             else:
-                self._weights[name] = _zeros(shape, options)
+                self._weights[name] = self.weight_type(_zeros(shape), shape, options)
 
     def weights(self) -> Iterator[tuple[str, Weight]]:
         """Names and weights, in torch's order."""
@@ -47,11 +49,11 @@ class SparseLayer(nn.Module):
         shape = self._shapes[name]
         if rows.shape != (shape[0], int(np.prod(shape[1:]))):
             raise AsrError(f"{name} is {list(rows.shape)}, this layer needs {list(shape)}")
-        self._weights[name] = Weight(rows, shape, self.options)
+        self._weights[name] = self.weight_type(rows, shape, self.options)
 
     def set_dense(self, name: str, tensor: NDArray[np.float32]) -> None:
         """Put in a weight of the right shape with its zeros. Raises AsrError for NaN, infinity."""
-        self._weights[name] = Weight.of(tensor, self.options)
+        self._weights[name] = self.weight_type.of(tensor, self.options)
 
     def share(self, name: str, other: "SparseLayer") -> None:
         """Have the same weight as another layer under this name, stored and laid out once."""
@@ -60,7 +62,7 @@ class SparseLayer(nn.Module):
     def load(self: Layer, twin: nn.Module) -> Layer:
         """Take over the tensors, the mode and nothing else of the dense twin."""
         self.load_state_dict(twin.state_dict())
-        return self.train(twin.training)
+        return self.train(twin.training).to(self.options.device)
 
     def __getattr__(self, name: str) -> Any:
         weights = self.__dict__.get("_weights", {})
@@ -285,7 +287,7 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
     if x.device.type != "cpu" or x.dtype != torch.float32:
         raise AsrError(
             f"{name} runs on the CPU in float32, its input is {x.dtype} on {x.device}; for a GPU "
-            "see asr.sparse.cuda"
+            "there is sparsify(model, device='cuda')"
         )
     if torch.is_grad_enabled() and x.requires_grad:
         raise AsrError(
@@ -300,11 +302,10 @@ def optional_array(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _zeros(shape: tuple[int, ...], options: Options) -> Weight:
-    columns = int(np.prod(shape[1:]))
+def _zeros(shape: tuple[int, ...]) -> Rows:
     starts = np.zeros(shape[0] + 1, np.int64)
-    rows = Rows((shape[0], columns), starts, np.zeros(0, np.int32), np.zeros(0, np.float32))
-    return Weight(rows, shape, options)
+    nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Rows((shape[0], int(np.prod(shape[1:]))), starts, *nothing)
 
 
 def _each(value: Any, count: int) -> Any:

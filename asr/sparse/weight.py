@@ -19,6 +19,8 @@ class Options:
     exact: bool = False
     level: str | None = None
     kernel: str | None = None
+    device: str = "cpu"
+    """Of torch; the layers of `asr.sparse.cuda` run on others than the CPU too."""
 
 
 AUTO = Options()
@@ -34,13 +36,23 @@ class Weight:
 
     def __init__(self, rows: Rows, shape: tuple[int, ...], options: Options) -> None:
         self.rows, self.shape, self.options = rows, shape, options
-        self.matrix: Matrix = prepare(
-            channels_last(rows, shape) if len(shape) > 2 else rows,
-            options.values,
-            options.exact,
-            options.level,
-            options.kernel,
-        )
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Prepare the elements for the processor that the options name."""
+        o = self.options
+        rows = channels_last(self.rows, self.shape) if len(self.shape) > 2 else self.rows
+        self.matrix: Matrix = prepare(rows, o.values, o.exact, o.level, o.kernel)
+
+    @property
+    def kernel(self) -> str:
+        """What multiplies with it."""
+        return self.matrix.kernel
+
+    @property
+    def bytes(self) -> int:
+        """Of the layout in memory, padding and all."""
+        return self.matrix.bytes
 
     @classmethod
     def of(cls, tensor: NDArray[Any], options: Options) -> "Weight":
@@ -59,11 +71,11 @@ class Weight:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Weight, (self.rows, self.shape, self.options)
+        return type(self), (self.rows, self.shape, self.options)
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
-        return f"{size}, {self.rows.sparsity:.1%} zeros, {self.matrix.kernel}"
+        return f"{size}, {self.rows.sparsity:.1%} zeros, {self.kernel}"
 
 
 def channels_last(rows: Rows, shape: tuple[int, ...]) -> Rows:

@@ -103,7 +103,7 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
     kinds |= dict.fromkeys(fronts, "features")
     difference = fronts["features, native"].output() - fronts["features, torch"].output()
     details["features, native"] = {"error": float(np.abs(difference).max())}
-    measured = script.measure(calls, slot_seconds=0.15)
+    measured = script.measure(calls, slot_seconds=0.15, kinds=kinds)
     results = rows(measured, kinds, details)
     key = f"{size}-t{threads}"
     part = {

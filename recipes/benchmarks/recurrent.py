@@ -136,7 +136,7 @@ def measure(
         calls[name] = sparse_call(made.layer, x, condition.threads)
         kinds[name] = "sparse"
         details[name] = {"variant": variant.name, **made.describe(), "error": error}
-    measured = script.measure(calls)
+    measured = script.measure(calls, kinds=kinds)
     results = rows(measured, kinds, details)
     part = {
         "cell": condition.cell,
