@@ -107,10 +107,10 @@ class NativeEngine(_Described):
             self.metadata = Metadata.from_plain(plain)
             self.units = Units.from_plain(self.metadata.units)
             check_units(self.units, self.metadata.model)
-            self.network = Network(tensors, self.metadata.model, exact)
+            self.threads = threads or _cores()
+            self.network = Network(tensors, self.metadata.model, exact, threads=self.threads)
         except AsrError as error:
             raise AsrError(f"{path}: {error}") from None
-        self.threads = threads or _cores()
         self.exact = exact
 
     def features(self, samples: Floats) -> Floats:

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from asr import sparse_recurrent  # noqa: F401  # makes its layer known to `sparsify`
 from asr.layers import (
     ConvolutionLayer,
     MaskedBatchNorm,

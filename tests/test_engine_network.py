@@ -118,9 +118,7 @@ def test_a_network_with_norms_folded_by_torch_gives_the_same(variant: dict[str, 
     features, lengths = batch(model.dimensions)
     expected, _ = wanted(model, features, lengths)
     native = Network(arrays(folded), folded.dimensions, exact=True)
-    np.testing.assert_allclose(
-        native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0
-    )
+    np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
 def test_a_dense_network_runs_too() -> None:
@@ -129,9 +127,7 @@ def test_a_dense_network_runs_too() -> None:
     features, lengths = batch(dimensions)
     expected, _ = wanted(model, features, lengths)
     native = Network(arrays(model), dimensions, exact=True)
-    np.testing.assert_allclose(
-        native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0
-    )
+    np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
 def test_the_tied_matrix_may_stand_once_or_twice_and_is_laid_out_once() -> None:

@@ -6,26 +6,28 @@ recording. Strips are independent: each reads the few frames beside it that its 
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from asr.sparse.kernels import prepare
-from asr.sparse.kernels.library import LEVELS, library
+from asr.sparse.kernels import LEVELS, Matrix, library, prepare
+from asr.sparse.kernels.layouts import scratch
 from asr.sparse.rows import from_dense
 
 CLIP = 20.0
 """Upper bound of the clipped ReLU, as in `asr.layers`."""
 STRIP = 64
 """Output frames of a strip: two layers of 32 channels then fit the second-level cache."""
-SPARSE_FROM = 0.8
-"""Share of zeros from which copying out the patches for a sparse product pays."""
+SPARSE_FROM = 0.85
+"""Share of zeros from which copying the taps together for a sparse product pays."""
 SPARSE_TAPS = 256
 """Weights of an output channel from which it may pay at all."""
 _PADDED = 16  # channels that asr/native/sparse/convolution.c fills up to
+_PASS = 8  # frames that it multiplies at once
 
 Floats = NDArray[np.float32]
 
@@ -72,20 +74,18 @@ class Convolution:
         if self.sparse is None:
             zeros = 1.0 - np.count_nonzero(rows) / rows.size
             self.sparse = sparse_pays(float(zeros), rows.shape[1])
-        self._product: Callable[[Floats], Floats] | None = None
-        if self.sparse:
-            matrix = prepare(from_dense(rows), exact=self.exact, level=LEVELS[self.level])
-            self._product = lambda patches: matrix(patches, self.bias)
-            self.kernel = matrix.kernel
-        elif library() is None:
-            columns = np.ascontiguousarray(rows.T)
-            self._product = lambda patches: patches @ columns + self.bias
-            self.kernel = dense_name(self.level)
+        self._matrix: Matrix | None = None
+        if self.sparse or library() is None:
+            kernel = None if self.sparse else "numpy"
+            name = LEVELS[self.level]
+            self._matrix = prepare(from_dense(rows), exact=self.exact, level=name, kernel=kernel)
         else:
             missing = -channels % _PADDED
             self._packed = np.ascontiguousarray(np.pad(rows.T, ((0, 0), (0, missing))))
             self._packed_bias = np.pad(self.bias, (0, missing))
-            self.kernel = dense_name(self.level)
+        self.kernel = (
+            self._matrix.kernel if self.sparse and self._matrix else dense_name(self.level)
+        )
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -98,38 +98,59 @@ class Convolution:
         Frame t of `y` reads the frames of `x` from `t * stride` on; what is beyond an edge of the
         bands counts as zero. A band of `x` lies in one piece.
         """
-        if self._product is None:
-            self._dense(x, y)
+        matrix = self._matrix
+        if matrix is not None and matrix.struct is None:
+            self._by_numpy(matrix, x, y)
             return
-        bands, frames = y.shape[:2]
-        patches = np.empty((frames, self.weight.shape[2], self._taps), np.float32)
-        step, inputs = self.stride[1], x.shape[2]
-        windows = as_strided(
-            x, (len(x), frames, self._taps), (x.strides[0], step * inputs * 4, 4), writeable=False
-        )
-        for band in range(bands):
-            top = band * self.stride[0] - self.reach[0]
-            for i in range(self.weight.shape[2]):
-                inside = 0 <= top + i < len(x)
-                patches[:, i] = windows[top + i] if inside else 0.0
-            np.clip(self._product(patches.reshape(frames, -1)), 0.0, CLIP, out=y[band])
-
-    def _dense(self, x: Floats, y: Floats) -> None:
         found = library()
         assert found is not None
-        found.asr_convolution(
-            ctypes.c_int32(self.level),
-            ctypes.c_void_p(x.ctypes.data),
-            *map(ctypes.c_int64, (len(x), x.strides[0] // 4, self.stride[1] * x.shape[2])),
-            ctypes.c_void_p(self._packed.ctypes.data),
-            ctypes.c_void_p(self._packed_bias.ctypes.data),
-            *map(ctypes.c_int64, (self.weight.shape[2], self._taps, len(self.bias))),
-            *map(ctypes.c_int64, (self.stride[0], self.reach[0])),
-            ctypes.c_void_p(y.ctypes.data),
-            *map(ctypes.c_int64, (*y.shape[:2], *(stride // 4 for stride in y.strides))),
-            ctypes.c_float(0.0),
-            ctypes.c_float(CLIP),
+        bands, frames = self.weight.shape[2], y.shape[1]
+        shape = _Shape(
+            *(len(x), x.strides[0] // 4, self.stride[1] * x.shape[2]),
+            *(bands, self._taps, len(self.bias), self.stride[0], self.reach[0]),
+            *(len(y), frames, *(stride // 4 for stride in y.strides)),
+            *(0.0, CLIP),
         )
+        if matrix is None:
+            weights, bias = _at(self._packed), _at(self._packed_bias)
+            found.asr_convolution(self.level, ctypes.byref(shape), _at(x), weights, bias, _at(y))
+            return
+        assert matrix.struct is not None
+        pruned = ctypes.byref(matrix.struct)
+        patches = scratch(_PASS * (bands * self._taps + len(self.bias)) * 4)
+        table = scratch(found.asr_scratch(pruned))
+        found.asr_sparse_convolution(
+            pruned, ctypes.byref(shape), _at(x), _at(self.bias), _at(y), _at(patches), _at(table)
+        )
+
+    def _by_numpy(self, matrix: Matrix, x: Floats, y: Floats) -> None:
+        bands, frames = self.weight.shape[2], y.shape[1]
+        patches = np.empty((frames, bands, self._taps), np.float32)
+        step = self.stride[1] * x.shape[2] * 4
+        windows = as_strided(
+            x, (len(x), frames, self._taps), (x.strides[0], step, 4), writeable=False
+        )
+        for band, out in enumerate(y):
+            top = band * self.stride[0] - self.reach[0]
+            for i in range(bands):
+                patches[:, i] = windows[top + i] if 0 <= top + i < len(x) else 0.0
+            np.clip(matrix(patches.reshape(frames, -1), self.bias), 0.0, CLIP, out=out)
+
+
+class _Shape(ctypes.Structure):
+    """Twin of `shape` in asr/native/sparse/convolution.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("bands_in", "x_band", "x_frame")),
+        *((name, ctypes.c_int64) for name in ("kernel_bands", "taps", "channels")),
+        *((name, ctypes.c_int64) for name in ("band_stride", "pad", "bands", "frames")),
+        *((name, ctypes.c_int64) for name in ("y_band", "y_frame", "y_channel")),
+        *((name, ctypes.c_float) for name in ("low", "high")),
+    )
+
+
+def _at(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 class ConvolutionStack:

@@ -22,13 +22,19 @@ class Network:
     """A network laid out for this processor. Immutable, so that threads may share it.
 
     `tensors` are those of a model file by their names, matrices as `Rows` or dense. `exact` leaves
-    out the kernels that round weights or activations, `level` forces an instruction set.
-    Batch norms are folded into the weights here. Raises AsrError for tensors that do not fit the
-    dimensions.
+    out the kernels that round weights or activations, `level` forces an instruction set; `threads`
+    lay the layers out. Batch norms are folded into the weights.
+
+    Raises AsrError for tensors that do not fit the dimensions.
     """
 
     def __init__(
-        self, tensors: Tensors, dimensions: Model, exact: bool = False, level: str | None = None
+        self,
+        tensors: Tensors,
+        dimensions: Model,
+        exact: bool = False,
+        level: str | None = None,
+        threads: int = 1,
     ) -> None:
         _check(tensors, dimensions)
         self.dimensions = dimensions
@@ -37,7 +43,13 @@ class Network:
         self._tensors = tensors
         strides = dimensions.conv_strides
         self.convolutions = ConvolutionStack([self._convolution(i) for i in range(len(strides))])
-        self.layers = [self._layer(i) for i in range(dimensions.layers)]
+        layers = dict[int, Recurrent]()
+
+        def lay_out(i: int) -> None:
+            layers[i] = self._layer(i)
+
+        _share(((i,) for i in range(dimensions.layers)), lay_out, threads)
+        self.layers = [layers[i] for i in range(dimensions.layers)]
         norm = norm_of(tensors, "output", dimensions)
         rows = self._rows("output.linear.weight")
         rows, self._bias = fold_before(rows, self._array("output.linear.bias"), norm)
@@ -146,9 +158,7 @@ def _check(tensors: Tensors, dimensions: Model) -> None:
         compare(name, found, None if shape is None else (shape, "float32"))
 
 
-def _share(
-    jobs: Iterator[tuple[int, int, int]], run: Callable[[int, int, int], None], threads: int
-) -> None:
+def _share(jobs: Iterator[tuple[int, ...]], run: Callable[..., None], threads: int) -> None:
     """Run all jobs on this thread and `threads - 1` more; raises what a job raised."""
     taking = threading.Lock()
     failed: list[BaseException] = []

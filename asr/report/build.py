@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
-from asr.report import measurements, plots, tables
+from asr.report import measurements, methods, plots, tables
 from asr.report.comparison import comparison
 from asr.report.page import page
 from asr.report.records import read_records
@@ -40,9 +40,10 @@ def report(
     records = read_records(sources)
     recipes = sorted({record.recipe for record in records})
     title = title or f"{', '.join(recipes)}: word error rate and non-zeros"
-    pictures = {"plot": plots.wer_plot(records), "pruning": plots.pruning_plot(records)}
+    plot = methods.methods_plot if methods.is_comparison_of_methods(records) else plots.wer_plot
+    pictures = {"plot": plot(records), "pruning": plots.pruning_plot(records)}
     drawn = {name: picture for name, picture in pictures.items() if picture}
-    captions = {"plot": _WER_CAPTION, "pruning": _PRUNING_CAPTION}
+    captions = {"plot": _caption(records), "pruning": _PRUNING_CAPTION}
     files = {
         "table.md": f"# {tables.plain(title)}\n\n{markdown(records, '', list(drawn))}".encode(),
         "table.csv": tables.to_csv(records).encode(),
@@ -97,7 +98,7 @@ def markdown(records: Sequence[Record], folder: str, pictures: Sequence[str]) ->
     """The report as Markdown; `folder` is the prefix of links to the files written beside it."""
     networks, *others = _tables(records)
     parts = [networks.markdown()]
-    parts += [f"![{_WER_CAPTION}]({folder}plot.png)\n"] if "plot" in pictures else []
+    parts += [f"![{_caption(records)}]({folder}plot.png)\n"] if "plot" in pictures else []
     pairs = [str(pair) for pair in comparison(records)]
     lists = {"Sparse and dense of equal non-zeros:": pairs, "Figures:": tables.notes(records)}
     for heading, lines in lists.items():
@@ -108,6 +109,10 @@ def markdown(records: Sequence[Record], folder: str, pictures: Sequence[str]) ->
         parts.append(f"<details>{summary}\n\n{table.markdown()}\n</details>\n")
     parts.append(f"{tables.plain(_made(records))} [CSV]({folder}table.csv)\n")
     return "\n".join(parts)
+
+
+def _caption(records: Sequence[Record]) -> str:
+    return methods.CAPTION if methods.is_comparison_of_methods(records) else _WER_CAPTION
 
 
 def _tables(records: Sequence[Record]) -> list[tables.Table]:

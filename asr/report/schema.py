@@ -110,6 +110,22 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """The network that taught this one and how; losses are means of the last epoch."""
+
+    teacher: str
+    kind: str
+    weight: float
+    temperature: float
+    ctc_loss: float | None = None
+    distillation_loss: float | None = None
+
+    def __str__(self) -> str:
+        softened = f", T {self.temperature:g}" if self.temperature != 1 else ""
+        return f"{self.kind}, {100 * self.weight:g} %{softened}"
+
+
+@dataclass(frozen=True)
 class Files:
     """Bytes of the dense fp32 model file and of the packed one."""
 
@@ -190,6 +206,7 @@ class Record:
     model: Model
     files: Files
     pruning: Pruning | None = None
+    distillation: Distillation | None = None
     evaluation: dict[str, Evaluation] = field(default_factory=dict)
     speed: Speed | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -1,8 +1,9 @@
-/* Dense convolution over bands and frames, bias and clipping included.
+/* Convolution over bands and frames, bias and clipping included, of dense and of pruned weights.
  *
  * The input lies band by band, frame by frame, its channels side by side, so that the taps of one
- * output frame in one band are consecutive floats: a product of overlapping rows with a matrix, and
- * nothing is copied for it. A tile of some frames by some channels stays in registers over all
+ * output frame in one band are consecutive floats. A dense convolution is a product of overlapping
+ * rows with a matrix, and nothing is copied for it; a pruned one copies the taps of a few frames
+ * together, from all bands of the kernel, for a sparse product. A dense tile of some frames by some channels stays in registers over all
  * taps; each weight vector is loaded once for all frames of a tile. */
 #include <string.h>
 
@@ -112,43 +113,94 @@ static struct tiles choose(int32_t level, int64_t channels_left) {
     return (struct tiles){PADDED, {{1, tile_plain}, {1, tile_plain}, {1, tile_plain}}};
 }
 
-/* Output bands x frames x channels of a convolution, clipped from `low` to `high`.
+/* Where a convolution reads and writes; twin of `_Shape` in asr/engine/convolution.py.
  *
- * `x` has `bands_in` bands `x_band` floats apart; output frame t reads, in each band of the
- * kernel, `taps` floats from `t * x_frame` on, so that its edges lie in the input as zeros. Bands
- * beyond the edges count as zeros and are not there: output band o begins `pad` bands before
- * band `o * band_stride`. `y` may have any strides. */
-ASR_EXPORT void asr_convolution(int32_t level, const float *x, int64_t bands_in, int64_t x_band,
-                                int64_t x_frame, const float *weights, const float *bias,
-                                int64_t kernel_bands, int64_t taps, int64_t channels,
-                                int64_t band_stride, int64_t pad, float *y, int64_t bands,
-                                int64_t frames, int64_t y_band, int64_t y_frame, int64_t y_channel,
-                                float low, float high) {
-    const int64_t padded = (channels + PADDED - 1) / PADDED * PADDED;
-    const struct taps s = {weights, bias, padded, taps, x_band, x_frame, low, high};
+ * Output frame t reads, in each band of the kernel, `taps` floats from `t * x_frame` on, so that
+ * its edges lie in the input as zeros. Bands beyond the edges count as zeros and are not there:
+ * output band o begins `pad` bands before band `o * band_stride`. The output may have any strides,
+ * all strides count floats, and results are clipped from `low` to `high`. */
+typedef struct {
+    int64_t bands_in, x_band, x_frame;
+    int64_t kernel_bands, taps, channels, band_stride, pad;
+    int64_t bands, frames, y_band, y_frame, y_channel;
+    float low, high;
+} shape;
+
+/* Bands of the kernel that lie inside the input for output band `o`: `first` to `last`. */
+static void inside(const shape *s, int64_t o, int64_t *first, int64_t *last) {
+    const int64_t top = o * s->band_stride - s->pad;
+    *first = top < 0 ? -top : 0;
+    *last = top + s->kernel_bands > s->bands_in ? s->bands_in - top : s->kernel_bands;
+}
+
+/* A dense convolution; `weights` and `bias` as in `taps`. */
+ASR_EXPORT void asr_convolution(int32_t level, const shape *c, const float *x,
+                                const float *weights, const float *bias, float *y) {
+    const int64_t padded = (c->channels + PADDED - 1) / PADDED * PADDED;
+    const struct taps s = {weights, bias, padded, c->taps, c->x_band, c->x_frame, c->low, c->high};
     float out[MOST_FRAMES * MOST_CHANNELS];
-    for (int64_t c = 0; c < padded;) {
-        const struct tiles tiles = choose(level, padded - c);
-        const int64_t kept = channels - c < tiles.channels ? channels - c : tiles.channels;
-        for (int64_t o = 0; o < bands; o++) {
-            const int64_t top = o * band_stride - pad;
-            const int64_t first = top < 0 ? -top : 0;
-            const int64_t last = top + kernel_bands > bands_in ? bands_in - top : kernel_bands;
-            const float *row = x + (top + first) * x_band;
-            const float *w = weights + first * taps * padded + c;
-            for (int64_t t = 0, size = 0; t < frames;) {
-                while (tiles.by_frames[size].frames > frames - t) size++;
+    for (int64_t channel = 0; channel < padded;) {
+        const struct tiles tiles = choose(level, padded - channel);
+        const int64_t left = c->channels - channel;
+        const int64_t kept = left < tiles.channels ? left : tiles.channels;
+        for (int64_t o = 0; o < c->bands; o++) {
+            int64_t first, last;
+            inside(c, o, &first, &last);
+            const float *row = x + (o * c->band_stride - c->pad + first) * c->x_band;
+            const float *w = weights + first * c->taps * padded + channel;
+            for (int64_t t = 0, size = 0; t < c->frames;) {
+                while (tiles.by_frames[size].frames > c->frames - t) size++;
                 const int32_t count = tiles.by_frames[size].frames;
-                tiles.by_frames[size].run(&s, row + t * x_frame, w, bias + c, last - first, out);
+                tiles.by_frames[size].run(&s, row + t * c->x_frame, w, bias + channel,
+                                          last - first, out);
                 for (int32_t f = 0; f < count; f++, t++) {
-                    float *to = y + o * y_band + t * y_frame + c * y_channel;
+                    float *to = y + o * c->y_band + t * c->y_frame + channel * c->y_channel;
                     const float *from = out + f * tiles.channels;
-                    if (y_channel == 1) memcpy(to, from, (size_t)kept * sizeof *to);
+                    if (c->y_channel == 1) memcpy(to, from, (size_t)kept * sizeof *to);
                     else
-                        for (int64_t i = 0; i < kept; i++) to[i * y_channel] = from[i];
+                        for (int64_t i = 0; i < kept; i++) to[i * c->y_channel] = from[i];
                 }
             }
         }
-        c += tiles.channels;
+        channel += tiles.channels;
     }
+}
+
+/* A pruned convolution: `m` is (channels, kernel bands x taps). `patches` has room for ASR_PASS of
+ * its rows and then of its columns, `scratch` for asr_scratch(m) bytes. Returns 0, or 1 if the
+ * layout is unknown to this processor. */
+ASR_EXPORT int32_t asr_sparse_convolution(const asr_matrix *m, const shape *c, const float *x,
+                                          const float *bias, float *y, float *patches,
+                                          void *scratch) {
+    asr_product_fn *product = asr_product_of(m);
+    if (!product) return 1;
+    const int64_t size = c->kernel_bands * c->taps;
+    const float *from[ASR_PASS];
+    float *to[ASR_PASS];
+    for (int j = 0; j < ASR_PASS; j++) {
+        from[j] = patches + j * size;
+        to[j] = patches + ASR_PASS * size + j * c->channels;
+    }
+    for (int64_t o = 0; o < c->bands; o++) {
+        int64_t first, last;
+        inside(c, o, &first, &last);
+        memset(patches, 0, (size_t)(ASR_PASS * size) * sizeof *patches);
+        for (int64_t t = 0; t < c->frames; t += ASR_PASS) {
+            const int some = (int)(c->frames - t < ASR_PASS ? c->frames - t : ASR_PASS);
+            for (int j = 0; j < some; j++)
+                for (int64_t i = first; i < last; i++)
+                    memcpy(patches + j * size + i * c->taps,
+                           x + (o * c->band_stride - c->pad + i) * c->x_band + (t + j) * c->x_frame,
+                           (size_t)c->taps * sizeof *x);
+            product(m, from, some, bias, to, scratch);
+            for (int j = 0; j < some; j++) {
+                float *at = y + o * c->y_band + (t + j) * c->y_frame;
+                for (int64_t i = 0; i < c->channels; i++) {
+                    const float value = to[j][i] > c->low ? to[j][i] : c->low;
+                    at[i * c->y_channel] = value < c->high ? value : c->high;
+                }
+            }
+        }
+    }
+    return 0;
 }
