@@ -33,6 +33,7 @@ class MatrixStruct(ctypes.Structure):
         ("rows", ctypes.c_int32),
         ("columns", ctypes.c_int32),
         ("groups", ctypes.c_int32),
+        ("run", ctypes.c_int32),
         ("starts", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
         ("wide", ctypes.c_void_p),
@@ -69,7 +70,7 @@ class Matrix:
         self._layout = layout
         self.bytes = layout.bytes
         self.struct = MatrixStruct(
-            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups
+            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups, layout.run
         )
         for name in ("starts", "index", "wide", "words", "scales", "order"):
             array = getattr(layout, name)
