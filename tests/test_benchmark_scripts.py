@@ -171,6 +171,16 @@ def test_tables_are_made_from_the_records_between_markers(records: Path, tmp_pat
         markdown(tmp_path)
 
 
+def test_a_gpu_has_its_table_or_the_reason_why_it_was_not_run() -> None:
+    row = {"kind": "dense", "name": "torch fp32", "seconds": 0.004}
+    other = {"kind": "sparse", "name": "torch.sparse CSR", "seconds": 0.002}
+    part = {"gpu": "a GPU", "hidden": 512, "columns": 8, "results": [row, other]}
+    assert "| a GPU | 512 | 8 | 4 (1.00x) | 2 (2.00x) |" in cuda_section([part])[1]
+    assert (
+        "not run, there is none." in cuda_section([{"reason": "there is none", "results": []}])[0]
+    )
+
+
 def test_the_break_even_is_where_the_times_cross() -> None:
     rows = [{"sparsity": s, "seconds": t} for s, t in ((0.5, 8.0), (0.75, 4.0), (0.9, 1.0))]
     assert break_even(rows, {"seconds": 4.5}) == "72 %"

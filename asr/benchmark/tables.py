@@ -54,6 +54,7 @@ def markdown(folder: Path) -> str:
         "masks": masks_section,
         "wer": wer_section,
         "cuda": cuda_section,
+        "cuda": cuda_section,
     }
     found = {
         n: read_book(folder / f"{n}.json") for n in sections if (folder / f"{n}.json").exists()
@@ -358,6 +359,23 @@ def cuda_section(parts: Sequence[Part]) -> list[str]:
     ]
 
 
+def cuda_section(parts: Sequence[Part]) -> list[str]:
+    """A layer on a GPU, or why it was not run."""
+    heading = "**Recurrent layer on a GPU, `torch.sparse` CSR (cuSPARSE) against cuDNN**"
+    reasons = [part["reason"] for part in parts if "reason" in part]
+    if reasons:
+        return [f"{heading}: not run, {plain(reasons[0])}.\n"]
+    names = list(dict.fromkeys(row["name"] for part in parts for row in part["results"]))
+    rows = []
+    for part in parts:
+        best = fastest(part["results"])
+        found = {row["name"]: row for row in part["results"]}
+        about = (part["gpu"], str(part["hidden"]), str(part["columns"]))
+        rows.append((*about, *(_with_ratio(found.get(name), best) for name in names)))
+    columns = (Column("GPU", numeric=False), *map(Column, ("Hidden", "N", *names)))
+    return [f"{heading}, milliseconds\n", Table("", columns, tuple(rows)).markdown()]
+
+
 def measured_on(book: Book) -> str:
     """Which machine, versions, revisions and days a record comes from, and what else ran."""
     parts = list(book.parts.values())
@@ -391,7 +409,7 @@ def measured_on(book: Book) -> str:
     if any(p["busy"] for p in parts):
         keys = ", ".join(key for key, p in book.parts.items() if p["busy"])
         lines.append(f"**Taken beside other programs, not to be quoted: {keys}.**")
-    if any(p["quick"] for p in parts):
+    if any(p["quick"] and p["results"] for p in parts):
         lines.append("**Tiny sizes of --quick: no figures.**")
     return " ".join(lines) + "\n"
 
