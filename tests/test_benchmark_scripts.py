@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from asr.benchmark.book import read_book
-from asr.benchmark.other_tables import cuda_section
+from asr.benchmark.dense import NAMES
+from asr.benchmark.other_tables import gpu_section
 from asr.benchmark.speed_tables import break_even
 from asr.benchmark.tables import END, START, markdown, write_results
 from asr.errors import AsrError
@@ -47,6 +48,13 @@ def run(name: str, records: Path, *arguments: object) -> dict:
     words = ["--quick", "--output", str(records), *map(str, arguments)]
     assert script(name).main(words) == 0
     return read_book(records / f"{name}.json").parts
+
+
+def test_no_script_has_the_name_of_a_module_that_others_import() -> None:
+    # The folder of a script is the first that Python looks in: `cuda.py` there breaks torch.
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    taken = {"cuda", "onnx", "openvino", "torch", "numpy", "asr"} | sys.stdlib_module_names
+    assert not names & taken
 
 
 ONLY = {"recurrent": ["--only", "gru-64-n1"], "network": ["--only", "2x32-t1"]}
@@ -118,12 +126,12 @@ def test_start(records: Path) -> None:
     assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
 
 
-def test_cuda_says_that_it_was_not_run_where_there_is_no_gpu(
+def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--quick", "--output", str(records)]
-    assert script("cuda").main(arguments) == 0
-    parts = read_book(records / "cuda.json").parts
+    assert script("gpu").main(arguments) == 0
+    parts = read_book(records / "gpu.json").parts
     if torch.cuda.is_available():
         rows = {row["name"]: row for row in parts["gru-512-n1"]["results"]}
         assert rows["torch.sparse CSR"]["error"] < 1e-4
@@ -131,7 +139,7 @@ def test_cuda_says_that_it_was_not_run_where_there_is_no_gpu(
     assert "not run: torch finds no CUDA GPU" in capsys.readouterr().out
     assert parts["not run"]["results"] == []
     assert "(cuSPARSE)**: not run: torch finds no CUDA GPU" in markdown(records)
-    assert script("cuda").main(arguments) == 0
+    assert script("gpu").main(arguments) == 0
     assert "in the record already" in capsys.readouterr().out
 
 
@@ -144,7 +152,7 @@ def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
         )
     ]
     part = {"gpu": "A GPU", "hidden": 800, "columns": 1, "results": results}
-    _, table = cuda_section([part])
+    _, table = gpu_section([part])
     assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
 
 
@@ -190,6 +198,15 @@ def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> N
             assert not part["quick"], (path.name, key)
             assert not part["busy"], (path.name, key)
             assert part["results"] or part["reason"], (path.name, key)
+            if path.stem in ("recurrent", "network"):
+                for name in NAMES:
+                    rows = {row["name"] for row in part["results"]}
+                    reason = part["absent"].get(name, "no")
+                    assert name in rows or (reason != "no" and "not installed" not in reason), (
+                        path.name,
+                        key,
+                        name,
+                    )
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def wer_section(parts: Sequence[Part]) -> list[str]:
     ]
 
 
-def cuda_section(parts: Sequence[Part]) -> list[str]:
+def gpu_section(parts: Sequence[Part]) -> list[str]:
     """The recurrent layer on a GPU, or why it was not measured."""
     head = "**On a GPU, by torch.sparse CSR (cuSPARSE)**: "
     reasons = [part["reason"] for part in parts if "reason" in part]

@@ -6,7 +6,7 @@ from pathlib import Path
 from asr.benchmark.book import Book, read_book
 from asr.benchmark.cells import Part
 from asr.benchmark.other_tables import (
-    cuda_section,
+    gpu_section,
     masks_section,
     sizes_section,
     start_section,
@@ -51,7 +51,7 @@ def markdown(folder: Path) -> str:
         "sizes": sizes_section,
         "masks": masks_section,
         "wer": wer_section,
-        "cuda": cuda_section,
+        "gpu": gpu_section,
     }
     found = {
         n: read_book(folder / f"{n}.json") for n in sections if (folder / f"{n}.json").exists()
