@@ -42,6 +42,7 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
         ("model.hidden=wide", "could not be converted to Integer"),
         ("model.cell=gur", "expected one of ['gru', 'lstm', 'rnn_tanh', 'rnn_relu']"),
         ("model.hidden", "settings are given as key=value"),
+        ("pruning.tensors=[*hh*]", "needs quotes"),
         ("model.hidden=0", "model.hidden=0: at least 1"),
         ("model.conv_kernels=[[4,5],[5,5]]", "must be two odd numbers"),
         ("frontend.mels=40", "model.mels=80, frontend.mels=40: must be equal"),

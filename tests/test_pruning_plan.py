@@ -121,8 +121,8 @@ def test_the_table_names_tensors_updates_and_the_curve(model: nn.Module) -> None
     assert lines[3].split()[-3:] == ["element", "ThresholdRamp", "50.00%"]
     text = "\n".join(lines)
     assert "pruned: 6,400 of 6,400 prunable weights, of a model of 6,664; 88.50% of them" in text
-    assert "Cubic: 31 updates every 3 steps, from step 10 to 100 of 120, to 90.00%" in text
-    assert "ThresholdRamp: 30 updates every 3 steps, from step 12 to 99 of 120" in text
+    assert "Cubic: 31 updates after every 3 steps, from step 10 to 100 of 120, to 90.00%" in text
+    assert "ThresholdRamp: 30 updates after every 3 steps, from step 12 to 99 of 120" in text
     assert "to a target of 50.00%" in text
     start = lines.index(next(line for line in lines if line.split() == ["step", "sparsity"]))
     curve = [line.split() for line in lines[start + 1 : start + 13]]

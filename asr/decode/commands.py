@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.decode import arpa, automaton, binary
-from asr.decode.lm import open_lm, perplexity
+from asr.decode.lm import BOS, EOS, UNKNOWN, open_lm, perplexity
 from asr.decode.ngram import Training, read_text, train
 from asr.decode.options import DecoderOptions
 from asr.decode.texts import read_sentences
@@ -95,12 +95,13 @@ def lm_info(path: Path) -> str:
     seconds = time.perf_counter() - started
     spellings = model.spellings()
     counts = ", ".join(f"{count} {n}-grams" for n, count in enumerate(model.counts, 1))
-    best = model.logs[: model.size].argsort()[::-1][:8]
+    words = [i for i, spelling in enumerate(spellings) if spelling not in (BOS, EOS, UNKNOWN)]
+    best = sorted(words, key=lambda i: -model.logs[i])[:8]
     return "\n".join(
         [
             f"{path}: {_megabytes(path)}, opened in {seconds:.2f} s",
             f"order {model.order}: {counts}",
-            f"{len(spellings)} words, most frequent {' '.join(spellings[i] for i in best)}",
+            f"{len(words)} words, most frequent {' '.join(spellings[i] for i in best)}",
         ]
     )
 

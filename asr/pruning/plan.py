@@ -120,8 +120,9 @@ class Plan:
         of = f" of {self.total_steps:,}" if self.total_steps else ""
         when = f"after step {steps[0]:,}{of}"
         if len(steps) > 1:
-            every = steps[1] - steps[0]
-            when = f"every {every:,} steps, from step {steps[0]:,} to {steps[-1]:,}{of}"
+            apart = steps[-1] - steps[-2]
+            every = "every step" if apart == 1 else f"every {apart:,} steps"
+            when = f"after {every}, from step {steps[0]:,} to {steps[-1]:,}{of}"
         scope = "" if rule.scope == "tensor" else f", {rule.scope} scope"
         return f"{kind}: {len(steps)} updates {when}{scope}{_end(rule, schedule)}"
 
@@ -138,8 +139,8 @@ def plan(
     weights: a trained dense model of the same tensors, or its weights by name; None: normally
     distributed ones of the standard deviation that each tensor has now. total_steps: of the
     training; an update after the last one is refused. Scores of a rule's own are replaced by
-    magnitudes. Raises AsrError as Pruner does, PrunedTooFar where a tensor would be nearly empty,
-    and for thresholds without weights that they could be compared with.
+    magnitudes, and gradients are 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor
+    would be nearly empty, and for thresholds without weights that they could be compared with.
     """
     given = [rules] if isinstance(rules, Rule) else list(rules)
     twin = copy.deepcopy(model)
@@ -147,10 +148,12 @@ def plan(
     basis = _load(twin, chosen, weights)
     pruner = Pruner(
         twin,
-        [replace(rule, score=None, regrow=False) for rule in given],
+        [replace(rule, score=None) for rule in given],
         min_density=min_density,
         check_ranks=False,
     )
+    for weight in find(twin).values():
+        weight.grad = torch.zeros_like(weight)
     steps = sorted({step for rule in given for step in rule.schedule.update_steps})
     if total_steps is not None and steps and steps[-1] > total_steps:
         raise AsrError(

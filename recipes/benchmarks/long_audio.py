@@ -7,7 +7,6 @@ Memory should not grow with the length; wanted are two hours within 1 GB.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -43,14 +42,22 @@ def join(paths: list[str], hours: float, target: Path) -> float:
     raise AsrError("there is not one recording to join")
 
 
+CHILD = """
+import atexit, sys
+from asr import cli, environment
+atexit.register(lambda: print(f"peak_mib={environment.peak_memory_mib()}"))
+cli.main()
+"""
+
+
 def run(words: list[str]) -> tuple[float, float]:
-    """Wall-clock seconds and peak MiB of `asr WORDS...`, with one thread."""
+    """Wall-clock seconds and peak MiB of `asr WORDS...`."""
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "asr", *words])
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise AsrError(f"asr {' '.join(words)}: failed with status {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 2**10
+    child = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True)
+    elapsed = time.perf_counter() - started
+    if child.returncode:
+        raise AsrError(f"asr {' '.join(words)}: {child.stderr}")
+    return elapsed, float(child.stdout.rpartition("peak_mib=")[2])
 
 
 def measure(arguments: argparse.Namespace) -> bool:
