@@ -52,28 +52,32 @@ class Frontend:
 
     def __post_init__(self) -> None:
         with problems() as check:
+            # The upper ends keep a stranger's file from asking for tables without end.
             check(
-                self.sample_rate >= 1000, f"frontend.sample_rate={self.sample_rate}: at least 1000"
+                1000 <= self.sample_rate <= 384_000,
+                f"frontend.sample_rate={self.sample_rate}: from 1000 to 384000",
             )
             check(
-                0 < self.step_seconds <= self.window_seconds,
-                f"frontend.step_seconds={self.step_seconds}: above 0 and not above window_seconds",
+                0.001 <= self.step_seconds <= self.window_seconds,
+                f"frontend.step_seconds={self.step_seconds}: at least 0.001 and not above "
+                "window_seconds",
             )
             check(
                 self.window <= self.fft_size,
                 f"frontend.fft_size={self.fft_size}: below the window of {self.window} samples",
             )
+            check(self.fft_size <= 2**16, f"frontend.fft_size={self.fft_size}: at most 65536")
             check(
                 self.fft_size % 2 == 0,
                 f"frontend.fft_size={self.fft_size}: must be even, mel bands assume it",
             )
-            check(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
+            check(1 <= self.mels <= 1024, f"frontend.mels={self.mels}: from 1 to 1024")
             check(
                 0 <= self.low_hertz < self.high_hertz <= self.sample_rate / 2,
                 f"frontend.low_hertz={self.low_hertz}, high_hertz={self.high_hertz}: need "
                 f"0 <= low < high <= {self.sample_rate / 2:g}, half the sample rate",
             )
-            check(self.log_floor > 0, f"frontend.log_floor={self.log_floor}: above 0")
+            check(0 < self.log_floor <= 1, f"frontend.log_floor={self.log_floor}: above 0 to 1")
 
     @property
     def window(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.benchmark.dense import NAMES, DenseLayer
+from asr.benchmark.dense import NAMES, Alternatives, Contestant, DenseLayer
 from asr.benchmark.networks import DenseNetwork, folded, random_tensors, torch_network
 from asr.benchmark.sparse import MAIN, sparse_layer
 from asr.benchmark.weights import keep, prune_layer, random_layer, sparsity_of
@@ -103,6 +103,14 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert "has no dynamic int8" in found.absent["torch int8"]
     for name in ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO bf16"):
         assert "not installed" in found.absent[name]
+
+
+def test_an_opponent_that_fails_is_no_opponent_that_is_absent() -> None:
+    def fail() -> Contestant:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Alternatives().offer("torch int8", fail)
 
 
 def test_random_masks_have_the_pattern_and_the_sparsity_that_were_asked_for() -> None:

@@ -9,14 +9,10 @@ import pytest
 import torch
 
 from asr.benchmark.book import read_book
-from asr.benchmark.tables import (
-    END,
-    START,
-    break_even,
-    cuda_section,
-    markdown,
-    write_results,
-)
+from asr.benchmark.dense import NAMES
+from asr.benchmark.other_tables import gpu_section
+from asr.benchmark.speed_tables import break_even
+from asr.benchmark.tables import END, START, markdown, write_results
 from asr.errors import AsrError
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "benchmarks"
@@ -47,9 +43,25 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("records")
 
 
+def run(name: str, records: Path, *arguments: object) -> dict:
+    """The parts of the record; a script that has run already measures nothing again."""
+    words = ["--quick", "--output", str(records), *map(str, arguments)]
+    assert script(name).main(words) == 0
+    return read_book(records / f"{name}.json").parts
+
+
+def test_no_script_has_the_name_of_a_module_that_others_import() -> None:
+    # The folder of a script is the first that Python looks in: `cuda.py` there breaks torch.
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    taken = {"cuda", "onnx", "openvino", "torch", "numpy", "asr"} | sys.stdlib_module_names
+    assert not names & taken
+
+
+ONLY = {"recurrent": ["--only", "gru-64-n1"], "network": ["--only", "2x32-t1"]}
+
+
 def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--quick", "--output", str(records), "--only", "gru-64-n1"]
-    assert script("recurrent").main(arguments) == 0
+    run("recurrent", records, *ONLY["recurrent"])
     parts = read_book(records / "recurrent.json").parts
     assert set(parts) == {"gru-64-n1-t1", "gru-64-n1-t2"}
     part = parts["gru-64-n1-t2"]
@@ -64,13 +76,12 @@ def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["seconds"] > 0
         assert row["error"] < 0.02, row["name"]
     assert "gru-64-n1-t2" in capsys.readouterr().out
-    assert script("recurrent").main(arguments) == 0
+    run("recurrent", records, *ONLY["recurrent"])
     assert "in the record already" in capsys.readouterr().out
 
 
 def test_network(records: Path) -> None:
-    assert script("network").main(["--quick", "--output", str(records), "--only", "2x32-t1"]) == 0
-    part = read_book(records / "network.json").parts["2x32-t1"]
+    part = run("network", records, *ONLY["network"])["2x32-t1"]
     found = {row["name"]: row for row in part["results"]}
     assert {"torch fp32", "element", "bank", "block", "features, native"} <= set(found)
     assert found["element, exact"]["error"] < 1e-4
@@ -79,8 +90,7 @@ def test_network(records: Path) -> None:
 
 
 def test_sizes(records: Path) -> None:
-    assert script("sizes").main(["--quick", "--output", str(records)]) == 0
-    rows = read_book(records / "sizes.json").parts["96x64"]["results"]
+    rows = run("sizes", records)["96x64"]["results"]
     found = {(r["name"], r.get("pattern")): r["bytes"] for r in rows}
     assert found["dense fp32", None] == 4 * 96 * 64
     assert found["dense int8", None] == 96 * 64 + 4 * 96
@@ -89,8 +99,7 @@ def test_sizes(records: Path) -> None:
 
 
 def test_masks(records: Path, trained: Path) -> None:
-    assert script("masks").main(["--quick", "--output", str(records)]) == 0
-    parts = read_book(records / "masks.json").parts
+    parts = run("masks", records)
     assert {f"{trained.name}, layer {i}" for i in (1, 2, 3)} < set(parts)
     skewed = next(part for key, part in parts.items() if "log-normal rows 1" in key)
     own, random = (skewed["results"][i] for i in (0, 1))
@@ -99,9 +108,7 @@ def test_masks(records: Path, trained: Path) -> None:
 
 
 def test_wer(records: Path, corpus: Path) -> None:
-    arguments = ["--quick", "--output", str(records), "--set", str(corpus / "test.jsonl")]
-    assert script("wer").main(arguments) == 0
-    part = next(iter(read_book(records / "wer.json").parts.values()))
+    part = next(iter(run("wer", records, "--set", corpus / "test.jsonl").values()))
     found = {row["name"]: row for row in part["results"]}
     assert found["torch fp32"]["different"] == 0
     assert found["sparse, exact"]["different"] == 0
@@ -112,20 +119,19 @@ def test_wer(records: Path, corpus: Path) -> None:
 
 
 def test_start(records: Path) -> None:
-    assert script("start").main(["--quick", "--output", str(records)]) == 0
-    rows = {r["name"]: r for r in read_book(records / "start.json").parts["3x128"]["results"]}
+    rows = {row["name"]: row for row in run("start", records)["3x128"]["results"]}
     assert set(rows) == {"torch, 5 s", "native, 5 s"}
     assert rows["native, 5 s"]["characters"] > 20
     assert rows["native, 5 s"]["same_text"]
     assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
 
 
-def test_cuda_says_that_it_was_not_run_where_there_is_no_gpu(
+def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--quick", "--output", str(records)]
-    assert script("cuda").main(arguments) == 0
-    parts = read_book(records / "cuda.json").parts
+    assert script("gpu").main(arguments) == 0
+    parts = read_book(records / "gpu.json").parts
     if torch.cuda.is_available():
         rows = {row["name"]: row for row in parts["gru-512-n1"]["results"]}
         assert rows["torch.sparse CSR"]["error"] < 1e-4
@@ -133,7 +139,7 @@ def test_cuda_says_that_it_was_not_run_where_there_is_no_gpu(
     assert "not run: torch finds no CUDA GPU" in capsys.readouterr().out
     assert parts["not run"]["results"] == []
     assert "(cuSPARSE)**: not run: torch finds no CUDA GPU" in markdown(records)
-    assert script("cuda").main(arguments) == 0
+    assert script("gpu").main(arguments) == 0
     assert "in the record already" in capsys.readouterr().out
 
 
@@ -146,11 +152,16 @@ def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
         )
     ]
     part = {"gpu": "A GPU", "hidden": 800, "columns": 1, "results": results}
-    _, table = cuda_section([part])
+    _, table = gpu_section([part])
     assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
 
 
-def test_tables_are_made_from_the_records_between_markers(records: Path, tmp_path: Path) -> None:
+def test_tables_are_made_from_the_records_between_markers(
+    records: Path, corpus: Path, tmp_path: Path
+) -> None:
+    for name in ("recurrent", "network", "sizes", "masks", "start"):
+        run(name, records, *ONLY.get(name, []))
+    run("wer", records, "--set", corpus / "test.jsonl")
     results = tmp_path / "RESULTS.md"
     results.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     assert script("results").main([str(records), str(results)]) == 0
@@ -187,6 +198,15 @@ def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> N
             assert not part["quick"], (path.name, key)
             assert not part["busy"], (path.name, key)
             assert part["results"] or part["reason"], (path.name, key)
+            if path.stem in ("recurrent", "network"):
+                for name in NAMES:
+                    rows = {row["name"] for row in part["results"]}
+                    reason = part["absent"].get(name, "no")
+                    assert name in rows or (reason != "no" and "not installed" not in reason), (
+                        path.name,
+                        key,
+                        name,
+                    )
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:

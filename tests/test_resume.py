@@ -103,9 +103,13 @@ def compared(state: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("method", "workers"),
-    [("ramp to a target", 0), ("ramp to a target", 2), ("banks", 0),
-     ("blocks by group, accumulating", 0)],
-)  # fmt: skip
+    [
+        ("ramp to a target", 0),
+        ("ramp to a target", 2),
+        ("blocks by group, accumulating", 0),
+        pytest.param("banks", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_same_training(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, workers: int
 ) -> None:

@@ -40,14 +40,16 @@ class Alternatives:
     absent: dict[str, str] = field(default_factory=dict)
 
     def offer(self, name: str, make: Callable[[], Contestant]) -> None:
-        """Make one; a missing package or operator is a reason, not an error."""
+        """Make one; a missing package or operator is a reason not to, anything else an error.
+
+        An opponent that fails for another reason must not be left out in silence.
+        """
         try:
             self.found[name] = make()
-        except ImportError as error:
-            package = getattr(error, "name", None) or str(error)
-            self.absent[name] = f"package {package} is not installed"
-        except (NotImplementedError, AttributeError, RuntimeError) as error:
-            self.absent[name] = (str(error).strip().split("\n", 1)[0] or type(error).__name__)[:200]
+        except ModuleNotFoundError as error:
+            self.absent[name] = f"package {error.name} is not installed"
+        except NotImplementedError as error:
+            self.absent[name] = str(error)
 
 
 class DenseLayer:

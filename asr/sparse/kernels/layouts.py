@@ -13,6 +13,9 @@ from asr.sparse.rows import BANK, BLOCK, Rows
 WIDEST = 2**16 - 8
 """Most columns of a layout with 16-bit indices."""
 
+FP16 = (1e-2, 65504.0)
+"""Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
+
 SHARED = 1.1
 """Vectors may be so many times more if runs of them look into the same columns."""
 
@@ -104,8 +107,8 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
         words = aligned(np.empty(vectors * 32, np.int16), np.int16)
         scales = aligned(np.empty(groups * lanes, np.float32), np.float32)
         library.asr_perm16_words(
-            groups, run, _at(firsts), _at(elements), _at(index), _at(columns), _at(values), _at(words),
-            _at(scales),
+            groups, run, _at(firsts), _at(elements), _at(index), _at(columns), _at(values),
+            _at(words), _at(scales),
         )  # fmt: skip
     else:
         words = aligned(np.empty(vectors * lanes, np.uint32), np.uint32)
@@ -148,9 +151,9 @@ def _block(rows: Rows, values: str) -> Layout:
     groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
     key = (row // BLOCK) * width + rows.columns
-    kept = np.zeros(groups * width, np.bool_)
-    kept[key] = True
-    kept = kept.reshape(groups, width)
+    used = np.zeros(groups * width, np.bool_)
+    used[key] = True
+    kept = used.reshape(groups, width)
     group, column = np.nonzero(kept)
     counts = np.count_nonzero(kept, axis=1)
     place = np.arange(len(group))
@@ -163,7 +166,7 @@ def _block(rows: Rows, values: str) -> Layout:
     index = np.zeros(total, np.uint16)
     index[place] = column
     where = np.zeros(groups * width, np.int64)
-    where[kept.ravel()] = place
+    where[used] = place
     scales = None
     if values == "int8":
         scale = np.zeros(groups * BLOCK, np.float32)
@@ -175,10 +178,10 @@ def _block(rows: Rows, values: str) -> Layout:
         words[at // 2, row % BLOCK, at % 2] = np.clip(whole, -127, 127)
         scales = aligned(scale, np.float32)
     else:
+        if values == "fp16" and rows.kept and np.abs(rows.values).max() > FP16[1]:
+            raise AsrError("a weight of this matrix is too large for fp16: use fp32")
         words = np.zeros((total, BLOCK), np.float16 if values == "fp16" else np.float32)
         words[where[key], row % BLOCK] = rows.values
-        if values == "fp16" and not np.isfinite(words).all():
-            raise AsrError("a weight of this matrix is too large for fp16: use fp32")
     return Layout(
         groups,
         aligned(starts, np.int32),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import WIDEST, Layout, lay_out, scratch
+from asr.sparse.kernels.layouts import FP16, WIDEST, Layout, lay_out, scratch
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 from asr.sparse.rows import Rows
@@ -94,6 +94,7 @@ class Matrix:
         if self._dense is not None:
             out[:] = reference.product(self._dense, x, bias)
             return out
+        assert self.struct is not None
         x = np.ascontiguousarray(x)
         table = scratch(self._scratch)
         failed = self._library.asr_product(
@@ -143,6 +144,8 @@ def prepare(
     found = library()
     name = LEVELS[level_of(level)]
     chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    if not kernel and chosen == "block16-fp16" and values == "auto" and not _fits_fp16(rows):
+        chosen = "block16-fp32"
     if not kernel and chosen != "numpy" and rows.shape[1] > WIDEST:
         chosen = "csr"
     if chosen == "numpy":
@@ -155,6 +158,11 @@ def prepare(
     if LEVELS.index(lowest) > LEVELS.index(name):
         raise AsrError(f"kernel {chosen} needs {lowest}, this is {name}")
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
+
+
+def _fits_fp16(rows: Rows) -> bool:
+    top = float(np.abs(rows.values).max(initial=0))
+    return not top or FP16[0] <= top <= FP16[1]
 
 
 def check_rows(rows: Rows) -> None:

@@ -1,6 +1,6 @@
 """One recurrent layer on a GPU: torch.sparse CSR, which is cuSPARSE there, against dense torch.
 
-    python recipes/benchmarks/cuda.py [--quick] [--again]
+    python recipes/benchmarks/gpu.py [--quick] [--again]
 
 A bidirectional GRU layer of as many inputs as hidden units over 250 frames, N utterances at once,
 90.6 % zeros: cuDNN in fp32 and bfloat16 with the zeros multiplied, against `CsrGRU` without. This
@@ -81,7 +81,7 @@ def condition(script: Script, hidden: int, columns: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    script = start("cuda", __doc__ or "", arguments, timed=False)
+    script = start("gpu", __doc__ or "", arguments, timed=False)
     if not torch.cuda.is_available():
         if not script.done("not run"):
             script.book.add("not run", {"reason": NO_GPU, "results": []}, None)
