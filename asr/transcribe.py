@@ -96,6 +96,8 @@ class Transcript:
     """Why there is no text, with `on_error="report"`."""
     options: TranscribeOptions = field(default_factory=TranscribeOptions, repr=False)
     """Those that it was made with."""
+    aligned: bool = False
+    """The text was given and only its times were found: no decoder had a part in it."""
 
     def to(self, format: str) -> str:
         """The content of a txt, json, srt, vtt or tsv file. Raises AsrError for another name."""
