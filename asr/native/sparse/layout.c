@@ -14,7 +14,7 @@
 #include "sparse.h"
 
 typedef struct {
-    int lanes, slots, width, stretches;
+    int lanes, slots, width, stretches, run;
     float *left;   /* [lane][stretch]: elements that have no word yet */
     int32_t *next; /* [lane][stretch]: the first of them */
     float *gain;   /* [stretch] */
@@ -31,6 +31,12 @@ static int best(packer *p, int with) {
         const float weight = p->total[i] * p->total[i];
         const float other = with < 0 ? 0.0f : left[with];
         if (weight == 0.0f) continue;
+        if (p->run > 1) {
+            const float most = (float)(p->slots * p->run);
+            for (int s = 0; s < n; s++)
+                gain[s] += weight * (left[s] + other < most ? left[s] + other : most);
+            continue;
+        }
         if (p->slots == 1) {
             for (int s = 0; s < n; s++) gain[s] += weight * (left[s] > other ? left[s] : other);
             continue;
@@ -64,20 +70,21 @@ static void begin(packer *p, const int32_t *rows, const int64_t *starts, const i
 }
 
 /* Vectors of one group. `elements` [vector][lane][slot] gets the place of each word's element,
- * -1: none, and `index` [vector][2] the stretches; both may be NULL, to count. */
+ * -1: none, and `index` [run][2] the stretches; both may be NULL, to count. */
 static int pack(packer *p, int32_t *elements, uint16_t *index) {
     int vectors = 0;
     const size_t n = p->stretches;
-    for (;; vectors++) {
+    for (;; vectors += p->run) {
         float any = 0.0f;
         for (int i = 0; i < p->lanes; i++) any += p->total[i];
         if (any == 0.0f) return vectors;
         const int a = best(p, -1), b = best(p, a);
         if (index) {
-            index[2 * vectors] = (uint16_t)a;
-            index[2 * vectors + 1] = (uint16_t)b;
+            *index++ = (uint16_t)a;
+            *index++ = (uint16_t)b;
         }
-        for (int i = 0; i < p->lanes; i++) {
+        for (int lane = 0; lane < p->lanes * p->run; lane++) {
+            const int i = lane % p->lanes;
             for (int k = 0; k < p->slots; k++) {
                 const size_t s = i * n + (p->left[i * n + a] >= p->left[i * n + b] ? a : b);
                 int32_t element = -1;
@@ -96,10 +103,11 @@ static int pack(packer *p, int32_t *elements, uint16_t *index) {
  * of each group, -1: none. Returns vectors, or -1 without memory. */
 ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_t *starts,
                                    const int32_t *element_columns, const int32_t *order,
-                                   int32_t lanes, int32_t slots, int32_t width,
+                                   int32_t lanes, int32_t slots, int32_t width, int32_t run,
                                    int32_t *group_starts, int32_t *elements, uint16_t *index) {
     const int stretches = columns > 0 ? (columns + width - 1) / width : 1;
-    packer p = {.lanes = lanes, .slots = slots, .width = width, .stretches = stretches};
+    packer p = {.lanes = lanes, .slots = slots, .width = width, .stretches = stretches,
+                .run = run};
     p.left = malloc(sizeof(float) * stretches * lanes);
     p.next = malloc(sizeof(int32_t) * stretches * lanes);
     p.gain = malloc(sizeof(float) * stretches);
@@ -110,7 +118,7 @@ ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_
             begin(&p, order + (size_t)g * lanes, starts, element_columns);
             const int64_t before = vectors;
             vectors += pack(&p, elements ? elements + before * lanes * slots : NULL,
-                            index ? index + 2 * before : NULL);
+                            index ? index + 2 * (before / run) : NULL);
             if (!elements) group_starts[g] = (int32_t)before;
         }
         if (!elements) group_starts[groups] = (int32_t)vectors;
@@ -127,18 +135,19 @@ static int place(int column, const uint16_t *index, int width) {
 }
 
 /* Words of perm16 and what a unit of each lane is worth; see perm16.c. */
-ASR_EXPORT void asr_perm16_words(int32_t groups, const int32_t *group_starts,
+ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *group_starts,
                                  const int32_t *elements, const uint16_t *index,
                                  const int32_t *columns, const float *values, int16_t *words,
                                  float *scales) {
     enum { LANES = 16, SLOTS = 2, WIDTH = 32, FLUSH = 16 };
+    const int flush = FLUSH / run * run;
     for (int g = 0; g < groups; g++) {
         const int64_t from = group_starts[g], to = group_starts[g + 1];
         for (int i = 0; i < LANES; i++) {
             /* Of a row: no word beyond 32000, no sum of FLUSH vectors beyond 2^31 / 4096. */
             double most = 0, sum = 0, heaviest = 0;
             for (int64_t v = from; v < to; v++) {
-                if ((v - from) % FLUSH == 0) sum = 0;
+                if ((v - from) % flush == 0) sum = 0;
                 for (int k = 0; k < SLOTS; k++) {
                     const int32_t e = elements[(v * LANES + i) * SLOTS + k];
                     if (e < 0) continue;
@@ -160,7 +169,7 @@ ASR_EXPORT void asr_perm16_words(int32_t groups, const int32_t *group_starts,
                     const int32_t e = elements[at];
                     words[at] = 0;
                     if (e < 0 || scale == 0) continue;
-                    const int c = place(columns[e], index + 2 * v, WIDTH);
+                    const int c = place(columns[e], index + 2 * (v / run), WIDTH);
                     long q = lrint((values[e] * scale - c) / 64.0);
                     q = q < -512 ? -512 : q > 511 ? 511 : q;
                     words[at] = (int16_t)(q * 64 + c);

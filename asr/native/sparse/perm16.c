@@ -75,65 +75,122 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
 #define DOT_BW(acc, w, p) _mm512_add_epi32(acc, _mm512_madd_epi16(w, p))
 #define DOT_VNNI(acc, w, p) _mm512_dpwssd_epi32(acc, w, p)
 
-/* n is a constant where this is inlined. `index` counts in eighths of a stretch, so that an
- * address needs no shift for one column. */
-#define KERNEL(NAME, SET, DOT)                                                                    \
-    ASR_TARGET(SET)                                                                               \
-    static inline __attribute__((always_inline)) void NAME##_columns(                             \
-        const asr_matrix *m, const int n, const int16_t *table, const float *units,               \
-        const float *bias, float *const *y) {                                                     \
-        const int16_t *w = m->words;                                                              \
-        const uint16_t *at = m->index;                                                            \
-        for (int g = 0; g < m->groups; g++) {                                                     \
-            int left = m->starts[g + 1] - m->starts[g];                                           \
-            __m512 sum[ASR_PASS];                                                                 \
-            _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) sum[j] = _mm512_setzero_ps();     \
-            while (left > 0) {                                                                    \
-                const int some = left < FLUSH ? left : FLUSH;                                     \
-                left -= some;                                                                     \
-                __m512i acc[ASR_PASS];                                                            \
-                _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) acc[j] =                      \
-                    _mm512_setzero_si512();                                                       \
-                for (int v = 0; v < some; v++) {                                                  \
-                    const __m512i word = _mm512_load_si512(w);                                    \
-                    const int16_t *a = table + 4 * n * (size_t)at[0];                             \
-                    const int16_t *b = table + 4 * n * (size_t)at[1];                             \
-                    w += 32;                                                                      \
-                    at += 2;                                                                      \
-                    _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) {                         \
-                        const __m512i p = _mm512_permutex2var_epi16(                              \
-                            _mm512_load_si512(a + 32 * j), word, _mm512_load_si512(b + 32 * j));  \
-                        acc[j] = DOT(acc[j], word, p);                                            \
-                    }                                                                             \
-                }                                                                                 \
-                _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) sum[j] =                      \
-                    _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[j]));                            \
-            }                                                                                     \
-            const __m512 scale = _mm512_load_ps(m->scales + 16 * g);                              \
-            _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)                                   \
-                put(m, g, bias, _mm512_mul_ps(sum[j], _mm512_mul_ps(scale, _mm512_set1_ps(units[j]))), \
-                    y[j]);                                                                        \
-        }                                                                                         \
-    }                                                                                             \
-    ASR_TARGET(SET)                                                                               \
-    void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,               \
-              float *const *y, void *scratch) {                                                   \
-        float units[ASR_PASS];                                                                    \
-        int16_t *table = scratch;                                                                 \
-        quantise(x, n, m->columns, table, units);                                                 \
-        switch (n) {                                                                              \
-            case 1: NAME##_columns(m, 1, table, units, bias, y); break;                           \
-            case 2: NAME##_columns(m, 2, table, units, bias, y); break;                           \
-            case 3: NAME##_columns(m, 3, table, units, bias, y); break;                           \
-            case 4: NAME##_columns(m, 4, table, units, bias, y); break;                           \
-            case 5: NAME##_columns(m, 5, table, units, bias, y); break;                           \
-            case 6: NAME##_columns(m, 6, table, units, bias, y); break;                           \
-            case 7: NAME##_columns(m, 7, table, units, bias, y); break;                           \
-            default: NAME##_columns(m, 8, table, units, bias, y); break;                          \
-        }                                                                                         \
+#define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
+
+/* One vector against n columns, its two stretches read from the table. The index counts in
+ * eighths of a stretch, so that one column needs no shift. */
+#define LOOK(DOT, W, AT, SUMS)                                                                \
+    {                                                                                         \
+        const __m512i word = _mm512_load_si512(W);                                            \
+        const int16_t *a = table + 4 * n * (size_t)((AT) & 0xffff);                           \
+        const int16_t *b = table + 4 * n * (size_t)((AT) >> 16);                              \
+        EACH(j)                                                                               \
+        SUMS[j] = DOT(SUMS[j], word,                                                          \
+                      _mm512_permutex2var_epi16(_mm512_load_si512(a + 32 * j), word,          \
+                                                _mm512_load_si512(b + 32 * j)));              \
     }
 
-KERNEL(asr_perm16_bw, BASE, DOT_BW)
-KERNEL(asr_perm16_vnni, BASE ",avx512vnni", DOT_VNNI)
+/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; few
+ * columns have two chains of sums, so that a step need not wait for the one before. RUNS: `run`
+ * vectors share theirs, which stay in registers (bank patterns). */
+#define SINGLE(DOT)                                                                           \
+    {                                                                                         \
+        __m512i more[ASR_PASS];                                                               \
+        EACH(j) more[j] = _mm512_setzero_si512();                                             \
+        int v = 0;                                                                            \
+        for (; v + 2 <= some; v += 2) {                                                       \
+            const uint32_t first = at[0], second = at[1];                                     \
+            LOOK(DOT, w, first, acc)                                                          \
+            if (n < 4)                                                                        \
+                LOOK(DOT, w + 32, second, more)                                               \
+            else                                                                              \
+                LOOK(DOT, w + 32, second, acc)                                                \
+            w += 64;                                                                          \
+            at += 2;                                                                          \
+        }                                                                                     \
+        if (v < some) {                                                                       \
+            LOOK(DOT, w, *at, acc)                                                            \
+            w += 32;                                                                          \
+            at++;                                                                             \
+        }                                                                                     \
+        if (n < 4) EACH(j) acc[j] = _mm512_add_epi32(acc[j], more[j]);                        \
+    }
+
+#define RUNS(DOT)                                                                             \
+    for (int v = 0; v < some; v += run, at++) {                                               \
+        const int16_t *a = table + 4 * n * (size_t)(*at & 0xffff);                            \
+        const int16_t *b = table + 4 * n * (size_t)(*at >> 16);                               \
+        __m512i low[ASR_PASS], high[ASR_PASS];                                                \
+        EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                       \
+        EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                      \
+        for (int k = 0; k < run; k++, w += 32) {                                              \
+            const __m512i word = _mm512_load_si512(w);                                        \
+            EACH(j)                                                                           \
+            acc[j] = DOT(acc[j], word, _mm512_permutex2var_epi16(low[j], word, high[j]));     \
+        }                                                                                     \
+    }
+
+#define KERNEL(NAME, SET, DOT, INNER)                                                         \
+    ASR_TARGET(SET)                                                                           \
+    static inline __attribute__((always_inline)) void NAME##_columns(                         \
+        const asr_matrix *m, const int n, const int16_t *table, const float *units,           \
+        const float *bias, float *const *y) {                                                 \
+        const int run = m->run, most = FLUSH / run * run;                                     \
+        const int16_t *w = m->words;                                                          \
+        const uint32_t *at = (const uint32_t *)m->index;                                      \
+        for (int g = 0; g < m->groups; g++) {                                                 \
+            int left = m->starts[g + 1] - m->starts[g];                                       \
+            __m512 sum[ASR_PASS];                                                             \
+            EACH(j) sum[j] = _mm512_setzero_ps();                                             \
+            while (left > 0) {                                                                \
+                const int some = left < most ? left : most;                                   \
+                left -= some;                                                                 \
+                __m512i acc[ASR_PASS];                                                        \
+                EACH(j) acc[j] = _mm512_setzero_si512();                                      \
+                INNER(DOT)                                                                    \
+                EACH(j) sum[j] = _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[j]));           \
+            }                                                                                 \
+            const __m512 scale = _mm512_load_ps(m->scales + 16 * g);                          \
+            EACH(j) {                                                                         \
+                const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));          \
+                put(m, g, bias, _mm512_mul_ps(sum[j], worth), y[j]);                          \
+            }                                                                                 \
+        }                                                                                     \
+    }                                                                                         \
+    ASR_TARGET(SET)                                                                           \
+    static void NAME(const asr_matrix *m, int n, const int16_t *table, const float *units,    \
+                     const float *bias, float *const *y) {                                    \
+        switch (n) {                                                                          \
+            case 1: NAME##_columns(m, 1, table, units, bias, y); break;                       \
+            case 2: NAME##_columns(m, 2, table, units, bias, y); break;                       \
+            case 3: NAME##_columns(m, 3, table, units, bias, y); break;                       \
+            case 4: NAME##_columns(m, 4, table, units, bias, y); break;                       \
+            case 5: NAME##_columns(m, 5, table, units, bias, y); break;                       \
+            case 6: NAME##_columns(m, 6, table, units, bias, y); break;                       \
+            case 7: NAME##_columns(m, 7, table, units, bias, y); break;                       \
+            default: NAME##_columns(m, 8, table, units, bias, y); break;                      \
+        }                                                                                     \
+    }
+
+#define VNNI BASE ",avx512vnni"
+
+KERNEL(single_bw, BASE, DOT_BW, SINGLE)
+KERNEL(single_vnni, VNNI, DOT_VNNI, SINGLE)
+KERNEL(runs_bw, BASE, DOT_BW, RUNS)
+KERNEL(runs_vnni, VNNI, DOT_VNNI, RUNS)
+
+void asr_perm16_bw(const asr_matrix *m, const float *const *x, int n, const float *bias,
+                   float *const *y, void *scratch) {
+    float units[ASR_PASS];
+    quantise(x, n, m->columns, scratch, units);
+    (m->run > 1 ? runs_bw : single_bw)(m, n, scratch, units, bias, y);
+}
+
+void asr_perm16_vnni(const asr_matrix *m, const float *const *x, int n, const float *bias,
+                     float *const *y, void *scratch) {
+    float units[ASR_PASS];
+    quantise(x, n, m->columns, scratch, units);
+    (m->run > 1 ? runs_vnni : single_vnni)(m, n, scratch, units, bias, y);
+}
 
 #endif

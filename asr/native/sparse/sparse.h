@@ -48,6 +48,7 @@ typedef struct {
     int32_t kernel, level;
     int32_t rows, columns;
     int32_t groups;        /* of rows that are computed together */
+    int32_t run;           /* vectors that share one pair of stretches (perm16) */
     const int32_t *starts; /* (groups + 1): vectors, columns of blocks or elements */
     const uint16_t *index; /* where a vector or a block reads its columns */
     const int32_t *wide;   /* the same in 32 bits (csr) */

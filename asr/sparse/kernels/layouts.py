@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.rows import BLOCK, Rows
+from asr.sparse.rows import BANK, BLOCK, Rows
 
 WIDEST = 2**16 - 8
 """Most columns of a layout with 16-bit indices."""
+
+FP16 = (1e-2, 65504.0)
+"""Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
+
+SHARED = 1.1
+"""Vectors may be so many times more if runs of them look into the same columns."""
+
+MOST = 8
+"""Vectors of a run."""
 
 UNSORTED = 0.85
 """Rows are sorted by count where that can save more than this leaves, for it costs a little."""
@@ -28,6 +37,7 @@ class Layout:
     wide: NDArray[np.int32] | None = None
     scales: NDArray[np.float32] | None = None
     order: NDArray[np.int32] | None = None
+    run: int = 1
 
     @property
     def bytes(self) -> int:
@@ -61,10 +71,10 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
     values = np.ascontiguousarray(rows.values, np.float32)
     groups = -(-rows.shape[0] // lanes)
 
-    def pack(order: NDArray[np.int32], firsts: Any, elements: Any, index: Any) -> int:
+    def pack(order: NDArray[np.int32], run: int, firsts: Any, elements: Any, index: Any) -> int:
         found = library.asr_perm_layout(
             groups, rows.shape[1], _at(starts), _at(columns), _at(order), lanes, slots, width,
-            _at(firsts), _at(elements), _at(index),
+            run, _at(firsts), _at(elements), _at(index),
         )  # fmt: skip
         if found < 0:
             raise MemoryError(f"laying out a matrix of {rows.shape[0]} x {rows.shape[1]}")
@@ -73,25 +83,32 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
     order = np.full(groups * lanes, -1, np.int32)
     order[: rows.shape[0]] = np.arange(rows.shape[0])
     firsts = np.empty(groups + 1, np.int32)
-    vectors = pack(order, firsts, None, None)
+    run = 1
+    vectors = pack(order, run, firsts, None, None)
+    shared = _run_of(rows) if slots == 2 else 1
+    if shared > 1:
+        other = np.empty_like(firsts)
+        more = pack(order, shared, other, None, None)
+        if more <= SHARED * vectors:
+            run, vectors, firsts = shared, more, other
     by_count = _by_count(rows, order, lanes, slots, vectors)
     if by_count is not None:
         other = np.empty_like(firsts)
-        fewer = pack(by_count, other, None, None)
+        fewer = pack(by_count, run, other, None, None)
         if fewer < UNSORTED * vectors:
             vectors, firsts, order = fewer, other, by_count
         else:
             by_count = None
     elements = np.empty(max(vectors, 1) * lanes * slots, np.int32)
-    index = np.zeros((vectors, 2), np.uint16)
-    pack(order, firsts, elements, index)
+    index = np.zeros((vectors // run, 2), np.uint16)
+    pack(order, run, firsts, elements, index)
     scales = None
     if slots == 2:
         words = aligned(np.empty(vectors * 32, np.int16), np.int16)
         scales = aligned(np.empty(groups * lanes, np.float32), np.float32)
         library.asr_perm16_words(
-            groups, _at(firsts), _at(elements), _at(index), _at(columns), _at(values), _at(words),
-            _at(scales),
+            groups, run, _at(firsts), _at(elements), _at(index), _at(columns), _at(values),
+            _at(words), _at(scales),
         )  # fmt: skip
     else:
         words = aligned(np.empty(vectors * lanes, np.uint32), np.uint32)
@@ -105,7 +122,17 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
         index=aligned((index * 8).ravel(), np.uint16),
         scales=scales,
         order=aligned(order, np.int32) if by_count is not None else None,
+        run=run,
     )
+
+
+def _run_of(rows: Rows) -> int:
+    """Vectors that one pair of banks fills, if all rows keep as many in a bank; else 1."""
+    if rows.pattern != "bank" or not rows.kept:
+        return 1
+    first = rows.columns[: rows.starts[1]]
+    count = int(np.count_nonzero(first < BANK))
+    return count if 1 < count <= MOST else 1
 
 
 def _by_count(
@@ -124,9 +151,9 @@ def _block(rows: Rows, values: str) -> Layout:
     groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
     key = (row // BLOCK) * width + rows.columns
-    kept = np.zeros(groups * width, np.bool_)
-    kept[key] = True
-    kept = kept.reshape(groups, width)
+    used = np.zeros(groups * width, np.bool_)
+    used[key] = True
+    kept = used.reshape(groups, width)
     group, column = np.nonzero(kept)
     counts = np.count_nonzero(kept, axis=1)
     place = np.arange(len(group))
@@ -139,7 +166,7 @@ def _block(rows: Rows, values: str) -> Layout:
     index = np.zeros(total, np.uint16)
     index[place] = column
     where = np.zeros(groups * width, np.int64)
-    where[kept.ravel()] = place
+    where[used] = place
     scales = None
     if values == "int8":
         scale = np.zeros(groups * BLOCK, np.float32)
@@ -151,10 +178,10 @@ def _block(rows: Rows, values: str) -> Layout:
         words[at // 2, row % BLOCK, at % 2] = np.clip(whole, -127, 127)
         scales = aligned(scale, np.float32)
     else:
+        if values == "fp16" and rows.kept and np.abs(rows.values).max() > FP16[1]:
+            raise AsrError("a weight of this matrix is too large for fp16: use fp32")
         words = np.zeros((total, BLOCK), np.float16 if values == "fp16" else np.float32)
         words[where[key], row % BLOCK] = rows.values
-        if values == "fp16" and not np.isfinite(words).all():
-            raise AsrError("a weight of this matrix is too large for fp16: use fp32")
     return Layout(
         groups,
         aligned(starts, np.int32),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import WIDEST, Layout, lay_out, scratch
+from asr.sparse.kernels.layouts import FP16, WIDEST, Layout, lay_out, scratch
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 from asr.sparse.rows import Rows
@@ -33,6 +33,7 @@ class MatrixStruct(ctypes.Structure):
         ("rows", ctypes.c_int32),
         ("columns", ctypes.c_int32),
         ("groups", ctypes.c_int32),
+        ("run", ctypes.c_int32),
         ("starts", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
         ("wide", ctypes.c_void_p),
@@ -69,7 +70,7 @@ class Matrix:
         self._layout = layout
         self.bytes = layout.bytes
         self.struct = MatrixStruct(
-            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups
+            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups, layout.run
         )
         for name in ("starts", "index", "wide", "words", "scales", "order"):
             array = getattr(layout, name)
@@ -93,6 +94,7 @@ class Matrix:
         if self._dense is not None:
             out[:] = reference.product(self._dense, x, bias)
             return out
+        assert self.struct is not None
         x = np.ascontiguousarray(x)
         table = scratch(self._scratch)
         failed = self._library.asr_product(
@@ -142,6 +144,8 @@ def prepare(
     found = library()
     name = LEVELS[level_of(level)]
     chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    if not kernel and chosen == "block16-fp16" and values == "auto" and not _fits_fp16(rows):
+        chosen = "block16-fp32"
     if not kernel and chosen != "numpy" and rows.shape[1] > WIDEST:
         chosen = "csr"
     if chosen == "numpy":
@@ -154,6 +158,11 @@ def prepare(
     if LEVELS.index(lowest) > LEVELS.index(name):
         raise AsrError(f"kernel {chosen} needs {lowest}, this is {name}")
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
+
+
+def _fits_fp16(rows: Rows) -> bool:
+    top = float(np.abs(rows.values).max(initial=0))
+    return not top or FP16[0] <= top <= FP16[1]
 
 
 def check_rows(rows: Rows) -> None:
