@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel fuzz lint format sparsity methods benchmarks clean
+.PHONY: setup demo test test-slow test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -31,6 +31,9 @@ test-wheel: setup
 fuzz: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz.py --seconds 600
+# The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
+test-sanitize: setup
+	$(BIN)/python tests/sanitize.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -53,23 +53,26 @@ static void quantise(const float *const *x, int n, int columns, int16_t *table, 
     }
 }
 
-/* The sums of a group, as they leave: to rows one after another, or each to its own. */
+static __attribute__((noinline)) void scatter(const int32_t *rows, const float *bias,
+                                              const float *sums, float *y) {
+    for (int i = 0; i < 16; i++)
+        if (rows[i] >= 0) y[rows[i]] = bias ? sums[i] + bias[rows[i]] : sums[i];
+}
+
+/* The sums of a group leave: to 16 rows one after another, or each to its own. */
 ASR_TARGET(BASE)
 static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g, const float *bias,
                                                       __m512 sum, float *y) {
-    if (!m->order) {
-        const int left = m->rows - 16 * g;
+    if (m->blocks) {
+        const int32_t row = 16 * m->blocks[g], left = m->rows - row;
         const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-        if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + 16 * g));
-        _mm512_mask_storeu_ps(y + 16 * g, mask, sum);
+        if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + row));
+        _mm512_mask_storeu_ps(y + row, mask, sum);
         return;
     }
-    float lanes[16] __attribute__((aligned(64)));
-    _mm512_store_ps(lanes, sum);
-    for (int i = 0; i < 16; i++) {
-        const int32_t row = m->order[16 * g + i];
-        if (row >= 0) y[row] = bias ? lanes[i] + bias[row] : lanes[i];
-    }
+    float sums[16] __attribute__((aligned(64)));
+    _mm512_store_ps(sums, sum);
+    scatter(m->order + 16 * g, bias, sums, y);
 }
 
 #define DOT_BW(acc, w, p) _mm512_add_epi32(acc, _mm512_madd_epi16(w, p))
@@ -88,6 +91,7 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         SUMS[j] = DOT(SUMS[j], word,                                                          \
                       _mm512_permutex2var_epi16(_mm512_load_si512(a + 32 * j), word,          \
                                                 _mm512_load_si512(b + 32 * j)));              \
+        EACH(j) IN_PLACE(SUMS[j]);                                                            \
     }
 
 /* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; few
@@ -117,25 +121,37 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
     }
 
 #define RUNS(DOT)                                                                             \
-    for (int v = 0; v < some; v += run, at++) {                                               \
-        const int16_t *a = table + 4 * n * (size_t)(*at & 0xffff);                            \
-        const int16_t *b = table + 4 * n * (size_t)(*at >> 16);                               \
-        __m512i low[ASR_PASS], high[ASR_PASS];                                                \
-        EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                       \
-        EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                      \
-        for (int k = 0; k < run; k++, w += 32) {                                              \
-            const __m512i word = _mm512_load_si512(w);                                        \
-            EACH(j)                                                                           \
-            acc[j] = DOT(acc[j], word, _mm512_permutex2var_epi16(low[j], word, high[j]));     \
+    {                                                                                         \
+        __m512i more[ASR_PASS];                                                               \
+        EACH(j) more[j] = _mm512_setzero_si512();                                             \
+        for (int v = 0; v < some; v += run, at++) {                                           \
+            const int16_t *a = table + 4 * n * (size_t)(*at & 0xffff);                        \
+            const int16_t *b = table + 4 * n * (size_t)(*at >> 16);                           \
+            __m512i low[ASR_PASS], high[ASR_PASS];                                            \
+            EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                   \
+            EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                  \
+            _Pragma("GCC unroll 3") for (int k = 0; k < run; k++, w += 32) {                  \
+                const __m512i word = _mm512_load_si512(w);                                    \
+                __m512i *sums = n < 4 && k == 1 ? more : acc;                                 \
+                EACH(j) {                                                                     \
+                    sums[j] = DOT(sums[j], word,                                              \
+                                  _mm512_permutex2var_epi16(low[j], word, high[j]));          \
+                    IN_PLACE(sums[j]);                                                        \
+                }                                                                             \
+            }                                                                                 \
         }                                                                                     \
+        if (n < 4) EACH(j) acc[j] = _mm512_add_epi32(acc[j], more[j]);                        \
     }
 
-#define KERNEL(NAME, SET, DOT, INNER)                                                         \
+/* Keeps the compiler from moving sums between registers in every step. */
+#define IN_PLACE(x) __asm__("" : "+v"(x))
+
+#define KERNEL(NAME, SET, DOT, INNER, RUN)                                                         \
     ASR_TARGET(SET)                                                                           \
     static inline __attribute__((always_inline)) void NAME##_columns(                         \
         const asr_matrix *m, const int n, const int16_t *table, const float *units,           \
         const float *bias, float *const *y) {                                                 \
-        const int run = m->run, most = FLUSH / run * run;                                     \
+        const int run = RUN, most = FLUSH / run * run;                                     \
         const int16_t *w = m->words;                                                          \
         const uint32_t *at = (const uint32_t *)m->index;                                      \
         for (int g = 0; g < m->groups; g++) {                                                 \
@@ -174,23 +190,27 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
 
 #define VNNI BASE ",avx512vnni"
 
-KERNEL(single_bw, BASE, DOT_BW, SINGLE)
-KERNEL(single_vnni, VNNI, DOT_VNNI, SINGLE)
-KERNEL(runs_bw, BASE, DOT_BW, RUNS)
-KERNEL(runs_vnni, VNNI, DOT_VNNI, RUNS)
+KERNEL(single_bw, BASE, DOT_BW, SINGLE, 1)
+KERNEL(single_vnni, VNNI, DOT_VNNI, SINGLE, 1)
+KERNEL(runs_of_2_bw, BASE, DOT_BW, RUNS, 2)
+KERNEL(runs_of_2_vnni, VNNI, DOT_VNNI, RUNS, 2)
+KERNEL(runs_of_3_bw, BASE, DOT_BW, RUNS, 3)
+KERNEL(runs_of_3_vnni, VNNI, DOT_VNNI, RUNS, 3)
+KERNEL(runs_bw, BASE, DOT_BW, RUNS, m->run)
+KERNEL(runs_vnni, VNNI, DOT_VNNI, RUNS, m->run)
 
-void asr_perm16_bw(const asr_matrix *m, const float *const *x, int n, const float *bias,
-                   float *const *y, void *scratch) {
-    float units[ASR_PASS];
-    quantise(x, n, m->columns, scratch, units);
-    (m->run > 1 ? runs_bw : single_bw)(m, n, scratch, units, bias, y);
-}
+#define CHOICE(NAME, SINGLE, TWO, THREE, ANY)                                                 \
+    void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,           \
+              float *const *y, void *scratch) {                                               \
+        float units[ASR_PASS];                                                                \
+        quantise(x, n, m->columns, scratch, units);                                           \
+        (m->run == 1   ? SINGLE                                                               \
+         : m->run == 2 ? TWO                                                                  \
+         : m->run == 3 ? THREE                                                                \
+                       : ANY)(m, n, scratch, units, bias, y);                                 \
+    }
 
-void asr_perm16_vnni(const asr_matrix *m, const float *const *x, int n, const float *bias,
-                     float *const *y, void *scratch) {
-    float units[ASR_PASS];
-    quantise(x, n, m->columns, scratch, units);
-    (m->run > 1 ? runs_vnni : single_vnni)(m, n, scratch, units, bias, y);
-}
+CHOICE(asr_perm16_bw, single_bw, runs_of_2_bw, runs_of_3_bw, runs_bw)
+CHOICE(asr_perm16_vnni, single_vnni, runs_of_2_vnni, runs_of_3_vnni, runs_vnni)
 
 #endif

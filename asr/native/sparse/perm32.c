@@ -11,7 +11,7 @@
 #include <immintrin.h>
 
 /* Columns of x as a table [stretch][column j][width], filled up with zeros. */
-static void copy(const float *const *x, int n, int columns, int width, float *table) {
+static __attribute__((noinline)) void copy(const float *const *x, int n, int columns, int width, float *table) {
     const int stretches = (columns + width - 1) / width;
     for (int s = 0; s < stretches; s++)
         for (int j = 0; j < n; j++) {
@@ -26,10 +26,10 @@ static void copy(const float *const *x, int n, int columns, int width, float *ta
         }
 }
 
-static void scatter(const asr_matrix *m, int g, int lanes, const float *bias, const float *sums,
+static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int lanes, const float *bias, const float *sums,
                     float *y) {
     for (int i = 0; i < lanes; i++) {
-        const int32_t row = m->order ? m->order[lanes * g + i] : lanes * g + i;
+        const int32_t row = m->blocks ? lanes * m->blocks[g] + i : m->order[lanes * g + i];
         if (row >= 0 && row < m->rows) y[row] = bias ? sums[i] + bias[row] : sums[i];
     }
 }
@@ -85,14 +85,14 @@ static inline __attribute__((always_inline)) void columns512(const asr_matrix *m
 #pragma GCC unroll 8
         for (int j = 0; j < n; j++) {
             __m512 all = n < 4 ? _mm512_add_ps(sum[j], more[j]) : sum[j];
-            const int rows = m->rows - 16 * g;
-            if (m->order || rows < 16) {
+            const int32_t row = m->blocks ? 16 * m->blocks[g] : 0;
+            if (!m->blocks || m->rows - row < 16) {
                 float sums[16] __attribute__((aligned(64)));
                 _mm512_store_ps(sums, all);
                 scatter(m, g, 16, bias, sums, y[j]);
             } else {
-                if (bias) all = _mm512_add_ps(all, _mm512_loadu_ps(bias + 16 * g));
-                _mm512_storeu_ps(y[j] + 16 * g, all);
+                if (bias) all = _mm512_add_ps(all, _mm512_loadu_ps(bias + row));
+                _mm512_storeu_ps(y[j] + row, all);
             }
         }
     }
@@ -126,15 +126,15 @@ static inline __attribute__((always_inline)) void columns256(const asr_matrix *m
         }
 #pragma GCC unroll 8
         for (int j = 0; j < n; j++) {
-            const int rows = m->rows - 8 * g;
-            if (m->order || rows < 8) {
+            const int32_t row = m->blocks ? 8 * m->blocks[g] : 0;
+            if (!m->blocks || m->rows - row < 8) {
                 float sums[8] __attribute__((aligned(32)));
                 _mm256_store_ps(sums, sum[j]);
                 scatter(m, g, 8, bias, sums, y[j]);
             } else {
                 __m256 all = sum[j];
-                if (bias) all = _mm256_add_ps(all, _mm256_loadu_ps(bias + 8 * g));
-                _mm256_storeu_ps(y[j] + 8 * g, all);
+                if (bias) all = _mm256_add_ps(all, _mm256_loadu_ps(bias + row));
+                _mm256_storeu_ps(y[j] + row, all);
             }
         }
     }

@@ -54,7 +54,8 @@ typedef struct {
     const int32_t *wide;   /* the same in 32 bits (csr) */
     const void *words;     /* the weights */
     const float *scales;   /* of each lane of each group: what one unit of a word is worth */
-    const int32_t *order;  /* row of each lane of each group, -1: none; NULL: as they come */
+    const int32_t *blocks; /* each group is so many groups from the first row (perm) */
+    const int32_t *order;  /* or, where that is NULL: row of each lane of each group, -1: none */
 } asr_matrix;
 
 /* y[j] = M x[j] (+ bias) for n <= ASR_PASS columns; scratch holds asr_scratch(m) bytes, 64-byte

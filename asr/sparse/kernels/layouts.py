@@ -36,6 +36,7 @@ class Layout:
     index: NDArray[np.uint16] | None = None
     wide: NDArray[np.int32] | None = None
     scales: NDArray[np.float32] | None = None
+    blocks: NDArray[np.int32] | None = None
     order: NDArray[np.int32] | None = None
     run: int = 1
 
@@ -99,6 +100,10 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
             vectors, firsts, order = fewer, other, by_count
         else:
             by_count = None
+    # Groups of equally many vectors follow one another: a loop that ends as it did is predicted.
+    blocks = np.argsort(np.diff(firsts), kind="stable").astype(np.int32)
+    order = np.ascontiguousarray(order.reshape(groups, lanes)[blocks]).ravel()
+    pack(order, run, firsts, None, None)
     elements = np.empty(max(vectors, 1) * lanes * slots, np.int32)
     index = np.zeros((vectors // run, 2), np.uint16)
     pack(order, run, firsts, elements, index)
@@ -121,6 +126,7 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
         words,
         index=aligned((index * 8).ravel(), np.uint16),
         scales=scales,
+        blocks=aligned(blocks, np.int32) if by_count is None else None,
         order=aligned(order, np.int32) if by_count is not None else None,
         run=run,
     )

@@ -16,11 +16,15 @@ LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The C library, or None where it was not built, or ASR_NATIVE=0 forbids it."""
+    """The C library, or None where it was not built, or ASR_NATIVE=0 forbids it.
+
+    ASR_SPARSE_LIBRARY names another build of it (`make test-sanitize`).
+    """
     if os.environ.get("ASR_NATIVE") == "0":
         return None
     folder = Path(__file__).resolve().parents[2] / "native"
-    for path in sorted(folder.glob("_sparse.*")):
+    given = os.environ.get("ASR_SPARSE_LIBRARY")
+    for path in [Path(given)] if given else sorted(folder.glob("_sparse.*")):
         if path.suffix not in (".so", ".pyd", ".dylib"):
             continue
         try:

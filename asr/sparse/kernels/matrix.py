@@ -39,6 +39,7 @@ class MatrixStruct(ctypes.Structure):
         ("wide", ctypes.c_void_p),
         ("words", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
         ("order", ctypes.c_void_p),
     )
 
@@ -72,7 +73,7 @@ class Matrix:
         self.struct = MatrixStruct(
             KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups, layout.run
         )
-        for name in ("starts", "index", "wide", "words", "scales", "order"):
+        for name in ("starts", "index", "wide", "words", "scales", "blocks", "order"):
             array = getattr(layout, name)
             setattr(self.struct, name, array.ctypes.data if array is not None else None)
         self._scratch = int(self._library.asr_scratch(ctypes.byref(self.struct)))
