@@ -31,6 +31,7 @@ test-wheel: setup
 fuzz: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz.py --seconds 600
+
 # The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: setup
 	$(BIN)/python tests/sanitize.py
