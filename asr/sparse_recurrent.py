@@ -31,7 +31,7 @@ class SparseRecurrentLayer(nn.Module):
         self.backward_cell = None if back is None else _twin(back, options)
         self._tie()
         self.register_load_state_dict_pre_hook(RecurrentLayer._complete)
-        self.register_load_state_dict_post_hook(lambda layer, _: layer._tie())
+        self.register_load_state_dict_post_hook(RecurrentLayer._completed)
         self.train(dense.training)
 
     def _tie(self) -> None:

@@ -68,7 +68,8 @@ def test_the_command_prints_the_verdict(
     assert "Sparse is" in out or "Sparse LOSES here" in out
 
 
-def test_it_says_plainly_who_is_quicker() -> None:
+def test_it_says_plainly_who_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.benchmark.model.library", lambda: object())
     wins = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.04}).table()
     assert "Sparse is 2.50 times as quick as torch int8 here." in wins
     assert "not measured: OpenVINO bf16: package openvino is not installed" in wins
@@ -76,6 +77,10 @@ def test_it_says_plainly_who_is_quicker() -> None:
     loses = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.2}, sparsity=0.5).table()
     assert "Sparse LOSES here: torch int8 is 2.00 times as quick." in loses
     assert "Below about 80 % zeros" in loses
+    monkeypatch.setattr("asr.benchmark.model.library", lambda: None)
+    assert "C library of the kernels is not built" in (
+        result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.2}, sparsity=0.5).table()
+    )
 
 
 def test_a_busy_machine_and_a_missing_runtime_are_named() -> None:

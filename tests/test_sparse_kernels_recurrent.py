@@ -1,5 +1,8 @@
 """A recurrent layer of the kernels gives what torch's gives, for every cell, batch and length."""
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -257,6 +260,29 @@ def test_threads_share_a_layer():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from asr.sparse.kernels import Cell, Recurrent, prepare
+from asr.sparse.rows import from_dense
+
+matrix, bias = prepare(from_dense(np.eye(48, 16, dtype=np.float32))), np.zeros(48, np.float32)
+layer = Recurrent([Cell("gru", matrix, matrix, bias, bias, reverse) for reverse in (False, True)])
+x = np.ones((2, 9, 16), np.float32)
+expected, _ = layer(x)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if np.array_equal(layer(x)[0], expected) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60)
 
 
 def test_what_does_not_fit_is_refused():

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -75,6 +76,18 @@ def test_a_shared_input_matrix_is_laid_out_once():
     state = {k: v for k, v in model.state_dict().items() if "backward_cell.weight_ih" not in k}
     model.load_state_dict(state)
     assert weight(layer.forward_cell) is weight(layer.backward_cell)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_network_survives_pickling(sparse):
+    model = network({"shared_input": True})
+    if sparse:
+        sparsify(model, min_elements=0, kernel=KERNEL)
+    other = pickle.loads(pickle.dumps(model))
+    assert torch.equal(log_probs(other), log_probs(model))
+    state = {k: v for k, v in model.state_dict().items() if "backward_cell.weight_ih" not in k}
+    other.load_state_dict(state)
+    assert torch.equal(log_probs(other), log_probs(model))
 
 
 def test_cells_with_hooks_and_foreign_cells_are_left():
