@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel test-sanitize lint format sparsity clean
+.PHONY: setup demo test test-slow test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -11,7 +11,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/native/*.c asr/native/sparse/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,lm,media,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,lm,media,onnx,dev]'
 	touch $@
 
 demo: setup
@@ -26,6 +26,11 @@ test-slow: setup
 # Builds a wheel, installs it in a fresh environment and transcribes with it.
 test-wheel: setup
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# Ten minutes of mutated model files; guided by coverage where atheris can be installed.
+fuzz: setup
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz.py --seconds 600
 
 # The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: setup
@@ -43,6 +48,18 @@ format: setup
 # The grid of word error rate against sparsity; about an hour and a half on 2 cores.
 sparsity: setup
 	$(BIN)/python recipes/sparsity.py
+
+# The methods of making a network small, at equal sparsity; an hour and a half on 2 cores.
+methods: setup
+	$(BIN)/python recipes/methods.py
+
+# Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
+benchmarks: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	for name in network recurrent start masks sizes wer gpu; do \
+		$(BIN)/python recipes/benchmarks/$$name.py || exit 1; \
+	done
+	$(BIN)/python recipes/benchmarks/results.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

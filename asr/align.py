@@ -51,7 +51,7 @@ def align(
         words.append(Word(shown, parts[0].start, parts[-1].end, least).shifted(0.0, seconds))
     shown_text = " ".join(word.text for word in words)
     path = "" if isinstance(source, np.ndarray) else str(source)
-    return Transcript(path, shown_text, seconds, recogniser.name, tuple(words))
+    return Transcript(path, shown_text, seconds, recogniser.name, tuple(words), aligned=True)
 
 
 def align_to(

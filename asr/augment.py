@@ -1,4 +1,5 @@
-"""Changes to training utterances: speed, gain and noise on the waveform, masks on the features.
+"""Changes to training utterances: speed, gain, room, noise and channel on the waveform, masks on
+the features.
 
 Every draw comes from a generator seeded by (seed, epoch, utterance), so that neither the order
 of loading nor the number of worker processes changes what an utterance becomes.
@@ -11,7 +12,7 @@ import numpy as np
 import soxr
 from torch import Tensor
 
-from asr import audio
+from asr import audio, channel
 from asr.settings import Augment
 
 _SOUNDING = 1e-3
@@ -29,7 +30,7 @@ def waveform(
     generator: np.random.Generator,
     sample_rate: int = 16000,
 ) -> np.ndarray:
-    """Perturb a waveform `(n,)` float32: speed, then gain, then noise.
+    """Perturb a waveform `(n,)` float32: speed, gain, room, noise, band, codec, in this order.
 
     A speed of 1.1 makes it 1.1 times shorter and raises the pitch (Ko et al. 2015, as in Kaldi).
     """
@@ -39,7 +40,27 @@ def waveform(
     if speed != 1.0:
         samples = soxr.resample(samples, sample_rate * speed, sample_rate)
     samples = samples * np.float32(10 ** (gain / 20))
-    return _add_noise(samples, settings, generator, sample_rate) if noisy else samples
+    if _drawn(settings.reverberation_probability, generator):
+        response = (
+            channel.recorded_response(settings.response_folder, sample_rate, generator)
+            if settings.response_folder and generator.random() < 0.5
+            else channel.made_response(sample_rate, generator)
+        )
+        samples = channel.reverberate(samples, response)
+    if noisy:
+        samples = _add_noise(samples, settings, generator, sample_rate)
+    if _drawn(settings.band_probability, generator):
+        low, high = generator.uniform(0, 300), generator.uniform(3000, sample_rate / 2)
+        samples = channel.band_limit(samples, low, high, sample_rate)
+    if _drawn(settings.codec_probability, generator):
+        codec = channel.CODECS[int(generator.integers(len(channel.CODECS)))]
+        samples = channel.code(samples, codec, generator.random(), sample_rate)
+    return samples
+
+
+def _drawn(probability: float, generator: np.random.Generator) -> bool:
+    # Not drawn where it is off, so that it changes nothing of what other settings draw.
+    return probability > 0 and generator.random() < probability
 
 
 def _add_noise(

@@ -140,7 +140,9 @@ def calibrate_to(
     raw = hear_words(recogniser, source, decoding)
     calibration = fit(raw.confidences, raw.right)
     fitted = Heard(calibration.apply(raw.confidences), raw.right)
-    about = {"words": len(raw.right), "fitted_on": source, "decoder": decoding.decoder}
+    # The name alone: the file may be given to others.
+    where = Path(source).name
+    about = {"words": len(raw.right), "fitted_on": where, "decoder": decoding.decoder}
     store(model, output or model, calibration, about)
     return "\n".join(
         [

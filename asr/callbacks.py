@@ -7,7 +7,7 @@ weights as one that was never killed.
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from asr.files import atomic_path, atomic_write_text
+from asr.pruning import Pruner
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as the text of a CSV file, floats to six digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
 
 
 class SeedEachStep(Callback):
@@ -111,6 +122,45 @@ class BestModel(Checkpoint):
         self.best = dict(state)
 
 
+class SparsityCurve(Callback):
+    """`sparsity.csv`: a row an update of the masks, with the sparsity of the pruned tensors
+    together, of the model, and of each of these tensors. The rows travel in the checkpoint."""
+
+    def __init__(self, path: Path, pruner: Callable[[], Pruner | None]) -> None:
+        self.path = path
+        self.pruner = pruner
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        index: int,
+    ) -> None:
+        pruner = self.pruner()
+        if pruner is None or not pruner.curve:
+            return
+        step, share = pruner.curve[-1]
+        if self.rows and self.rows[-1]["step"] == step:
+            return
+        totals = {"step": step, "pruned": share, "model": pruner.model_sparsity()}
+        self.rows.append(totals | pruner.sparsities())
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        if self.rows and trainer.is_global_zero:
+            atomic_write_text(self.path, as_csv(list(self.rows[0]), self.rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
 class Figures(Callback):
     """`metrics.csv`: one row an epoch. The rows travel in the checkpoint, so a resumed run's file
     has no gaps and nothing twice."""
@@ -118,6 +168,8 @@ class Figures(Callback):
     COLUMNS = (
         "epoch", "step", "seconds", "learning_rate", "train_loss", "dev_loss", "dev_wer", "sparsity"
     )  # fmt: skip
+    PARTS = ("ctc_loss", "distillation_loss")
+    """What `train_loss` is mixed of where the module returns them; two more columns then."""
 
     def __init__(self, path: Path, sparsity: Callable[[], float | None]) -> None:
         self.path = path
@@ -126,6 +178,7 @@ class Figures(Callback):
         self.seconds = 0.0
         self._since = time.monotonic()
         self._losses: list[float] = []
+        self._parts: dict[str, list[float]] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._since = time.monotonic()
@@ -141,6 +194,9 @@ class Figures(Callback):
         if isinstance(outputs, dict) and outputs.get("loss") is not None:
             # Lightning hands on the loss as it was divided for the accumulation of gradients.
             self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+            for name in self.PARTS:
+                if name in outputs:
+                    self._parts.setdefault(name, []).append(float(outputs[name]))
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -156,10 +212,12 @@ class Figures(Callback):
         for name in ("dev_loss", "dev_wer"):
             value = trainer.callback_metrics.get(name)
             row[name] = None if value is None else float(value)
-        self._losses = []
+        row |= {name: sum(values) / len(values) for name, values in self._parts.items()}
+        self._losses, self._parts = [], {}
         self.rows.append(row)
         if trainer.is_global_zero:
-            atomic_write_text(self.path, self._table())
+            parts = [name for name in self.PARTS if any(name in row for row in self.rows)]
+            atomic_write_text(self.path, as_csv([*self.COLUMNS, *parts], self.rows))
 
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included."""
@@ -169,22 +227,19 @@ class Figures(Callback):
         return self.seconds
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.elapsed(), "losses": self._losses}
+        return {
+            "rows": self.rows,
+            "seconds": self.elapsed(),
+            "losses": self._losses,
+            "parts": self._parts,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
         self.seconds = state["seconds"]
         self._losses = list(state["losses"])
+        self._parts = {name: list(values) for name, values in state["parts"].items()}
         self._since = time.monotonic()
-
-    def _table(self) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            plain = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(plain)
-        return text.getvalue()
 
 
 class TrainingProgress(Callback):

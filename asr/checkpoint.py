@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
+from asr.hearing import check_units
 from asr.inspection import Description, PackReport, describe, description, pack_report
 from asr.metadata import Metadata
 from asr.settings import Frontend, Model
+from asr.shapes import check_layers, compare, parameter_shapes
 from asr.sparse import Header, read, read_header, write
 from asr.sparse.formats import Array, Values
 
@@ -75,7 +77,8 @@ def pack(
 ) -> PackReport:
     """Write the same model to `out_path` with each tensor as small as its zeros allow.
 
-    `values="fp32"` is exact; `"fp16"` halves all tensors but vectors. `fold` multiplies the batch
+    `values="fp32"` is exact; `"fp16"` halves all tensors but vectors, `"int8"` quarters them with
+    one scale for each row. `fold` multiplies the batch
     norms into the weights (this needs torch): a little smaller and quicker to run, but not meant
     to be trained further. Raises AsrError.
     """
@@ -108,8 +111,7 @@ def load_model(path: str | Path) -> Loaded:
     tensors, metadata = _read(path)
     try:
         units = Units.from_plain(metadata.units)
-        if units.size != metadata.model.outputs:
-            raise AsrError(f"has {units.size} units for {metadata.model.outputs} outputs")
+        check_units(units, metadata.model)
         model = _build(metadata.model, tensors)
     except AsrError as error:
         raise AsrError(f"{path}: {error}") from None
@@ -159,14 +161,13 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
     """A network around the arrays, which become its parameters without a copy."""
     import torch
 
-    from asr.model import DeepSpeech, parameter_shapes
+    from asr.model import DeepSpeech
 
     # The dimensions are a stranger's numbers: nothing is built until the tensors bear them out.
-    if dimensions.layers > len(tensors):
-        raise AsrError(f"its dimensions claim {dimensions.layers} layers; get the file again")
+    check_layers(dimensions, tensors)
     found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     for name, shape in parameter_shapes(dimensions).items():
-        _compare(name, found.get(name), (shape, "float32"))
+        compare(name, found.get(name), (shape, "float32"))
     with torch.device("meta"):
         model = DeepSpeech(dimensions)
     expected = {
@@ -174,15 +175,6 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
         for name, tensor in model.state_dict().items()
     }
     for name in expected | found:
-        _compare(name, found.get(name), expected.get(name))
+        compare(name, found.get(name), expected.get(name))
     model.load_state_dict(_to_torch(tensors), assign=True)
     return model.eval()
-
-
-def _compare(name: str, found: Any, expected: Any) -> None:
-    if found != expected:
-        found, expected = (f"{v[1]} {v[0]}" if v else "nothing" for v in (found, expected))
-        raise AsrError(
-            f"its weights do not fit its dimensions: {name!r} is {found}, needed is {expected}; "
-            "get the file again, or save it again with this version of asr"
-        )

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from asr import __version__, cli_speech
-from asr.cli_options import ModelFile
+from asr import __version__, cli_prune, cli_speech
+from asr.cli_options import ModelFile, Threads
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ units_app = typer.Typer(no_args_is_help=True, help="The symbols that a network w
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(units_app, name="units")
 
+cli_prune.add_to(app)
 cli_speech.add_to(app)
 
 
@@ -42,7 +43,7 @@ def main() -> None:
 _EXTRAS = {
     "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
     "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
-    "av": "media",
+    "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def pack(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The packed file.")],
     values: Annotated[
-        Literal["fp16", "fp32"], typer.Option(help="Kept weights as these.")
+        Literal["fp16", "fp32", "int8"], typer.Option(help="Kept weights as these.")
     ] = "fp16",
     fold: Annotated[
         bool, typer.Option("--fold", help="Fold batch normalisation into the weights.")
@@ -113,6 +114,17 @@ def pack(
     from asr.checkpoint import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
+
+
+@app.command()
+def export(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file.")],
+) -> None:
+    """Write a model as ONNX: the dense network, checked against ONNX Runtime."""
+    from asr.export import export as run
+
+    print(run(model, output).table())
 
 
 @app.command()
@@ -130,6 +142,22 @@ def report(
 
     for path in run(records, output, results_markdown=results, title=title or records.name):
         print(path)
+
+
+@app.command()
+def benchmark(
+    model: ModelFile,
+    seconds: Annotated[float, typer.Option(help="Seconds of audio.")] = 10.0,
+    columns: Annotated[int, typer.Option("--utterances", help="How many at once.")] = 1,
+    recording: Annotated[
+        Path | None, typer.Option(help="Input from this recording; else noise.")
+    ] = None,
+    threads: Threads = 2,
+) -> None:
+    """Is a model quicker sparse than dense on this machine? Against every runtime installed."""
+    from asr.benchmark.model import benchmark as run
+
+    print(run(model, seconds, columns, threads, recording).table())
 
 
 @manifest_app.command("make")

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 ModelFile = Annotated[Path, typer.Argument(help="A model file, dense or packed.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
+Engine = Annotated[
+    Literal["auto", "torch", "native"],
+    typer.Option(help="What runs the network; auto: native if packed or torch is not there."),
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Kernels that compute in fp32 only, as torch always does.")
+]
 
 
 def _option(help: str, panel: str, names: tuple[str, ...] = ()) -> Any:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from asr.cli_options import ModelFile, Threads, best_only, cutting, decoding, sharing, subtitling
+from asr.cli_options import (
+    Engine,
+    Exact,
+    ModelFile,
+    Threads,
+    best_only,
+    cutting,
+    decoding,
+    sharing,
+    subtitling,
+)
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
@@ -59,6 +69,8 @@ def transcribe(
         bool | None, typer.Option(help="Show a bar. [default: on a terminal]", show_default=False)
     ] = None,
     threads: Threads = 2,
+    engine: Engine = "auto",
+    exact: Exact = False,
 ) -> None:
     """Write down what is said in recordings."""
     import sys
@@ -69,7 +81,13 @@ def transcribe(
     options = TranscribeOptions(decoding, cutting, subtitles, batch_seconds)
     bar = sys.stderr.isatty() and output is not None if progress is None else progress
     failed = transcribe_to(
-        load(model, threads=threads), paths, output, format or ["txt"], options, overwrite, bar
+        load(model, threads, engine, exact),
+        paths,
+        output,
+        format or ["txt"],
+        options,
+        overwrite,
+        bar,
     )
     if failed:
         raise typer.Exit(1)
@@ -105,11 +123,13 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="File for reference and hypothesis.")
     ] = None,
     threads: Threads = 2,
+    engine: Engine = "auto",
+    exact: Exact = False,
 ) -> None:
     """Word and character error rate of a model on recordings with known text."""
     from asr.evaluate import evaluate_to
 
-    print(evaluate_to(model, manifest, output, threads, decoding))
+    print(evaluate_to(model, manifest, output, threads, decoding, engine, exact))
 
 
 @sharing(decoding=best_only)

@@ -191,10 +191,10 @@ def _rows(
 ) -> list[Row]:
     if ref_hyp.is_ref_hyp(path):
         return ref_hyp.read(path)
-    from asr.checkpoint import load_model
     from asr.corpus import sources
+    from asr.hearing import open_engine
 
     assert source is not None
     data = Data()
     utterances = sources.resolve(source, data)
-    return evaluate_model(load_model(path), utterances, data, threads, decoding)[1]
+    return evaluate_model(open_engine(path, threads), utterances, data, decoding=decoding)[1]

@@ -20,6 +20,7 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
     Raises:
         AsrError: with every unknown key (and the nearest known one), wrong type and range.
     """
+    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -39,6 +40,12 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
             value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
         except OmegaConfBaseException as error:
             problems.append(f"{override!r}: {_first_line(error)}")
+            continue
+        except yaml.YAMLError:
+            problems.append(
+                f"{override!r}: not YAML; a text with *, : or brackets needs quotes, "
+                """as in 'pruning.tensors=["*weight_hh*"]'"""
+            )
             continue
         given.append(("command line", key, value))
 

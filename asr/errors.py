@@ -1,5 +1,10 @@
 """The one exception that means "a person can put this right"."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Check = Callable[[bool, str], None]
+
 
 class AsrError(Exception):
     """A mistake in what was asked or given: a file, an option, a setting, a recording.
@@ -7,3 +12,17 @@ class AsrError(Exception):
     The message says what was wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2; anything else that is raised is our fault.
     """
+
+
+@contextmanager
+def problems() -> Iterator[Check]:
+    """Yield `check(condition, message)`; raise one AsrError with all messages that failed."""
+    found: list[str] = []
+
+    def check(condition: bool, message: str) -> None:
+        if not condition:
+            found.append(message)
+
+    yield check
+    if found:
+        raise AsrError("\n".join(found))

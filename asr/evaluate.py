@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.decode import DecoderOptions, make_decoder
+from asr.decode import DecoderOptions, make_decoder, native
 from asr.errors import AsrError
+from asr.hearing import Engine, EngineName, as_engine, hear_files, open_engine
 from asr.progress import times_real
 from asr.settings import Data
 from asr.text import normalise
@@ -176,7 +177,7 @@ def speakers_of(rows: Sequence["Row"]) -> list[str] | None:
 
 
 def evaluate_model(
-    loaded: "Loaded",
+    model: "Loaded | Engine",
     utterances: Sequence["Utterance"],
     data: Data,
     threads: int | None = None,
@@ -184,31 +185,27 @@ def evaluate_model(
 ) -> tuple[Score, list["Row"], float]:
     """Hear all `utterances` and score them against their normalised texts.
 
-    Batches follow `data.batch_seconds`; `threads` sets torch's threads, None leaves them; without
-    `decoding` it is greedy. The interval is drawn over speakers where they are known
-    (`speakers_of`). Returns the score, one row per utterance in the order given, and the
-    wall-clock seconds of reading, features, network and decoding.
+    Batches follow `data.batch_seconds`; `threads` sets torch's threads where a loaded network is
+    given, None leaves them (an engine has its own); without `decoding` it is greedy. The interval
+    is drawn over speakers where they are known (`speakers_of`). Returns the score, one row per
+    utterance in the order given, and the wall-clock seconds of reading, features, network and
+    decoding.
     """
-    from asr.corpus.datamodule import evaluation_batches
     from asr.ref_hyp import Row
-    from asr.transcribe import hear, set_threads
 
-    set_threads(threads)
+    engine = as_engine(model, threads)
     if not utterances:
         raise AsrError("nothing to evaluate: there is not one utterance")
-    decoder = make_decoder(decoding or DecoderOptions(), loaded.units)
+    decoder = make_decoder(decoding or DecoderOptions(), engine.units)
     started = time.perf_counter()
-    heard: dict[str, str] = {}
-    for batch in evaluation_batches(list(utterances), None, loaded.frontend, data):
-        log_probs = hear(loaded.model, batch.features, batch.feature_lengths)
-        for name, rows_of_one in zip(batch.ids, log_probs, strict=True):
-            heard[name] = decoder.decode(rows_of_one)[0].text if len(rows_of_one) else ""
+    heard = [""] * len(utterances)
+    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
+    for i, log_probs in hear_files(engine, paths, durations, data.batch_seconds):
+        heard[i] = decoder.decode(log_probs)[0].text if len(log_probs) else ""
     seconds = time.perf_counter() - started
     rows = [
-        Row(
-            u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(heard[u.id], NORMALISATION)
-        )
-        for u in utterances
+        Row(u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(text, NORMALISATION))
+        for u, text in zip(utterances, heard, strict=True)
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
     return figures, rows, seconds
@@ -220,24 +217,30 @@ def evaluate_to(
     output: str | Path | None = None,
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
+    engine: EngineName = "auto",
+    exact: bool = False,
 ) -> str:
     """Evaluate a model file on a manifest, a folder or `spoken:test`; a few lines to print.
 
-    `output` gets references and hypotheses (`ref_hyp.write`).
+    `output` gets references and hypotheses (`ref_hyp.write`); `engine` and `exact` are those of
+    `hearing.open_engine`.
     """
     from asr import ref_hyp
-    from asr.checkpoint import load_model
     from asr.corpus import sources
 
     data, decoding = Data(), decoding or DecoderOptions()
     utterances = sources.resolve(source, data)
-    figures, rows, seconds = evaluate_model(load_model(model), utterances, data, threads, decoding)
+    hearing = open_engine(model, threads, engine, exact)
+    figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"
+    search = f" (search in {native()})" if decoding.decoder == "beam" else ""
     lines = [
         str(figures),
-        f"decoder {describe(decoding)}; 95 % interval over {drawn}; normalisation {NORMALISATION}",
+        f"decoder {describe(decoding)}{search}; 95 % interval over {drawn}; "
+        f"normalisation {NORMALISATION}",
         f"{audio_seconds:.1f} s of audio in {seconds:.1f} s, {times_real(audio_seconds, seconds)}",
+        f"engine {hearing.describe()}",
     ]
     if output is not None:
         ref_hyp.write(output, rows)

@@ -36,6 +36,13 @@ class GridRun:
     """Pruned runs: the run whose network the thresholds are calibrated from."""
     match: str = ""
     """Small dense runs: hidden units are chosen to match the non-zeros of this run."""
+    teacher: str = ""
+    """Distilled runs: the run whose network teaches this one."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the runs that must be finished before this one starts."""
+        return frozenset({self.dense, self.match, self.teacher} - {""})
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,8 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
     runs = [from_mapping(GridRun, run, f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)]
     names: list[str] = []
     for run in runs:
-        for needed in (run.dense, run.match):
-            if needed and needed not in names:
+        for needed in sorted(run.needs):
+            if needed not in names:
                 raise AsrError(
                     f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
                 )
@@ -88,13 +95,13 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
     runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
     plan = Plan(path.parent / grid.base, grid.workers, runs)
     for run in runs:  # a misspelt key of the last run must not wait for the others
-        load(Run, plan.base, _words(run, "later"))
+        load(Run, plan.base, _words(run))
     return plan
 
 
 def overrides_of(plan: Plan, run: GridRun) -> list[str]:
     """The key=value words of a run; those it needs must be finished."""
-    words = _words(run, f"{folder_of(plan, run.dense)}/model.asr" if run.dense else "")
+    words = _words(run, plan)
     if run.match:
         settings = load(Run, plan.base, words)
         record = read_record(folder_of(plan, run.match))
@@ -104,11 +111,18 @@ def overrides_of(plan: Plan, run: GridRun) -> list[str]:
     return words
 
 
-def _words(run: GridRun, dense: str) -> list[str]:
-    """key=value words of a run; `dense` is the model file that a pruned one is calibrated from."""
-    label = [f"label={run.label}"] if run.label else []
-    pruned = ["pruning.method=gradual", f"pruning.dense={dense}"] if run.dense else []
-    return [f"name={run.name}", f"group={run.group}", *label, *run.set, *pruned]
+def _words(run: GridRun, plan: Plan | None = None) -> list[str]:
+    """key=value words of a run; without a plan, files of other runs get a name that is none yet."""
+
+    def file(name: str) -> str:
+        return f"{folder_of(plan, name)}/model.asr" if plan else "later"
+
+    words = [f"name={run.name}", f"group={run.group}"]
+    words += [f"label={run.label}"] if run.label else []
+    words += run.set
+    words += ["pruning.method=ramp", f"pruning.dense={file(run.dense)}"] if run.dense else []
+    words += [f"distillation.teacher={file(run.teacher)}"] if run.teacher else []
+    return words
 
 
 def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) -> int:
@@ -137,7 +151,7 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
 
 def folder_of(plan: Plan, name: str) -> Path:
     """Run folder of the run called `name`."""
-    return run_folder(load(Run, plan.base, _words(plan.run(name), "later")))
+    return run_folder(load(Run, plan.base, _words(plan.run(name))))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -157,11 +171,10 @@ def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[
     try:
         while waiting or active:
             for run in list(waiting):
-                needed = {run.dense, run.match} - {""}
-                if needed & set(failed):
+                if run.needs & set(failed):
                     waiting.remove(run)
                     failed.append(run.name)
-                elif needed <= finished and len(active) < plan.workers:
+                elif run.needs <= finished and len(active) < plan.workers:
                     waiting.remove(run)
                     try:
                         active[run.name] = _start(plan, run, console)

@@ -92,6 +92,7 @@ class Description:
             ("file", f"{self.path}, {self.bytes:,} bytes, format version {self.version}"),
             ("weights", f"{'packed' if self.packed else 'dense'}, {self.values} values"),
             *_counts(self),
+            *_engine(self),
             ("convolutions", "; ".join(kernels)),
             ("recurrent", f"{m.layers} x {m.cell} {m.hidden}, {directions}{tied}, {norm}"),
             ("units", f"{m.outputs} {self.metadata.units['kind']}, the blank included"),
@@ -175,9 +176,24 @@ def pack_report(packed: Description) -> PackReport:
     if packed.parameters.sparsity < WORTH_PACKING:
         warnings.append(
             f"only {packed.parameters.sparsity:.0%} of the parameters are zero: packing gains "
-            "little; prune the model while it trains (pruning.method=gradual)"
+            "little; prune the model while it trains (pruning.method=ramp)"
         )
     return PackReport(packed, tuple(warnings))
+
+
+def _engine(description: Description) -> list[tuple[str, str]]:
+    """What would run the file on this machine."""
+    from asr.engine import plan
+    from asr.native import native
+
+    rows = [("beam search", f"in {native()}")]
+    if not description.packed:
+        return [("engine", "torch; native where that is not installed"), *rows]
+    return [
+        ("engine", f"native, {plan.native_library()}"),
+        ("kernels", plan.summary(description.tensors)),
+        *rows,
+    ]
 
 
 def _counts(description: Description) -> list[tuple[str, str]]:
@@ -207,7 +223,8 @@ def _tensor_rows(entries: Iterable[TensorEntry]) -> list[str]:
         count = Count.of([entry])
         stored = (f"tied to {entry.same_as}", "", "")
         if not entry.same_as:
-            how = f"{layout.encoding} {layout.values}"
+            banks = " in banks" if layout.pattern == "bank" else ""
+            how = f"{layout.encoding} {layout.values}{banks}"
             stored = (how, f"{layout.stored_bytes:,}", _fraction(count.share))
         rows.append(
             (

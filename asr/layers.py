@@ -13,13 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from asr import recurrence
 from asr.recurrence import FrameOrder, reverse, sum_directions
-from asr.settings import Cell, Model
+from asr.settings import Model
 
 CLIP = 20.0
 """Upper bound of the clipped ReLU after a convolution (Deep Speech 2)."""
-
-GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
-"""Matrices of `hidden` rows that torch stacks in one weight of each cell."""
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:
@@ -161,7 +158,7 @@ class RecurrentLayer(nn.Module):
         self.shared_input = dimensions.shared_input
         self._tie()
         self.register_load_state_dict_pre_hook(self._complete)
-        self.register_load_state_dict_post_hook(lambda layer, _: layer._tie())
+        self.register_load_state_dict_post_hook(self._completed)
 
     def _tie(self) -> None:
         if self.shared_input and self.backward_cell is not None:
@@ -173,6 +170,11 @@ class RecurrentLayer(nn.Module):
         if layer.shared_input and f"{prefix}forward_cell.weight_ih_l0" in state:
             first = state[f"{prefix}forward_cell.weight_ih_l0"]
             state.setdefault(f"{prefix}backward_cell.weight_ih_l0", first)
+
+    @staticmethod
+    def _completed(layer: Any, _: Any) -> None:
+        """A name for pickle, which takes no lambda."""
+        layer._tie()
 
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`."""

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from asr import sparse_recurrent  # noqa: F401  # makes its layer known to `sparsify`
 from asr.layers import (
-    GATES,
     ConvolutionLayer,
     MaskedBatchNorm,
     OutputLayer,
@@ -20,6 +20,9 @@ from asr.layers import (
 )
 from asr.recurrence import FrameOrder
 from asr.settings import Model
+from asr.shapes import parameter_shapes
+
+__all__ = ["DeepSpeech", "count_parameters", "fold_batch_norm", "parameter_shapes"]
 
 
 class DeepSpeech(nn.Module):
@@ -62,40 +65,6 @@ class DeepSpeech(nn.Module):
         for layer in self.rnn:
             x = layer(x, mask, order)
         return self.output(x, mask), lengths
-
-
-def parameter_shapes(dimensions: Model) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the trainable parameters, without building the network.
-
-    In the order of `named_parameters()`; a tied matrix appears once, under `forward_cell`.
-    """
-    d, shapes = dimensions, dict[str, tuple[int, ...]]()
-
-    def norm(prefix: str, features: int) -> None:
-        if d.batch_norm:
-            shapes[f"{prefix}.norm.weight"] = shapes[f"{prefix}.norm.bias"] = (features,)
-
-    channels_in = 1
-    for i, (channels, kernel) in enumerate(zip(d.conv_channels, d.conv_kernels, strict=True)):
-        shapes[f"conv.{i}.convolution.weight"] = (channels, channels_in, kernel[0], kernel[1])
-        if not d.batch_norm:
-            shapes[f"conv.{i}.convolution.bias"] = (channels,)
-        norm(f"conv.{i}", channels)
-        channels_in = channels
-    inputs, rows = d.conv_features, GATES[d.cell] * d.hidden
-    for i in range(d.layers):
-        norm(f"rnn.{i}", inputs)
-        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
-            cell = f"rnn.{i}.{direction}_cell"
-            if direction == "forward" or not d.shared_input:
-                shapes[f"{cell}.weight_ih_l0"] = (rows, inputs)
-            shapes[f"{cell}.weight_hh_l0"] = (rows, d.hidden)
-            shapes[f"{cell}.bias_ih_l0"] = shapes[f"{cell}.bias_hh_l0"] = (rows,)
-        inputs = d.layer_outputs
-    norm("output", inputs)
-    shapes["output.linear.weight"] = (d.outputs, inputs)
-    shapes["output.linear.bias"] = (d.outputs,)
-    return shapes
 
 
 def count_parameters(model: nn.Module | Model) -> int:

@@ -11,8 +11,8 @@ from asr import environment
 from asr.checkpoint import Loaded, load_model, pack
 from asr.configure import to_plain
 from asr.corpus import sources
-from asr.evaluate import evaluate_model
-from asr.pruning import Pruner, Statistics, ThresholdRamp, statistics
+from asr.evaluate import counted, evaluate_model
+from asr.pruning import Pruner, Statistics, statistics
 from asr.ref_hyp import write as write_ref_hyp
 from asr.report.records import write_record
 from asr.runfolder import read_starts
@@ -21,12 +21,17 @@ from asr.text import NORMALISATION
 
 
 def finish(
-    settings: Run, folder: Path, training: dict[str, Any], pruner: Pruner | None
+    settings: Run,
+    folder: Path,
+    training: dict[str, Any],
+    pruner: Pruner | None,
+    distillation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Pack and test `model.asr` of a run folder and write its `record.json`, last of all.
 
     `training` holds the figures of the training itself; seconds, steps, epochs, audio_hours at
-    least. Each test set is read here and nowhere else. Returns the record.
+    least; `distillation` the teacher and the two losses. Each test set is read here and nowhere
+    else. Returns the record.
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
@@ -60,6 +65,7 @@ def finish(
         },
         "model": _model(settings, stats),
         "pruning": _pruning(settings, pruner, stats) if pruner else None,
+        "distillation": distillation,
         "files": {
             "model_bytes": (folder / "model.asr").stat().st_size,
             "packed_bytes": packed.bytes,
@@ -83,6 +89,7 @@ def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[
         "decoder": "greedy",
         "lm": None,
         "normalisation": NORMALISATION,
+        "interval_over": counted(score.groups, "speaker") if score.groups else "utterances",
     }
 
 
@@ -110,34 +117,38 @@ def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
 
 
 def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
-    plan = pruner.schedule
+    (rule,) = pruner.rules
+    plan = rule.schedule
     shares = [t.sparsity for t in stats.tensors]
-    record: dict[str, Any] = {
+    steps = {k: v for k, v in plan.to_plain().items() if k in ("start", "ramp", "end", "frequency")}
+    return {
         "method": settings.pruning.method,
-        "wanted": settings.pruning.wanted or None,
+        "wanted": settings.pruning.expected or None,
+        "pattern": rule.pattern.to_plain(),
+        "scope": rule.scope,
         "sparsity": stats.prunable_sparsity,
         "sparsity_min": min(shares),
         "sparsity_max": max(shares),
         "curve": [list(point) for point in pruner.curve],
         "thresholds": {name: {"q": q} for name, q in pruner.thresholds.items()},
+        "updates": plan.updates,
+        **steps,
     }
-    if isinstance(plan, ThresholdRamp):
-        record |= {
-            "start": plan.start,
-            "ramp": plan.ramp,
-            "end": plan.end,
-            "frequency": plan.frequency,
-            "updates": plan.updates,
-        }
-    return record
 
 
 def command() -> str:
     """The command line as a person would type it, without this machine's paths."""
-    program = Path(sys.argv[0]).name
-    words = ["asr" if program == "__main__.py" else program, *sys.argv[1:]]
+    words = [*_program(Path(sys.argv[0])), *sys.argv[1:]]
     words = [w for w in words if not w.startswith(("runs=", "data.root=", "data.spoken.folder="))]
     return shlex.join(_name_only(w) for w in words)
+
+
+def _program(path: Path) -> list[str]:
+    if path.suffix != ".py" or path.name == "__main__.py":
+        return ["asr" if path.name == "__main__.py" else path.name]
+    root = Path(__file__).resolve().parent.parent
+    path = path.resolve()
+    return ["python", str(path.relative_to(root)) if path.is_relative_to(root) else path.name]
 
 
 def _name_only(word: str) -> str:
@@ -153,7 +164,12 @@ def without_places(plain: dict[str, Any]) -> dict[str, Any]:
     """Settings for a record: names of files, not the folders that they lie in on this machine."""
     plain = json.loads(json.dumps(plain))
     plain["runs"] = ""
-    for section, key in (("data", "root"), ("pruning", "dense"), ("units", "file")):
+    for section, key in (
+        ("data", "root"),
+        ("pruning", "dense"),
+        ("distillation", "teacher"),
+        ("units", "file"),
+    ):
         plain[section][key] = _name_only(plain[section][key])
     plain["init"] = _name_only(plain["init"])
     plain["data"]["spoken"]["folder"] = ""

@@ -1,7 +1,8 @@
 """One training from settings to a run folder: where data, network, pruning and records meet.
 
 A run folder holds `config.yaml`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
-`model.asr` (the best network, dense), `packed.asr`, `ref_hyp.<set>.txt` and `record.json`,
+`model.asr` (the best network, dense), `packed.asr`, `sparsity.csv` of a pruned network (a row an
+update of the masks), `ref_hyp.<set>.txt` and `record.json`,
 which is written last: a folder with a record is finished.
 """
 
@@ -9,7 +10,7 @@ import copy
 import json
 import logging
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +18,30 @@ import lightning.pytorch as lightning
 import torch
 from rich.console import Console
 
-from asr.callbacks import BestModel, Figures, ResumePoint, SeedEachStep, TrainingProgress
-from asr.checkpoint import load_model, load_weights, save_model
+from asr.callbacks import (
+    BestModel,
+    Figures,
+    ResumePoint,
+    SeedEachStep,
+    SparsityCurve,
+    TrainingProgress,
+)
+from asr.checkpoint import load_weights, save_model
 from asr.configure import load
 from asr.corpus.datamodule import SpeechData
+from asr.distillation import Distillation
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
+from asr.losses import ctc_losses
 from asr.model import DeepSpeech
 from asr.prepare import prepare
-from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.pruning import GroupLassoCallback, PruningCallback
 from asr.record import finish
+from asr.rules import lasso_of, rule_of
 from asr.runfolder import alone, begin, check_same, resume_point, run_folder
 from asr.settings import Run
 from asr.text import Units
-from asr.training import InvalidLoss, SpeechTraining, ctc_losses
+from asr.training import InvalidLoss, SpeechTraining
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -40,7 +51,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
 
     Raises:
         AsrError: for data that cannot be trained on, a folder that holds another run, an invalid
-            loss, a sparsity that missed `pruning.wanted`.
+            loss, a sparsity that missed `pruning.target` or `pruning.wanted`.
     """
     console = console or Console(stderr=True)
     folder = run_folder(settings)
@@ -74,11 +85,18 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         settings.data,
         settings.seed,
     )
-    model = _build_model(settings)
-    steps_per_epoch = -(-data.steps_per_epoch // settings.training.accumulate)
-    total_steps = steps_per_epoch * settings.training.epochs
+    model = build_model(settings)
+    total_steps = steps_per_epoch(data, settings) * settings.training.epochs
+    distillation = None
+    if settings.distillation.teacher:
+        distillation = Distillation.load(settings.distillation, model, units, settings.frontend)
     module = SpeechTraining(
-        model, units, settings.optimiser, total_steps, settings.training.invalid_loss
+        model,
+        units,
+        settings.optimiser,
+        total_steps,
+        settings.training.invalid_loss,
+        distillation,
     )
     job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
@@ -99,7 +117,11 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         "excluded_utterances": excluded,
         "skipped_batches": len(module.skipped),
     }
-    record = finish(settings, folder, training, pruner.pruner if pruner else None)
+    taught = None
+    if distillation:
+        last = figures.rows[-1]
+        taught = distillation.to_plain() | {k: last[k] for k in ("ctc_loss", "distillation_loss")}
+    record = finish(settings, folder, training, pruner.pruner if pruner else None, taught)
     _check_sparsity(settings, record, folder)
     return folder
 
@@ -138,7 +160,13 @@ def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _build_model(settings: Run) -> DeepSpeech:
+def steps_per_epoch(data: SpeechData, settings: Run) -> int:
+    """Optimiser steps of an epoch."""
+    return -(-data.steps_per_epoch // settings.training.accumulate)
+
+
+def build_model(settings: Run) -> DeepSpeech:
+    """The network that training starts with; weights of `init` that do not fit are an AsrError."""
     model = DeepSpeech(settings.model)
     if settings.init:
         weights = load_weights(settings.init)
@@ -161,27 +189,8 @@ def _build_model(settings: Run) -> DeepSpeech:
 
 def _pruning_callback(job: Job) -> PruningCallback | None:
     """The pruning callback that the settings ask for, or None."""
-    pruning = job.settings.pruning
-    if pruning.method == "none":
-        return None
-    if pruning.method == "frozen":
-        return PruningCallback(Frozen(), patterns=pruning.tensors, model=job.model)
-    dense = load_model(pruning.dense).model
-    if dense.dimensions != job.model.dimensions:
-        raise AsrError(
-            f"pruning.dense={pruning.dense} has other dimensions than this network: "
-            + _difference(asdict(dense.dimensions), asdict(job.model.dimensions))
-        )
-    q = calibrate(dense, find(job.model, pruning.tensors), percentile=pruning.percentile)
-    ramp = ThresholdRamp.from_fractions(
-        job.total_steps,
-        start=pruning.start,
-        ramp=pruning.ramp,
-        end=pruning.end,
-        updates=pruning.updates,
-        ratio=pruning.ramp_ratio,
-    )
-    return PruningCallback(ramp, thresholds=q, patterns=pruning.tensors, model=job.model)
+    rule = rule_of(job.settings.pruning, job.model, job.total_steps)
+    return None if rule is None else PruningCallback(rule, job.model)
 
 
 def _try_largest_batch(job: Job) -> None:
@@ -191,7 +200,12 @@ def _try_largest_batch(job: Job) -> None:
     model = copy.deepcopy(job.model).to(device)
     try:
         log_probs, lengths = model(batch.features, batch.feature_lengths)
-        ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths).sum().backward()
+        loss = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths).sum()
+        if job.module.distillation:
+            loss = loss + job.module.distillation.loss(
+                batch.features, batch.feature_lengths, log_probs, lengths
+            )
+        loss.backward()
     except (RuntimeError, MemoryError) as error:
         saved = job.folder / "failed_batch.pt"
         atomic_write_bytes(saved, _bytes(batch))
@@ -200,10 +214,6 @@ def _try_largest_batch(job: Job) -> None:
             f"{batch.seconds:.0f} s) fails: {error}\nIt is in {saved}; if memory is short, lower "
             f"data.batch_seconds (now {job.settings.data.batch_seconds:g})"
         ) from None
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {there[k]} against {here[k]}" for k in here if there[k] != here[k])
 
 
 def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
@@ -220,7 +230,10 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     best = BestModel(job.save, eligible)
     callbacks: list[Any] = [SeedEachStep(settings.seed), figures]
     if pruner:
-        callbacks.insert(0, pruner)
+        curve = SparsityCurve(job.folder / "sparsity.csv", lambda: pruner.pruner)
+        callbacks[:0] = [pruner, curve]
+    if lasso := lasso_of(settings.pruning, job.model):
+        callbacks.insert(0, GroupLassoCallback(lasso))
     if settings.training.progress:
         callbacks.append(TrainingProgress(settings.name, figures, job.console))
     callbacks += [
@@ -291,13 +304,19 @@ def _bytes(batch: Any) -> bytes:
 
 
 def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
-    wanted, tolerance = settings.pruning.wanted, settings.pruning.tolerance
-    if not wanted or not record["pruning"]:
+    pruning = settings.pruning
+    if not pruning.expected or not record["pruning"]:
         return
     reached = record["pruning"]["sparsity"]
-    if abs(reached - wanted) > tolerance:
-        raise AsrError(
-            f"{settings.name}: pruning reached {reached:.1%} where {wanted:.1%} was wanted, more "
-            f"than {tolerance:.0%} off. Change pruning.percentile (now "
-            f"{settings.pruning.percentile}) and train again; the record is in {folder}"
-        )
+    if abs(reached - pruning.expected) <= pruning.tolerance:
+        return
+    remedy = (
+        "Check pruning.floor and pruning.pattern"
+        if pruning.target
+        else f"Change pruning.percentile (now {pruning.percentile}), or set pruning.target"
+    )
+    raise AsrError(
+        f"{settings.name}: pruning reached {reached:.1%} where {pruning.expected:.1%} was wanted, "
+        f"more than {pruning.tolerance:.0%} off. {remedy} and train again; the record is in "
+        f"{folder}"
+    )

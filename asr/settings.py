@@ -6,26 +6,25 @@ reading YAML files and `key=value` overrides is `asr.configure`.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from asr.errors import AsrError
+from asr.errors import problems
+from asr.settings_training import Distillation, Optimiser, Pruning, Training
 
-
-@contextmanager
-def _problems() -> Iterator[Callable[[bool, str], None]]:
-    """Yield `check(condition, message)`; raise one AsrError with all messages that failed."""
-    found: list[str] = []
-
-    def check(condition: bool, message: str) -> None:
-        if not condition:
-            found.append(message)
-
-    yield check
-    if found:
-        raise AsrError("\n".join(found))
+__all__ = [
+    "Augment",
+    "Data",
+    "Distillation",
+    "Frontend",
+    "Model",
+    "Optimiser",
+    "Pruning",
+    "Run",
+    "Spoken",
+    "Training",
+    "Units",
+]
 
 
 @dataclass(frozen=True)
@@ -52,29 +51,33 @@ class Frontend:
     """`utterance`: each band to mean 0 and standard deviation 1 over the utterance's own frames."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
+            # The upper ends keep a stranger's file from asking for tables without end.
             check(
-                self.sample_rate >= 1000, f"frontend.sample_rate={self.sample_rate}: at least 1000"
+                1000 <= self.sample_rate <= 384_000,
+                f"frontend.sample_rate={self.sample_rate}: from 1000 to 384000",
             )
             check(
-                0 < self.step_seconds <= self.window_seconds,
-                f"frontend.step_seconds={self.step_seconds}: above 0 and not above window_seconds",
+                0.001 <= self.step_seconds <= self.window_seconds,
+                f"frontend.step_seconds={self.step_seconds}: at least 0.001 and not above "
+                "window_seconds",
             )
             check(
                 self.window <= self.fft_size,
                 f"frontend.fft_size={self.fft_size}: below the window of {self.window} samples",
             )
+            check(self.fft_size <= 2**16, f"frontend.fft_size={self.fft_size}: at most 65536")
             check(
                 self.fft_size % 2 == 0,
                 f"frontend.fft_size={self.fft_size}: must be even, mel bands assume it",
             )
-            check(self.mels >= 1, f"frontend.mels={self.mels}: at least 1")
+            check(1 <= self.mels <= 1024, f"frontend.mels={self.mels}: from 1 to 1024")
             check(
                 0 <= self.low_hertz < self.high_hertz <= self.sample_rate / 2,
                 f"frontend.low_hertz={self.low_hertz}, high_hertz={self.high_hertz}: need "
                 f"0 <= low < high <= {self.sample_rate / 2:g}, half the sample rate",
             )
-            check(self.log_floor > 0, f"frontend.log_floor={self.log_floor}: above 0")
+            check(0 < self.log_floor <= 1, f"frontend.log_floor={self.log_floor}: above 0 to 1")
 
     @property
     def window(self) -> int:
@@ -105,6 +108,14 @@ class Augment:
     """Range of the signal-to-noise ratio of added noise."""
     noise_folder: str = ""
     """Folder with noise recordings; empty: generated noise."""
+    reverberation_probability: float = 0.0
+    """Share of utterances that are heard in a room."""
+    response_folder: str = ""
+    """Folder with impulse responses of rooms, used every second time; empty: made-up rooms."""
+    band_probability: float = 0.0
+    """Share of utterances that lose what is below 0 to 300 Hz and above 3 to 8 kHz."""
+    codec_probability: float = 0.0
+    """Share of utterances that are coded and decoded: mu-law, MP3 or Vorbis at any quality."""
     time_masks: int = 2
     """SpecAugment: masks over time for each utterance."""
     time_mask_frames: int = 25
@@ -115,7 +126,7 @@ class Augment:
     """Widest frequency mask in bands."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             check(
                 bool(self.speeds) and all(0.5 <= s <= 2 for s in self.speeds),
                 f"augment.speeds={self.speeds}: one or more factors between 0.5 and 2",
@@ -129,9 +140,12 @@ class Augment:
                 check(
                     getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: not negative"
                 )
+            for name in ("noise", "reverberation", "band", "codec"):
+                share = getattr(self, f"{name}_probability")
+                check(0 <= share <= 1, f"augment.{name}_probability={share}: between 0 and 1")
             check(
-                0 <= self.noise_probability <= 1,
-                f"augment.noise_probability={self.noise_probability}: between 0 and 1",
+                self.reverberation_probability > 0 or not self.response_folder,
+                "augment.response_folder is set but augment.reverberation_probability=0",
             )
             check(
                 self.noise_probability > 0 or not self.noise_folder,
@@ -179,7 +193,7 @@ class Model:
     """Dropout before each recurrent layer but the first and before the output, training only."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             n = len(self.conv_channels)
             check(
                 1 <= n <= 3 and len(self.conv_kernels) == n and len(self.conv_strides) == n,
@@ -237,6 +251,8 @@ class Spoken:
 
     vocabulary: Literal["small", "large"] = "small"
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
+    text: list[str] = field(default_factory=list)
+    """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1
@@ -249,7 +265,7 @@ class Spoken:
     """Where it is made; empty: `data/spoken/<a name made from these settings>`."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             for name in ("train_hours", "dev_hours", "test_hours"):
                 check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
 
@@ -284,7 +300,7 @@ class Data:
     """Decoded audio kept in memory, up to this much."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             for name in ("batch_seconds", "max_seconds"):
                 check(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
             check(self.workers >= 0, f"data.workers={self.workers}: not negative")
@@ -307,127 +323,12 @@ class Units:
     """Pieces to learn when no file is given."""
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             check(self.size >= 30, f"units.size={self.size}: at least 30")
             check(
                 not (self.file and self.kind == "characters"),
                 "units.file is set, units.kind=characters takes none: set units.kind=sentencepiece",
             )
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """How weights move."""
-
-    name: Literal["adamw", "nesterov"] = "adamw"
-    """AdamW, or stochastic gradient descent with Nesterov momentum as in the paper."""
-    learning_rate: float = 2e-3
-    """Peak learning rate."""
-    weight_decay: float = 1e-4
-    """Decoupled for adamw; applied to matrices only, never to biases and norms."""
-    momentum: float = 0.95
-    """Nesterov momentum; adamw uses betas (0.9, 0.98)."""
-    warmup: float = 0.05
-    """Share of all steps over which the rate climbs from 0."""
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
-    """How it falls to `final_fraction` of the peak after warm-up."""
-    final_fraction: float = 0.02
-    """Last learning rate as a share of the peak."""
-    clip_norm: float = 5.0
-    """Largest norm of all gradients together."""
-
-    def __post_init__(self) -> None:
-        with _problems() as check:
-            check(self.learning_rate > 0, f"optimiser.learning_rate={self.learning_rate}: above 0")
-            check(0 <= self.warmup < 1, f"optimiser.warmup={self.warmup}: from 0 to below 1")
-            check(0 <= self.momentum < 1, f"optimiser.momentum={self.momentum}: from 0 to below 1")
-            check(
-                0 <= self.final_fraction <= 1,
-                f"optimiser.final_fraction={self.final_fraction}: between 0 and 1",
-            )
-            check(self.clip_norm > 0, f"optimiser.clip_norm={self.clip_norm}: above 0")
-            check(
-                self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: not negative"
-            )
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """Which weights are zeroed, when; `asr.pruning` holds the methods themselves."""
-
-    method: Literal["none", "gradual", "frozen"] = "none"
-    """`gradual`: the paper's threshold ramp; `frozen`: keep the zeros that `init` brings."""
-    dense: str = ""
-    """Model file of a trained dense network that the thresholds are calibrated from."""
-    percentile: float = 0.90
-    """q is this quantile of the dense network's absolute weights, tensor by tensor."""
-    start: float = 0.25
-    """First step of pruning as a share of all optimiser steps."""
-    ramp: float = 0.40
-    """Where the threshold begins to rise faster, as a share of all steps."""
-    end: float = 0.70
-    """Where pruning stops, as a share of all steps."""
-    ramp_ratio: float = 1.5
-    """Slope after `ramp` over slope before it; 1.5 ends the threshold at q."""
-    updates: int = 40
-    """Updates of the threshold between start and end (at least about 30)."""
-    wanted: float = 0.0
-    """Sparsity of the pruned tensors that is hoped for, checked at the end; 0: none."""
-    tolerance: float = 0.05
-    """How far the sparsity reached may be from `wanted` before the run ends with an error."""
-    tensors: list[str] = field(default_factory=lambda: ["rnn*"])
-    """Name patterns of the weights that are pruned, among those that may be (no biases, norms)."""
-
-    def __post_init__(self) -> None:
-        with _problems() as check:
-            check(
-                0 <= self.start < self.ramp < self.end <= 1,
-                f"pruning: need 0 <= start < ramp < end <= 1, got start={self.start}, "
-                f"ramp={self.ramp}, end={self.end}",
-            )
-            check(
-                self.method == "gradual" or not (self.dense or self.wanted),
-                "pruning.dense and pruning.wanted are for pruning.method=gradual, which is "
-                f"{self.method}",
-            )
-            check(0 < self.percentile < 1, f"pruning.percentile={self.percentile}: a share, 0 to 1")
-            check(self.ramp_ratio > 0, f"pruning.ramp_ratio={self.ramp_ratio}: above 0")
-            check(0 <= self.wanted < 1, f"pruning.wanted={self.wanted}: from 0 to below 1")
-            check(self.tolerance > 0, f"pruning.tolerance={self.tolerance}: above 0")
-            check(self.updates >= 1, f"pruning.updates={self.updates}: at least 1")
-            check(
-                self.method != "gradual" or bool(self.dense),
-                "pruning.method=gradual needs pruning.dense=FILE, a trained dense model of the "
-                "same dimensions, from which the thresholds are calibrated",
-            )
-
-
-@dataclass(frozen=True)
-class Training:
-    """The loop around everything else."""
-
-    epochs: int = 20
-    """Passes over the training data."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`bf16`: autocast of the network (losses stay float32), up to twice as quick on processors
-    that multiply it, slow on others; `auto` looks. What was used is recorded."""
-    accumulate: int = 1
-    """Batches whose gradients are added before one optimiser step."""
-    invalid_loss: Literal["stop", "skip"] = "stop"
-    """A batch with an infinite or NaN loss: name it and stop, or name it and skip it."""
-    checkpoint_minutes: float = 10.0
-    """A resume point is also written this often; 0: only at the end of epochs."""
-    checkpoint_steps: int = 0
-    """A resume point is also written every so many optimiser steps; 0: not."""
-    progress: bool = True
-    """Show a progress bar."""
-
-    def __post_init__(self) -> None:
-        with _problems() as check:
-            check(self.epochs >= 1, f"training.epochs={self.epochs}: at least 1")
-            check(self.accumulate >= 1, f"training.accumulate={self.accumulate}: at least 1")
-            for name in ("checkpoint_minutes", "checkpoint_steps"):
-                check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: negative")
 
 
 @dataclass(frozen=True)
@@ -457,10 +358,11 @@ class Run:
     model: Model = field(default_factory=Model)
     optimiser: Optimiser = field(default_factory=Optimiser)
     pruning: Pruning = field(default_factory=Pruning)
+    distillation: Distillation = field(default_factory=Distillation)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        with _problems() as check:
+        with problems() as check:
             check(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
             check(self.threads >= 1, f"threads={self.threads}: at least 1")
             check(
@@ -468,6 +370,7 @@ class Run:
                 f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",
             )
             check(
-                self.pruning.method != "frozen" or bool(self.init),
-                "pruning.method=frozen keeps the zeros of init=FILE, and init is empty",
+                bool(self.init) or not (self.pruning.method == "frozen" or self.pruning.keep_zeros),
+                "pruning.method=frozen and pruning.keep_zeros keep the zeros of init=FILE, and "
+                "init is empty",
             )

@@ -13,7 +13,9 @@ from torch import nn
 
 from asr.corpus.batches import Batch
 from asr.decode.greedy import decode
+from asr.distillation import Distillation
 from asr.errors import AsrError
+from asr.losses import ctc_losses
 from asr.model import DeepSpeech
 from asr.settings import Optimiser
 from asr.text import Units
@@ -23,27 +25,6 @@ SKIPS_IN_A_ROW = 20
 
 class InvalidLoss(AsrError):
     """A batch whose CTC loss is infinite or NaN; names the utterances."""
-
-
-def ctc_losses(
-    log_probs: torch.Tensor,
-    lengths: torch.Tensor,
-    targets: torch.Tensor,
-    target_lengths: torch.Tensor,
-) -> torch.Tensor:
-    """CTC loss of each utterance, `(batch,)`, in float32; blank is index 0.
-
-    `log_probs` is `(batch, time, outputs)`, `targets` `(batch, longest)`. An utterance that does
-    not fit into its frames has an infinite loss: it is for the caller to say so.
-    """
-    return nn.functional.ctc_loss(
-        log_probs.float().transpose(0, 1),
-        targets,
-        lengths,
-        target_lengths,
-        blank=0,
-        reduction="none",
-    )
 
 
 def learning_rate_factor(step: int, total_steps: int, settings: Optimiser) -> float:
@@ -79,8 +60,9 @@ class SpeechTraining(lightning.LightningModule):
     """CTC training of a `DeepSpeech` network.
 
     The loss is the batch's total CTC loss divided by its number of symbols, so that it means the
-    same for batches of any size. Logged after each epoch: `dev_loss` (same unit) and `dev_wer`
-    (errors over words). Skipped batches are named on standard error and kept in `skipped`.
+    same for batches of any size; with `distillation` a teacher's part is mixed in. Logged after
+    each epoch: `dev_loss` (CTC, same unit) and `dev_wer` (errors over words). Skipped batches are
+    named on standard error and kept in `skipped`.
 
     Raises:
         InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
@@ -94,6 +76,7 @@ class SpeechTraining(lightning.LightningModule):
         optimiser: Optimiser,
         total_steps: int,
         invalid_loss: str = "stop",
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -101,19 +84,31 @@ class SpeechTraining(lightning.LightningModule):
         self.optimiser_settings = optimiser
         self.total_steps = total_steps
         self.invalid_loss = invalid_loss
+        self.distillation = distillation
         self.skipped: list[str] = []
         self.invalid_batch: Batch | None = None
         self._skips_in_a_row = 0
         self._dev = {"loss": 0.0, "symbols": 0, "errors": 0, "words": 0}
 
-    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor | None:
-        losses = self._losses(batch)
+    def training_step(
+        self, batch: Batch, batch_index: int
+    ) -> torch.Tensor | dict[str, torch.Tensor] | None:
+        log_probs, lengths = self.model(batch.features, batch.feature_lengths)
+        losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
         if not bool(torch.isfinite(losses).all()):
             self._invalid(batch, losses)
             return None
         self._skips_in_a_row = 0
-        loss = losses.sum() / batch.target_lengths.sum()
-        return loss
+        ctc = losses.sum() / batch.target_lengths.sum()
+        if self.distillation is None:
+            return ctc
+        taught = self.distillation.loss(batch.features, batch.feature_lengths, log_probs, lengths)
+        share = self.distillation.settings.weight
+        return {
+            "loss": (1 - share) * ctc + share * taught,
+            "ctc_loss": ctc.detach(),
+            "distillation_loss": taught.detach(),
+        }
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         import jiwer
@@ -144,10 +139,14 @@ class SpeechTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped"] = {"messages": self.skipped, "in_a_row": self._skips_in_a_row}
+        if self.distillation:
+            checkpoint["distillation"] = self.distillation.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped = list(checkpoint["skipped"]["messages"])
         self._skips_in_a_row = checkpoint["skipped"]["in_a_row"]
+        if self.distillation:
+            self.distillation.load_state_dict(checkpoint["distillation"])
 
     def configure_optimizers(self) -> Any:
         optimiser = build_optimiser(self.model, self.optimiser_settings)
@@ -159,10 +158,6 @@ class SpeechTraining(lightning.LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def _losses(self, batch: Batch) -> torch.Tensor:
-        log_probs, lengths = self.model(batch.features, batch.feature_lengths)
-        return ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
 
     def _invalid(self, batch: Batch, losses: torch.Tensor) -> None:
         bad = [

@@ -9,24 +9,31 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from asr import audio, chunks
 from asr.chunks import ChunkOptions, Place
+from asr.corpus.cut import sorted_batches
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.words import Word, text_of
 from asr.errors import AsrError
+from asr.hearing import Engine, EngineName, hear, open_engine, set_threads
 from asr.subtitles import SubtitleOptions
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from asr.checkpoint import Loaded
-    from asr.model import DeepSpeech
+__all__ = [
+    "Alternatives",
+    "Recogniser",
+    "Source",
+    "TranscribeOptions",
+    "Transcript",
+    "hear",
+    "load",
+    "set_threads",
+]
 
 Source = str | Path | np.ndarray
 """A file, or a mono waveform `(samples,)` of floats, about +-1, at the model's sample rate."""
@@ -89,6 +96,8 @@ class Transcript:
     """Why there is no text, with `on_error="report"`."""
     options: TranscribeOptions = field(default_factory=TranscribeOptions, repr=False)
     """Those that it was made with."""
+    aligned: bool = False
+    """The text was given and only its times were found: no decoder had a part in it."""
 
     def to(self, format: str) -> str:
         """The content of a txt, json, srt, vtt or tsv file. Raises AsrError for another name."""
@@ -118,7 +127,7 @@ class _Part:
     place: Place
     fresh: float
     """Seconds of audio that the chunk before did not have."""
-    features: "Tensor | None"
+    features: np.ndarray | None
     words: list[Word] = field(default_factory=list)
     hypotheses: list[Hypothesis] = field(default_factory=list)
 
@@ -133,14 +142,15 @@ class Recogniser:
     It may be used by several threads at once: nothing that a transcription changes is shared.
     """
 
-    def __init__(self, loaded: "Loaded", name: str) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self.name = name
-        self.units = loaded.units
-        self.frontend = loaded.frontend
-        self.frame_seconds = loaded.model.dimensions.time_stride * loaded.frontend.step_seconds
+        self.engine = engine
+        """What runs the network."""
+        self.units = engine.units
+        self.frontend = engine.frontend
+        self.frame_seconds = engine.dimensions.time_stride * engine.frontend.step_seconds
         """What one output frame of the network advances by."""
-        self._model = loaded.model
-        self.calibration = Calibration.from_plain(loaded.metadata.training.get("confidence"))
+        self.calibration = Calibration.from_plain(engine.metadata.training.get("confidence"))
         """The map from raw to calibrated confidence; None: the model file carries none."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
@@ -200,24 +210,20 @@ class Recogniser:
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """What the network says of a waveform: natural logs `(frames, units)`."""
-        from asr.frontend import features
-
-        row = features(_waveform(samples, self.frontend.sample_rate), self.frontend)
-        return hear(self._model, row[None], row.new_tensor([len(row)]).long())[0]
+        row = self.engine.features(_waveform(samples, self.frontend.sample_rate))
+        return self.engine.hear([row])[0]
 
     def _parts(
         self, source: Source, recording: _Recording, options: TranscribeOptions
     ) -> Iterator[_Part]:
         """The chunks of a source with their features; what cannot be read is `recording.error`."""
-        from asr.frontend import features
-
         rate = self.frontend.sample_rate
         try:
             reached = 0.0
             for chunk in chunks.stream(self._blocks(source, recording), rate, options.chunks):
                 if not self.frontend.frames(len(chunk.samples)):
                     continue
-                row = features(chunk.samples, self.frontend)
+                row = self.engine.features(chunk.samples)
                 part = _Part(recording, chunk.place, chunk.place.end - reached, row)
                 reached = chunk.place.end
                 recording.parts.append(part)
@@ -251,15 +257,12 @@ class Recogniser:
         self, window: list[_Part], options: TranscribeOptions, heard: Callable[[float], None]
     ) -> None:
         """Hear what waits in the window, longest first, and empty it."""
-        from asr.corpus.batches import collate, sorted_batches
-
         parts = [part for part in window if not part.recording.error]
         window.clear()
         decoder = self.decoder(options.decoding)
         for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
             together = [parts[i] for i in indices]
-            batch = collate([("", p.features, [], p.seconds) for p in together])  # type: ignore[misc]
-            rows = hear(self._model, batch.features, batch.feature_lengths)
+            rows = self.engine.hear([p.features for p in together if p.features is not None])
             for part, log_probs in zip(together, rows, strict=True):
                 self._read_off(part, log_probs, decoder, options)
             heard(sum(part.fresh for part in together))
@@ -309,46 +312,19 @@ class Recogniser:
         )
 
 
-def load(path: str | Path, threads: int | None = None) -> Recogniser:
+def load(
+    path: str | Path,
+    threads: int | None = None,
+    engine: EngineName = "auto",
+    exact: bool = False,
+) -> Recogniser:
     """The recogniser of a model file, dense or packed.
 
-    `threads` sets torch's threads; None leaves them. Raises AsrError if the file is no model, or
-    if torch is not installed.
+    A packed file runs without torch; `engine` and `exact` change that (see `hearing.open_engine`).
+    `threads` sets those of the network. Raises AsrError if the file is no model, or if torch is
+    asked for and not installed.
     """
-    try:
-        import torch  # noqa: F401
-        import torchaudio  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchaudio"):
-            raise
-        raise AsrError(f"running a model needs {error.name}: pip install 'asr[train]'") from None
-    from asr.checkpoint import load_model
-
-    set_threads(threads)
-    return Recogniser(load_model(path), Path(path).name)
-
-
-def set_threads(threads: int | None) -> None:
-    """Let torch use this many threads in this process; None leaves them."""
-    import torch
-
-    if threads is None:
-        return
-    if threads < 1:
-        raise AsrError(f"threads={threads}: at least 1")
-    torch.set_num_threads(threads)
-
-
-def hear(model: "DeepSpeech", features: "Tensor", lengths: "Tensor") -> list[np.ndarray]:
-    """Log-probabilities `(frames, units)` of each utterance of a padded batch of features."""
-    import torch
-
-    if not features.shape[1]:
-        return [np.zeros((0, model.dimensions.outputs), np.float32)] * len(features)
-    with torch.inference_mode():
-        log_probs, output_lengths = model(features, lengths)
-    rows = log_probs.float().cpu().numpy()
-    return [row[: int(length)] for row, length in zip(rows, output_lengths, strict=True)]
+    return Recogniser(open_engine(path, threads, engine, exact), Path(path).name)
 
 
 def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def to_plain(transcript: "Transcript") -> dict[str, Any]:
         "text": transcript.text,
         "duration": milliseconds(transcript.seconds) / 1000,
         "model": transcript.model,
-        "decoder": transcript.options.decoding.decoder,
+        "decoder": None if transcript.aligned else transcript.options.decoding.decoder,
         "lm": Path(transcript.options.decoding.lm).name or None,
         "words": [
             {

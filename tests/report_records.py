@@ -28,6 +28,7 @@ def plain_record(
     half: float = 0.016,
     speed: bool = False,
     recipe: str = "sparsity",
+    distillation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A whole record; `tests` are WERs by dataset, `half` is half the width of their intervals."""
     gates = {"gru": 3, "rnn": 1, "lstm": 4}[cell]
@@ -79,7 +80,7 @@ def plain_record(
             "prunable_parameters": prunable, "prunable_nonzeros": kept, "cell": cell,
             "hidden": hidden, "layers": 3, "units": units, "tensors": tensors,
         },
-        "pruning": pruning,
+        "pruning": pruning, "distillation": distillation,
         "files": {"model_bytes": 4 * (prunable + rest),
                   "packed_bytes": 2 * kept + 2 * rest + prunable // 8, "packed_values": "fp16"},
         "evaluation": evaluation,

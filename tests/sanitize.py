@@ -12,7 +12,11 @@ from glob import glob
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ["tests/test_sparse_kernels.py", "tests/test_sparse_recurrent.py"]
+TESTS = [
+    "tests/test_sparse_kernels.py",
+    "tests/test_sparse_kernels_recurrent.py",
+    "tests/test_engine_convolution.py",
+]
 FLAGS = [
     *("-O1", "-g", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),

@@ -31,7 +31,7 @@ def test_a_calibrated_file_says_how_often_its_words_are_right(
     out = tmp_path / "out.asr"
     printed = calibrate_to(plain, str(corpus / "test.jsonl"), out)
     assert "| Confidence | Words | Mean confidence | Right |" in printed
-    assert "fitted_on" in read(out)[1]["training"]["confidence"]
+    assert read(out)[1]["training"]["confidence"]["fitted_on"] == "test.jsonl"
 
     unsure, sure = (hear_words(load(p), str(corpus / "test.jsonl")) for p in (plain, out))
     assert len(sure.right) > 100

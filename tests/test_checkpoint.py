@@ -75,15 +75,17 @@ def test_every_kind_of_network_comes_back_from_dense_and_packed_files(tmp_path, 
     assert torch.allclose(log_probs(folded), expected, atol=1e-4, rtol=0)
 
 
-def test_fp16_values_move_log_probabilities_by_little(tmp_path):
+@pytest.mark.parametrize(("values", "tolerance"), [("fp16", 0.01), ("int8", 0.3)])
+def test_smaller_values_move_log_probabilities_by_little(tmp_path, values, tolerance):
     model = network()
-    pack(save(tmp_path / "model.asr", model), tmp_path / "packed.asr")
+    pack(save(tmp_path / "model.asr", model), tmp_path / "packed.asr", values)
     packed = load_model(tmp_path / "packed.asr").model
-    assert 0 < (log_probs(packed) - log_probs(model)).abs().max() < 0.01
+    assert 0 < (log_probs(packed) - log_probs(model)).abs().max() < tolerance
     for (name, before), after in zip(
         model.state_dict().items(), packed.state_dict().values(), strict=True
     ):
         assert torch.equal(before == 0, after == 0), name
+    assert describe(tmp_path / "packed.asr").values == values
 
 
 def test_units_and_frontend_and_training_come_back(tmp_path):
@@ -139,7 +141,9 @@ def test_weights_start_another_network_from_either_file(tmp_path):
         assert torch.equal(log_probs(other.eval()), log_probs(model))
 
 
-@pytest.mark.parametrize(("values", "fraction"), [("fp16", 1 / 8), ("fp32", 1 / 6)])
+@pytest.mark.parametrize(
+    ("values", "fraction"), [("int8", 1 / 16), ("fp16", 1 / 8), ("fp32", 1 / 6)]
+)
 def test_pruned_tensors_shrink_as_promised(tmp_path, values, fraction):
     path = save(tmp_path / "model.asr", network(Model(hidden=128, layers=1)))
     report = pack(path, tmp_path / "packed.asr", values)
@@ -259,7 +263,7 @@ def edited(path: Path, **changes: Any) -> Path:
         ({"frontend__sample_rate": 10**400}, "frontend"),
         ({"units": {}}, "units have no kind"),
         ({"units": []}, r"metadata\.units: a wrong type"),
-        ({"packed": "int8"}, r"metadata\.packed: a wrong type"),
+        ({"packed": "int4"}, r"metadata\.packed: a wrong type"),
     ],
     ids=str,
 )

@@ -157,7 +157,8 @@ def test_pack_writes_a_file_that_info_reads(asr, files: Path, tmp_path: Path) ->
 def test_a_missing_package_names_the_extra(files: Path) -> None:
     code = f"""import sys
 sys.modules["torch"] = None
-sys.argv = ["asr", "transcribe", {str(files / "good.flac")!r}, "-m", {str(files / "model.asr")!r}]
+sys.argv = ["asr", "transcribe", {str(files / "good.flac")!r}, "-m", {str(files / "model.asr")!r},
+    "--engine", "torch"]
 from asr.cli import main
 main()"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

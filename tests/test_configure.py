@@ -42,23 +42,67 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
         ("model.hidden=wide", "could not be converted to Integer"),
         ("model.cell=gur", "expected one of ['gru', 'lstm', 'rnn_tanh', 'rnn_relu']"),
         ("model.hidden", "settings are given as key=value"),
+        ("pruning.tensors=[*hh*]", "needs quotes"),
         ("model.hidden=0", "model.hidden=0: at least 1"),
         ("model.conv_kernels=[[4,5],[5,5]]", "must be two odd numbers"),
         ("frontend.mels=40", "model.mels=80, frontend.mels=40: must be equal"),
-        ("pruning.method=gradual", "needs pruning.dense=FILE"),
-        ("pruning.start=0.8", "need 0 <= start < ramp < end <= 1"),
+        ("pruning.method=ramp", "pruning.dense=FILE, a trained dense"),
+        ("pruning.start=0.8", "need 0 <= start < end <= 1"),
+        ("pruning.method=cubic", "pruning.method=cubic needs pruning.target=SHARE"),
+        ("pruning.method=none pruning.target=0.9", "which drops nothing"),
+        ("pruning.method=ramp pruning.target=0.9 pruning.ramp=0.8", "0 <= start < ramp < end <= 1"),
+        ("pruning.method=ramp pruning.target=90", "pruning.target=90.0: from 0 to below 1"),
+        (
+            "pruning.method=ramp pruning.target=0.9 pruning.wanted=0.9",
+            "the target is checked by it",
+        ),
+        (
+            "pruning.method=ramp pruning.target=0.9 pruning.pattern=bank",
+            "pruning.pattern=bank needs",
+        ),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.scope=group pruning.pattern=bank",
+            "per te",
+        ),
+        ("pruning.method=ramp pruning.dense=x pruning.scope=global", "pruning.scope=global needs"),
+        ("pruning.method=cubic pruning.target=0.9 pruning.block=[16]", "[rows, columns], at least"),
+        ("pruning.method=cubic pruning.target=0.9 pruning.bank=1", "pruning.bank=1: at least 2"),
+        ("pruning.method=cubic pruning.target=0.9 pruning.cut=0", "pruning.cut=0.0: a share"),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.rates=[rnn*]",
+            "'rnn*' must be PATTERN=SHA",
+        ),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.rates=[rnn=9]",
+            "'rnn=9' must be PATTERN=S",
+        ),
+        ("pruning.method=cubic pruning.target=0.9 pruning.keep_zeros=true", "init is empty"),
+        ("pruning.method=rigl", "pruning.method=rigl needs pruning.target=SHARE"),
+        ("pruning.method=rigl pruning.target=0.9 pruning.pattern=block", "it takes no pattern"),
+        ("pruning.method=rigl pruning.target=0.9 pruning.exchange=1", "exchange=1.0: between"),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.exchange=0.2",
+            "is for pruning.method=ri",
+        ),
+        (
+            "pruning.method=rigl pruning.target=0.9 pruning.keep_zeros=true init=x",
+            "contradict each",
+        ),
+        ("pruning.method=cubic pruning.target=0.9 pruning.lasso=-1", "lasso=-1.0: not negative"),
+        ("pruning.method=cubic pruning.target=0.9 pruning.lasso=0.1", "pruning.pattern=block then"),
+        ("pruning.pattern=block pruning.lasso=0.1", "set that, and pruning.method=ramp, cubic"),
         ("data.max_seconds=500", "must fit into a batch"),
         ("augment.speeds=[]", "one or more factors"),
         ("frontend.high_hertz=9000", "half the sample rate"),
         ("pruning.method=frozen", "init is empty"),
-        ("pruning.dense=x.asr", "are for pruning.method=gradual"),
+        ("pruning.dense=x.asr", "are for pruning.method=ramp"),
         ("augment.noise_folder=noise", "augment.noise_probability=0 uses no noise"),
         ("data.test=a.jsonl", "a list is written as [a,b]"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(override: str, fragment: str) -> None:
     with pytest.raises(AsrError) as error:
-        load(Run, None, [override])
+        load(Run, None, override.split())
     assert fragment in str(error.value)
 
 

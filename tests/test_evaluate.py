@@ -13,7 +13,7 @@ import torch
 from tone_network import RATE, save_tone_model, speak, tone_loaded
 
 from asr.corpus.manifest import Utterance, write_manifest
-from asr.decode import DecoderOptions
+from asr.decode import DecoderOptions, native
 from asr.errors import AsrError
 from asr.evaluate import Errors, describe, evaluate_model, evaluate_to, score, speakers_of
 from asr.ref_hyp import Row
@@ -192,13 +192,15 @@ def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
     )
     assert printed[1] == "decoder greedy; 95 % interval over utterances; normalisation en-v1"
     assert printed[2].startswith("2.4 s of audio in ")
-    assert printed[3:] == [f"references and hypotheses: {output}"]
+    assert printed[3].startswith("engine torch ")
+    assert printed[4:] == [f"references and hypotheses: {output}"]
     assert "ERR: (THE->A)" in output.read_text()
     beam = DecoderOptions("beam", beam=4, word_bonus=1.0)
     printed = evaluate_to(model, str(tmp_path / "test.jsonl"), decoding=beam).splitlines()
-    assert len(printed) == 3
+    assert len(printed) == 4
     assert printed[0].startswith("WER 25.00 %")
-    assert printed[1].startswith("decoder beam 4, word bonus 1; ")
+    searched = f"decoder beam 4, word bonus 1 (search in {native()}); "
+    assert printed[1].startswith(searched)
 
 
 def test_the_interval_is_drawn_over_speakers_where_they_are_known(tmp_path: Path) -> None:

@@ -82,3 +82,27 @@ def test_the_demo_is_large_dense_sparse_small_dense() -> None:
     assert [(r.dense, r.match) for r in plan.runs] == [
         ("", ""), ("large-dense", ""), ("", "large-sparse")
     ]  # fmt: skip
+
+
+def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> None:
+    path = grid(tmp_path, "  - {name: student, teacher: large}\n  - {name: large}\n")
+    with pytest.raises(AsrError, match="'student' needs 'large', which no run above it is"):
+        read_grid(path, [])
+    path = grid(tmp_path, "  - {name: large}\n  - {name: student, teacher: large}\n")
+    plan = read_grid(path, [])
+    assert plan.run("student").needs == {"large"}
+    words = overrides_of(plan, plan.run("student"))
+    assert f"distillation.teacher={tmp_path}/runs/g/large/model.asr" in words
+
+
+def test_the_methods_that_are_compared_have_one_sparsity_and_three_seeds() -> None:
+    plan = read_grid(RECIPES / "methods.yaml", [])
+    seeds: dict[str, set[int]] = {}
+    for run in plan.runs:
+        settings = load(Run, plan.base, overrides_of(plan, replace(run, match="")))
+        seeds.setdefault(run.label, set()).add(settings.seed)
+        assert settings.pruning.target in (0.0, 0.90625)
+        assert bool(settings.pruning.target) == (
+            settings.pruning.method != "none" and not run.dense
+        )
+    assert sorted(len(found) for found in seeds.values()).count(3) == 9

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def test_convert_and_info(texts, tmp_path):
         scores = [[log for log, _ in model.sentence(sentence)] for model in models]
         assert scores[0] == scores[1] == pytest.approx(scores[2])
     printed = commands.lm_info(tmp_path / "m.lm")
+    assert not re.search("<s>|</s>|<unk>", printed), "they are no words"
     assert "order 3: " in printed
     assert "opened in" in printed
     with pytest.raises(AsrError, match="is binary; ARPA is made"):

@@ -10,7 +10,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from asr.errors import AsrError
-from asr.pruning import Frozen, PruningCallback, ThresholdRamp, calibrate, find
+from asr.pruning import (
+    Block,
+    Cubic,
+    Frozen,
+    GroupLasso,
+    GroupLassoCallback,
+    PruningCallback,
+    RigL,
+    Rule,
+    ThresholdRamp,
+    calibrate,
+    find,
+)
 
 RAMP = ThresholdRamp(start=4, ramp=20, end=66, frequency=2)  # 30 updates: 6, 8, ..., 64
 STEPS, STEPS_PER_EPOCH = 72, 24
@@ -59,7 +71,11 @@ class Module(LightningModule):
 
 def pruning(module, schedule=RAMP):
     thresholds = calibrate(Module().net, find(Module().net, ["rnn*"]), 0.8)
-    return PruningCallback(schedule, thresholds, model=module.net)
+    if callable(schedule):
+        return PruningCallback(
+            lambda total: Rule(schedule(total), thresholds=thresholds), module.net
+        )
+    return PruningCallback(Rule(schedule, thresholds=thresholds), module.net)
 
 
 def fit(tmp_path, module, callbacks, checkpoint=None, **options):
@@ -182,8 +198,9 @@ def test_schedule_of_all_steps_is_resolved_once_and_kept(tmp_path):
     other = Module()
     resumed = pruning(other, schedule)
     fit(tmp_path, other, [resumed], tmp_path / "30.ckpt", max_steps=-1, max_epochs=3)
-    assert asked == [48]
-    assert resumed.pruner.schedule == first.pruner.schedule == ThresholdRamp(5, 14, 43, 1)
+    assert asked == [48, 48]
+    assert resumed.pruner.rules[0].schedule == ThresholdRamp(5, 14, 43, 1)
+    assert resumed.pruner.rules == first.pruner.rules
     assert resumed.pruner.steps == 72
 
 
@@ -229,7 +246,7 @@ def test_frozen_keeps_zeros_through_training(tmp_path):
     module = Module()
     with torch.no_grad():
         module.net["rnn"].weight_hh_l0[:, ::2] = 0.0
-    callback = PruningCallback(Frozen(), patterns=["net.rnn*"])
+    callback = PruningCallback(Rule(Frozen(), ["net.rnn*"]))
     before = module.net["rnn"].weight_hh_l0.clone()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
     fit(tmp_path, module, [callback], max_steps=5)
@@ -241,3 +258,59 @@ def test_frozen_keeps_zeros_through_training(tmp_path):
 def test_network_that_is_not_trained_is_refused(tmp_path):
     with pytest.raises(AsrError, match="ModuleDict to prune is no part of the Module"):
         fit(tmp_path, Module(), [pruning(Module())])
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
+    tmp_path, accumulate
+):
+    seen = []
+
+    class Counting(GroupLasso):
+        def add_gradients(self):
+            weight = module.net["rnn"].weight_hh_l0
+            before = weight.grad.clone()
+            super().add_gradients()
+            torch.testing.assert_close(
+                weight.grad - before, torch.autograd.grad(self.penalty(), weight)[0]
+            )
+            seen.append(float((weight.grad - before).norm()))
+
+    module = Module()
+    rule = Rule(Cubic(4, 66, 2, 0.75), ["rnn*"], pattern=Block(4, 1))
+    callbacks = [
+        PruningCallback(rule, module.net),
+        GroupLassoCallback(Counting(module.net, 5.0, 4, 1, ["rnn*"])),
+    ]
+    fit(tmp_path, module, callbacks, accumulate_grad_batches=accumulate)
+    assert len(seen) == STEPS
+    assert min(norm for norm, _ in module.norms[:10]) > 5, "what is clipped has the penalty in it"
+    kept = callbacks[0].pruner.masks()["rnn.weight_hh_l0"].view(9, 4, 12).any(1)
+    assert int(kept.sum()) == 27
+    # 27 blocks of norm-1 gradients are left of 108: dropped blocks get none.
+    assert seen[-1] == pytest.approx(5 * math.sqrt(27), rel=1e-3)
+
+
+def test_rigl_resumes_from_a_checkpoint_between_two_exchanges(tmp_path):
+    def rigl(module):
+        rule = Rule(RigL(60, 6, 0.8), ["rnn*"], regrow=True)
+        return PruningCallback(rule, module.net)
+
+    results = []
+    for stops in ([STEPS], [33, STEPS], [36, STEPS], [1, STEPS]):
+        checkpoint = None
+        for stop in stops:
+            module = Module()
+            module.configure_gradient_clipping = lambda *a, **k: None
+            trainer = Trainer(
+                max_steps=stop, callbacks=[rigl(module)], accelerator="cpu", logger=False,
+                enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+                enable_checkpointing=False,
+            )  # fmt: skip
+            loader = DataLoader(range(STEPS_PER_EPOCH), batch_size=1)
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+            checkpoint = str(tmp_path / f"{stop}.ckpt")
+            trainer.save_checkpoint(checkpoint)
+        results.append(module.net.state_dict())
+    for other in results[1:]:
+        assert all(torch.equal(results[0][name], other[name]) for name in other)

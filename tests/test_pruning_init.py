@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import asr.pruning
-from asr.pruning import Pruner, ThresholdRamp, calibrate, find
+from asr.pruning import Pruner, Rule, ThresholdRamp, calibrate, find
 
 
 def loaded_after(statement):
@@ -36,8 +36,8 @@ def test_callback_brings_lightning_when_it_is_asked_for():
 def test_every_public_name_is_there_and_no_other():
     for name in asr.pruning.__all__:
         assert getattr(asr.pruning, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'Cubic'"):
-        asr.pruning.Cubic  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Magnitude'"):
+        asr.pruning.Magnitude  # noqa: B018
 
 
 def train(model, steps, pruner=None):
@@ -69,7 +69,9 @@ def test_a_gru_is_pruned_in_a_plain_loop_and_still_predicts():
     dense, sparse = network(), network()
     dense_loss = train(dense, 150)
     thresholds = calibrate(dense, find(sparse, ["rnn.weight_hh*"]), percentile=0.90)
-    pruner = Pruner(sparse, ThresholdRamp.from_fractions(150, updates=40), thresholds)
+    pruner = Pruner(
+        sparse, Rule(ThresholdRamp.from_fractions(150, updates=40), thresholds=thresholds)
+    )
     sparse_loss = train(sparse, 150, pruner)
     stats = pruner.finalize()
     assert len(pruner.curve) >= 40

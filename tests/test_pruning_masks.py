@@ -9,8 +9,11 @@ from asr.errors import AsrError
 from asr.pruning.masks import (
     PrunedTooFar,
     check_density,
+    count_for,
     from_zeros,
     keep_at_or_above,
+    keep_largest,
+    nth_largest,
     pack,
     sparsity,
     unpack,
@@ -57,6 +60,39 @@ def test_mask_is_monotone_idempotent_and_counts_exactly(values, thresholds):
     assert int(keep.sum()) == sum(abs(v) >= eps32 for v in weight.tolist())
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.floats(0, 1))
+def test_largest_are_kept_in_exact_number_and_of_equal_ones_the_first(values, sparsity):
+    scores = torch.tensor(values, dtype=torch.float32)
+    count = count_for(scores, None, sparsity)
+    assert count == len(values) - round(sparsity * len(values))
+    keep = keep_largest(scores, count)
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert keep.nonzero().flatten().tolist() == sorted(order[:count])
+    if count:
+        assert nth_largest(scores, count) == values[order[count - 1]]
+    # What is kept is kept again, and fewer are a part of it.
+    again = keep_largest(scores.masked_fill(~keep, float("-inf")), count)
+    assert torch.equal(again, keep)
+    assert not (keep_largest(scores, count - 1) & ~keep).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), min_size=1, max_size=20),
+    st.floats(0, 1),
+)
+def test_units_of_several_sizes_come_as_near_to_the_share_as_they_can(units, sparsity):
+    scores = torch.tensor([float(score) for score, _ in units])
+    sizes = torch.tensor([size for _, size in units])
+    count = count_for(scores, sizes, sparsity)
+    wanted = sparsity * int(sizes.sum())
+    off = abs(int(sizes[~keep_largest(scores, count)].sum()) - wanted)
+    for other in range(len(units) + 1):
+        dropped = int(sizes[~keep_largest(scores, other)].sum())
+        assert off <= abs(dropped - wanted) + 1e-4
+
+
 def test_from_zeros_keeps_what_is_not_zero():
     assert from_zeros(torch.tensor([0.0, -0.0, 1e-30, -2.0])).tolist() == [False, False, True, True]
 
@@ -76,6 +112,11 @@ def test_nearly_empty_tensor_is_refused_with_name_and_figures():
         check_density("rnn.weight_hh_l0", keep, 0.3)
     keep[0, :10] = True
     check_density("rnn.weight_hh_l0", keep, 0.3)
+
+
+def test_too_large_a_share_is_refused_with_another_remedy():
+    with pytest.raises(PrunedTooFar, match=r"100\.00% sparse: 0 of 4 .*lower sparsity.*floor"):
+        check_density("w", torch.zeros(4, dtype=torch.bool))
 
 
 def test_empty_tensor_is_refused_whatever_the_density():

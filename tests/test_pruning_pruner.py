@@ -3,6 +3,7 @@
 import copy
 import io
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -11,9 +12,13 @@ from torch import nn
 from asr.errors import AsrError
 from asr.pruning.calibrate import calibrate
 from asr.pruning.masks import PrunedTooFar
+from asr.pruning.patterns import Bank, Block
 from asr.pruning.prunable import find
 from asr.pruning.pruner import Pruner
-from asr.pruning.schedule import Frozen, Schedule, ThresholdRamp
+from asr.pruning.rules import Rule
+from asr.pruning.schedule import Frozen, SparsitySchedule
+from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
+from asr.pruning.thresholds import ThresholdRamp
 
 RAMP = ThresholdRamp(start=4, ramp=20, end=66, frequency=2)  # 30 updates: 6, 8, ..., 64
 STEPS = 72
@@ -57,7 +62,8 @@ def train(model, optimiser, pruner, steps, mask_gradients=True, clip=None):
 def setting(optimiser="adamw", patterns=("rnn*",)):
     model = Net()
     thresholds = calibrate(model, find(model, patterns), 0.8)
-    return model, OPTIMISERS[optimiser](model.parameters()), Pruner(model, RAMP, thresholds)
+    rule = Rule(RAMP, thresholds=thresholds)
+    return model, OPTIMISERS[optimiser](model.parameters()), Pruner(model, rule)
 
 
 @pytest.mark.parametrize("mask_gradients", [True, False])
@@ -87,7 +93,7 @@ def test_masks_change_at_update_steps_only_and_take_effect_at_once():
         elements = sum(w.numel() for w in find(model, ["rnn*"]).values())
         assert zeros / elements == pytest.approx(pruner.sparsity())
         assert pruner.finished == (step >= 64)
-    assert [step for step, _ in pruner.curve] == RAMP.update_steps
+    assert [step for step, _ in pruner.curve] == list(RAMP.update_steps)
     shares = [share for _, share in pruner.curve]
     assert shares == sorted(shares)
     assert shares[-1] == pruner.sparsity() > 0.6
@@ -168,7 +174,7 @@ def test_mask_survives_resume_bit_for_bit(whole, stop):
     name, model, pruner, states = whole
     other = Net(seed=5)
     optimiser = OPTIMISERS[name](other.parameters())
-    resumed = (other, optimiser, Pruner(other, RAMP, pruner.thresholds))
+    resumed = (other, optimiser, Pruner(other, pruner.rules))
     loaded = torch.load(io.BytesIO(states[stop]), weights_only=True)
     for part, state in zip(resumed, loaded, strict=True):
         part.load_state_dict(state)
@@ -183,7 +189,7 @@ def test_loading_applies_the_masks_at_once():
     model, optimiser, pruner = setting()
     train(model, optimiser, pruner, 64)
     other = Net(seed=5)
-    resumed = Pruner(other, RAMP, pruner.thresholds)
+    resumed = Pruner(other, pruner.rules)
     resumed.load_state_dict(pruner.state_dict())
     for name, keep in pruner.masks().items():
         assert torch.equal(find(other)[name] != 0, keep)
@@ -192,27 +198,29 @@ def test_loading_applies_the_masks_at_once():
 @pytest.mark.parametrize(
     ("change", "fragment"),
     [
-        ({"schedule": ThresholdRamp(4, 20, 68, 2)}, "end: 66 in the checkpoint, 68 here"),
-        ({"thresholds": 2.0}, r"thresholds\):\n  rnn.weight_hh_l0: 0\.\d+ in the checkpoint"),
-        ({"patterns": ["rnn.weight_hh*"]}, r"rnn.weight_ih_l0: \[36, 6\] in the .*, absent here"),
+        (
+            {"schedule": ThresholdRamp(4, 20, 68, 2)},
+            r"rule 1\):\n  schedule.end: 66 in .*, 68 here",
+        ),
+        ({"thresholds": 2.0}, r"rule 1\):\n  thresholds.rnn.weight_hh_l0: 0\.\d+ in the checkp"),
+        ({"tensors": ["rnn.weight_hh*"]}, r"rnn.weight_ih_l0: \[36, 6\] in the .*, absent here"),
+        ({"keep_zeros": True}, "keep_zeros: False in the checkpoint, True here"),
     ],
 )
 def test_state_of_another_pruning_is_refused_with_the_difference(change, fragment):
     _, _, pruner = setting()
     model = Net()
-    arguments = {"schedule": RAMP, "patterns": None, **change}
+    arguments = {"schedule": RAMP, **change}
     scale = arguments.pop("thresholds", 1.0)
     thresholds = {name: q * scale for name, q in pruner.thresholds.items()}
-    other = Pruner(model, thresholds=thresholds, **arguments)
+    other = Pruner(model, Rule(thresholds=thresholds, **arguments))
     with pytest.raises(AsrError, match=fragment):
         other.load_state_dict(pruner.state_dict())
 
 
 def test_state_for_another_shape_is_refused():
     _, _, pruner = setting()
-    other = Pruner(
-        nn.ModuleDict({"rnn": nn.GRU(7, 12, bidirectional=True)}), RAMP, pruner.thresholds
-    )
+    other = Pruner(nn.ModuleDict({"rnn": nn.GRU(7, 12, bidirectional=True)}), pruner.rules)
     with pytest.raises(AsrError, match=r"rnn.weight_ih_l0: \[36, 6\] in the checkpoint, \[36, 7\]"):
         other.load_state_dict(pruner.state_dict())
 
@@ -288,7 +296,7 @@ def test_tied_parameter_is_masked_once_under_its_first_name():
     net = nn.ModuleDict({"f": nn.GRU(6, 12), "b": nn.GRU(6, 12)})
     net["b"].weight_ih_l0 = net["f"].weight_ih_l0
     thresholds = dict.fromkeys(["f.weight_hh_l0", "b.weight_ih_l0"], 0.15)
-    pruner = Pruner(net, RAMP, thresholds)
+    pruner = Pruner(net, Rule(RAMP, thresholds=thresholds))
     assert pruner.names == ["f.weight_ih_l0", "f.weight_hh_l0"]
     for _ in range(64):
         pruner.step()
@@ -296,7 +304,7 @@ def test_tied_parameter_is_masked_once_under_its_first_name():
     assert net["b"].weight_hh_l0.all()
     both = {"f.weight_ih_l0": 0.1, "b.weight_ih_l0": 0.2}
     with pytest.raises(AsrError, match=r"two thresholds for f\.weight_ih_l0"):
-        Pruner(net, RAMP, both)
+        Pruner(net, Rule(RAMP, thresholds=both))
 
 
 def test_frozen_keeps_the_zeros_it_finds():
@@ -306,7 +314,7 @@ def test_frozen_keeps_the_zeros_it_finds():
     zeros = {name: w == 0 for name, w in find(model).items()}
     before = model.rnn.weight_hh_l0.clone()
     optimiser = OPTIMISERS["adamw"](model.parameters())
-    train(model, optimiser, Pruner(model, Frozen(), patterns=["rnn*"]), 5)
+    train(model, optimiser, Pruner(model, Rule(Frozen(), ["rnn*"])), 5)
     assert all(torch.equal(w == 0, zeros[name]) for name, w in find(model).items())
     assert not torch.equal(model.rnn.weight_hh_l0, before)
 
@@ -315,10 +323,10 @@ def test_frozen_resumes_with_the_masks_of_its_beginning():
     model = Net()
     with torch.no_grad():
         model.rnn.weight_hh_l0[3] = 0.0
-    pruner = Pruner(model, Frozen(), patterns=["rnn*"])
+    pruner = Pruner(model, Rule(Frozen(), ["rnn*"]))
     with torch.no_grad():
         model.rnn.weight_hh_l0[4] = 0.0  # a zero by chance, not of the mask
-    resumed = Pruner(model, Frozen(), patterns=["rnn*"])
+    resumed = Pruner(model, Rule(Frozen(), ["rnn*"]))
     resumed.load_state_dict(pruner.state_dict())
     assert resumed.sparsity() == pruner.sparsity()
     assert resumed.masks()["rnn.weight_hh_l0"].all(dim=1).sum() == 35
@@ -327,7 +335,7 @@ def test_frozen_resumes_with_the_masks_of_its_beginning():
 def test_tensor_pruned_too_far_stops_before_anything_is_zeroed():
     model = Net()
     thresholds = dict.fromkeys(find(model), 1e-2) | {"output.weight": 50.0}
-    pruner = Pruner(model, RAMP, thresholds)
+    pruner = Pruner(model, Rule(RAMP, thresholds=thresholds))
     for _ in range(5):
         pruner.step()
     with pytest.raises(PrunedTooFar, match=r"output\.weight \[5, 24\] would be 100\.00% sparse"):
@@ -335,34 +343,242 @@ def test_tensor_pruned_too_far_stops_before_anything_is_zeroed():
     assert all(weight.all() for weight in find(model).values())
 
 
-class Cubic(Schedule):
-    def is_update(self, step):
-        return False
-
-    def is_finished(self, step):
-        return False
-
-
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        ({"thresholds": None}, r"ThresholdRamp needs thresholds.*calibrate"),
-        ({"thresholds": {"rnn.weight": 0.1}}, r"threshold for 'rnn\.weight', which is no prunable"),
-        ({"thresholds": {"output.weight": 0.0}}, r"output\.weight: q=0\.0 must be a number above"),
-        ({"thresholds": {"output.weight": float("nan")}}, r"q=nan must be"),
-        ({"patterns": ["rnn*"]}, r"no threshold for rnn\.weight_ih_l0, .*: calibrate with"),
-        ({"schedule": Frozen()}, r"Frozen and compares nothing: give it no thresholds"),
-        ({"schedule": Frozen(), "thresholds": None}, r"no weight of .* is zero: load the pruned"),
-        ({"schedule": Cubic()}, r"Cubic is not a pruning schedule"),
-        ({"min_density": 50}, r"min_density=50: a share"),
+        ({"rnn.weight": 0.1}, r"threshold for 'rnn\.weight', which is no prunable"),
+        ({"output.weight": 0.0}, r"output\.weight: q=0\.0 must be a number above"),
+        ({"output.weight": float("nan")}, r"q=nan must be"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, fragment):
-    good = {"schedule": RAMP, "thresholds": {"output.weight": 0.1}}
+def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
     with pytest.raises(AsrError, match=fragment):
-        Pruner(Net(), **{**good, **arguments})
+        Pruner(Net(), Rule(RAMP, thresholds=arguments))
 
 
-def test_bad_patterns_are_refused_as_by_find():
-    with pytest.raises(AsrError, match=r"no prunable weight matches 'lstm\*'"):
-        Pruner(Net(), RAMP, {"output.weight": 0.1}, patterns=["lstm*"])
+@pytest.mark.parametrize(
+    ("rules", "fragment"),
+    [
+        (
+            Rule(RAMP, ["rnn*"], thresholds={"output.weight": 1.0}),
+            r"no threshold for rnn\.weight_ih",
+        ),
+        (Rule(Frozen()), r"no weight of .* is zero: load the pruned"),
+        (Rule(RAMP, ["lstm*"], target=0.9), r"no prunable weight matches 'lstm\*'"),
+        ([], "no rule given"),
+        ([RAMP], r"ThresholdRamp is not a Rule: write Pruner\(model, Rule\(schedule"),
+        (
+            [Rule(Cubic(1, 40, 1, 0.9), ["rnn*"]), Rule(RAMP, ["*hh_l0"], target=0.9)],
+            r"rnn.weight_hh_l0 is in rule 1 and in rule 2",
+        ),
+        (
+            Rule(Cubic(1, 40, 1, 0.9), rates={"gru*": 0.8}),
+            r"'gru\*', which matches no tensor of its",
+        ),
+        (
+            Rule(Cubic(1, 40, 1, 0.9), rates={"*hh_l0": 0.8, "rnn*": 0.7}),
+            r"two rates for rnn.weight_hh_l0: '\*hh_l0' and 'rnn\*'",
+        ),
+    ],
+)
+def test_rules_that_do_not_fit_the_model_are_refused(rules, fragment):
+    with pytest.raises(AsrError, match=fragment):
+        Pruner(Net(), rules)
+
+
+def test_density_that_is_no_share_is_refused():
+    with pytest.raises(AsrError, match="min_density=50: a share"):
+        Pruner(Net(), Rule(Cubic(1, 40, 1, 0.9)), min_density=50)
+
+
+def test_weights_that_are_not_finite_stop_the_update():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[1, 1] = float("nan")
+    pruner = Pruner(model, Rule(Constant(0.5)))
+    with pytest.raises(AsrError, match=r"rnn\.weight_hh_l0 holds NaN"):
+        pruner.step()
+
+
+@pytest.mark.parametrize("scope", ["tensor", "group", "global"])
+@pytest.mark.parametrize("kind", ["ramp", "cubic", "linear", "constant", "one cut"])
+def test_wanted_sparsity_is_reached_exactly_in_every_scope(kind, scope):
+    rule = {
+        "ramp": Rule(RAMP, ["rnn*"], scope=scope, target=0.9),
+        "cubic": Rule(Cubic(4, 66, 2, 0.9), ["rnn*"], scope=scope),
+        "linear": Rule(Linear(4, 66, 2, 0.9), ["rnn*"], scope=scope),
+        "constant": Rule(Constant(0.9), ["rnn*"], scope=scope),
+        "one cut": Rule(OneCut(30, 0.9), ["rnn*"], scope=scope),
+    }[kind]
+    model = Net()
+    pruner = Pruner(model, rule, OPTIMISERS["adamw"](model.parameters()))
+    train(model, pruner.optimiser, pruner, STEPS)
+    stats = pruner.finalize()
+    wanted = round(0.9 * stats.prunable_parameters)
+    zeros = stats.prunable_parameters - stats.prunable_nonzeros
+    if scope == "global":
+        assert zeros == wanted
+    elif scope == "group":
+        for group in ("input", "recurrent"):
+            tensors = [t for t in stats.tensors if t.group == group]
+            elements = sum(t.elements for t in tensors)
+            assert sum(t.nonzeros for t in tensors) == elements - round(0.9 * elements)
+    else:
+        for tensor in stats.tensors:
+            assert tensor.nonzeros == tensor.elements - round(0.9 * tensor.elements)
+    assert pruner.sparsities() == {t.name: pytest.approx(t.sparsity) for t in stats.tensors}
+
+
+def test_rates_of_single_tensors_win_over_the_rest():
+    model = Net()
+    rates = {"*weight_hh_l0": 0.5, "output*": 0.75}
+    for rule in (
+        Rule(Cubic(4, 66, 2, 0.9), rates=rates),
+        Rule(RAMP, target=0.9, rates=rates),
+    ):
+        pruner = Pruner(model, rule)
+        train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+        reached = pruner.sparsities()
+        assert reached.pop("rnn.weight_hh_l0") == pytest.approx(0.5, abs=1e-3)
+        assert reached.pop("output.weight") == pytest.approx(0.75, abs=1e-3)
+        assert all(share == pytest.approx(0.9, abs=5e-3) for share in reached.values())
+
+
+def test_rules_prune_their_tensors_by_their_own_schedules():
+    model = Net()
+    rules = [Rule(OneCut(3, 0.5), ["output*"]), Rule(Cubic(10, 40, 1, 0.8), ["rnn*hh*"])]
+    pruner = Pruner(model, rules)
+    optimiser = OPTIMISERS["adamw"](model.parameters())
+    train(model, optimiser, pruner, 5)
+    assert pruner.sparsities() == {
+        "rnn.weight_hh_l0": 0.0, "rnn.weight_hh_l0_reverse": 0.0, "output.weight": 0.5
+    }  # fmt: skip
+    assert not pruner.finished
+    train(model, optimiser, pruner, 35)
+    assert pruner.sparsities()["rnn.weight_hh_l0"] == pytest.approx(0.8, abs=2e-3)
+    assert pruner.sparsities()["output.weight"] == 0.5
+    assert pruner.finished
+
+
+def test_score_decides_who_stays():
+    model = Net()
+
+    def early_columns(name, weight):
+        return -torch.arange(weight.shape[1]).expand(weight.shape)
+
+    pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=early_columns))
+    pruner.step()
+    keep = pruner.masks()["rnn.weight_hh_l0"]
+    assert keep[:, :6].all()
+    assert not keep[:, 6:].any()
+    for score, fragment in (
+        (lambda name, weight: weight[0], r"is of shape \[12\], the weight of \[36, 12\]"),
+        (lambda name, weight: weight / 0, r"score of rnn.weight_hh_l0 holds NaN"),
+    ):
+        pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=score))
+        with pytest.raises(AsrError, match=fragment):
+            pruner.step()
+
+
+@dataclass(frozen=True)
+class Again(SparsitySchedule):
+    """The same share, chosen anew at steps 2, 4 and 6."""
+
+    final: float = 0.5
+
+    @property
+    def update_steps(self):
+        return range(2, 7, 2)
+
+    def sparsity(self, step):
+        return self.final
+
+
+def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
+    model = Net()
+    seen = []
+
+    def score(name, weight):
+        seen.append(weight.grad.count_nonzero().item())
+        # Grow what had been dropped: the mask turns round at every update.
+        if len(seen) == 1:
+            return weight.abs()
+        return (~pruner.masks()[name]).float()
+
+    pruner = Pruner(model, Rule(Again(), ["rnn.weight_hh_l0"], score=score, regrow=True))
+    optimiser = OPTIMISERS["adamw"](model.parameters())
+    train(model, optimiser, pruner, 2)
+    first = pruner.masks()["rnn.weight_hh_l0"]
+    optimiser.zero_grad()
+    backward(model, 2)
+    pruner.mask_gradients()
+    assert not model.rnn.weight_hh_l0.grad[~first].any()
+    optimiser.step()
+    pruner.step(optimiser)
+    train(model, optimiser, pruner, 1)
+    second = pruner.masks()["rnn.weight_hh_l0"]
+    assert torch.equal(second, ~first)
+    assert not model.rnn.weight_hh_l0.any()
+    train(model, optimiser, pruner, 1)
+    assert model.rnn.weight_hh_l0[second].all()
+    assert seen == [432, 432]
+
+
+def test_zeros_that_were_there_stay_when_a_pruned_network_is_pruned_further():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[:, :6] = 0.0
+    rule = Rule(Cubic(6, 66, 2, 0.9, initial=0.5), ["rnn.weight_hh_l0"], keep_zeros=True)
+    pruner = Pruner(model, rule)
+    assert pruner.sparsity() == 0.5
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+    assert not model.rnn.weight_hh_l0[:, :6].any()
+    assert pruner.sparsity() == pytest.approx(0.9, abs=2e-3)
+
+
+@pytest.mark.parametrize("pattern", [Block(4, 1), Block(5, 5), Block(4, 4, "l2"), Bank(8)], ids=str)
+def test_patterns_are_kept_through_training(pattern):
+    model = Net()
+    pruner = Pruner(model, Rule(Cubic(4, 66, 2, 0.75), ["rnn*"], pattern))
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, STEPS)
+    for name, keep in pruner.masks().items():
+        if isinstance(pattern, Bank):
+            widths = [8, 4] if keep.shape[1] == 12 else [6] if keep.shape[1] == 6 else [8, 8, 8]
+            for bank in keep.split(widths, dim=1):
+                assert bank.sum(1).unique().tolist() == [round(bank.shape[1] / 4 + 0.01)]
+            continue
+        units = pattern.units(keep.float())
+        assert torch.equal(pattern.expand(units > 0, keep.shape), keep)
+        assert pruner.sparsities()[name] == pytest.approx(0.75, abs=0.06)
+
+
+def test_hash_tells_masks_apart():
+    runs = [setting(), setting()]
+    for run in runs:
+        train(*run, 10)
+    first, second = (run[2] for run in runs)
+    assert first.mask_hash() == second.mask_hash()
+    train(*runs[1], 2)
+    assert first.mask_hash() != second.mask_hash()
+
+
+def test_controller_state_is_in_the_checkpoint():
+    rule = Rule(RAMP, ["rnn*"], target=0.9)
+
+    def start(seed=0):
+        model = Net(seed)
+        return model, OPTIMISERS["adamw"](model.parameters()), Pruner(model, rule)
+
+    whole, cut, resumed = start(), start(), start(5)
+    train(*whole, STEPS)
+    train(*cut, 33)
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in cut], file)
+    file.seek(0)
+    for part, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
+        part.load_state_dict(state)
+    train(*resumed, STEPS - 33)
+    for there, here in zip(whole[0].parameters(), resumed[0].parameters(), strict=True):
+        assert torch.equal(there, here)
+    assert resumed[2].thresholds == whole[2].thresholds
+    assert resumed[2].curve == whole[2].curve

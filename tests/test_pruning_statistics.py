@@ -77,9 +77,41 @@ def test_tied_parameter_counts_once():
 def test_table_shows_each_tensor_and_both_totals(model):
     lines = statistics(model, ["rnn*"]).table().splitlines()
     assert lines[2].split()[:5] == ["rnn.weight_hh_l0", "recurrent", "48", "24", "50.00%"]
-    assert lines[2].endswith("(reset 50.0%, update 100.0%, new 0.0%)")
+    assert lines[2].endswith("(reset 50.0%, update 100.0%, new 0.0%; 4 empty rows)")
+    assert [line.split()[:4] for line in lines[3:5]] == [
+        ["all", "input", "24", "24"],
+        ["all", "recurrent", "48", "24"],
+    ]
     assert lines[-2].split() == ["prunable", "tensors", "72", "48", "33.33%"]
     assert lines[-1].split() == ["whole", "model", "119", "95", "20.17%"]
+
+
+def test_empty_rows_and_columns_are_counted(model):
+    with torch.no_grad():
+        model["rnn"].weight_ih_l0[:, 1] = 0.0
+        model["output"].weight[2] = 0.0
+    empty = {t.name: (t.empty_rows, t.empty_columns) for t in statistics(model).tensors}
+    assert empty == {
+        "rnn.weight_ih_l0": (0, 1),
+        "rnn.weight_hh_l0": (4, 0),
+        "output.weight": (1, 0),
+    }
+
+
+def test_layers_and_groups_add_up_their_tensors():
+    net = nn.ModuleDict({"rnn": nn.LSTM(2, 4, 2, bidirectional=True), "out": nn.Linear(8, 3)})
+    with torch.no_grad():
+        net["rnn"].weight_hh_l1_reverse.zero_()
+    stats = statistics(net)
+    layers = stats.by_layer()
+    assert list(layers) == ["rnn.l0", "rnn.l0_reverse", "rnn.l1", "rnn.l1_reverse", "out"]
+    assert (layers["rnn.l1_reverse"].elements, layers["rnn.l1_reverse"].nonzeros) == (192, 128)
+    assert layers["rnn.l1_reverse"].sparsity == pytest.approx(64 / 192)
+    groups = stats.by_group()
+    assert set(groups) == {"input", "recurrent", "linear"}
+    assert sum(total.elements for total in groups.values()) == stats.prunable_parameters
+    assert groups["recurrent"].sparsity == 0.25
+    assert "layer rnn.l1_reverse" in stats.table()
 
 
 def test_pattern_that_matches_nothing_lists_what_exists(model):

@@ -10,6 +10,7 @@ import soundfile
 from asr.audio import load as load_audio
 from asr.configure import load
 from asr.corpus.manifest import read_manifest
+from asr.report import read_records
 from asr.run import train
 from asr.settings import Run
 
@@ -94,3 +95,27 @@ def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
     assert record["evaluation"]["test-clean"]["words"] > 100
     assert record["model"]["units"] == "sentencepiece"
     assert (folder / "units.model").exists()
+
+
+@pytest.mark.slow
+def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Path) -> None:
+    text = (RECIPES / "methods.yaml").read_text()
+    kept = [row for row in text.split("\n  - {") if "-seed" not in row]
+    (tmp_path / "spoken.yaml").write_text((RECIPES / "spoken.yaml").read_text())
+    (tmp_path / "methods.yaml").write_text("\n  - {".join(kept))
+    results = tmp_path / "RESULTS.md"
+    results.write_text("<!-- asr report: methods -->\n<!-- end: methods -->\n")
+    recipe = runpy.run_path(str(RECIPES / "methods.py"))
+    words = [
+        *small(corpus, tmp_path / "runs"), "model.hidden=32", "pruning.tolerance=0.02",
+        "training.epochs=4", "training.progress=false",
+    ]  # fmt: skip
+    words = [w for w in words if not w.startswith("pruning.percentile")]
+    status = recipe["main"](words, tmp_path / "methods.yaml", tmp_path / "records", results)
+    assert status == 0
+    records = read_records(tmp_path / "records")
+    assert len(records) == len(kept) - 1
+    for record in records:
+        if record.pruning and record.pruning.wanted:
+            assert record.pruning.sparsity == pytest.approx(0.906, abs=0.02)
+    assert "small dense, distilled" in results.read_text()

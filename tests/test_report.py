@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,8 @@ from asr.errors import AsrError
 from asr.report import comparison, print_table, read_records, report, tables
 from asr.report.grouping import label_without_seed, networks
 from asr.report.labels import choose, overlap, spread
-from asr.report.plots import series, short_count, wer_plot
+from asr.report.methods import is_comparison_of_methods, methods_plot
+from asr.report.plots import GRID, INK, PAPER, pruning_plot, series, short_count, wer_plot
 
 MARKERS = "<!-- asr report: sparsity -->", "<!-- end: sparsity -->"
 
@@ -131,8 +133,9 @@ def test_networks_tested_under_other_conditions_are_told_apart(load):
     one, other = plain_record("a", label="A"), plain_record("b", label="B")
     other["evaluation"]["spoken test"]["lm"] = "3-gram"
     lines = [line for line in tables.notes(load(one, other)) if line.startswith("spoken test")]
-    assert lines[0].endswith("greedy decoding, no LM; text normalised by en-v1 (only A).")
-    assert lines[1].endswith("greedy decoding, LM 3-gram; text normalised by en-v1 (only B).")
+    assert lines[0].endswith("text normalised by en-v1; interval over utterances (only A).")
+    assert "; greedy decoding, LM 3-gram; " in lines[1]
+    assert lines[1].endswith("(only B).")
 
 
 # Comparison of equal non-zeros
@@ -356,3 +359,67 @@ def test_terminal_shows_the_few_columns_that_matter(load):
     assert "0.440" in text
     assert "0.4 / 1.2 (3.00x)" in text
     assert "10.2 points lower; the intervals do not overlap." in text
+
+
+# Distillation, and many methods at one size
+
+USUAL = {INK, PAPER, GRID}
+
+TAUGHT = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
+          "ctc_loss": 0.9, "distillation_loss": 0.4}  # fmt: skip
+
+
+def test_the_teachers_loss_is_a_column_only_when_a_network_was_taught(load):
+    plain = plain_record("d", "small-dense", "D", tests={"set": 0.3})
+    assert "Teacher's loss" not in row_of(tables.networks_table(load(plain)), "D")
+    taught = plain_record("t", "small-dense", "T", tests={"set": 0.3}, distillation=TAUGHT)
+    table = tables.networks_table(load(plain, taught))
+    assert row_of(table, "D")["Teacher's loss"] == "-"
+    assert row_of(table, "T")["Teacher's loss"] == "frame, 30 %, T 2"
+    assert any("not counted in the training time" in line for line in tables.notes(load(taught)))
+    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, taught))))
+    assert [row["distillation temperature"] for row in rows] == ["", "2.0"]
+
+
+def test_of_two_dense_networks_of_one_size_the_better_is_compared(load):
+    sparse, dense = pair(0.2, 0.3)
+    taught = plain_record(
+        "t", "small-dense", "taught", tests={"set": 0.25}, distillation=TAUGHT,
+        nonzeros=dense["model"]["nonzeros"],
+    )  # fmt: skip
+    (found,) = comparison(load(sparse, dense, taught))
+    assert found.dense == "taught"
+
+
+def methods_grid():
+    plain = [
+        plain_record(f"m{i}-{seed}", "sparse", f"method {i}", seed=seed, sparsity=0.9,
+                     tests={"set": 0.2 + 0.01 * i + 0.002 * seed})
+        for i in range(6) for seed in (1, 2)
+    ]  # fmt: skip
+    return [plain_record("d", tests={"set": 0.15}), *plain]
+
+
+def test_many_methods_at_one_size_are_drawn_a_line_each(load, tmp_path):
+    records = load(*methods_grid())
+    assert is_comparison_of_methods(records)
+    assert not is_comparison_of_methods(records[:9]), "a dense network and four methods"
+    written = report(tmp_path / "records", tmp_path / "out")
+    assert "best first" in (tmp_path / "out" / "table.md").read_text()
+    assert (tmp_path / "out" / "plot.png") in written
+    svg = methods_plot(records).svg
+    assert methods_plot(records).svg == svg
+
+
+def test_a_grid_of_sizes_is_still_drawn_over_non_zeros(load):
+    assert not is_comparison_of_methods(load(*whole_grid({"set": 1.0})))
+
+
+def test_curves_of_many_methods_have_colours_of_their_own_and_of_few_those_of_their_series(load):
+    def colours(records):
+        svg = pruning_plot(records).svg.decode()
+        return len({c for c in re.findall(r"stroke: (#[0-9a-f]{6})", svg) if c not in USUAL})
+
+    records = load(*methods_grid())
+    assert colours(records) == 6
+    assert colours([r for r in records if r.label in ("method 0", "method 1")]) == 1

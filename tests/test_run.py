@@ -61,7 +61,7 @@ def dense(folder: Path, corpus: Path) -> Path:
 
 
 def pruned(dense: Path) -> list[str]:
-    return ["pruning.method=gradual", f"pruning.dense={dense / 'model.asr'}"]
+    return ["pruning.method=ramp", f"pruning.dense={dense / 'model.asr'}"]
 
 
 def in_process(
@@ -80,8 +80,10 @@ def in_process(
 def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:
     """A run killed before step `die_at` and started again equals one that was never killed."""
     tag = "-".join([str(die_at), *(m.split("=")[1] for m in more)])
-    whole = settings_of(folder, corpus, f"whole-{tag}", *pruned(dense), *more)
-    cut = settings_of(folder, corpus, f"cut-{tag}", *pruned(dense), *more)
+    # Thresholds of a dense network and a target: all that a pruner has to remember.
+    how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
+    whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
+    cut = settings_of(folder, corpus, f"cut-{tag}", *how, *more)
     assert in_process(whole).returncode == 0
     assert in_process(cut, die_at).returncode == -signal.SIGKILL
     last = folder / "t" / f"cut-{tag}" / "checkpoints" / "last.ckpt"
@@ -101,7 +103,7 @@ def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: st
     first, second = load_model(a).model.state_dict(), load_model(b).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     record = json.loads((b.parent / "record.json").read_text())
-    assert record["pruning"]["sparsity"] > 0.5
+    assert record["pruning"]["sparsity"] == pytest.approx(0.85, abs=0.005)
     assert len(record["resumed"]) == 1
 
 
@@ -166,6 +168,50 @@ def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
     for name in names:
         assert bool((after[name][before[name] == 0] == 0).all())
     assert any(not torch.equal(before[n], after[n]) for n in names)
+
+
+def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the_packed_file(
+    folder: Path, corpus: Path
+) -> None:
+    words = ["pruning.method=ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
+    sparse = train(load(Run, None, settings_of(folder, corpus, "to-target", *words)))
+    record = json.loads((sparse / "record.json").read_text())["pruning"]
+    assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
+    assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
+    assert (record["method"], record["wanted"], record["scope"]) == ("ramp", 0.7, "tensor")
+    assert len(record["curve"]) == record["updates"] >= 30
+    assert all(t["q"] > 0 for t in record["thresholds"].values())
+    more = [
+        f"init={sparse / 'packed.asr'}", "pruning.method=cubic", "pruning.target=0.85",
+        "pruning.keep_zeros=true", "pruning.pattern=bank", "pruning.bank=6",
+    ]  # fmt: skip
+    further = train(load(Run, None, settings_of(folder, corpus, "further", *more)))
+    before, after = (load_model(f / "packed.asr").model.state_dict() for f in (sparse, further))
+    record = json.loads((further / "record.json").read_text())["pruning"]
+    assert record["pattern"] == {"kind": "Bank", "columns": 6}
+    assert record["sparsity"] > 0.8
+    for name in (n for n in before if n.startswith("rnn") and ".weight_" in n):
+        assert not after[name][before[name] == 0].any()
+
+
+def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) -> None:
+    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.updates=10"]
+    run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
+    record = json.loads((run / "record.json").read_text())["pruning"]
+    assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert {round(share, 2) for _, share in record["curve"]} == {0.8}, "from the first step on"
+
+    norms = []
+    for weight in (0.0, 0.3):
+        words = [
+            "pruning.method=one_cut", "pruning.target=0.5", "pruning.cut=1", "training.epochs=1",
+            "pruning.pattern=block", "pruning.block=[4,1]", f"pruning.lasso={weight}",
+        ]  # fmt: skip
+        run = train(load(Run, None, settings_of(folder, corpus, f"lasso{weight}", *words)))
+        state = load_model(run / "model.asr").model.state_dict()
+        weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
+        norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
+    assert norms[1] < 0.95 * norms[0], "the penalty is what becomes smaller"
 
 
 def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:

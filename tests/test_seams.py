@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asr.chunks import ChunkOptions
-from asr.errors import AsrError
+from asr.report.measurements import read_measurements
 from asr.transcribe import Transcript, load
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "benchmarks" / "seams.py"
@@ -27,14 +27,20 @@ def seams() -> ModuleType:
 
 
 def test_the_benchmark_prints_a_row_for_each_way_of_cutting(
-    seams: ModuleType, trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+    seams: ModuleType,
+    trained: Path,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert seams.main([str(trained), str(corpus / "test.jsonl"), "2"]) == 0
+    words = [str(trained), str(corpus / "test.jsonl"), "--utterances", "2"]
+    assert seams.main([*words, "-o", str(tmp_path / "record.json")]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 2 + len(seams.OPTIONS)
-    assert rows[4].startswith("| 20 s | 2 s | no | 4 | ")
-    with pytest.raises(AsrError, match="give a model file"):
-        seams.main([])
+    assert len(rows) == 1 + len(seams.OPTIONS)
+    assert rows[3].startswith("20\t2\tno\t4\t")
+    [record] = read_measurements(tmp_path)
+    assert [row["seams"] for row in record.rows][2] == 4
+    assert "2 recordings of 40 s" in record.notes[0]
 
 
 def test_an_error_near_a_seam_is_compared_with_the_same_word_elsewhere(

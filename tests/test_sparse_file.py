@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.sparse import read, read_header, write
+from asr.sparse import Rows, read, read_header, read_rows, write
 
 PREFIX = struct.Struct("<8sIQ32s")
 METADATA = {"kind": "test", "list": [1, 2.5, None, True], "unicode": "Zürich", "empty": {}}
@@ -74,6 +74,42 @@ def test_an_array_under_two_names_is_stored_once_and_comes_back_as_one(path, tmp
     assert write(tmp_path / "untied.asr", untied, METADATA).file_bytes > header.file_bytes + 100
 
 
+def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path):
+    rows, metadata = read_rows(path)
+    assert metadata == METADATA
+    assert isinstance(rows["layer.weight"], Rows)
+    assert rows["tied.weight"] is rows["layer.weight"]
+    assert np.array_equal(rows["layer.weight"].to_dense(), some_tensors()["layer.weight"])
+    for name in ("layer.bias", "count", "nothing"):
+        assert np.array_equal(rows[name], some_tensors()[name])
+
+    few = np.ones((20, 20), np.float32)
+    few[0, :39] = 0
+    more = {
+        "few zeros": few,
+        "double": some_tensors()["layer.weight"].astype(np.float64),
+        "kernel": some_tensors()["layer.weight"].reshape(24, 1, 4, 5),
+    }
+    write(tmp_path / "more.asr", more, {})
+    assert_equal(read_rows(tmp_path / "more.asr")[0], more)
+
+
+def test_a_dense_file_is_read_as_rows_too(path, tmp_path):
+    write(tmp_path / "dense.asr", some_tensors(), METADATA, compress=False)
+    rows, packed = (read_rows(p)[0]["layer.weight"] for p in (tmp_path / "dense.asr", path))
+    for name in ("starts", "columns", "values"):
+        assert np.array_equal(getattr(rows, name), getattr(packed, name))
+
+
+def test_int8_quarters_matrices_and_spares_vectors(tmp_path):
+    tensors = {"matrix": np.full((40, 40), 1 / 3, np.float32), "vector": np.float32([1e6 + 1 / 3])}
+    header = write(tmp_path / "a.asr", tensors, {}, "int8")
+    assert [entry.layout.values for entry in header.tensors] == ["int8", "float32"]
+    found, _ = read(tmp_path / "a.asr")
+    assert found["matrix"] == pytest.approx(1 / 3, rel=1e-4)
+    assert np.array_equal(found["vector"], tensors["vector"])
+
+
 def test_fp16_halves_matrices_and_spares_vectors(tmp_path):
     matrix, vector = np.full((4, 4), 1 / 3, np.float32), np.full(4, 1e6 + 1 / 3, np.float32)
     write(tmp_path / "a.asr", {"matrix": matrix, "variance": vector}, {}, "fp16")
@@ -118,8 +154,8 @@ def test_what_cannot_be_written_is_named_and_the_old_file_stays(path):
             write(path, tensors | {"bad": bad}, METADATA, values)
     with pytest.raises(AsrError, match="needs a printable name"):
         write(path, {"a\x1b[2J": np.zeros(1)}, METADATA)
-    with pytest.raises(AsrError, match="there is fp32 and fp16"):
-        write(path, tensors, METADATA, "int8")
+    with pytest.raises(AsrError, match="there are fp32, fp16, int8"):
+        write(path, tensors, METADATA, "int4")
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["model.asr"]
 
@@ -171,8 +207,8 @@ def test_something_else_than_a_model_file_is_told_what_it_is(tmp_path, make, mes
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (2, "version 2, this asr reads version 1: it was written by a newer asr"),
-        (0, "an older asr"),
+        (3, "version 3, this asr reads version 2: it was written by a newer asr"),
+        (1, "an older asr"),
     ],
 )
 def test_another_version_is_told(path, version, message):
@@ -189,8 +225,9 @@ def test_a_truncation_is_noticed_wherever_it_is(path):
     content = path.read_bytes()
     for size in range(0, len(content), 7):
         path.write_bytes(content[:size])
-        with pytest.raises(AsrError, match=r"cut short|is empty"):
-            read(path)
+        for reader in (read, read_rows):
+            with pytest.raises(AsrError, match=r"cut short|is empty"):
+                reader(path)
     path.write_bytes(content + b"\0")
     with pytest.raises(AsrError, match="1 bytes follow its end"):
         read(path)
@@ -222,7 +259,7 @@ def split(content: bytes) -> tuple[dict[str, Any], bytes]:
 
 def joined(text: bytes, payload: bytes, size: int | None = None) -> bytes:
     digest = hashlib.sha256(text).digest()
-    return PREFIX.pack(b"ASRMODEL", 1, len(text) if size is None else size, digest) + text + payload
+    return PREFIX.pack(b"ASRMODEL", 2, len(text) if size is None else size, digest) + text + payload
 
 
 def forged(path: Path, edit: dict[str, Any], tensor: int = 0) -> None:
@@ -316,7 +353,7 @@ def test_a_hostile_header_gets_no_memory(path):
     assert peak_bytes_of_refusal(path) < 2**20
 
     # A matrix of 4 TB, said to be all zero.
-    huge = {"shape": [2**20, 2**20], "nonzeros": 0, "raw_bytes": 2**37}
+    huge = {"shape": [2**20, 2**20], "nonzeros": 0, "kept": 0, "raw_bytes": 2**37}
     path.write_bytes(content)
     forged(path, huge)
     assert peak_bytes_of_refusal(path) < 2**20
@@ -328,6 +365,7 @@ def test_a_hostile_header_gets_no_memory(path):
         "shape": [9600],
         "stored_bytes": len(bomb),
         "nonzeros": 0,
+        "kept": 0,
         "raw_bytes": 1200,
         "crc32": zlib.crc32(bomb),
     }
@@ -393,5 +431,5 @@ def test_the_room_imports_numpy_and_the_standard_library_only():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     names = ["asr", "asr.errors", "asr.files", "asr.sparse"]
-    names += [f"asr.sparse.{part}" for part in ("file", "formats", "header")]
+    names += [f"asr.sparse.{part}" for part in ("file", "formats", "header", "quantise", "rows")]
     assert result.stdout.strip() == str(names)

@@ -1,6 +1,7 @@
 """Tensors survive the way to disk and back, small when sparse, and bad bytes are refused."""
 
 import dataclasses
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from asr.errors import AsrError
-from asr.sparse.formats import DTYPES, Encoded, decode, encode
+from asr.sparse.formats import DTYPES, Encoded, decode, decode_rows, encode, has_rows
+from asr.sparse.quantise import row_scales
+from asr.sparse.rows import BANK, BLOCK, from_dense
 
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
@@ -19,6 +22,26 @@ def pruned(shape: tuple[int, ...], sparsity: float, seed: int = 0) -> np.ndarray
     """Gaussian weights whose smallest are zero."""
     weights = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
     weights[np.abs(weights) < np.quantile(np.abs(weights), sparsity)] = 0
+    return weights
+
+
+def in_blocks(shape: tuple[int, int], sparsity: float, seed: int = 0) -> np.ndarray:
+    """Gaussian weights in blocks of 16 rows and one column."""
+    generator = np.random.default_rng(seed)
+    keep = generator.random((shape[0] // BLOCK, shape[1])) >= sparsity
+    weights = generator.normal(0, 0.05, shape).astype(np.float32)
+    return np.where(keep.repeat(BLOCK, axis=0), weights, np.float32(0))
+
+
+def in_banks(shape: tuple[int, int], kept: int, seed: int = 0) -> np.ndarray:
+    """Gaussian weights, the same count in each bank of 32 columns, none in what is left over."""
+    generator = np.random.default_rng(seed)
+    weights = generator.normal(0, 0.05, shape).astype(np.float32)
+    banks = weights[:, : shape[1] // BANK * BANK].reshape(shape[0], -1, BANK)
+    order = np.argsort(np.abs(banks), axis=2)
+    np.put_along_axis(banks, order[:, :, : BANK - kept], 0, axis=2)
+    weights[:, shape[1] // BANK * BANK :] = 0
+    weights[:, : shape[1] // BANK * BANK] = banks.reshape(shape[0], -1)
     return weights
 
 
@@ -66,13 +89,65 @@ def test_fp16_rounds_what_would_vanish_to_the_smallest_number_of_its_sign():
     assert decode(encode(array, "fp16")).tolist() == [[2.0**-24, -(2.0**-24), 0.0, 1.0]]
 
 
+@quick
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=4, max_side=9),
+        elements=st.just(0.0) | st.floats(width=32, allow_nan=False, allow_infinity=False),
+    )
+)
+def test_int8_keeps_the_pattern_and_errs_by_a_scale_of_its_row_at_most(array):
+    encoded = encode(array, "int8")
+    again = decode(encoded)
+    assert again.dtype == np.float32
+    assert np.array_equal(again != 0, array != 0)
+    rows = array.reshape(len(array), -1)
+    scales = row_scales(rows)[:, None].astype(np.float64)
+    error = np.abs(again.reshape(rows.shape).astype(np.float64) - rows)
+    assert (error <= scales * np.where(np.abs(rows) < scales / 2, 1, 0.5001)).all()
+    largest = np.abs(rows).max(axis=1)
+    assert (scales[:, 0] <= np.maximum(largest / 127 * (1 + 2.0**-14), 2.0**-126)).all()
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("make", [pruned, in_blocks])
+def test_what_was_read_is_written_to_the_same_bytes(values, make):
+    encoded = encode(make((48, 64), 0.7), values)
+    assert encode(decode(encoded), values) == encoded
+
+
+def test_int8_spares_vectors_scalars_and_other_types():
+    for array in (
+        np.float32([1, 1 / 3]),
+        np.array(1 / 3, np.float32),
+        np.full((2, 2), 1 / 3),
+        np.full((2, 2), 300, np.int16),
+        np.zeros((0, 4), np.float32),
+    ):
+        encoded = encode(array, "int8")
+        assert np.array_equal(decode(encoded), array)
+        assert encoded.layout.values == array.dtype.name
+
+
+def test_int8_bytes_are_the_mask_the_scales_and_the_integers():
+    array = np.zeros((2, 9), np.float32)
+    array[0, 1], array[0, 2], array[1, 8] = 127.0, -2.0, -0.5
+    encoded = encode(array, "int8")
+    assert encoded.layout.compression == "none"
+    mask = bytes([0b01100000, 0b00000000, 0b01000000])
+    scales = row_scales(array).tobytes()
+    assert encoded.blob == mask + scales + np.int8([127, -2, -127]).tobytes()
+    assert row_scales(array)[0] == 1.0
+
+
 def test_fp16_leaves_integers_and_double_precision_alone():
     for array in (np.array(300, np.int64), np.array([1e300, 1 / 3])):
         assert decode(encode(array, "fp16")) == pytest.approx(array, abs=0)
 
 
 def test_fp16_refuses_a_weight_beyond_its_range_and_names_it():
-    with pytest.raises(AsrError, match=r"weight of 65520, beyond 65504: choose fp32"):
+    with pytest.raises(AsrError, match=r"weight of 65520, beyond 65504: choose fp32 or int8"):
         encode(np.array([1, -65520], np.float32), "fp16")
 
 
@@ -135,11 +210,107 @@ def test_gaussian_weights_with_90_percent_zeros_shrink_as_promised(shape, values
     assert len(encode(array, values).blob) <= fraction * array.nbytes
 
 
+@pytest.mark.parametrize(("values", "mebibytes"), [("fp32", 3.5), ("fp16", 2.1), ("int8", 1.4)])
+def test_the_recurrent_matrix_of_a_large_gru_at_90_percent_zeros_has_its_promised_size(
+    values, mebibytes
+):
+    array = pruned((5280, 1760), 0.9)
+    assert len(encode(array, values).blob) <= mebibytes * 2**20
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+def test_blocks_are_smaller_than_the_same_weights_with_a_bit_for_each(values):
+    array = in_blocks((384, 640), 0.9)
+    encoded = encode(array, values)
+    assert (encoded.layout.encoding, encoded.layout.pattern) == ("block", "block")
+    assert encoded.layout.mask_bytes == 24 * 640 // 8
+    scattered = encode(
+        np.random.default_rng(1).permutation(array.ravel()).reshape(384, 640), values
+    )
+    assert scattered.layout.encoding == "bitmask"
+    assert len(encoded.blob) < len(scattered.blob) - 10_000
+    if values == "fp32":
+        assert np.array_equal(decode(encoded), array)
+
+
+def test_a_kept_block_may_hold_zeros():
+    array = in_blocks((64, 96), 0.8)
+    rows, columns = np.nonzero(array)
+    array[rows[5], columns[5]] = 0
+    for values in ("fp32", "fp16", "int8"):
+        encoded = encode(array, values)
+        assert encoded.layout.encoding == "block"
+        assert encoded.layout.kept == encoded.layout.nonzeros + 1
+        assert np.array_equal(decode(encoded) != 0, array != 0)
+        assert decode_rows(encoded).kept == encoded.layout.kept
+
+
+def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
+    array = np.zeros((32, 3), np.float32)
+    ahead, behind = np.random.default_rng(0).normal(0, 1, (2, 16)).astype(np.float32)
+    array[:16, 1], array[16:, 0] = ahead, behind
+    encoded = encode(array)
+    assert encoded.layout.compression == "none"
+    assert encoded.blob[:1] == bytes([0b01010000])
+    assert encoded.blob[1:] == ahead.tobytes() + behind.tobytes()
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    ("array", "pattern"),
+    [
+        (pruned((50, 70), 0.9), "element"),
+        (pruned((3, 33), 0.5), "element"),
+        (pruned((700, 2), 0.5), "element"),
+        (in_banks((40, 96), 3), "bank"),
+        (in_banks((33, 70), 2), "bank"),
+        (in_banks((40000, 32), 3), "bank"),
+        (in_blocks((48, 70), 0.9), "block"),
+        (in_blocks((16, 1), -1) * np.float32([[1] + [0] * 30]), "block"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.shape),
+)
+def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
+    encoded = encode(array, values)
+    assert has_rows(encoded.layout)
+    rows = decode_rows(encoded)
+    assert rows.pattern == encoded.layout.pattern == pattern
+    dense = decode(encoded)
+    assert np.array_equal(rows.to_dense(), dense)
+    expected = from_dense(dense)
+    assert rows.shape == expected.shape
+    for name in ("starts", "columns", "values"):
+        found = getattr(rows, name)
+        assert found.dtype == getattr(expected, name).dtype
+        assert np.array_equal(found, getattr(expected, name))
+
+
+def test_rows_of_a_long_matrix_take_no_dense_copy():
+    array = pruned((2**15, 512), 0.97)  # 64 MiB
+    encoded = encode(array, "fp16")
+    tracemalloc.start()
+    try:
+        rows = decode_rows(encoded)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(rows.to_dense(), decode(encoded))
+    assert peak < array.nbytes / 2
+
+
+def test_only_masked_float32_matrices_have_rows():
+    for array in (np.ones((3, 4), np.float32), pruned((40,), 0.9), pruned((4, 5, 6), 0.9)):
+        encoded = encode(array)
+        assert not has_rows(encoded.layout)
+        with pytest.raises(AsrError, match="no float32 matrix"):
+            decode_rows(encoded)
+
+
 def test_a_mask_that_repeats_itself_costs_next_to_nothing():
-    # 16 consecutive rows keep the same columns: beside its 16-bit values the tensor has 24 x 640
-    # bits to say, where a scattered mask of the same density costs 14 kB.
+    # 8 consecutive rows keep the same columns: beside its 16-bit values the tensor has 24 x 640
+    # bits to say, where a scattered mask of the same density costs 7 kB.
     generator = np.random.default_rng(0)
-    kept = np.repeat(generator.random((24, 640)) < 0.1, 16, axis=0)
+    kept = np.repeat(generator.random((24, 640)) < 0.1, 8, axis=0)
     array = np.where(kept, generator.integers(1, 2**15, kept.shape), 0).astype(np.int16)
     encoded = encode(array)
     assert encoded.layout.encoding == "bitmask"
@@ -170,6 +341,14 @@ GOOD = encode(pruned((32, 33), 0.9))
         {"values": "int64"},
         {"encoding": "dense"},
         {"encoding": "pickle"},
+        {"encoding": "block"},
+        {"encoding": "block", "pattern": "block"},
+        {"pattern": "block"},
+        {"pattern": "bank"},
+        {"pattern": "any"},
+        {"values": "int8"},
+        {"kept": GOOD.layout.kept + 1},
+        {"kept": 33 * 33},
         {"compression": "none"},
         {"compression": "lzma"},
         {"nonzeros": GOOD.layout.nonzeros + 1},
@@ -190,7 +369,7 @@ def test_a_layout_may_not_ask_for_more_memory_than_its_bytes_justify():
     blob = zlib.compressobj(9, zlib.DEFLATED, -15)
     blob = blob.compress(bytes(30000)) + blob.flush()
     layout = dataclasses.replace(
-        GOOD.layout, shape=(240000,), nonzeros=0, raw_bytes=30000, stored_bytes=len(blob)
+        GOOD.layout, shape=(240000,), nonzeros=0, kept=0, raw_bytes=30000, stored_bytes=len(blob)
     )
     with pytest.raises(AsrError, match="more memory than"):
         decode(Encoded(layout, blob))
@@ -203,6 +382,7 @@ def raw_bitmask(mask: bytes, values: list[float], elements: int, nonzeros: int) 
         shape=(elements,),
         compression="none",
         nonzeros=nonzeros,
+        kept=nonzeros,
         raw_bytes=len(raw),
         stored_bytes=len(raw),
     )
@@ -233,3 +413,54 @@ def test_deflate_streams_of_another_size_are_refused(damage):
     layout = dataclasses.replace(GOOD.layout, stored_bytes=len(blob))
     with pytest.raises(AsrError, match="inflate"):
         decode(Encoded(layout, blob))
+
+
+BANKS = encode(in_banks((8, 64), 3))
+BLOCKS = encode(in_blocks((32, 24), 0.8))
+SCALED = encode(pruned((32, 33), 0.9), "int8")
+
+
+@pytest.mark.parametrize("reader", [decode, decode_rows])
+def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
+    wrong = dataclasses.replace(encode(pruned((40, 64), 0.9)).layout, pattern="bank")
+    with pytest.raises(AsrError, match="no banks of equal counts"):
+        reader(Encoded(wrong, encode(pruned((40, 64), 0.9)).blob))
+    narrow = encode(pruned((40, 31), 0.9))
+    with pytest.raises(AsrError, match="has pattern 'bank'"):
+        reader(Encoded(dataclasses.replace(narrow.layout, pattern="bank"), narrow.blob))
+    for change in ({"pattern": "element"}, {"shape": (24, 32)}, {"encoding": "bitmask"}):
+        with pytest.raises(AsrError):
+            reader(Encoded(dataclasses.replace(BLOCKS.layout, **change), BLOCKS.blob))
+    assert reader(BANKS).shape == (8, 64)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, 3e38, 0.0, 1e-45])
+@pytest.mark.parametrize("reader", [decode, decode_rows])
+def test_scales_that_make_no_finite_weights_of_the_same_pattern_are_refused(reader, scale):
+    layout = dataclasses.replace(
+        SCALED.layout, compression="none", stored_bytes=SCALED.layout.raw_bytes
+    )
+    values = np.full(layout.kept, 2, np.int8).tobytes()
+    mask = np.packbits(decode(SCALED) != 0).tobytes()
+    good = np.full(32, 0.5, np.float32)
+    assert np.count_nonzero(decode(Encoded(layout, mask + good.tobytes() + values)))
+    good[np.flatnonzero(decode(SCALED).any(axis=1))[0]] = scale
+    if scale == 1e-45:
+        values = values.replace(b"\2", b"\0", 1)
+    with pytest.raises(AsrError, match=r"scale that is|NaN or infinity|another number of non-zero"):
+        reader(Encoded(layout, mask + good.tobytes() + values))
+
+
+def test_a_tensor_without_elements_asks_for_no_scales():
+    layout = dataclasses.replace(
+        GOOD.layout,
+        shape=(2**38, 0),
+        values="int8",
+        encoding="dense",
+        nonzeros=0,
+        kept=0,
+        raw_bytes=2**40,
+        stored_bytes=2**33,
+    )
+    with pytest.raises(AsrError, match="shape or encoding unlike it"):
+        layout.check()

@@ -218,6 +218,7 @@ def bad_rows(**changes):
         ({"starts": np.array([0, 4, 4, 4, 4]), "columns": np.array([0, 2, 1, 3])}, "ascend"),
         ({"starts": np.array([0, 4, 4, 4, 4]), "columns": np.array([0, 1, 1, 3])}, "ascend"),
         ({"values": np.array([1, 2, np.nan, 4], np.float32)}, "not finite"),
+        ({"values": np.array([1, 2, 1e39, 4], np.float64)}, "not finite"),
         ({"shape": (-1, 6)}, "at most"),
         ({"shape": (4, 2**25)}, "at most"),
     ],
@@ -288,6 +289,15 @@ def test_views_are_read_as_they_look_and_out_is_written():
     result = matrix(x[::2, ::2], out=out)
     assert result is out
     assert np.array_equal(out, matrix(np.ascontiguousarray(x[::2, ::2])))
+
+
+def test_an_out_that_is_read_too_is_refused():
+    matrix = prepare(from_dense(np.eye(16, k=1, dtype=np.float32)))
+    both = np.ones((3, 16), np.float32)
+    with pytest.raises(AsrError, match="overlap"):
+        matrix(both, out=both)
+    with pytest.raises(AsrError, match="overlap"):
+        matrix(np.ones((3, 16), np.float32), both[1], both)
 
 
 def test_a_copy_is_the_matrix_and_pickling_is_refused():

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,6 @@ import soundfile
 import torch
 from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
-from asr import transcribe as module
 from asr.checkpoint import pack
 from asr.chunks import ChunkOptions
 from asr.corpus.manifest import read_manifest
@@ -64,13 +63,13 @@ def test_batches_are_sorted_by_length_and_bounded(
     recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    hear = module.hear
+    hear = recogniser.engine.hear
 
-    def watching(model: object, features: object, lengths: object) -> list[np.ndarray]:
-        seen.append(tuple(features.shape[:2]))
-        return hear(model, features, lengths)
+    def watching(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        seen.append((len(rows), max(map(len, rows))))
+        return hear(rows)
 
-    monkeypatch.setattr(module, "hear", watching)
+    monkeypatch.setattr(recogniser.engine, "hear", watching)
     sources = [speak(text) for text in TEXTS]
     heard = texts(recogniser.transcribe(sources, TranscribeOptions(batch_seconds=3.0)))
     assert heard == TEXTS
@@ -318,17 +317,24 @@ def test_zero_threads_are_refused() -> None:
         load("any.asr", threads=0)
 
 
-def test_without_torch_the_extra_is_named() -> None:
+def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
+    tmp_path: Path,
+) -> None:
+    model = save_tone_model(tmp_path / "tone.asr")
+    recording = record(tmp_path / "cafe.wav", "BAD CAFE")
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from asr.transcribe import load; from asr.errors import AsrError\n"
-        "try: load('any.asr')\n"
-        "except AsrError as error: print(error)"
+        f"recogniser = load({str(model)!r}, engine=sys.argv[1])\n"
+        f"[heard] = recogniser.transcribe({str(recording)!r}); print(heard.text)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "running a model needs torch: pip install 'asr[train]'\n"
+
+    def run(engine: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, engine], capture_output=True, text=True)
+
+    for engine in ("auto", "native"):
+        assert run(engine).stdout == "BAD CAFE\n"
+    assert "engine=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
 
 
 def test_importing_the_room_loads_no_torch() -> None:

@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from asr.corpus.manifest import read_manifest
 from asr.transcribe import load
@@ -66,7 +69,7 @@ def test_the_installed_command_transcribes(installed: Path, trained: Path, corpu
     shutil.copy(trained, installed / "model.asr")
     command = [installed / "venv/bin/asr", "transcribe", *paths, "-m", "model.asr"]
     printed = run(*command, cwd=installed)
-    expected = [t.text for t in load(trained).transcribe(paths)]
+    expected = [t.text for t in load(trained).transcribe(paths)]  # packed: the native engine
     assert [line.split("\t")[1] for line in printed.splitlines()] == expected
     assert all(expected)
     run(*command, "-o", "out", "-f", "srt", "-f", "json", cwd=installed)
@@ -74,17 +77,92 @@ def test_the_installed_command_transcribes(installed: Path, trained: Path, corpu
 
 
 def test_the_installed_package_is_the_one_in_the_environment(installed: Path) -> None:
-    code = "import asr, asr.native; print(asr.__file__, asr.native.native(), asr.load.__name__)"
-    where, native, name = run(installed / "venv/bin/python", "-c", code, cwd=installed).split()
+    code = (
+        "import asr, asr.native; from asr.sparse.kernels import library\n"
+        "print(asr.__file__, asr.native.native(), bool(library()), asr.load.__name__)"
+    )
+    python = installed / "venv/bin/python"
+    where, native, sparse, name = run(python, "-c", code, cwd=installed).split()
     assert Path(where).is_relative_to(installed / "venv")
-    assert native == ("C" if shutil.which("cc") or shutil.which("gcc") else "Python")
+    compiler = bool(shutil.which("cc") or shutil.which("gcc"))
+    assert (native, sparse) == ("C" if compiler else "Python", str(compiler))
     assert name == "load"
 
 
-def test_without_a_compiler_a_wheel_is_made_too(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a fresh environment in which the wheel is installed without any extra."""
+    folder = tmp_path_factory.mktemp("base")
+    wheel = build(folder)
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet"]
+    run(*pip, wheel, cwd=folder)
+    return folder
+
+
+def test_an_install_without_extras_is_below_110_megabytes(base: Path) -> None:
+    [packages] = (base / "venv").glob("lib/python*/site-packages")
+    tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")  # of the environment itself
+    files = [
+        path
+        for path in (base / "venv").rglob("*")
+        if path.is_file()
+        and not path.is_symlink()
+        and not (
+            path.is_relative_to(packages) and path.relative_to(packages).parts[0].startswith(tools)
+        )
+    ]
+    assert not (packages / "torch").exists()
+    assert 60e6 < sum(path.stat().st_size for path in files) < 110e6
+
+
+def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
+    base: Path, trained: Path, corpus: Path
+) -> None:
+    path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
+    asr = base / "venv/bin/asr"
+    [expected] = load(trained, exact=True).transcribe(path)
+    assert expected.text
+    for words in ([], ["--engine", "native", "--exact"]):
+        heard = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
+        assert heard == f"{expected.text}\n"
+    for words, lacking in (
+        (["transcribe", path, "-m", trained, "--engine", "torch"], "asr[train]"),
+        (["train", base / "any.yaml"], "asr[train]"),
+    ):
+        refused = subprocess.run([asr, *map(str, words)], cwd=base, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert lacking in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_text_is_there_in_a_third_of_torch_s_time(
+    installed: Path, trained: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    soundfile.write(tmp_path / "five.wav", 0.1 * random.standard_normal(5 * 16000), 16000)
+    command = [installed / "venv/bin/asr", "transcribe", tmp_path / "five.wav", "-m", trained]
+    seconds: dict[str, list[float]] = {"native": [], "torch": []}
+    for _ in range(4):  # the first of each warms the disk
+        for engine, measured in seconds.items():
+            started = time.perf_counter()
+            run(*command, "--engine", engine, cwd=tmp_path)
+            measured.append(time.perf_counter() - started)
+    assert min(seconds["native"][1:]) < min(seconds["torch"][1:]) / 3
+
+
+def test_without_a_compiler_a_wheel_is_made_too(
+    base: Path, trained: Path, corpus: Path, tmp_path: Path
+) -> None:
     wheel = build(tmp_path, CC="/bin/false")
-    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
-    pip = [tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    shutil.copytree(base / "venv", tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv/bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
     run(*pip, wheel, cwd=tmp_path)
     code = "from asr.native import native; print(native())"
-    assert run(tmp_path / "venv/bin/python", "-c", code, cwd=tmp_path) == "Python\n"
+    assert run(python, "-c", code, cwd=tmp_path) == "Python\n"
+    assert "numpy alone, slow" in run(python, "-m", "asr", "info", trained, cwd=tmp_path)
+    path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
+    [expected] = load(trained, exact=True).transcribe(path)
+    heard = run(python, "-m", "asr", "transcribe", path, "-m", trained, cwd=tmp_path)
+    assert heard == f"{expected.text}\n"

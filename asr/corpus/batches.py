@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from asr.corpus.cut import cut, sorted_batches
+
+__all__ = ["SPREAD", "Batch", "BatchPlan", "collate", "cut", "sorted_batches"]
+
 SPREAD = 0.1
 """Utterances may change places within a batch plan if their durations differ by this share."""
 
@@ -39,19 +43,6 @@ class Batch:
             if isinstance(getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
-
-
-def cut(durations: np.ndarray, limit: float) -> list[slice]:
-    """Cut a descending list greedily at `longest * count <= limit`; at least one in each slice.
-
-    A single utterance above the limit gets a slice of its own.
-    """
-    slices, start = [], 0
-    while start < len(durations):
-        count = max(int(limit / durations[start] + 1e-6), 1)
-        slices.append(slice(start, min(start + count, len(durations))))
-        start += count
-    return slices
 
 
 class BatchPlan(Sampler[list[tuple[int, int]]]):
@@ -118,13 +109,6 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         batches = self._batches()
         cost = [self.durations[batch].max() * len(batch) for batch in batches]
         return [(self.epoch, int(index)) for index in batches[int(np.argmax(cost))]]
-
-
-def sorted_batches(durations: np.ndarray, batch_seconds: float) -> list[list[int]]:
-    """Indices in batches for evaluation: longest first, no chance in it."""
-    durations = np.maximum(np.asarray(durations, dtype=np.float64), 1e-3)
-    order = np.argsort(-durations, kind="stable")
-    return [order[places].tolist() for places in cut(durations[order], batch_seconds)]
 
 
 def collate(

@@ -1,5 +1,7 @@
 """The built-in spoken corpus: sentences of our own grammar, spoken by espeak-ng in rooms.
 
+Or sentences of text files, where the settings name some.
+
 Everything is drawn from the seed: sentence, speaker and acoustics of an utterance depend on
 (seed, part, number of the utterance) and not on how many processes make it. Parts share neither
 a sentence nor a pair of accent and voice variant.
@@ -26,6 +28,7 @@ import soxr
 from asr.corpus import acoustics, espeak
 from asr.corpus.grammar import PARTS, Part, sentences
 from asr.corpus.manifest import Utterance, write_manifest
+from asr.corpus.sentences import digest, from_texts
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.settings import Spoken
@@ -109,7 +112,8 @@ def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
     if settings.folder:
         return Path(settings.folder)
     hours = "-".join(f"{h:g}h" for h in _hours(settings).values())
-    return root / "spoken" / f"{settings.vocabulary}-{hours}-seed{settings.seed}-v{EDITION}"
+    source = f"text-{digest(settings.text)}" if settings.text else settings.vocabulary
+    return root / "spoken" / f"{source}-{hours}-seed{settings.seed}-v{EDITION}"
 
 
 def speakers(part: Part, seed: int) -> list[espeak.Voice]:
@@ -124,11 +128,25 @@ def speakers(part: Part, seed: int) -> list[espeak.Voice]:
 
 
 def lines(part: Part, settings: Spoken) -> Iterator[Line]:
-    """Endless lines of a part; its speakers take turns."""
+    """Lines of a part, endless with the grammar; its speakers take turns.
+
+    Raises AsrError when the sentences of `settings.text` are all said.
+    """
     voices = speakers(part, settings.seed)
-    for number, text in enumerate(sentences(settings.vocabulary, part, settings.seed)):
+    number = -1
+    for number, text in enumerate(_sentences(part, settings)):
         speaker = number % len(voices)
         yield Line(number, text, speaker, voices[speaker])
+    raise AsrError(
+        f"data.spoken.text has {number + 1} sentences for the part {part}, fewer than its "
+        f"{_hours(settings)[part]:g} hours need: give more text or ask for fewer hours"
+    )
+
+
+def _sentences(part: Part, settings: Spoken) -> Iterator[str]:
+    if settings.text:
+        return from_texts(settings.text, part, settings.seed)
+    return sentences(settings.vocabulary, part, settings.seed)
 
 
 def perform(line: Line, part: Part, seed: int) -> np.ndarray:
@@ -253,7 +271,10 @@ def _hours(settings: Spoken) -> dict[Part, float]:
 
 
 def _noted(settings: Spoken) -> dict[str, object]:
-    return {k: v for k, v in asdict(settings).items() if k != "folder"} | {"edition": EDITION}
+    noted = {k: v for k, v in asdict(settings).items() if k not in ("folder", "text")}
+    if settings.text:
+        noted["text"] = digest(settings.text)
+    return noted | {"edition": EDITION}
 
 
 def _is_new(folder: Path, settings: Spoken) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.decode import arpa, automaton, binary
-from asr.decode.lm import open_lm, perplexity
+from asr.decode.lm import BOS, EOS, UNKNOWN, open_lm, perplexity
 from asr.decode.ngram import Training, read_text, train
 from asr.decode.options import DecoderOptions
 from asr.decode.texts import read_sentences
@@ -95,12 +95,13 @@ def lm_info(path: Path) -> str:
     seconds = time.perf_counter() - started
     spellings = model.spellings()
     counts = ", ".join(f"{count} {n}-grams" for n, count in enumerate(model.counts, 1))
-    best = model.logs[: model.size].argsort()[::-1][:8]
+    words = [i for i, spelling in enumerate(spellings) if spelling not in (BOS, EOS, UNKNOWN)]
+    best = sorted(words, key=lambda i: -model.logs[i])[:8]
     return "\n".join(
         [
             f"{path}: {_megabytes(path)}, opened in {seconds:.2f} s",
             f"order {model.order}: {counts}",
-            f"{len(spellings)} words, most frequent {' '.join(spellings[i] for i in best)}",
+            f"{len(words)} words, most frequent {' '.join(spellings[i] for i in best)}",
         ]
     )
 
@@ -129,7 +130,7 @@ def lm_tune(
     tried = _numbers("weights", weights, float), _numbers("bonuses", bonuses, float)
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
     started = time.perf_counter()
-    log_probs, utterances, units = _hear(model, manifest, threads)
+    log_probs, utterances, units = hear_set(model, manifest, threads)
     heard = time.perf_counter()
     references = [normalise(utterance.text) for utterance in utterances]
 
@@ -154,26 +155,21 @@ def lm_tune(
     return "\n".join(lines)
 
 
-def _hear(
+def hear_set(
     model: Path, manifest: str, threads: int | None
 ) -> "tuple[list[np.ndarray], list[Utterance], Units]":
-    from asr.checkpoint import load_model
+    """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
-    from asr.corpus.datamodule import evaluation_batches
+    from asr.hearing import hear_files, open_engine
     from asr.settings import Data
-    from asr.transcribe import hear, set_threads
 
-    set_threads(threads)
-    data, loaded = Data(), load_model(model)
+    data, engine = Data(), open_engine(model, threads)
     utterances = sources.resolve(manifest, data)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
-    rows: dict[str, np.ndarray] = {}
-    for batch in evaluation_batches(utterances, None, loaded.frontend, data):
-        rows |= zip(
-            batch.ids, hear(loaded.model, batch.features, batch.feature_lengths), strict=True
-        )
-    return [rows[utterance.id] for utterance in utterances], utterances, loaded.units
+    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
+    rows = dict(hear_files(engine, paths, durations, data.batch_seconds))
+    return [rows[i] for i in range(len(utterances))], utterances, engine.units
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

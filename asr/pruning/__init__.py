@@ -1,7 +1,7 @@
 """Pruning while training, for any torch model; leaves an ordinary model with exact zeros.
 
-    q = calibrate(dense, find(model))
-    pruner = Pruner(model, ThresholdRamp(1000, 5000, 10000, 100), q)
+    ramp = ThresholdRamp(start=1000, ramp=5000, end=10000, frequency=100)
+    pruner = Pruner(model, Rule(ramp, tensors=["rnn*"], target=0.9))
     for batch in batches:
         loss(model, batch).backward()
         pruner.mask_gradients()
@@ -16,29 +16,48 @@ Needs torch alone; `PruningCallback` brings Lightning in when it is first asked 
 from typing import TYPE_CHECKING, Any
 
 from asr.pruning.calibrate import calibrate
+from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import PrunedTooFar
+from asr.pruning.patterns import Bank, Block, Element, Pattern, pattern_from_plain
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
+from asr.pruning.rigl import RigL
+from asr.pruning.rules import Rule
 from asr.pruning.schedule import (
     FewUpdates,
     Frozen,
     Schedule,
-    ThresholdRamp,
+    SparsitySchedule,
     ThresholdSchedule,
     schedule_from_plain,
 )
+from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
 from asr.pruning.statistics import Statistics, TensorStatistics, statistics
+from asr.pruning.thresholds import ThresholdRamp
 
 if TYPE_CHECKING:
-    from asr.pruning.callback import PruningCallback
+    from asr.pruning.callback import GroupLassoCallback, PruningCallback
 
 __all__ = [
+    "Bank",
+    "Block",
+    "Constant",
+    "Cubic",
+    "Element",
     "FewUpdates",
     "Frozen",
+    "GroupLasso",
+    "GroupLassoCallback",
+    "Linear",
+    "OneCut",
+    "Pattern",
     "PrunedTooFar",
     "Pruner",
     "PruningCallback",
+    "RigL",
+    "Rule",
     "Schedule",
+    "SparsitySchedule",
     "Statistics",
     "TensorStatistics",
     "ThresholdRamp",
@@ -47,14 +66,15 @@ __all__ = [
     "calibrate",
     "find",
     "group_of",
+    "pattern_from_plain",
     "schedule_from_plain",
     "statistics",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "PruningCallback":
-        from asr.pruning.callback import PruningCallback
+    if name in ("PruningCallback", "GroupLassoCallback"):
+        from asr.pruning import callback
 
-        return PruningCallback
+        return getattr(callback, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

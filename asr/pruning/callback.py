@@ -1,6 +1,6 @@
-"""The same inside Lightning: hooks to `Pruner`, and its state into the checkpoint."""
+"""The same inside Lightning: hooks to `Pruner` and `GroupLasso`, state into the checkpoint."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -8,37 +8,42 @@ from torch import nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
+from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import MIN_DENSITY
 from asr.pruning.pruner import Pruner
-from asr.pruning.schedule import Schedule, schedule_from_plain
+from asr.pruning.rules import Rule
+
+Rules = Rule | Sequence[Rule]
 
 
 class PruningCallback(Callback):
     """Prunes a LightningModule, or the network inside it, while it trains; arguments of `Pruner`.
 
-    model: the part that is pruned and whose own names thresholds and patterns use; None: the
-    LightningModule itself, whose names then begin with the attribute that holds the network.
-    schedule: a schedule, or a function from the number of all optimiser steps to one; it is
-    called once, when training starts, and what it gave is kept in the checkpoint, so that a
-    resumed run prunes at the same steps whatever its loader says then. `pruner` is the Pruner,
-    from the start of training on. Needs one optimiser. Raises AsrError if a checkpoint without
-    pruning state, or with another one, is resumed.
+    rules: one rule, several, or a function that makes them from the number of all optimiser steps;
+    it is called when training starts, and on resuming with the number from the checkpoint, so that
+    a resumed run prunes at the same steps whatever its loader says then. model: the part that is
+    pruned and whose own names the rules use; None: the LightningModule itself, whose names then
+    begin with the attribute that holds the network. `pruner` is the Pruner, from the start of
+    training on. At the start and at each update the trainer's loggers get, over optimiser steps,
+    `sparsity` (of the pruned tensors), `sparsity_of_model` and `sparsity/NAME` of each tensor.
+    Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
+    with another one, is resumed.
     """
 
     def __init__(
         self,
-        schedule: Schedule | Callable[[int], Schedule],
-        thresholds: Mapping[str, float] | None = None,
-        patterns: Iterable[str] | None = None,
-        min_density: float = MIN_DENSITY,
+        rules: Rules | Callable[[int], Rules],
         model: nn.Module | None = None,
+        min_density: float = MIN_DENSITY,
+        check_ranks: bool = True,
     ) -> None:
-        self.schedule = schedule
-        self.thresholds = thresholds
-        self.patterns = patterns if patterns is None else list(patterns)
-        self.min_density = min_density
+        self.rules = rules
         self.model = model
+        self.min_density = min_density
+        self.check_ranks = check_ranks
         self.pruner: Pruner | None = None
+        self.total_steps: int | None = None
+        """Optimiser steps that a function of them was called with."""
         self._restored: Mapping[str, Any] | None = None
         self._seen = 0
 
@@ -77,9 +82,9 @@ class PruningCallback(Callback):
             self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The Pruner's state."""
+        """The Pruner's state, and the number of steps its rules were made from."""
         if self.pruner is not None:
-            return self.pruner.state_dict()
+            return {**self.pruner.state_dict(), "total_steps": self.total_steps}
         return dict(self._restored or {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -108,14 +113,14 @@ class PruningCallback(Callback):
         self.pruner = Pruner(
             model,
             self._resolve(trainer, state),
-            self.thresholds,
-            self.patterns,
             trainer.optimizers[0],
             self.min_density,
+            self.check_ranks,
         )
         if state is not None:
             self.pruner.load_state_dict(state)
         self._seen = self.pruner.steps
+        self._log(trainer)
         # A checkpoint written between the optimiser's step and ours is one step behind.
         self._follow(trainer)
 
@@ -131,17 +136,48 @@ class PruningCallback(Callback):
             )
         if steps:
             self.pruner.step()
+            if self.pruner.curve and self.pruner.curve[-1][0] == self.pruner.steps:
+                self._log(trainer)
         self._seen = trainer.global_step
 
-    def _resolve(self, trainer: Trainer, state: Mapping[str, Any] | None) -> Schedule:
-        if isinstance(self.schedule, Schedule):
-            return self.schedule
-        if state is not None:
-            return schedule_from_plain(state["schedule"])
-        total = trainer.estimated_stepping_batches
-        if not 0 < total < float("inf"):
-            raise AsrError(
-                "the number of optimiser steps is not known before training, so the pruning "
-                "schedule cannot be a function of it: set max_steps, or give a schedule"
-            )
-        return self.schedule(int(total))
+    def _log(self, trainer: Trainer) -> None:
+        assert self.pruner is not None
+        figures = {
+            "sparsity": self.pruner.sparsity(),
+            "sparsity_of_model": self.pruner.model_sparsity(),
+            **{f"sparsity/{name}": share for name, share in self.pruner.sparsities().items()},
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=self.pruner.steps)
+
+    def _resolve(self, trainer: Trainer, state: Mapping[str, Any] | None) -> Rules:
+        if not callable(self.rules):
+            return self.rules
+        if state is not None and state.get("total_steps") is not None:
+            self.total_steps = int(state["total_steps"])
+        else:
+            total = trainer.estimated_stepping_batches
+            if not 0 < total < float("inf"):
+                raise AsrError(
+                    "the number of optimiser steps is not known before training, so the pruning "
+                    "rules cannot be a function of it: set max_steps, or give rules"
+                )
+            self.total_steps = int(total)
+        return self.rules(self.total_steps)
+
+
+class GroupLassoCallback(Callback):
+    """Adds the gradients of a `GroupLasso` to those of the loss, once for each optimiser step.
+
+    Lightning clips gradients after it. Together with a `PruningCallback` their order does not
+    matter: a dropped block is zero, and so is its part of the penalty's gradient.
+    """
+
+    def __init__(self, lasso: GroupLasso) -> None:
+        self.lasso = lasso
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Once for each optimiser step, also when gradients are accumulated over batches."""
+        self.lasso.add_gradients()

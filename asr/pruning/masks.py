@@ -27,6 +27,42 @@ def from_zeros(weight: Tensor) -> Tensor:
     return weight.detach() != 0
 
 
+def keep_largest(scores: Tensor, count: int) -> Tensor:
+    """Keep exactly `count` of the scores (n,), the largest; of equal ones those of lower index."""
+    if count <= 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    limit = nth_largest(scores, count)
+    keep = scores >= limit
+    too_many = int(keep.count_nonzero()) - count
+    if too_many:
+        ties = (scores == limit).nonzero().flatten()
+        keep[ties[len(ties) - too_many :]] = False
+    return keep
+
+
+def nth_largest(scores: Tensor, count: int) -> Tensor:
+    """The smallest of the `count` largest scores (n,): a scalar on their device."""
+    if scores.device.type == "cpu":
+        return scores.kthvalue(scores.numel() - count + 1).values
+    # Elsewhere torch refuses kthvalue under `use_deterministic_algorithms`, and sorting is quick.
+    return scores.sort(descending=True).values[count - 1]
+
+
+def count_for(scores: Tensor, sizes: Tensor | None, sparsity: float) -> int:
+    """How many of the units (n,) stay when this share of elements is dropped.
+
+    sizes: elements of each unit; None: all have as many, and the number dropped is
+    `round(sparsity * n)`, as in `torch.nn.utils.prune`. Otherwise the smallest scores are dropped
+    until the elements dropped are as near to the share as whole units come.
+    """
+    n = scores.numel()
+    if sizes is None:
+        return n - round(sparsity * n)
+    order = scores.argsort(descending=True, stable=True).flip(0).to(sizes.device)
+    dropped = torch.cat([sizes.new_zeros(1), sizes[order].cumsum(0)])
+    return n - int((dropped - sparsity * float(sizes.sum())).abs().argmin())
+
+
 def sparsity(keep: Tensor) -> float:
     """Share of elements that the mask drops, 0 to 1."""
     return 1.0 - int(keep.count_nonzero()) / keep.numel()
@@ -35,16 +71,25 @@ def sparsity(keep: Tensor) -> float:
 def check_density(
     name: str, keep: Tensor, eps: float | None = None, min_density: float = MIN_DENSITY
 ) -> None:
-    """Raise PrunedTooFar if less than `min_density` of the elements, or none at all, would stay."""
+    """Raise PrunedTooFar if less than `min_density` of the elements, or none at all, would stay.
+
+    eps: the threshold that made the mask, None if a share did.
+    """
     kept = int(keep.count_nonzero())
     if kept and kept >= min_density * keep.numel():
         return
     at = "" if eps is None else f" at the threshold eps={eps:.6g}"
+    remedy = (
+        "Ask for a lower sparsity, give its rule a floor (the share every tensor keeps), or leave "
+        "the tensor out"
+        if eps is None
+        else "Usually its q does not belong to this network: calibrate on a trained dense model of "
+        "the same dimensions, with a lower percentile, a smaller ramp ratio or an earlier end; or "
+        "leave the tensor out"
+    )
     raise PrunedTooFar(
         f"{name} {list(keep.shape)} would be {sparsity(keep):.2%} sparse{at}: {kept} of "
-        f"{keep.numel()} weights left, below min_density={min_density:g}. Usually its q does not "
-        "belong to this network: calibrate on a trained dense model of the same dimensions, with "
-        "a lower percentile, a smaller ramp ratio or an earlier end; or leave the tensor out"
+        f"{keep.numel()} weights left, below min_density={min_density:g}. {remedy}"
     )
 
 

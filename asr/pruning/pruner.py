@@ -4,8 +4,8 @@ The model is only ever read and multiplied in place: no hooks, wrappers or extra
 `deepcopy`, scripting and export work at any time.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
-from asr.pruning.masks import (
-    MIN_DENSITY,
-    check_density,
-    from_zeros,
-    keep_at_or_above,
-    pack,
-    unpack,
-)
-from asr.pruning.prunable import aliases, find, owner
-from asr.pruning.schedule import Frozen, Schedule, ThresholdSchedule
+from asr.pruning.masks import MIN_DENSITY, check_density, from_zeros, pack, unpack
+from asr.pruning.pools import Pool, make_pools
+from asr.pruning.prunable import find, owner
+from asr.pruning.ranks import check_equal
+from asr.pruning.rules import Rule
+from asr.pruning.schedule import Frozen
 from asr.pruning.statistics import Statistics, statistics
 
 
@@ -30,58 +26,58 @@ class Pruner:
     """Zeroes weights while a model trains, and keeps them zero.
 
     model: float weights on any device; its parameters may be moved or replaced later.
-    schedule: `ThresholdRamp`, which needs thresholds, or `Frozen`, which keeps the zeros found now.
-    thresholds: q of each tensor by name, from `calibrate`. patterns: which tensors, as in `find`;
-    None takes those that thresholds name, else all. optimiser: cleared of the moments of dropped
-    weights; it may be given to `step` instead. min_density: an update that would leave a smaller
-    share of a tensor raises PrunedTooFar.
+    rules: what is pruned how; a tensor belongs to one rule. optimiser: cleared of the moments of
+    dropped weights; it may be given to `step` instead. min_density: an update that would leave a
+    smaller share of a tensor raises PrunedTooFar.
 
-    Every rank of a distributed run computes the same masks: they depend on equal weights alone.
-    Raises AsrError if tensors and thresholds do not fit each other.
+    Every rank of a distributed run computes the same masks, because they depend on equal weights
+    alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
+    and AsrError is raised if they differ. Raises AsrError if rules and tensors do not fit.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        schedule: Schedule,
-        thresholds: Mapping[str, float] | None = None,
-        patterns: Iterable[str] | None = None,
+        rules: Rule | Sequence[Rule],
         optimiser: Optimizer | None = None,
         min_density: float = MIN_DENSITY,
+        check_ranks: bool = True,
     ) -> None:
         if not 0 <= min_density < 1:
             raise AsrError(f"min_density={min_density}: a share from 0 to below 1")
         self.model = model
-        self.schedule = schedule
-        self.thresholds = _resolve_thresholds(model, schedule, thresholds)
-        chosen = find(model, list(self.thresholds) if patterns is None and thresholds else patterns)
-        if missing := [n for n in chosen if thresholds and n not in self.thresholds]:
-            raise AsrError(f"no threshold for {', '.join(missing)}: calibrate with these names")
-        self.thresholds = {name: q for name, q in self.thresholds.items() if name in chosen}
+        self.rules = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        self._pools = make_pools(model, self.rules)
         self.optimiser = optimiser
         self.min_density = min_density
+        self.check_ranks = check_ranks
         self.steps = 0
         """Optimiser steps so far: `current_itr` of Algorithm 1."""
         self.curve: list[tuple[int, float]] = []
         """(step, sparsity of the prunable tensors) at each update."""
-        self._owners = {name: owner(model, name) for name in chosen}
+        chosen = {name for pool in self._pools for name in pool.names}
+        self._owners = {name: owner(model, name) for name in find(model) if name in chosen}
         # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
         # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
         self._factors: dict[str, Tensor] = {}
         self._kept: dict[str, int] = {}
         self._finalized = False
-        if isinstance(schedule, Frozen):
-            self._freeze()
+        self._keep_zeros()
 
     @property
     def names(self) -> list[str]:
-        """The pruned tensors."""
+        """The pruned tensors, in the model's order."""
         return list(self._owners)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """q of the tensors under a ramp: as given, or as a target has led to it so far."""
+        return {name: q for pool in self._pools for name, q in pool.thresholds.items()}
 
     @property
     def finished(self) -> bool:
         """Whether the masks are final: no update comes any more."""
-        return self.schedule.is_finished(self.steps)
+        return all(pool.schedule.is_finished(self.steps) for pool in self._pools)
 
     def mask_gradients(self) -> None:
         """Zero the gradients of dropped weights; call it before gradients are clipped.
@@ -89,10 +85,16 @@ class Pruner:
         Our choice, the paper says nothing. Dense gradients would do the weights no harm, because
         they are zeroed again; but they would count in the norm that clipping compares, so the
         weights that live would move less the more is pruned, and they would fill the optimiser's
-        moments.
+        moments. Under `Rule(regrow=True)` they stay dense before an update, for the score to see.
         """
+        dense = {
+            name
+            for pool in self._pools
+            if pool.rule.regrow and pool.schedule.is_update(self.steps + 1)
+            for name in pool.names
+        }
         for name, weight in self._weights():
-            if weight.grad is not None and name in self._factors:
+            if weight.grad is not None and name in self._factors and name not in dense:
                 weight.grad.mul_(self._factor(name, weight.grad))
 
     @torch.no_grad()
@@ -105,11 +107,11 @@ class Pruner:
         if self._finalized:
             raise AsrError("this Pruner was finalized: make a new one to go on training")
         self.steps += 1
-        update = self.schedule.is_update(self.steps)
-        if update:
-            self._update_masks()
+        updated = [pool for pool in self._pools if pool.schedule.is_update(self.steps)]
+        if updated:
+            self._update_masks(updated)
         self._apply()
-        if update:
+        if updated:
             self._clear_moments(optimiser or self.optimiser)
 
     def masks(self) -> dict[str, Tensor]:
@@ -121,6 +123,23 @@ class Pruner:
         sizes = {name: weight.numel() for name, weight in self._weights()}
         kept = sum(self._kept.get(name, size) for name, size in sizes.items())
         return 1.0 - kept / sum(sizes.values())
+
+    def sparsities(self) -> dict[str, float]:
+        """Share of dropped weights of each pruned tensor, 0 to 1."""
+        return {n: 1.0 - self._kept.get(n, w.numel()) / w.numel() for n, w in self._weights()}
+
+    def model_sparsity(self) -> float:
+        """Share of dropped weights over all parameters of the model, tied ones once, 0 to 1."""
+        dropped = sum(w.numel() - self._kept.get(n, w.numel()) for n, w in self._weights())
+        return dropped / sum(p.numel() for p in self.model.parameters())
+
+    def mask_hash(self) -> str:
+        """SHA-256, in hexadecimal, of step, names and masks: equal just where they are equal."""
+        digest = hashlib.sha256(str(self.steps).encode())
+        for name, keep in self.masks().items():
+            digest.update(f"{name} {list(keep.shape)}".encode())
+            digest.update(bytes(pack(keep).tolist()))
+        return digest.hexdigest()
 
     @torch.no_grad()
     def finalize(self) -> Statistics:
@@ -135,14 +154,18 @@ class Pruner:
         return statistics(self.model, self.names)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, masks (as bits), thresholds, schedule and curve: loads with weights_only=True."""
+        """Step, masks (as bits), rules, controllers, curve: loads with weights_only=True."""
         return {
-            "version": 1,
+            "version": 2,
             "step": self.steps,
-            "schedule": self.schedule.to_plain(),
-            "thresholds": dict(self.thresholds),
+            "rules": [rule.to_plain() for rule in self.rules],
             "shapes": {name: list(weight.shape) for name, weight in self._weights()},
             "masks": {name: pack(keep) for name, keep in self.masks().items()},
+            "controllers": {
+                pool.names[0]: pool.controller.state_dict()
+                for pool in self._pools
+                if pool.controller is not None
+            },
             "curve": [list(point) for point in self.curve],
         }
 
@@ -150,46 +173,60 @@ class Pruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`, masks applied at once.
 
-        Raises AsrError if tensors, shapes, schedule or thresholds are not the same.
+        Raises AsrError if tensors, shapes or rules are not the same.
         """
-        if state.get("version") != 1:
-            raise AsrError(f"pruning state of version {state.get('version')!r}: this reads 1")
-        shapes = {name: list(weight.shape) for name, weight in self._weights()}
-        _same("tensors and shapes", {k: list(v) for k, v in state["shapes"].items()}, shapes)
-        _same("schedule", state["schedule"], self.schedule.to_plain())
-        _same("thresholds", state["thresholds"], self.thresholds)
+        if state.get("version") != 2:
+            raise AsrError(f"pruning state of version {state.get('version')!r}: this reads 2")
+        check_same(
+            state, self.rules, {name: list(weight.shape) for name, weight in self._weights()}
+        )
         self.steps = int(state["step"])
         self.curve = [(int(step), float(share)) for step, share in state["curve"]]
+        for pool in self._pools:
+            if pool.controller is not None:
+                pool.controller.load_state_dict(state["controllers"][pool.names[0]])
         self._factors, self._kept = {}, {}
         for name, weight in self._weights():
             self._set(name, weight, unpack(state["masks"][name], weight.shape))
         self._apply()
 
-    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+    def _weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         # Looked up anew, so that a parameter replaced by load_state_dict(assign=True) is found.
         for name, (module, leaf) in self._owners.items():
             yield name, getattr(module, leaf)
 
-    def _freeze(self) -> None:
-        for name, weight in self._weights():
-            self._set(name, weight, from_zeros(weight))
-        if not self._factors:
-            raise AsrError(
-                "the schedule is Frozen, which keeps the zeros that are there, but no weight of "
-                f"{', '.join(self.names)} is zero: load the pruned weights first"
-            )
+    def _keep_zeros(self) -> None:
+        weights = dict(self._weights())
+        for pool in self._pools:
+            frozen = isinstance(pool.rule.schedule, Frozen)
+            if frozen or pool.rule.keep_zeros:
+                for name in pool.names:
+                    self._set(name, weights[name], from_zeros(weights[name]))
+                pool.check_start({name: self._keep(name, weights[name]) for name in pool.names})
+        for rule in self.rules:
+            names = [name for pool in self._pools if pool.rule is rule for name in pool.names]
+            if isinstance(rule.schedule, Frozen) and not any(n in self._factors for n in names):
+                raise AsrError(
+                    "the schedule is Frozen, which keeps the zeros that are there, but no weight "
+                    f"of {', '.join(names)} is zero: load the pruned weights first"
+                )
 
-    def _update_masks(self) -> None:
-        assert isinstance(self.schedule, ThresholdSchedule)
-        keeps = {}
-        for name, weight in self._weights():
-            eps = self.schedule.threshold(self.steps, self.thresholds[name])
-            previous = self._keep(name, weight) if name in self._factors else None
-            keeps[name] = keep_at_or_above(weight, eps, previous)
-            check_density(name, keeps[name], eps, self.min_density)
-        for name, weight in self._weights():
-            self._set(name, weight, keeps[name])
+    def _update_masks(self, pools: Sequence[Pool]) -> None:
+        weights = dict(self._weights())
+        keeps: dict[str, Tensor] = {}
+        for pool in pools:
+            previous = {n: self._keep(n, weights[n]) for n in pool.names if n in self._factors}
+            chosen, eps = pool.keeps(self.steps, weights, previous)
+            for name, keep in chosen.items():
+                check_density(name, keep, eps, self.min_density)
+            keeps |= chosen
+        for name, keep in keeps.items():
+            if name in self._factors:  # what comes back begins at zero, wherever it was moved
+                weights[name].detach().mul_(self._factor(name, weights[name]))
+            self._set(name, weights[name], keep)
         self.curve.append((self.steps, self.sparsity()))
+        if self.check_ranks:
+            check_equal(self.mask_hash, next(iter(weights.values())).device)
 
     def _apply(self) -> None:
         for name, weight in self._weights():
@@ -223,46 +260,35 @@ class Pruner:
         return self._factor(name, weight) != 0
 
 
-def _resolve_thresholds(
-    model: nn.Module, schedule: Schedule, thresholds: Mapping[str, float] | None
-) -> dict[str, float]:
-    """Thresholds under the names that `find` gives, checked."""
-    kind = type(schedule).__name__
-    if not isinstance(schedule, ThresholdSchedule | Frozen):
-        raise AsrError(f"{kind} is not a pruning schedule; give a ThresholdRamp or Frozen")
-    if isinstance(schedule, Frozen):
-        if thresholds:
-            raise AsrError("the schedule is Frozen and compares nothing: give it no thresholds")
-        return {}
-    if not thresholds:
-        raise AsrError(f"{kind} needs thresholds, q for each tensor: calibrate(dense, find(model))")
-    first = aliases(model)
-    resolved: dict[str, float] = {}
-    for name, q in thresholds.items():
-        if name not in first:
+def check_same(
+    state: Mapping[str, Any], rules: Sequence[Rule], shapes: Mapping[str, list[int]]
+) -> None:
+    """Raise AsrError that names each difference between a state's pruning and this one."""
+    saved = {"tensors and shapes": {k: list(v) for k, v in state["shapes"].items()}}
+    here: dict[str, dict[str, Any]] = {"tensors and shapes": dict(shapes)}
+    for place, plain in ((saved, state["rules"]), (here, [rule.to_plain() for rule in rules])):
+        for number, rule in enumerate(plain, 1):
+            place[f"rule {number}"] = _flatten(rule)
+    for what in sorted(set(saved) | set(here), key=lambda key: (key != "tensors and shapes", key)):
+        there, own = saved.get(what, {}), here.get(what, {})
+        differences = [
+            f"{key}: {there.get(key, 'absent')} in the checkpoint, {own.get(key, 'absent')} here"
+            for key in sorted(set(there) | set(own))
+            if there.get(key) != own.get(key)
+        ]
+        if differences:
             raise AsrError(
-                f"threshold for {name!r}, which is no prunable weight; there are:\n  "
-                + "\n  ".join(first)
+                f"the checkpoint was made with another pruning ({what}):\n  "
+                + "\n  ".join(differences)
+                + "\nresume with the same settings, or start anew from its weights"
             )
-        if not (math.isfinite(q) and q > 0):
-            raise AsrError(f"threshold of {name}: q={q} must be a number above 0")
-        if first[name] in resolved:
-            raise AsrError(f"two thresholds for {first[name]}: {name} is the same, tied parameter")
-        resolved[first[name]] = float(q)
-    return resolved
 
 
-def _same(what: str, saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise AsrError that names each difference between two dicts."""
-    if dict(saved) == dict(here):
-        return
-    differences = [
-        f"{key}: {saved.get(key, 'absent')} in the checkpoint, {here.get(key, 'absent')} here"
-        for key in sorted(set(saved) | set(here))
-        if saved.get(key) != here.get(key)
-    ]
-    raise AsrError(
-        f"the checkpoint was made with another pruning ({what}):\n  "
-        + "\n  ".join(differences)
-        + "\nresume with the same settings, or start anew from its weights"
-    )
+def _flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

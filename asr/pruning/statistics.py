@@ -1,5 +1,6 @@
 """What was reached: sparsity per tensor, of the prunable tensors, and of the whole model."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,6 +11,19 @@ from asr.errors import AsrError
 from asr.pruning.prunable import find, group_of_shape
 
 _GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output")}
+
+
+@dataclass(frozen=True)
+class Total:
+    """Several tensors together."""
+
+    elements: int
+    nonzeros: int
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over elements."""
+        return 1.0 - self.nonzeros / self.elements
 
 
 @dataclass(frozen=True)
@@ -24,11 +38,22 @@ class TensorStatistics:
     """recurrent, input, linear or convolution."""
     gates: dict[str, float] = field(default_factory=dict)
     """Sparsity of each gate's rows, for the weights of GRU and LSTM."""
+    empty_rows: int = 0
+    """Rows without any weight, that is outputs; of a convolution these are its channels."""
+    empty_columns: int = 0
+    """Columns without any weight: inputs that nothing here looks at."""
 
     @property
     def sparsity(self) -> float:
         """Zeros over elements."""
         return 1.0 - self.nonzeros / self.elements
+
+    @property
+    def layer(self) -> str:
+        """The module that holds it; of a recurrent module also which of its layers (`rnn.l0`)."""
+        path, _, leaf = self.name.rpartition(".")
+        number = re.search(r"_(l\d+(_reverse)?)$", leaf)
+        return ".".join(part for part in (path, number[1] if number else "") if part)
 
 
 @dataclass(frozen=True)
@@ -61,9 +86,29 @@ class Statistics:
         """Zeros over elements of the whole model, biases and norms included."""
         return 1.0 - self.nonzeros / self.parameters
 
+    def by_group(self) -> dict[str, Total]:
+        """All recurrent, all input, all linear and all convolution weights, what there is."""
+        return self._totals([t.group for t in self.tensors])
+
+    def by_layer(self) -> dict[str, Total]:
+        """The weights of each layer together; each direction is a layer of its own."""
+        return self._totals([t.layer for t in self.tensors])
+
+    def _totals(self, keys: list[str]) -> dict[str, Total]:
+        totals: dict[str, Total] = {}
+        for key, t in zip(keys, self.tensors, strict=True):
+            so_far = totals.get(key, Total(0, 0))
+            totals[key] = Total(so_far.elements + t.elements, so_far.nonzeros + t.nonzeros)
+        return totals
+
     def table(self) -> str:
-        """The figures as text, a line for each tensor and its gates."""
-        width = max(len("prunable tensors"), *(len(t.name) for t in self.tensors))
+        """The figures as text: each tensor with its gates, layers of several tensors, groups."""
+        names = [t.layer for t in self.tensors]
+        several = {n: t for n, t in self.by_layer().items() if n and names.count(n) > 1}
+        layers = {f"layer {name}": total for name, total in several.items()}
+        groups = {f"all {name}": total for name, total in self.by_group().items()}
+        sums = (layers if len(layers) > 1 else {}) | (groups if len(groups) > 1 else {})
+        width = max(map(len, ["prunable tensors", *sums, *(t.name for t in self.tensors)]))
         lines = [
             f"{'tensor':<{width}}  {'group':<11}  {'elements':>11}  {'nonzeros':>11}  sparsity"
         ]
@@ -73,8 +118,13 @@ class Statistics:
 
         for t in self.tensors:
             row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
-            gates = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
-            lines.append(f"{row}  ({gates})" if gates else row)
+            notes = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
+            counts = {"row": t.empty_rows, "column": t.empty_columns}
+            empty = [f"{n} empty {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
+            notes = "; ".join(filter(None, (notes, ", ".join(empty))))
+            lines.append(f"{row}  ({notes})" if notes else row)
+        for name, total in sums.items():
+            lines.append(line(name, "", total.elements, total.nonzeros, total.sparsity))
         prunable = (self.prunable_parameters, self.prunable_nonzeros, self.prunable_sparsity)
         lines.append(line("prunable tensors", "", *prunable))
         lines.append(line("whole model", "", self.parameters, self.nonzeros, self.model_sparsity))
@@ -129,7 +179,8 @@ def _matching(
 
 def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> TensorStatistics:
     weight = weight.detach()
-    gates = _gate_names(name, weight, everything)
+    gates = gate_names(name, everything)
+    kept = weight.flatten(1) != 0
     parts = weight.chunk(len(gates)) if gates else ()
     return TensorStatistics(
         name,
@@ -138,11 +189,16 @@ def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> Tens
         int(weight.count_nonzero()),
         group_of_shape(name, weight.dim()),
         {g: 1.0 - int(p.count_nonzero()) / p.numel() for g, p in zip(gates, parts, strict=True)},
+        empty_rows=int((~kept.any(1)).sum()),
+        empty_columns=int((~kept.any(0)).sum()),
     )
 
 
-def _gate_names(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Gates in the order of torch's rows: told by rows over units, from shapes alone."""
+def gate_names(name: str, everything: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Gates stacked in the tensor `name`, in the order of torch's rows, none if it has none.
+
+    Told by rows over units, from the shapes of `everything` alone.
+    """
     path, dot, leaf = name.rpartition(".")
     if not leaf.startswith(("weight_ih", "weight_hh")):
         return ()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asr.report.grouping import Network, Wer, datasets, networks
+from asr.report.grouping import Network, Wer, datasets, mean, networks
 from asr.report.schema import Record
 
 TOLERANCE = 0.05
@@ -61,7 +61,7 @@ def comparison(records: Sequence[Record]) -> list[Comparison]:
     """Every sparse network that has a dense one of the same cell and units within `TOLERANCE`.
 
     Both must have been tested on the same data in the same way. Of several dense networks the
-    nearest in non-zeros is taken.
+    nearest in non-zeros is taken, of equally near ones (one distilled, say) the best.
     """
     all_networks = networks(records)
     dense = [network for network in all_networks if network.first.pruning is None]
@@ -72,9 +72,17 @@ def comparison(records: Sequence[Record]) -> list[Comparison]:
                 continue
             partners = [other for other in dense if _comparable(sparse, other, dataset)]
             if partners:
-                partner = min(partners, key=lambda other: abs(other.nonzeros - sparse.nonzeros))
-                pairs.append(_compare(sparse, partner, dataset))
+                pairs.append(_compare(sparse, _nearest(sparse, partners, dataset), dataset))
     return pairs
+
+
+def _nearest(sparse: Network, partners: Sequence[Network], dataset: str) -> Network:
+    def rank(other: Network) -> tuple[float, float]:
+        return abs(other.nonzeros - sparse.nonzeros), mean(
+            [test.wer for test in other.evaluations(dataset)]
+        )
+
+    return min(partners, key=rank)
 
 
 def _comparable(sparse: Network, dense: Network, dataset: str) -> bool:

@@ -7,7 +7,7 @@ SVG ids come from a fixed salt, and neither file carries a date or the program's
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from asr.report.grouping import Network, Wer, datasets, networks
 from asr.report.labels import SIZE, Label, place, spread
@@ -26,7 +26,12 @@ _COLOURS = (
 )
 _MARKERS = "osD^vPX*<>"
 _DASHES = {"small-dense": (0, (1, 2)), "dense": "-"}
+_Dashes = Literal["-", "--", ":"]
+_LINES: tuple[_Dashes, ...] = ("-", "--", ":")
 _WIDTH = 7.0
+MANY = 5
+"""From so many networks of about equal size on, marks over non-zeros would cover each other, and
+curves of one colour could not be told apart."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def wer_plot(records: Sequence[Record]) -> Picture | None:
     names = datasets(records)
     if not names:
         return None
-    figure = _figure(height=0.9 + 3.7 * len(names))
+    figure = blank_figure(height=0.9 + 3.7 * len(names))
     all_series = series(records)
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     drawn: dict[str, Line2D] = {}
@@ -91,7 +96,7 @@ def wer_plot(records: Sequence[Record]) -> Picture | None:
     figure.set_layout_engine("none")
     for axes, texts in zip(panels, labels, strict=True):
         place(axes, texts)
-    return _save(figure, "wer")
+    return save(figure, "wer")
 
 
 def _wer_panel(
@@ -99,7 +104,7 @@ def _wer_panel(
 ) -> list[Label]:
     labels, highest, lowest = [], 0.0, 100.0
     for index, one in enumerate(all_series):
-        colour = _colour(index)
+        colour = colour_of(index)
         tested = [(network, network.wer(dataset)) for network in one.networks]
         points = [(network, wer) for network, wer in tested if wer is not None]
         if not points:
@@ -131,7 +136,7 @@ def _wer_panel(
     # From zero where that costs little: half the height is then half the errors.
     axes.set_ylim(0 if lowest < 0.6 * highest else 0.9 * lowest, 1.07 * highest + 0.5)
     _count_axis(axes, labels)
-    _finish(axes)
+    finish(axes)
     return labels
 
 
@@ -176,33 +181,45 @@ def short_count(value: float) -> str:
 def pruning_plot(records: Sequence[Record]) -> Picture | None:
     """Sparsity of the prunable tensors over optimiser steps; None when no run has a curve."""
     curves = [
-        (_colour(index), record.training.steps, record.pruning.curve, network)
-        for index, one in enumerate(series(records))
-        for network in one.networks
+        (style, record.training.steps, record.pruning.curve, network)
+        for style, network in _styles(records)
         for record in network.records
         if record.pruning and record.pruning.curve
     ]
     if not curves:
         return None
-    figure = _figure(height=3.6)
+    figure = blank_figure(height=3.6)
     axes = figure.subplots()
     # Of several seeds each has its line, and all together one label.
     ends: dict[tuple[str, str], Label] = {}
     total = max(max(steps, curve[-1][0]) for _, steps, curve, _ in curves)
-    for colour, training_steps, curve, network in curves:
+    for (colour, dashes), training_steps, curve, network in curves:
         last = max(training_steps, curve[-1][0])
         steps = [0, *(step for step, _ in curve), last]
         sparsity = [0.0, *(100 * share for _, share in curve), 100 * curve[-1][1]]
-        axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
+        (line,) = axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
+        line.set_linestyle(dashes)
         end = Label(last, sparsity[-1], sparsity[-1], sparsity[-1], network.label, colour)
         ends.setdefault((network.first.recipe, network.first.name), end)
     axes.set_xlim(0, total)
     axes.set_ylim(0, 100)
     axes.set_xlabel("optimiser steps")
     axes.set_ylabel("sparsity of prunable tensors, %")
-    _finish(axes)
+    finish(axes)
     _label_ends(axes, list(ends.values()))
-    return _save(figure, "pruning")
+    return save(figure, "pruning")
+
+
+def _styles(records: Sequence[Record]) -> list[tuple[tuple[str, _Dashes], Network]]:
+    """Colour and dashes of each network's line: those of its series, but where many networks of
+    one series would look alike, of its own."""
+    styles: list[tuple[tuple[str, _Dashes], Network]] = []
+    for index, one in enumerate(series(records)):
+        sparse = [network for network in one.networks if network.first.pruning]
+        for own, network in enumerate(sparse):
+            alone = (colour_of(own), _LINES[own // len(_COLOURS) % len(_LINES)])
+            styles.append((alone if len(sparse) >= MANY else (colour_of(index), "-"), network))
+    return styles
 
 
 def _label_ends(axes: "Axes", ends: Sequence[Label]) -> None:
@@ -224,17 +241,20 @@ def _label_ends(axes: "Axes", ends: Sequence[Label]) -> None:
         )
 
 
-def _figure(height: float) -> "Figure":
+def blank_figure(height: float) -> "Figure":
+    """A figure of the usual width, `height` in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height), layout="constrained", facecolor=PAPER)
 
 
-def _colour(index: int) -> str:
+def colour_of(index: int) -> str:
+    """The colour of the series of this number; they repeat after ten."""
     return _COLOURS[index % len(_COLOURS)]
 
 
-def _finish(axes: "Axes") -> None:
+def finish(axes: "Axes") -> None:
+    """Grid, ground and colours of all pictures."""
     axes.set_facecolor(PAPER)
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -245,7 +265,8 @@ def _finish(axes: "Axes") -> None:
         text.set_color(INK)
 
 
-def _save(figure: "Figure", salt: str) -> Picture:
+def save(figure: "Figure", salt: str) -> Picture:
+    """The figure as bytes; `salt` keeps the ids of two SVGs on one page apart."""
     from matplotlib import rc_context
 
     svg, png = io.BytesIO(), io.BytesIO()

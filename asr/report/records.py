@@ -26,7 +26,7 @@ def read_records(sources: str | Path | Iterable[str | Path]) -> list[Record]:
     breaks the schema (file and keys named), or when two are of the same recipe and name.
     """
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
-    paths = sorted({path for source in listed for path in _find(Path(source))})
+    paths = sorted({path for source in listed for path in find_records(Path(source))})
     if not paths:
         raise AsrError(
             f"no record in {', '.join(str(source) for source in listed) or 'an empty list'}: "
@@ -46,7 +46,7 @@ def read_records(sources: str | Path | Iterable[str | Path]) -> list[Record]:
     return sorted(records, key=sort_key)
 
 
-def _find(source: Path) -> list[Path]:
+def find_records(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
@@ -74,7 +74,7 @@ def read_record(path: str | Path) -> Record:
             "or of another version: run it again, or take the file out of the folder"
         )
     problems: list[str] = []
-    record = _read(Record, plain, "", problems)
+    record = read_plain(Record, plain, "", problems)
     if not problems:
         problems = _contradictions(record)
     if problems:
@@ -103,20 +103,20 @@ def _contradictions(record: Record) -> list[str]:
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _read(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
+def read_plain(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
     """`value` as `kind`; whatever does not fit is added to `problems` under its key."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _read(arguments[0], value, where, problems)
+        return None if value is None else read_plain(arguments[0], value, where, problems)
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, value, where, problems)
     if origin is dict and isinstance(value, dict):
-        return {k: _read(arguments[1], v, f"{where}.{k}", problems) for k, v in value.items()}
+        return {k: read_plain(arguments[1], v, f"{where}.{k}", problems) for k, v in value.items()}
     if origin is tuple and isinstance(value, list):
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
             return tuple(
-                _read(k, v, f"{where}[{i}]", problems)
+                read_plain(k, v, f"{where}[{i}]", problems)
                 for i, (k, v) in enumerate(zip(kinds, value, strict=True))
             )
     if kind is Any:
@@ -147,7 +147,7 @@ def _read_dataclass(kind: Any, value: Any, where: str, problems: list[str]) -> A
             item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         )
         if item.name in value:
-            read[item.name] = _read(hints[item.name], value[item.name], key, problems)
+            read[item.name] = read_plain(hints[item.name], value[item.name], key, problems)
         elif not optional:
             problems.append(f"{key}: missing")
     return kind(**read) if len(problems) == before else None

@@ -110,6 +110,22 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """The network that taught this one and how; losses are means of the last epoch."""
+
+    teacher: str
+    kind: str
+    weight: float
+    temperature: float
+    ctc_loss: float | None = None
+    distillation_loss: float | None = None
+
+    def __str__(self) -> str:
+        softened = f", T {self.temperature:g}" if self.temperature != 1 else ""
+        return f"{self.kind}, {100 * self.weight:g} %{softened}"
+
+
+@dataclass(frozen=True)
 class Files:
     """Bytes of the dense fp32 model file and of the packed one."""
 
@@ -136,6 +152,8 @@ class Evaluation:
     decoder: str = "greedy"
     lm: str | None = None
     normalisation: str = ""
+    interval_over: str = "utterances"
+    """What the interval was drawn over: `utterances`, or speakers, as in `31 speakers`."""
 
     @property
     def conditions(self) -> str:
@@ -147,7 +165,10 @@ class Evaluation:
             parts.append(f"{self.audio_seconds / 60:.1f} minutes")
         lm = f"LM {self.lm}" if self.lm else "no LM"
         text = f"; text normalised by {self.normalisation}" if self.normalisation else ""
-        return f"{', '.join(parts)}; {self.decoder} decoding, {lm}{text}"
+        return (
+            f"{', '.join(parts)}; {self.decoder} decoding, {lm}{text}; interval over "
+            f"{self.interval_over}"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,6 +206,7 @@ class Record:
     model: Model
     files: Files
     pruning: Pruning | None = None
+    distillation: Distillation | None = None
     evaluation: dict[str, Evaluation] = field(default_factory=dict)
     speed: Speed | None = None
     versions: dict[str, str] = field(default_factory=dict)

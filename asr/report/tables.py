@@ -147,6 +147,9 @@ def networks_table(records: Sequence[Record]) -> Table:
         (Column("Peak memory, MiB"), _figures(count, lambda r: r.training.peak_memory_mib)),
         (Column("Seed"), lambda n: ", ".join(str(r.seed) for r in n.records)),
     ]
+    if any(record.distillation for record in records):
+        teacher = Column("Teacher's loss", numeric=False)
+        columns.insert(1, (teacher, lambda n: str(n.first.distillation or "-")))
     if any(record.speed for record in records):
         columns.append((Column("Packed / dense, s"), speed_cell))
     rows = tuple(tuple(cell(n) for _, cell in columns) for n in networks(records))
@@ -209,8 +212,7 @@ def _run_label(record: Record, records: Sequence[Record]) -> str:
 def notes(records: Sequence[Record]) -> list[str]:
     """What the figures mean and under which conditions they were measured, a line each."""
     lines = [
-        "WER and CER in percent; in brackets the 95 % interval, by bootstrap over utterances. "
-        "MB are 10^6 bytes."
+        "WER and CER in percent; in brackets the 95 % interval by bootstrap. MB are 10^6 bytes."
     ]
     if any(len(network.records) > 1 for network in networks(records)):
         lines.append(
@@ -236,6 +238,13 @@ def notes(records: Sequence[Record]) -> list[str]:
             f"Speed: seconds for {audio:g} s of audio, packed and dense in one process, "
             f"{threads} thread{'s' if threads != 1 else ''}, median of {runs}."
         )
+    if any(record.distillation for record in records):
+        lines.append(
+            "Teacher's loss: what of the teacher is followed (frame: posteriors frame by frame; "
+            "nonblank: the same, weighted by the teacher's share of symbols other than blank; "
+            "sequence: CTC of its best transcript), and its share of the loss. Training of the "
+            "teacher is not counted in the training time of those it taught."
+        )
     untested = [_run_label(r, records) for r in records if not r.evaluation]
     if untested:
         lines.append(f"Not tested: {'; '.join(untested)}.")
@@ -260,12 +269,15 @@ def _csv_row(record: Record, names: Sequence[str]) -> dict[str, object]:
     for key in ("cell", "layers", "hidden", "units", "parameters", "nonzeros"):
         row[key] = getattr(model, key)
     row["prunable_sparsity"] = f"{model.prunable_sparsity:.6f}"
+    row["pruning_method"] = getattr(pruning, "method", None)
     for key in ("sparsity_min", "sparsity_max"):
         row[f"tensor_{key}"] = getattr(pruning, key, None)
     for name in names:
         test = record.evaluation.get(name)
         for key in ("wer", "wer_low", "wer_high", "cer"):
             row[f"{name} {key}"] = getattr(test, key, None)
+    for key in ("kind", "weight", "temperature"):
+        row[f"distillation {key}"] = getattr(record.distillation, key, None)
     for key in ("model_bytes", "packed_bytes", "packed_values"):
         row[key] = getattr(record.files, key)
     row["training_seconds"] = record.training.seconds

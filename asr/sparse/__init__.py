@@ -1,10 +1,56 @@
-"""The sparse room: tensors with zeros, packed into one file that is safe to open.
+"""The sparse room: tensors with zeros, packed into a safe file and multiplied without the zeros.
 
-Needs numpy and the standard library alone, and takes any model's tensors, whoever put the zeros
-there.
+Files and kernels need numpy and the standard library alone, and take any model's tensors, whoever
+put the zeros there. What works on torch models, `sparsify` above all, imports torch when it is
+asked for.
 """
 
-from asr.sparse.file import read, read_header, write
-from asr.sparse.header import Header, TensorEntry
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Header", "TensorEntry", "read", "read_header", "write"]
+from asr.sparse.file import read, read_header, read_rows, write
+from asr.sparse.header import Header, TensorEntry
+from asr.sparse.rows import Rows
+
+if TYPE_CHECKING:
+    from asr.sparse.convert import Leave, Report, Wish, register, sparsify
+    from asr.sparse.layers import SparseConv1d, SparseConv2d, SparseLinear
+    from asr.sparse.models import load_into, save
+    from asr.sparse.recurrent import SparseGRU, SparseLSTM, SparseRNN
+
+__all__ = [
+    "Header",
+    "Leave",
+    "Report",
+    "Rows",
+    "SparseConv1d",
+    "SparseConv2d",
+    "SparseGRU",
+    "SparseLSTM",
+    "SparseLinear",
+    "SparseRNN",
+    "TensorEntry",
+    "Wish",
+    "load_into",
+    "read",
+    "read_header",
+    "read_rows",
+    "register",
+    "save",
+    "sparsify",
+    "write",
+]
+
+_TORCH = {
+    "convert": ("Leave", "Report", "Wish", "register", "sparsify"),
+    "layers": ("SparseConv1d", "SparseConv2d", "SparseLinear"),
+    "models": ("load_into", "save"),
+    "recurrent": ("SparseGRU", "SparseLSTM", "SparseRNN"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _TORCH.items():
+        if name in names:
+            return getattr(import_module(f"asr.sparse.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,19 +15,27 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, get_args
+
+import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.sparse.formats import Array, Encoded, Values, decode, encode
+from asr.sparse.formats import Array, Encoded, Values, decode, decode_rows, encode, has_rows
 from asr.sparse.header import HEADER_LIMIT, Header, TensorEntry, check_name, dump, parse
+from asr.sparse.rows import Rows, from_dense
 
 MAGIC = b"ASRMODEL"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct("<8sIQ32s")
+
+ROWS_FROM = 0.1
+"""Share of zeros from which on `read_rows` gives a matrix as `Rows`; fewer make it no smaller."""
+
+Decoded = TypeVar("Decoded")
 
 
 def write(
@@ -39,14 +47,15 @@ def write(
 ) -> Header:
     """Write tensors and metadata (plain JSON values) to `path`, whole or not at all.
 
-    `values="fp16"` halves float32 tensors of two or more dimensions; vectors, such as biases and
-    statistics of a norm, are few and keep their range. `compress=False` stores everything dense.
-    An array that stands under two names is stored once.
+    `values="fp16"` halves float32 tensors of two or more dimensions, `"int8"` quarters them with
+    one scale for each row; vectors, such as biases and statistics of a norm, are few and keep
+    their range. `compress=False` stores everything dense. An array that stands under two names is
+    stored once.
 
     Raises AsrError, naming the tensor, for NaN, infinity, or a weight that fp16 cannot hold.
     """
-    if values not in ("fp32", "fp16"):
-        raise AsrError(f"values={values!r}: there is fp32 and fp16")
+    if values not in get_args(Values):
+        raise AsrError(f"values={values!r}: there are {', '.join(get_args(Values))}")
     tensors = dict(tensors)  # keeps the arrays alive, so that an id stays the name of one
     entries: list[TensorEntry] = []
     written: dict[int, TensorEntry] = {}
@@ -88,7 +97,42 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Tied names come back as one array under each name. Raises AsrError for what is no model file,
     a newer version, and a file that is cut short, damaged or contradicts itself.
     """
-    tensors: dict[str, Array] = {}
+    return _read(path, decode)
+
+
+def read_rows(path: str | Path) -> tuple[dict[str, Rows | Array], dict[str, Any]]:
+    """As `read`, but matrices with zeros come as their kept elements, without a dense copy.
+
+    That is every float32 tensor of two dimensions of which at least a tenth is zero; all others
+    are arrays. Tied names come back as one object. Raises AsrError as `read` does.
+    """
+    return _read(path, _decode_matrix)
+
+
+def read_header(path: str | Path) -> Header:
+    """Metadata and the table of tensors, without reading their bytes.
+
+    Checked as `read` does, but for what only the tensors' bytes can show. Raises AsrError.
+    """
+    with _opened(path) as file:
+        return _read_header(file, path)
+
+
+def _decode_matrix(encoded: Encoded) -> Rows | Array:
+    layout = encoded.layout
+    if not layout.elements or layout.nonzeros > (1 - ROWS_FROM) * layout.elements:
+        return decode(encoded)
+    if has_rows(layout):
+        return decode_rows(encoded)
+    array = decode(encoded)
+    matrix = array.ndim == 2 and array.dtype == np.float32
+    return from_dense(array) if matrix else array
+
+
+def _read(
+    path: str | Path, decoder: Callable[[Encoded], Decoded]
+) -> tuple[dict[str, Decoded], dict[str, Any]]:
+    tensors: dict[str, Decoded] = {}
     with _opened(path) as file:
         header = _read_header(file, path)
         for entry in header.tensors:
@@ -99,19 +143,10 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
             if zlib.crc32(blob) != entry.crc32:
                 raise _damaged(path, f"tensor {entry.name!r} does not match its checksum")
             try:
-                tensors[entry.name] = decode(Encoded(entry.layout, blob))
+                tensors[entry.name] = decoder(Encoded(entry.layout, blob))
             except AsrError as error:
                 raise _damaged(path, f"tensor {entry.name!r} {error}") from None
     return tensors, header.metadata
-
-
-def read_header(path: str | Path) -> Header:
-    """Metadata and the table of tensors, without reading their bytes.
-
-    Checked as `read` does, but for what only the tensors' bytes can show. Raises AsrError.
-    """
-    with _opened(path) as file:
-        return _read_header(file, path)
 
 
 def _damaged(path: str | Path, what: str) -> AsrError:

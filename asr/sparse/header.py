@@ -131,11 +131,12 @@ def _stored(plain: dict[str, Any]) -> TensorEntry:
     if set(plain) != _ENTRY_KEYS:
         raise AsrError("has missing or unknown keys")
     shape = plain["shape"]
-    counts = [plain[key] for key in ("nonzeros", "raw_bytes", "stored_bytes", "offset", "crc32")]
+    keys = ("nonzeros", "kept", "raw_bytes", "stored_bytes", "offset", "crc32")
+    counts = [plain[key] for key in keys]
     # `type` and not `isinstance`: true is an int too.
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape + counts):
         raise AsrError("has a shape or a count that is no whole number")
-    words = [plain[key] for key in ("dtype", "values", "encoding", "compression")]
+    words = [plain[key] for key in ("dtype", "values", "pattern", "encoding", "compression")]
     if not all(isinstance(word, str) for word in words):
         raise AsrError("has a type or an encoding that is no text")
     layout = Layout(**{key: plain[key] for key in _LAYOUT_KEYS} | {"shape": tuple(shape)})

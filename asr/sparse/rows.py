@@ -64,7 +64,7 @@ def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> R
         raise AsrError(f"the zeros of this {list(matrix.shape)} tensor make no {pattern} pattern")
     pattern = pattern or found
     if pattern == "block":  # a zero inside a block is kept with it
-        keep = _by_block(keep).any(axis=1).repeat(BLOCK, axis=0)[: matrix.shape[0]]
+        keep = by_block(keep).any(axis=1).repeat(BLOCK, axis=0)[: matrix.shape[0]]
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(keep, axis=1))])
     columns = np.nonzero(keep)[1].astype(np.int32)
     return Rows(
@@ -87,19 +87,24 @@ def pattern_of(keep: NDArray[np.bool_]) -> Pattern:
     if not kept or kept == keep.size:
         return "element"
     if rows % BLOCK == 0:
-        whole = BLOCK * int(np.count_nonzero(_by_block(keep).any(axis=1)))
+        whole = BLOCK * int(np.count_nonzero(by_block(keep).any(axis=1)))
         if whole <= 1.05 * kept and 2 * whole < keep.size:
             return "block"
-    if columns >= BANK:
-        full = keep[:, : columns // BANK * BANK].reshape(rows, -1, BANK)
-        counts = np.count_nonzero(full, axis=2)
-        tail = np.count_nonzero(keep[:, columns // BANK * BANK :], axis=1)
-        if (counts == counts[0, 0]).all() and (tail == tail[0]).all() and counts[0, 0]:
-            return "bank"
-    return "element"
+    return "bank" if columns >= BANK and keeps_banks(keep) else "element"
 
 
-def _by_block(keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def keeps_banks(keep: NDArray[np.bool_]) -> bool:
+    """Whether every full bank of every row keeps the same count, not 0, and so do the rows' ends.
+
+    `keep` is `(rows, columns)` with at least one row and `BANK` columns.
+    """
+    counts = np.add.reduceat(keep, np.arange(0, keep.shape[1], BANK), axis=1, dtype=np.int32)
+    full = counts[:, : keep.shape[1] // BANK]
+    ends = counts[:, -1]
+    return bool(full[0, 0] and (full == full[0, 0]).all() and (ends == ends[0]).all())
+
+
+def by_block(keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """`(blocks, BLOCK, columns)`, rows filled up with False."""
     missing = -len(keep) % BLOCK
     return np.pad(keep, ((0, missing), (0, 0))).reshape(-1, BLOCK, keep.shape[1])

@@ -1,20 +1,19 @@
 """How long decoding takes beside the length of the recordings, on one core.
 
-    python recipes/benchmarks/decoding.py MODEL MANIFEST LM [utterances]
+    python recipes/benchmarks/decoding.py MODEL MANIFEST LM [-o RECORD.json]
 
 MODEL hears the first utterances (40) of MANIFEST once; then every decoder reads the same
 log-probabilities. Printed is processor time over audio time: with the C search, with the same
 search in Python (that of an installation without a compiler, on fewer utterances), and with
 flashlight where the extra `lm` is installed. Wanted: at most 0.1 for beam 32 with a 3-gram in C.
-
-With a 3-gram of 4.1 million n-grams, beam 32, on one core of two: log-probabilities of the demo's
-network (sure of most frames) 0.0002 in C, 0.018 in Python, flashlight 0.0010; of a weak network
-for real speech, with ten likely units a frame, 0.0012 in C, 0.052 in Python, flashlight 0.0017.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,8 @@ from asr.decode import Decoder, DecoderOptions, make_decoder, native
 from asr.decode.beam import BeamDecoder
 from asr.decode.lm import LanguageModel, open_lm
 from asr.errors import AsrError
+from asr.record import command
+from asr.report.measurements import Shown, cell, write_measurement
 from asr.settings import Data
 from asr.text import Units
 from asr.transcribe import hear, set_threads
@@ -37,26 +38,57 @@ IN_PYTHON = 6
 Rows = Sequence[np.ndarray]
 
 
-def main(model: str, manifest: str, lm_file: str, count: int = 40) -> int:
+COLUMNS = [
+    Shown("Decoder", "decoder"),
+    Shown("Runs in", "where"),
+    Shown("Beam", "beam", "count"),
+    Shown("LM", "lm"),
+    Shown("Processor time / audio", "share", ".4f"),
+]
+
+
+def measure(arguments: argparse.Namespace) -> float | None:
+    """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
     set_threads(1)
-    loaded, data = load_model(model), Data()
-    utterances = sources.resolve(manifest, data)[:count]
+    loaded, data = load_model(arguments.model), Data()
+    utterances = sources.resolve(arguments.manifest, data)[: arguments.utterances]
     rows: list[np.ndarray] = []
     for batch in evaluation_batches(utterances, None, loaded.frontend, data):
         rows += hear(loaded.model, batch.features, batch.feature_lengths)
     seconds = sum(utterance.duration for utterance in utterances)
     frame = seconds / sum(map(len, rows))
+    lm_file = str(arguments.lm)
     lm = open_lm(lm_file)
-    print(
-        f"{len(rows)} utterances, {seconds:.0f} s, {frame:.3f} s a frame; {lm.order}-gram {lm_file}"
+    note = (
+        f"{len(rows)} utterances of {Path(arguments.manifest).name}, {seconds:.0f} s, "
+        f"{frame:.3f} s a frame; LM: {lm.order}-gram with {sum(lm.counts):,} n-grams. "
+        f"Python decodes {IN_PYTHON} of them."
     )
-    print(f"{'decoder':<12}{'runs in':<9}{'beam':>5}{'LM':>5}{'x real time':>13}")
-    reached = None
+    print(note)
+    print("\t".join(column.heading for column in COLUMNS))
+    reached, measured = None, list[dict[str, Any]]()
     for name, where, beam, with_lm, decoder, tried in decoders(loaded.units, lm_file, lm, rows):
         share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
-        print(f"{name:<12}{where:<9}{beam:>5}{'yes' if with_lm else 'no':>5}{share:>13.4f}")
-        if (name, where, beam, with_lm) == ("beam", "C", 32, True):
+        yes = "yes" if with_lm else "no"
+        measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "share": share})
+        print("\t".join(cell(column, measured[-1]) for column in COLUMNS), flush=True)
+        if (name, where, beam, with_lm) == ("beam", "C", BEAMS[0], True):
             reached = share
+    if arguments.output:
+        label = arguments.label or arguments.model.name
+        write_measurement(arguments.output, "decoding", label, command(), COLUMNS, measured, [note])
+    return reached
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
+    parser.add_argument("lm", type=Path, help="a language model")
+    parser.add_argument("--utterances", type=int, default=40, help="the first so many")
+    parser.add_argument("--label", default="", help="what the network is called in the table")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
+    reached = measure(parser.parse_args(words))
     if reached is None:
         print("the C search was not built: nothing to hold against what is wanted")
         return 1
@@ -96,6 +128,7 @@ def processor_seconds(decoder: Decoder, rows: Rows) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (4, 5):
-        sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:4], *map(int, sys.argv[4:])))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AsrError as error:
+        sys.exit(f"decoding: {error}")

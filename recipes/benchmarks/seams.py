@@ -1,19 +1,20 @@
 """What cutting long recordings costs: extra word errors a seam, by overlap, against no seam there.
 
-    python recipes/benchmarks/seams.py MODEL MANIFEST [utterances]
+    python recipes/benchmarks/seams.py MODEL MANIFEST [-o RECORD.json]
 
 Each utterance is repeated to a recording of 40 s, so that every word stands both near seams and
 away from them: the same sounds, the same voice, another place in the chunk. A seam's extra errors
 are those on the words within a second of it, less what the same words cost elsewhere. (Different
 utterances put end to end would measure something else: voices and levels that change every three
 seconds under one normalisation.)
-
-No figures stand here yet: the full run wants an idle machine.
 """
 
+import argparse
 import sys
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -23,6 +24,8 @@ from asr.align import align
 from asr.chunks import ChunkOptions
 from asr.corpus import sources
 from asr.errors import AsrError
+from asr.record import command
+from asr.report.measurements import Shown, cell, write_measurement
 from asr.settings import Data
 from asr.text import normalise
 from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load
@@ -87,35 +90,63 @@ def extra_errors(
     return float(((counts - away) * near).sum()), len(seams)
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) not in (2, 3):
-        raise AsrError("give a model file, a manifest, and perhaps how many utterances")
-    recogniser = load(arguments[0], threads=1)
-    utterances = sources.resolve(arguments[1], Data())
-    utterances = utterances[: int(arguments[2]) if len(arguments) == 3 else 120]
+COLUMNS = [
+    Shown("Chunk, s", "chunk", "g"),
+    Shown("Overlap, s", "overlap", "g"),
+    Shown("Cut at pauses", "vad"),
+    Shown("Seams", "seams", "count"),
+    Shown("WER %", "wer", "percent"),
+    Shown("Extra errors a seam", "extra", "+.3f"),
+    Shown("Standard error", "spread", ".3f"),
+]
+
+
+def row(
+    recogniser: Recogniser, recordings: list[Repeated], options: ChunkOptions
+) -> dict[str, Any]:
+    """What one way of cutting costs on all recordings."""
+    samples = (recording.samples for recording in recordings)
+    transcripts = list(recogniser.transcribe(samples, TranscribeOptions(chunks=options)))
+    found = [
+        extra_errors(recogniser, recording, transcript, options)
+        for recording, transcript in zip(recordings, transcripts, strict=True)
+    ]
+    extra, seams = np.array([e for e, _ in found]), sum(n for _, n in found)
+    said = [" ".join(recording.words * recording.rounds) for recording in recordings]
+    return {
+        "chunk": options.chunk_seconds,
+        "overlap": options.overlap_seconds,
+        "vad": "yes" if options.vad else "no",
+        "seams": seams,
+        "wer": jiwer.wer(said, [transcript.text for transcript in transcripts]),
+        "extra": extra.sum() / seams,
+        "spread": extra.std() * len(extra) ** 0.5 / seams,
+    }
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
+    parser.add_argument("--utterances", type=int, default=120, help="at most so many")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
+    arguments = parser.parse_args(words)
+    recogniser = load(arguments.model, threads=1)
+    utterances = sources.resolve(arguments.manifest, Data())[: arguments.utterances]
     recordings = [repeat(recogniser, u.audio_filepath, u.text) for u in utterances]
-    print("| Chunk | Overlap | Pauses | Seams | WER | Extra errors a seam |")
-    print("|--:|--:|---|--:|--:|--:|")
+    print("\t".join(column.heading for column in COLUMNS))
+    rows = []
     for options in OPTIONS:
-        transcripts = list(
-            recogniser.transcribe(
-                (r.samples for r in recordings), TranscribeOptions(chunks=options)
-            )
+        rows.append(row(recogniser, recordings, options))
+        print("\t".join(cell(column, rows[-1]) for column in COLUMNS), flush=True)
+    if arguments.output:
+        note = (
+            f"{len(recordings)} recordings of {RECORDING_SECONDS:g} s, each an utterance of "
+            f"{Path(arguments.manifest).name} repeated; extra errors: on words within "
+            f"{NEAR_SECONDS:g} s of a seam, less what the same words cost elsewhere."
         )
-        found = [
-            extra_errors(recogniser, r, t, options)
-            for r, t in zip(recordings, transcripts, strict=True)
-        ]
-        extra, seams = np.array([e for e, _ in found]), sum(n for _, n in found)
-        spread = extra.std() * len(extra) ** 0.5 / seams
-        said = [" ".join(r.words * r.rounds) for r in recordings]
-        wer = jiwer.wer(said, [t.text for t in transcripts])
-        print(
-            f"| {options.chunk_seconds:g} s | {options.overlap_seconds:g} s "
-            f"| {'yes' if options.vad else 'no'} | {seams} | {100 * wer:.1f} % "
-            f"| {extra.sum() / seams:+.2f} +- {spread:.2f} |",
-            flush=True,
-        )
+        label = arguments.model.name
+        write_measurement(arguments.output, "seams", label, command(), COLUMNS, rows, [note])
     return 0
 
 

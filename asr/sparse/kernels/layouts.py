@@ -118,8 +118,9 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
     else:
         words = aligned(np.empty(vectors * lanes, np.uint32), np.uint32)
         library.asr_perm32_words(
-            vectors, lanes, width, _at(elements), _at(index), _at(columns), _at(values), _at(words)
-        )
+            ctypes.c_int64(vectors), lanes, width, _at(elements), _at(index), _at(columns),
+            _at(values), _at(words),
+        )  # fmt: skip
     return Layout(
         groups,
         aligned(firsts, np.int32),

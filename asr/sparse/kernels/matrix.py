@@ -92,6 +92,8 @@ class Matrix:
         check_array("out", out, (len(x), self.shape[0]))
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise AsrError("out must be contiguous and writable")
+        if any(a is not None and np.may_share_memory(a, out) for a in (x, bias)):
+            raise AsrError("out must not overlap the input or the bias: rows are read after writing")
         if self._dense is not None:
             out[:] = reference.product(self._dense, x, bias)
             return out
@@ -197,8 +199,8 @@ def check_rows(rows: Rows) -> None:
     step[first.astype(np.int64) - 1] = 1  # a new row may begin anywhere
     if (step <= 0).any():
         raise AsrError("the columns of each row of a sparse matrix must ascend")
-    if not np.isfinite(values).all():
-        raise AsrError("a sparse matrix has a weight that is not finite")
+    if not (np.abs(values) <= np.finfo(np.float32).max).all():
+        raise AsrError("a sparse matrix has a weight that is not finite in float32")
 
 
 def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:

@@ -1,6 +1,7 @@
 """One recurrent layer of one or two directions on sparse matrices."""
 
 import ctypes
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ class Recurrent:
         return reference.direction(
             reference.STEPS[cell.kind],
             lambda h: cell.weight_hh(h, cell.bias_hh),
-            given.reshape(*x.shape[:2], -1),
+            given.reshape(*x.shape[:2], cell.weight_ih.shape[0]),
             lengths,
             state,
             cell.reverse,
@@ -239,6 +240,10 @@ def _pool() -> ThreadPoolExecutor:
     """Runs second directions. A layer uses one thread of it, so several layers never wait on
     each other in a circle."""
     return ThreadPoolExecutor(max_workers=8, thread_name_prefix="asr-direction")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _lengths(lengths: NDArray[np.integer[Any]] | None, x: Array) -> NDArray[np.int64]:

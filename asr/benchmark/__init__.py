@@ -1,0 +1,1 @@
+"""Dense against sparse on this machine: timing, the dense alternatives, records and tables."""

@@ -1,0 +1,66 @@
+"""Slopes corrected on the way, so that the paper's ramp ends at a wanted sparsity.
+
+The paper's heuristics fix the threshold, not the sparsity that it leads to. Here the ramp gives the
+shape only: at every update the threshold at which it has to end is predicted from the weights as
+they are, and what is left of the ramp is scaled to end there. No dense run is needed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from asr.errors import AsrError
+from asr.pruning.schedule import ThresholdSchedule
+
+
+class Controller:
+    """The threshold of tensors that share it, under a ramp that shall end at a wanted sparsity.
+
+    schedule: two slopes in units of q. q: of a trained dense model, if there is one; its prediction
+    `q * relative_threshold(last update)` counts at first, and the less the further the ramp is.
+    While the prediction stays the same the threshold follows the ramp exactly.
+    """
+
+    def __init__(self, schedule: ThresholdSchedule, q: float | None = None) -> None:
+        self.schedule = schedule
+        self.q = q
+        self.eps = 0.0
+        """Threshold of the last update."""
+        self.reached = 0.0
+        """Height of the ramp at that update, in units of q."""
+
+    @property
+    def final(self) -> float:
+        """Height of the ramp at its last update, in units of q."""
+        return self.schedule.relative_threshold(self.schedule.update_steps[-1])
+
+    @property
+    def effective_q(self) -> float:
+        """The q with which an uncorrected ramp would have the threshold of the last update."""
+        return self.eps / self.reached if self.reached else 0.0
+
+    def raise_to(self, step: int, at_target: float) -> float:
+        """The threshold for the update at `step`; never above `at_target`, but at it at the last.
+
+        at_target: the threshold that would reach the wanted sparsity with the weights of now.
+        """
+        height, final = self.schedule.relative_threshold(step), self.final
+        predicted = at_target
+        if self.q is not None:
+            known = height / final
+            predicted = known * at_target + (1 - known) * self.q * final
+        share = (height - self.reached) / (final - self.reached) if final > self.reached else 1.0
+        # It falls only where the weights themselves have shrunk so that it would pass the target.
+        eps = max(self.eps, self.eps + share * (predicted - self.eps))
+        self.eps = at_target if height >= final else min(eps, at_target)
+        self.reached = height
+        return self.eps
+
+    def state_dict(self) -> dict[str, float]:
+        """Plain values for a checkpoint."""
+        return {"eps": self.eps, "reached": self.reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`. Raises AsrError if it is not one."""
+        if set(state) != {"eps", "reached"}:
+            raise AsrError(f"state of a threshold controller has {sorted(state)}: damaged")
+        self.eps, self.reached = float(state["eps"]), float(state["reached"])

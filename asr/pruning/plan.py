@@ -1,0 +1,256 @@
+"""What pruning will do to a model, before any training: tensors, updates, the predicted curve.
+
+The prediction is what the rules would do to weights that do not change: those of a dense network
+that was trained before, or normally distributed ones. Training moves weights, so under a threshold
+without a target the sparsity that is reached differs; shares and targets are reached exactly.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from asr.errors import AsrError
+from asr.pruning.masks import MIN_DENSITY, PrunedTooFar
+from asr.pruning.prunable import find, group_of
+from asr.pruning.pruner import Pruner
+from asr.pruning.rules import Rule, resolve
+from asr.pruning.schedule import Frozen, Schedule, ThresholdSchedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = 12
+"""Lines of the curve in the table."""
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor that will be pruned."""
+
+    name: str
+    shape: tuple[int, ...]
+    group: str
+    rule: Rule
+    curve: tuple[tuple[int, float], ...]
+    """(step, predicted sparsity) at each update of any rule; of `Frozen` at step 0."""
+
+    @property
+    def elements(self) -> int:
+        """Weights of the tensor."""
+        return torch.Size(self.shape).numel()
+
+    @property
+    def final(self) -> float:
+        """Predicted sparsity after the last update."""
+        return self.curve[-1][1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` found."""
+
+    tensors: tuple[PlannedTensor, ...]
+    curve: tuple[tuple[int, float], ...]
+    """(step, predicted sparsity of all these tensors together) at each update."""
+    prunable: int
+    """Weights of the model that could be pruned."""
+    parameters: int
+    """Elements of the whole model, tied parameters once."""
+    basis: str
+    """Which weights the prediction is made of."""
+    total_steps: int | None = None
+    """Optimiser steps of the training, if known."""
+
+    @property
+    def elements(self) -> int:
+        """Weights of the tensors that will be pruned."""
+        return sum(t.elements for t in self.tensors)
+
+    @property
+    def final(self) -> float:
+        """Predicted sparsity of the pruned tensors after the last update."""
+        return self.curve[-1][1]
+
+    def table(self) -> str:
+        """Tensors, schedules and the curve as text."""
+        rows = [("tensor", "shape", "weights", "group", "pattern", "schedule", "predicted")]
+        for t in self.tensors:
+            rows.append(
+                (
+                    t.name,
+                    "x".join(map(str, t.shape)),
+                    f"{t.elements:,}",
+                    t.group,
+                    _named(t.rule.pattern),
+                    type(t.rule.schedule).__name__,
+                    f"{t.final:.2%}",
+                )
+            )
+        share = self.final * self.elements / self.parameters
+        lines = _aligned(rows, right=(2, 6))
+        lines += [
+            "",
+            f"pruned: {self.elements:,} of {self.prunable:,} prunable weights, of a model of "
+            f"{self.parameters:,}; {self.final:.2%} of them, {share:.2%} of the model, will be 0",
+        ]
+        lines += [self._said(rule) for rule in {id(t.rule): t.rule for t in self.tensors}.values()]
+        picks = _spread(len(self.curve), ROWS)
+        curve = [("step", "sparsity"), *((f"{s:,}", f"{p:.2%}") for s, p in self.curve)]
+        lines += ["", *_aligned([curve[0], *(curve[1 + i] for i in picks)], right=(0, 1))]
+        return "\n".join([*lines, "", f"predicted from {self.basis}"])
+
+    def draw(self) -> "Figure":
+        """A figure of the curve, of all tensors together and of each."""
+        from asr.pruning.picture import draw_curves
+
+        last = max(self.total_steps or 0, self.curve[-1][0])
+        curves = {t.name: t.curve for t in self.tensors}
+        return draw_curves(self.curve, curves, last, f"predicted from {self.basis}")
+
+    def _said(self, rule: Rule) -> str:
+        """When a rule changes masks, and to what end."""
+        schedule, steps = rule.schedule, rule.schedule.update_steps
+        kind = type(schedule).__name__
+        if not steps:
+            return f"{kind}: no updates, the zeros that are there stay"
+        of = f" of {self.total_steps:,}" if self.total_steps else ""
+        when = f"after step {steps[0]:,}{of}"
+        if len(steps) > 1:
+            apart = steps[-1] - steps[-2]
+            every = "every step" if apart == 1 else f"every {apart:,} steps"
+            when = f"after {every}, from step {steps[0]:,} to {steps[-1]:,}{of}"
+        scope = "" if rule.scope == "tensor" else f", {rule.scope} scope"
+        return f"{kind}: {len(steps)} updates {when}{scope}{_end(rule, schedule)}"
+
+
+def plan(
+    model: nn.Module,
+    rules: Rule | Sequence[Rule],
+    weights: nn.Module | Mapping[str, Tensor] | None = None,
+    total_steps: int | None = None,
+    min_density: float = MIN_DENSITY,
+) -> Plan:
+    """Predict what `Pruner(model, rules)` will do. The model is left as it is.
+
+    weights: a trained dense model of the same tensors, or its weights by name; None: normally
+    distributed ones of the standard deviation that each tensor has now. total_steps: of the
+    training; an update after the last one is refused. Scores of a rule's own are replaced by
+    magnitudes, and gradients are 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor
+    would be nearly empty, and for thresholds without weights that they could be compared with.
+    """
+    given = [rules] if isinstance(rules, Rule) else list(rules)
+    twin = copy.deepcopy(model)
+    chosen = {name: rule for rule, names in resolve(twin, given) for name in names}
+    basis = _load(twin, chosen, weights)
+    pruner = Pruner(
+        twin,
+        [replace(rule, score=None) for rule in given],
+        min_density=min_density,
+        check_ranks=False,
+    )
+    for weight in find(twin).values():
+        weight.grad = torch.zeros_like(weight)
+    steps = sorted({step for rule in given for step in rule.schedule.update_steps})
+    if total_steps is not None and steps and steps[-1] > total_steps:
+        raise AsrError(
+            f"the last update is after step {steps[-1]}, but the training has {total_steps} steps"
+        )
+    points = [] if steps else [(0, pruner.sparsities())]
+    for step in steps:
+        pruner.steps = step - 1  # between updates nothing changes here
+        try:
+            pruner.step()
+        except PrunedTooFar as error:
+            raise PrunedTooFar(f"predicted for step {step}: {error}") from None
+        points.append((step, pruner.sparsities()))
+    sizes = {name: weight.numel() for name, weight in find(twin).items()}
+    total = sum(sizes[name] for name in pruner.names)
+    return Plan(
+        tensors=tuple(
+            PlannedTensor(
+                name,
+                tuple(find(twin)[name].shape),
+                group_of(twin, name),
+                chosen[name],
+                tuple((step, shares[name]) for step, shares in points),
+            )
+            for name in pruner.names
+        ),
+        curve=tuple((s, sum(sizes[n] * x for n, x in p.items()) / total) for s, p in points),
+        prunable=sum(sizes.values()),
+        parameters=sum(p.numel() for p in model.parameters()),
+        basis=basis,
+        total_steps=total_steps,
+    )
+
+
+@torch.no_grad()
+def _load(
+    twin: nn.Module,
+    chosen: Mapping[str, Rule],
+    weights: nn.Module | Mapping[str, Tensor] | None,
+) -> str:
+    """Give the copy the weights that are predicted from; returns what they are."""
+    tensors = find(twin)
+    if weights is not None:
+        known = weights.state_dict() if isinstance(weights, nn.Module) else weights
+        for name in chosen:
+            if name not in known or known[name].shape != tensors[name].shape:
+                shape = list(known[name].shape) if name in known else "not there"
+                raise AsrError(
+                    f"{name} is {list(tensors[name].shape)} here and {shape} among the weights "
+                    "to predict from: they must be of the same network"
+                )
+            tensors[name].copy_(known[name])
+        return "the weights of a trained network, as if they did not change"
+    for name, rule in chosen.items():
+        if rule.target is None and isinstance(rule.schedule, ThresholdSchedule):
+            raise AsrError(
+                f"{name}: its threshold says nothing without weights to compare it with; give "
+                "plan() the dense network, or the rule a target"
+            )
+    kept = [n for n, rule in chosen.items() if rule.keep_zeros or isinstance(rule.schedule, Frozen)]
+    if len(kept) == len(chosen):
+        return "the weights that are there, as if they did not change"
+    generator = torch.Generator().manual_seed(0)
+    for name in (name for name in chosen if name not in kept):
+        weight = tensors[name]
+        spread = float(weight.float().std()) or 1.0
+        weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+    return "normally distributed weights, as if they did not change"
+
+
+def _end(rule: Rule, schedule: Schedule) -> str:
+    if rule.target is not None:
+        return f", to a target of {rule.target:.2%}"
+    if isinstance(schedule, ThresholdSchedule):
+        return f", to {schedule.relative_threshold(schedule.update_steps[-1]):.3f} q"
+    return f", to {getattr(schedule, 'final', 0.0):.2%}"
+
+
+def _named(pattern: object) -> str:
+    """`Block 16x1`, `Bank 32`, `Element`."""
+    sizes = [str(v) for v in vars(pattern).values() if isinstance(v, int)]
+    return " ".join([type(pattern).__name__.lower(), *filter(None, ["x".join(sizes)])])
+
+
+def _spread(count: int, rows: int) -> list[int]:
+    """At most so many indices, the first and the last among them, evenly apart."""
+    if count <= rows:
+        return list(range(count))
+    return [round(i * (count - 1) / (rows - 1)) for i in range(rows)]
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if i in right else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

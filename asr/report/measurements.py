@@ -1,0 +1,216 @@
+"""Records of measurements other than trainings, one table a recipe: decoders, confidence, speed.
+
+A training's record has a schema of its own (`schema.Record`). Here the record brings its columns
+along: each says which value of a row it shows and how, so that one reader serves every benchmark.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asr import environment
+from asr.errors import AsrError
+from asr.report.records import find_records, read_plain, write_record
+from asr.report.schema import SCHEMA, Git, Machine
+from asr.report.tables import Column, Table, count, megabytes, plain
+
+KIND = "measurement"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column: its heading, the key of the rows' values, and how they are shown.
+
+    `show`: `text`, `code`, `count`, `percent` (of a fraction), `megabytes` (of bytes), `rate` and
+    `change` (a mapping of wer, low and high, fractions), or a format such as `.2f`.
+    """
+
+    heading: str
+    key: str
+    show: str = "text"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a benchmark measured: rows of plain values, the columns that show them, conditions."""
+
+    schema: int
+    kind: str
+    name: str
+    recipe: str
+    label: str
+    command: str
+    git: Git
+    date: str
+    machine: Machine
+    threads: int
+    columns: tuple[Shown, ...]
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    """Figures that no table shows."""
+
+
+def write_measurement(
+    path: str | Path,
+    recipe: str,
+    label: str,
+    command: str,
+    columns: Sequence[Shown],
+    rows: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
+    threads: int = 1,
+) -> None:
+    """Write what was measured, with code, machine and day, to `path`, whole or not at all."""
+    record = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "name": Path(path).stem,
+        "recipe": recipe,
+        "label": label,
+        "command": command,
+        "git": environment.git_state(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "threads": threads,
+        "columns": [{"heading": c.heading, "key": c.key, "show": c.show} for c in columns],
+        "rows": list(rows),
+        "notes": list(notes),
+        "details": details or {},
+    }
+    write_record(path, record)
+
+
+def is_measurement(path: Path) -> bool:
+    """Whether a file is a record of this kind; another file's faults are for others to name."""
+    try:
+        plain_record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(plain_record, dict) and plain_record.get("kind") == KIND
+
+
+def read_measurements(sources: str | Path | Iterable[str | Path]) -> list[Measurement]:
+    """Measurements among files and folders, by label; empty if there are none.
+
+    Raises AsrError for records of trainings beside them, for one that breaks the schema, and for
+    records of one recipe whose columns differ.
+    """
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    paths = sorted({path for source in listed for path in find_records(Path(source))})
+    chosen = [path for path in paths if is_measurement(path)]
+    if not chosen:
+        return []
+    if len(chosen) < len(paths):
+        other = next(path for path in paths if path not in chosen)
+        raise AsrError(f"{other}: no {KIND}, beside {chosen[0]}: report them apart")
+    records = [read_measurement(path) for path in chosen]
+    for record, path in zip(records, chosen, strict=True):
+        if (record.recipe, record.columns) != (records[0].recipe, records[0].columns):
+            raise AsrError(f"{path}: other columns than {chosen[0]}; make both with one version")
+    return records
+
+
+def read_measurement(path: Path) -> Measurement:
+    """One record; AsrError names the file and every key that does not fit."""
+    plain_record = json.loads(path.read_text(encoding="utf-8"))
+    if plain_record.get("schema") != SCHEMA:
+        raise AsrError(f"{path}: schema is {plain_record.get('schema')!r}, not {SCHEMA}")
+    problems: list[str] = []
+    record: Measurement = read_plain(Measurement, plain_record, "", problems)
+    if not problems:
+        problems = [
+            f"rows[{number}]: no value {column.key!r} that is shown as {column.show}"
+            for number, row in enumerate(record.rows)
+            for column in record.columns
+            if not _fits(column, row)
+        ]
+    if problems:
+        raise AsrError(f"{path}: not a whole record:\n  " + "\n  ".join(problems))
+    return record
+
+
+def _fits(column: Shown, row: Mapping[str, Any]) -> bool:
+    try:
+        cell(column, row)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _rate(value: Any) -> str:
+    low, high = 100 * value["low"], 100 * value["high"]
+    return f"{100 * value['wer']:.1f} ({low:.1f}-{high:.1f})"
+
+
+def _change(value: Any) -> str:
+    low, high = 100 * value["low"], 100 * value["high"]
+    return f"{100 * value['wer']:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+_SHOWS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "code": str,
+    "count": count,
+    "megabytes": megabytes,
+    "percent": lambda value: f"{100 * value:.1f}",
+    "rate": _rate,
+    "change": _change,
+}
+
+
+def cell(column: Shown, row: Mapping[str, Any]) -> str:
+    """A value as text, `-` for null. Raises KeyError, TypeError, ValueError where none fits."""
+    value = row[column.key]
+    if value is None:
+        return "-"
+    show = _SHOWS.get(column.show)
+    return show(value) if show else format(value, column.show)
+
+
+def table(records: Sequence[Measurement]) -> Table:
+    """The rows of all records, each begun with its record's label where there are several."""
+    shown = records[0].columns
+    columns = [Column(c.heading, c.show not in ("text", "code"), c.show == "code") for c in shown]
+    rows = [[cell(c, row) for c in shown] for record in records for row in record.rows]
+    if len(records) > 1:
+        columns.insert(0, Column("Network", numeric=False))
+        labels = [record.label for record in records for _ in record.rows]
+        rows = [[label, *row] for label, row in zip(labels, rows, strict=True)]
+    return Table(records[0].recipe, tuple(columns), tuple(map(tuple, rows)))
+
+
+def commands(records: Sequence[Measurement]) -> Table:
+    """How each record was made."""
+    names = ("Record", "Command", "Revision", "Machine", "Threads", "Date")
+    columns = tuple(Column(name, name == "Threads", name == "Command") for name in names)
+    rows = tuple(
+        (r.label, r.command, str(r.git), str(r.machine), str(r.threads), r.date[:10])
+        for r in records
+    )
+    return Table("Commands", columns, rows)
+
+
+def markdown(records: Sequence[Measurement]) -> str:
+    """Table, notes and commands."""
+    parts = [table(records).markdown()]
+    notes = [(record.label, note) for record in records for note in record.notes]
+    lines = []
+    for note in dict.fromkeys(note for _, note in notes):
+        whose = [label for label, other in notes if other == note]
+        lines.append(note if len(whose) == len(records) else f"{', '.join(whose)}: {note}")
+    if lines:
+        parts.append("".join(f"- {plain(line)}\n" for line in lines))
+    made = commands(records)
+    parts.append(f"<details><summary>{made.title}</summary>\n\n{made.markdown()}\n</details>\n")
+    days = sorted({record.date[:10] for record in records})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    number = f"{len(records)} record{'s' if len(records) != 1 else ''}"
+    parts.append(f"Made by asr report from {number} ({when}) and nothing else.\n")
+    return "\n".join(parts)

@@ -1,0 +1,98 @@
+"""One recurrent layer on a GPU: torch.sparse CSR, which is cuSPARSE there, against dense torch.
+
+    python recipes/benchmarks/gpu.py [--quick] [--again]
+
+A bidirectional GRU layer of as many inputs as hidden units over 250 frames, N utterances at once,
+90.6 % zeros: cuDNN in fp32 and bfloat16 with the zeros multiplied, against `CsrGRU` without. This
+is the paper's own route. Every call is waited for, so a time is what a caller sees. Without a GPU
+nothing is timed: the record says "not run", and `tests/test_sparse_cuda.py` checks the same layers
+against their dense twins on the CPU.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr.benchmark.script import Script, finish, rows, show, start
+from asr.benchmark.weights import keep
+from asr.sparse.cuda import CsrGRU
+from asr.sparse.weight import Options
+
+SPARSITY = 0.90625
+SIZES = (512, 800, 1760)
+COLUMNS = (1, 8, 32)
+FRAMES = 250
+NO_GPU = "torch finds no CUDA GPU on this machine"
+
+
+def pruned(hidden: int) -> nn.GRU:
+    """A random layer, 90.6 % of each matrix zero."""
+    torch.manual_seed(1)
+    layer = nn.GRU(hidden, hidden, bidirectional=True, batch_first=True).eval()
+    with torch.no_grad():
+        for tensor in layer.parameters():
+            if tensor.dim() == 2:
+                tensor.mul_(torch.from_numpy(keep(tensor.numpy(), "element", SPARSITY)))
+    return layer
+
+
+def waited(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """A call that returns when the GPU is done."""
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            y: Tensor = layer(x)[0]
+        torch.cuda.synchronize()
+        return y
+
+    return call
+
+
+def condition(script: Script, hidden: int, columns: int) -> None:
+    """Time one size and number of utterances."""
+    key = f"gru-{hidden}-n{columns}"
+    if script.done(key):
+        return
+    dense = pruned(hidden)
+    sparse = CsrGRU.from_dense(dense, Options(device="cuda"))
+    x = torch.randn(columns, FRAMES // (10 if script.quick else 1), hidden)
+    with torch.inference_mode():
+        expected = dense(x)[0]
+    there = x.cuda()
+    calls = {
+        "torch fp32": waited(copy.deepcopy(dense).cuda(), there),
+        "torch bf16": waited(copy.deepcopy(dense).cuda().bfloat16(), there.bfloat16()),
+        "torch.sparse CSR": waited(sparse, there),
+    }
+    details: dict[str, dict[str, Any]] = {
+        name: {"error": float((call().cpu().float() - expected).abs().max())}
+        for name, call in calls.items()
+    }
+    details["torch.sparse CSR"] |= {"kernel": "torch.sparse", "sparsity": SPARSITY}
+    kinds = {name: "sparse" if "CSR" in name else "dense" for name in calls}
+    measured = script.measure(dict(calls))
+    results = rows(measured, kinds, details)
+    about = {"cell": "gru", "hidden": hidden, "columns": columns, "frames": x.shape[1]}
+    about |= {"gpu": torch.cuda.get_device_name()}
+    show(key, script.book.add(key, {**about, "results": results}, measured.others)["results"], {})
+
+
+def main(arguments: Sequence[str]) -> int:
+    script = start("gpu", __doc__ or "", arguments, timed=False)
+    if not torch.cuda.is_available():
+        if not script.done("not run"):
+            script.book.add("not run", {"reason": NO_GPU, "results": []}, None)
+            print(f"not run: {NO_GPU}")
+        return 0
+    script.book.parts.pop("not run", None)
+    for hidden in SIZES[:1] if script.quick else SIZES:
+        for columns in COLUMNS[:1] if script.quick else COLUMNS:
+            condition(script, hidden, columns)
+    return 0
+
+
+if __name__ == "__main__":
+    finish(main)

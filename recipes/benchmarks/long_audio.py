@@ -1,0 +1,121 @@
+"""Hours of audio: peak memory and time of `asr transcribe`, each in a process of its own.
+
+    python recipes/benchmarks/long_audio.py MODEL DATA -o RECORD.json [--lm LM]
+
+The recordings of one set of DATA are joined, again and again, to one FLAC file of each length.
+Memory should not grow with the length; wanted are two hours within 1 GB.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from asr import audio
+from asr.corpus import sources
+from asr.errors import AsrError
+from asr.progress import times_real
+from asr.record import command
+from asr.report.measurements import Shown, write_measurement
+from asr.settings import Data
+
+RATE = 16_000
+WANTED_MIB = 1e9 / 2**20
+
+
+def join(paths: list[str], hours: float, target: Path) -> float:
+    """Write recordings one after another until there are `hours`; the seconds written."""
+    written = 0
+    with soundfile.SoundFile(target, "w", samplerate=RATE, channels=1, subtype="PCM_16") as file:
+        for path in cycle(paths):
+            samples = audio.load(path, RATE).samples
+            file.write(samples)
+            written += len(samples)
+            if written >= hours * 3600 * RATE:
+                return written / RATE
+    raise AsrError("there is not one recording to join")
+
+
+CHILD = """
+import atexit, sys
+from asr import cli, environment
+atexit.register(lambda: print(f"peak_mib={environment.peak_memory_mib()}"))
+cli.main()
+"""
+
+
+def run(words: list[str]) -> tuple[float, float]:
+    """Wall-clock seconds and peak MiB of `asr WORDS...`."""
+    started = time.perf_counter()
+    child = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True)
+    elapsed = time.perf_counter() - started
+    if child.returncode:
+        raise AsrError(f"asr {' '.join(words)}: {child.stderr}")
+    return elapsed, float(child.stdout.rpartition("peak_mib=")[2])
+
+
+def measure(arguments: argparse.Namespace) -> bool:
+    """Time every length and decoder, write the record; whether memory stayed within 1 GB."""
+    paths = [u.audio_filepath for u in sources.resolve(str(arguments.data), Data())]
+    decoders: dict[str, list[str]] = {"greedy": []}
+    if arguments.lm:
+        decoders["beam 32, LM"] = ["--decoder", "beam", "--lm", str(arguments.lm)]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for hours in arguments.hours:
+            seconds = join(paths, hours, folder / "long.flac")
+            for decoder, options in decoders.items():
+                words = ["transcribe", str(folder / "long.flac"), "-m", str(arguments.model)]
+                words += ["-o", str(folder / "out"), "-f", "json", "-f", "srt", "--overwrite"]
+                elapsed, peak = run([*words, "--threads", "1", *options])
+                print(f"{hours:g} h, {decoder}: {times_real(seconds, elapsed)}, {peak:.0f} MiB")
+                rows.append(
+                    {
+                        "hours": seconds / 3600,
+                        "decoder": decoder,
+                        "share": elapsed / seconds,
+                        "peak_mib": peak,
+                    }
+                )
+    write_measurement(
+        arguments.output,
+        "long_audio",
+        arguments.model.name,
+        command(),
+        [
+            Shown("Audio, hours", "hours", ".2f"),
+            Shown("Decoder", "decoder"),
+            Shown("Time / audio", "share", ".3f"),
+            Shown("Peak memory, MiB", "peak_mib", "count"),
+        ],
+        rows,
+        [
+            f"One FLAC file of joined recordings of {Path(arguments.data).name}, json and srt "
+            "written; start, reading and features included; one thread, while other programs ran."
+        ],
+    )
+    return max(row["peak_mib"] for row in rows) <= WANTED_MIB
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", help="a manifest, or a folder of recordings with texts")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
+    parser.add_argument("--lm", type=Path, help="also decode with beam search and this model")
+    parser.add_argument("--hours", type=float, nargs="+", default=[0.5, 2.0])
+    return int(not measure(parser.parse_args(words)))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AsrError as error:
+        sys.exit(f"long_audio: {error}")

@@ -1,0 +1,127 @@
+"""Real masks beside random ones: what uneven rows cost, in bytes of the layout and in time.
+
+    python recipes/benchmarks/masks.py [MODEL ...] [--quick] [--allow-busy] [--again]
+
+Training does not prune every row alike, and a layout that pads groups of rows to the longest of
+them pays for that. Each recurrent layer of the MODELs (the committed trained network) is run with
+its own mask, and with a random mask of the same sparsity in each matrix. Beside them, layers of
+800 units whose rows' densities are drawn from log-normal distributions. One thread, 250 frames.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.benchmark.onnx_graphs import layer_of
+from asr.benchmark.script import Script, finish, start
+from asr.benchmark.sparse import Variant, sparse_layer
+from asr.benchmark.weights import CellWeights, LayerWeights, random_layer
+from asr.metadata import Metadata
+from asr.sparse import read
+from asr.sparse.rows import from_dense
+
+TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
+SKEWS = (0.5, 1.0)
+SPARSITY = 0.90625
+FRAMES = 250
+
+
+def changed(layer: LayerWeights, change: Callable[[np.ndarray], np.ndarray]) -> LayerWeights:
+    """The layer with both matrices of each cell changed."""
+    return LayerWeights(
+        layer.cell,
+        tuple(
+            CellWeights(change(c.weight_ih), change(c.weight_hh), c.bias_ih, c.bias_hh)
+            for c in layer.cells
+        ),
+    )
+
+
+def shuffled(matrix: np.ndarray) -> np.ndarray:
+    """The same values at random places: a random mask of the same sparsity."""
+    flat = matrix.ravel().copy()
+    np.random.default_rng(6).shuffle(flat)
+    return flat.reshape(matrix.shape)
+
+
+def skewed(matrix: np.ndarray, sigma: float) -> np.ndarray:
+    """Rows keep log-normal shares of about `1 - SPARSITY` on average."""
+    generator = np.random.default_rng(7)
+    share = generator.lognormal(0.0, sigma, len(matrix))
+    share = np.minimum(share * (1 - SPARSITY) / share.mean(), 1.0)
+    return np.where(generator.random(matrix.shape) < share[:, None], matrix, 0.0).astype(np.float32)
+
+
+def row_spread(layer: LayerWeights) -> float:
+    """Standard deviation over mean of the kept weights of a row, over all matrices together."""
+    counts = [
+        np.count_nonzero(m, axis=1) / max(np.count_nonzero(m, axis=1).mean(), 1e-9)
+        for c in layer.cells
+        for m in (c.weight_ih, c.weight_hh)
+    ]
+    return float(np.concatenate(counts).std())
+
+
+def layers(paths: Sequence[Path], quick: bool) -> Iterator[tuple[str, LayerWeights, LayerWeights]]:
+    """Name, layer with its mask, layer with a random one."""
+    for path in paths:
+        tensors, plain = read(path)
+        dimensions = Metadata.from_plain(plain).model
+        for i in range(dimensions.layers):
+            layer = layer_of(tensors, dimensions, i)
+            yield f"{path.name}, layer {i + 1}", layer, changed(layer, shuffled)
+    wide = random_layer("gru", *(2 * [64 if quick else 800]))
+    for sigma in SKEWS:
+        layer = changed(wide, lambda matrix, sigma=sigma: skewed(matrix, sigma))
+        yield f"{wide.hidden} units, log-normal rows {sigma:g}", layer, changed(layer, shuffled)
+
+
+def pattern_of(layer: LayerWeights) -> str:
+    """The pattern that the recurrent matrix of the first cell has."""
+    return from_dense(layer.cells[0].weight_hh).pattern
+
+
+def measure(script: Script, key: str, real: LayerWeights, other: LayerWeights) -> None:
+    """One layer with both masks, one and eight utterances at once."""
+    frames = 12 if script.quick else FRAMES
+    masks = {"its mask": real, "random mask": other}
+    made = {name: sparse_layer(layer, Variant(name, "element")) for name, layer in masks.items()}
+    calls: dict[str, Callable[[], object]] = {}
+    details: dict[str, dict[str, Any]] = {}
+    for columns in (1, 8):
+        shape = (columns, frames, real.inputs)
+        x = np.random.default_rng(8).standard_normal(shape, np.float32)
+        for name, layer in made.items():
+            label = f"{name}, N = {columns}"
+            calls[label] = lambda layer=layer, x=x: layer.layer(x, threads=1)
+            details[label] = {**layer.describe(), "row_spread": row_spread(masks[name])}
+    measured = script.measure(calls)
+    results = [
+        {"name": name, "kind": "sparse", **timing.to_plain(), **details[name]}
+        for name, timing in measured.timings.items()
+    ]
+    part = {"layer": key, "pattern": pattern_of(real), "threads": 1, "results": results}
+    script.book.add(key, part, measured.others)
+    print(f"\n{key}")
+    for row in results:
+        about = f"{row['bytes_per_kept']:.2f} bytes a kept weight, {100 * row['sparsity']:.1f} %"
+        about += f" sparse, row spread {row['row_spread']:.2f}, {row['kernel']}"
+        print(f"  {row['name']:<22}{1e3 * row['seconds']:>9.3f} ms  {about}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("models", nargs="*", type=Path, default=[TRAINED])
+
+    script = start("masks", __doc__ or "", arguments, add)
+    for key, real, other in layers(script.options.models, script.quick):
+        if not script.done(key):
+            measure(script, key, real, other)
+    return 0
+
+
+if __name__ == "__main__":
+    finish(main)

@@ -1,0 +1,136 @@
+"""A whole network on 10 s of audio: our engine against every dense runtime that is installed.
+
+    python recipes/benchmarks/network.py [--quick] [--only 5x800] [--allow-busy] [--again]
+
+Features to log-probabilities of one utterance: convolutions (11 x 5 and 5 x 5, the light ones),
+5 x 800 or 3 x 512 bidirectional GRU with directions summed, output layer, with 1 and 2 threads.
+The dense alternatives compute the same network with batch norms folded; the sparse ones have
+90.6 % of the recurrent layers' weights zero. Beside them the features of both sides, from samples.
+The error is the largest difference of a log-probability from torch's fp32 of the same weights.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from asr.benchmark.dense import Contestant
+from asr.benchmark.networks import DenseNetwork, random_tensors
+from asr.benchmark.script import Script, finish, rows, show, start
+from asr.benchmark.sparse import MAIN, Variant
+from asr.engine.frontend import features as native_features
+from asr.engine.network import Network
+from asr.settings import Frontend, Model
+
+SPARSITY = 0.90625
+SECONDS = 10
+SIZES = {"5x800": (5, 800), "3x512": (3, 512)}
+VARIANTS = (*MAIN, Variant("element, exact", "element", exact=True))
+
+
+def dimensions_of(layers: int, hidden: int) -> Model:
+    """The network of the benchmark; batch norms are folded away."""
+    return Model(layers=layers, hidden=hidden, batch_norm=False)
+
+
+def sparse_networks(
+    dimensions: Model, features: np.ndarray, threads: int
+) -> tuple[dict[str, Callable[[], object]], dict[str, dict[str, Any]]]:
+    """Our engine on a network pruned in each pattern: what is timed, and what a record says."""
+    lengths = np.full(len(features), features.shape[1])
+    calls: dict[str, Callable[[], object]] = {}
+    details = {}
+    for variant in VARIANTS:
+        tensors = random_tensors(dimensions, variant.pattern, SPARSITY)
+        network = Network(tensors, dimensions, exact=variant.exact)
+        dense = DenseNetwork(tensors, dimensions, threads)
+        wanted = dense.alternatives(features, ("torch fp32",)).found["torch fp32"].output()
+        calls[variant.name] = lambda network=network: network.log_probs(
+            features, lengths, threads=threads
+        )
+        kernels = network.describe()
+        details[variant.name] = {
+            "variant": variant.name,
+            "sparsity": SPARSITY,
+            "kernel": ", ".join(sorted({k for n, k in kernels.items() if ".weight_" in n})),
+            "error": float(np.abs(calls[variant.name]()[0] - wanted).max()),
+        }
+    return calls, details
+
+
+def frontends(samples: np.ndarray) -> dict[str, Contestant]:
+    """Both ways to make features of samples."""
+    import torch
+
+    from asr.frontend import features as torch_features
+
+    settings = Frontend()
+
+    def slow() -> Any:
+        with torch.inference_mode():
+            return torch_features(samples, settings)
+
+    return {
+        "features, torch": Contestant(slow, lambda: slow().numpy()),
+        "features, native": Contestant(
+            lambda: native_features(samples, settings), lambda: native_features(samples, settings)
+        ),
+    }
+
+
+def measure(script: Script, size: str, dimensions: Model, threads: int, seconds: float) -> None:
+    """Measure one network with one number of threads and write it down."""
+    generator = np.random.default_rng(4)
+    samples = 0.1 * generator.standard_normal(round(seconds * 16000), np.float32)
+    fronts = frontends(samples)
+    features = np.ascontiguousarray(fronts["features, native"].output())[None]
+    tensors = random_tensors(dimensions)
+    dense = DenseNetwork(tensors, dimensions, threads)
+    alternatives = dense.alternatives(features)
+    wanted = alternatives.found["torch fp32"].output()
+    calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
+    details: dict[str, dict[str, Any]] = {
+        name: {"error": float(np.abs(contestant.output() - wanted).max())}
+        for name, contestant in alternatives.found.items()
+    }
+    kinds = dict.fromkeys(calls, "dense")
+    ours, described = sparse_networks(dimensions, features, threads)
+    calls |= ours
+    details |= described
+    kinds |= dict.fromkeys(ours, "sparse")
+    calls |= {name: contestant.run for name, contestant in fronts.items()}
+    kinds |= dict.fromkeys(fronts, "features")
+    difference = fronts["features, native"].output() - fronts["features, torch"].output()
+    details["features, native"] = {"error": float(np.abs(difference).max())}
+    measured = script.measure(calls, slot_seconds=0.15, kinds=kinds)
+    results = rows(measured, kinds, details)
+    key = f"{size}-t{threads}"
+    part = {
+        "size": size,
+        "threads": threads,
+        "audio_seconds": seconds,
+        "results": results,
+        "absent": alternatives.absent,
+    }
+    script.book.add(key, part, measured.others)
+    show(key, results, alternatives.absent)
+
+
+def main(arguments: Sequence[str]) -> int:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--only", default="", help="keys that begin so, such as 5x800-t2")
+
+    script = start("network", __doc__ or "", arguments, add)
+    sizes = {"2x32": (2, 32)} if script.quick else SIZES
+    for size, (layers, hidden) in sizes.items():
+        for threads in (2, 1):
+            key = f"{size}-t{threads}"
+            if key.startswith(script.options.only) and not script.done(key):
+                dimensions = dimensions_of(layers, hidden)
+                measure(script, size, dimensions, threads, 1 if script.quick else SECONDS)
+    return 0
+
+
+if __name__ == "__main__":
+    finish(main)

@@ -1,0 +1,209 @@
+"""What the pruner costs a training: its own time against the median step, and its memory.
+
+    python recipes/benchmarks/pruner_cost.py [--quick] [--threads 1] [--steps 10]
+
+Three bidirectional GRU layers of 512 under batches of 16 utterances of 10 s, which are 250 frames
+of 40 ms. A training step is forward, backward, clipping and AdamW. The pruner's own time is
+`mask_gradients()` and `step()`: at plain steps, which are nearly all, and at updates of the masks,
+of which there is one in 100 steps, as in the paper; the ratio is the time of 100 steps of the
+pruner over that of 100 median steps of training, in parentheses with the quickest and the slowest
+of the pruner's times. Measured half-way through a schedule towards 0.9. `kept` is what the pruner
+holds between steps, as a share of the bytes of the weights it prunes; the last column is the memory
+that an update needs for a moment.
+
+No figures stand here yet: the full run wants an idle machine.
+"""
+
+import argparse
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from asr import environment
+from asr.pruning import Bank, Block, Cubic, Pruner, Rule, ThresholdRamp, find
+
+PRUNED = ["rnn*"]
+PAPERS_FREQUENCY = 100
+FREQUENCY, STEPS = 4, 160
+"""Updates come more often here than in a training, so that enough of them are timed."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The network and its batch."""
+
+    hidden: int = 512
+    layers: int = 3
+    batch: int = 16
+    frames: int = 250
+
+
+class Network(nn.Module):
+    """Bidirectional GRU and a linear layer to characters."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(
+            size.hidden, size.hidden, size.layers, batch_first=True, bidirectional=True
+        )
+        self.output = nn.Linear(2 * size.hidden, 29)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.rnn(x)[0]).log_softmax(-1)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds, each as measured."""
+
+    plain: list[float]
+    update: list[float]
+
+    def a_step(self, pick: Callable[[list[float]], float]) -> float:
+        """Seconds of the pruner a step, when one step in PAPERS_FREQUENCY is an update."""
+        rest = PAPERS_FREQUENCY - 1
+        return (rest * pick(self.plain) + pick(self.update)) / PAPERS_FREQUENCY
+
+
+def rules(model: nn.Module) -> dict[str, Rule]:
+    """Each kind of pruning that is measured; 0.9 of the weights are gone at its end."""
+    ramp = ThresholdRamp(start=0, ramp=STEPS // 2, end=STEPS + 1, frequency=FREQUENCY)
+    cubic = Cubic(start=0, end=STEPS, frequency=FREQUENCY, final=0.9)
+    # New GRU weights are uniform, and so a share is a threshold.
+    q = {n: 0.9 * float(w.detach().abs().max()) for n, w in find(model, PRUNED).items()}
+    return {
+        "ramp with q": Rule(ramp, thresholds=q),
+        "ramp to a target": Rule(ramp, PRUNED, target=0.9),
+        "cubic": Rule(cubic, PRUNED),
+        "cubic, by group": Rule(cubic, PRUNED, scope="group"),
+        "cubic, global": Rule(cubic, PRUNED, scope="global"),
+        "cubic, blocks of 16x1": Rule(cubic, PRUNED, Block(16, 1)),
+        "cubic, banks of 32": Rule(cubic, PRUNED, Bank(32)),
+    }
+
+
+def training_steps(
+    model: nn.Module, optimiser: torch.optim.Optimizer, size: Size, count: int
+) -> list[float]:
+    """Seconds of each of `count` training steps, after one that is not counted."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(size.batch, size.frames, size.hidden, generator=generator)
+    symbols = torch.randint(1, 29, (size.batch, size.frames // 5), generator=generator)
+    lengths = [torch.full((size.batch,), n) for n in (size.frames, symbols.shape[1])]
+    seconds = []
+    for _ in range(1 + count):
+        started = time.perf_counter()
+        optimiser.zero_grad()
+        log_probs = model(features).transpose(0, 1)
+        nn.functional.ctc_loss(log_probs, symbols, *lengths).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        seconds.append(time.perf_counter() - started)
+    return seconds[1:]
+
+
+def pruner_steps(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -> Times:
+    """Seconds of the pruner's steps from half-way to three quarters of the schedule."""
+    times = Times([], [])
+    for step in range(1, 3 * STEPS // 4 + 1):
+        started = time.perf_counter()
+        pruner.mask_gradients()
+        pruner.step(optimiser)
+        seconds = time.perf_counter() - started
+        if step > STEPS // 2:
+            (times.update if rule.schedule.is_update(step) else times.plain).append(seconds)
+    return times
+
+
+def kept_bytes(pruner: Pruner) -> int:
+    """Bytes of all tensors that the pruner holds, model and optimiser left out."""
+
+    def tensors(value: object) -> Iterator[Tensor]:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict):
+            for item in value.values():
+                yield from tensors(item)
+
+    held = {k: v for k, v in vars(pruner).items() if k not in ("model", "optimiser")}
+    return sum(t.numel() * t.element_size() for t in tensors(held))
+
+
+def update_mib(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -> float | None:
+    """Memory that the next update needs for a while; None where the system does not tell.
+
+    That is the highest resident memory meanwhile, above what is resident before it when the
+    allocator holds nothing back.
+    """
+    while not rule.schedule.is_update(pruner.steps + 1):
+        pruner.step(optimiser)
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what is there now
+        before = resident_mib("VmRSS")
+        pruner.step(optimiser)
+        return resident_mib("VmHWM") - before
+    except OSError:
+        return None
+
+
+def resident_mib(which: str) -> float:
+    """Resident memory now (VmRSS), or the highest so far (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
+
+
+def main(words: list[str] | None = None) -> dict[str, float]:
+    """Measure, print a table; returns the ratio of each kind of pruning."""
+    parser = argparse.ArgumentParser(description="What the pruner costs a training.")
+    parser.add_argument("--quick", action="store_true", help="a small network, in seconds")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=10, help="training steps that are timed")
+    options = parser.parse_args(words)
+    size = Size(hidden=48, layers=2, batch=4, frames=60) if options.quick else Size()
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(1)
+    model = Network(size)
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = sum(weight.numel() for weight in find(model, PRUNED).values())
+    chosen = rules(model)
+
+    steps = training_steps(model, optimiser, size, options.steps)
+    median = statistics.median(steps)
+    print(f"{environment.threads_line(options.threads)}, torch {torch.__version__}")
+    print(
+        f"{size}, {weights:,} prunable weights\ntraining step: median of {len(steps)} "
+        f"{1e3 * median:.1f} ms, {1e3 * min(steps):.1f} to {1e3 * max(steps):.1f}"
+    )
+    print(
+        f"{'pruning':<24}{'plain step':>12}{'update':>12}{'ratio':>9}{'':20}{'kept':>8}"
+        f"{'update':>12}"
+    )
+    ratios = {}
+    for name, rule in chosen.items():
+        model.load_state_dict(fresh)
+        pruner = Pruner(model, rule)
+        times = pruner_steps(pruner, optimiser, rule)
+        ratios[name] = times.a_step(statistics.median) / median
+        spread = " to ".join(f"{100 * times.a_step(pick) / median:.2f}" for pick in (min, max))
+        peak = update_mib(pruner, optimiser, rule)
+        print(
+            f"{name:<24}{1e3 * statistics.median(times.plain):9.2f} ms"
+            f"{1e3 * statistics.median(times.update):9.2f} ms{ratios[name]:9.2%} "
+            f"{f'({spread} %)':<19}{kept_bytes(pruner) / (4 * weights):8.2f}"
+            + ("  not told" if peak is None else f"{peak:8.0f} MiB")
+        )
+    return ratios
+
+
+if __name__ == "__main__":
+    sys.exit(0 if max(main().values()) <= 0.01 else 1)
