@@ -10,7 +10,8 @@ from setuptools import Extension, setup
 
 # Contracted sums of products would differ from Python's in the last bit.
 flags = [] if os.name == "nt" else ["-O2", "-std=c99", "-ffp-contract=off", "-fvisibility=hidden"]
-fast = [] if os.name == "nt" else ["-O3", "-std=gnu11", "-g0", "-fno-math-errno", "-fvisibility=hidden"]
+fast = ["-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fvisibility=hidden"]
+fast = [] if os.name == "nt" else fast
 
 setup(
     ext_modules=[
