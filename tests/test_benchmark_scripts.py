@@ -116,6 +116,12 @@ def test_wer(records: Path, corpus: Path) -> None:
     for row in found.values():
         assert row["wer"] < found["torch fp32"]["wer"] + 0.05
         assert row["wer"] < 0.5
+        changed = row["frames_changed"]
+        assert (row["margin_changed"] is None) == (changed == 0)
+        assert changed == 0 or row["margin_changed"] < row["margin"]
+        assert row["letters_changed"] <= 0.1 * row["letters"]
+    assert found["sparse, exact"]["letters_changed"] == 0
+    assert found["sparse, exact"]["frames_changed"] <= 0.001 * found["sparse, exact"]["frames"]
 
 
 def test_start(records: Path) -> None:

@@ -5,7 +5,9 @@
 The committed sparse network on the test set of the built-in spoken corpus (small grammar), or a
 model of one's own on any sets (manifests, folders as in `data.test`). torch in fp32, torch's
 dynamic int8, our engine exact, as it is, and from a file packed with int8 values. Counted are also
-the utterances whose text is not that of torch in fp32. Nothing is timed.
+the utterances whose text is not that of torch in fp32, by how many letters they differ, and the
+output frames whose likeliest symbol is another one; how sure torch in fp32 was of those frames
+says whether rounding is the cause. Nothing is timed.
 """
 
 import argparse
@@ -14,12 +16,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asr.benchmark.dense import torch_int8
 from asr.benchmark.script import finish, start
 from asr.checkpoint import load_model, pack
 from asr.corpus import sources
-from asr.evaluate import evaluate_model
-from asr.hearing import Engine, NativeEngine, TorchEngine
+from asr.corpus.manifest import Utterance
+from asr.evaluate import evaluate_model, load_jiwer
+from asr.hearing import Engine, NativeEngine, TorchEngine, hear_files
 from asr.settings import Data, Spoken
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
@@ -46,6 +52,40 @@ def engines(model: Path, folder: Path) -> dict[str, Callable[[], Engine]]:
     }
 
 
+@dataclasses.dataclass
+class Frames:
+    """The likeliest symbol of every output frame, and how far ahead of the next one it is."""
+
+    symbols: NDArray[np.int64]
+    margins: NDArray[np.float32]
+    """Differences of log-probabilities."""
+
+    @classmethod
+    def of(cls, engine: Engine, utterances: Sequence[Utterance], seconds: float) -> "Frames":
+        """All frames of a set, utterance after utterance."""
+        paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
+        heard = dict(hear_files(engine, paths, durations, seconds))
+        rows = np.concatenate([heard[i] for i in range(len(utterances))])
+        top = np.partition(rows, -2, axis=1)
+        return cls(rows.argmax(axis=1), top[:, -1] - top[:, -2])
+
+    def compare(self, other: "Frames") -> dict[str, float | int | None]:
+        """Frames of `other` with another symbol, and median margins of those and of all."""
+        changed = self.symbols != other.symbols
+        return {
+            "frames": len(changed),
+            "frames_changed": int(changed.sum()),
+            "margin": float(np.median(self.margins)),
+            "margin_changed": float(np.median(self.margins[changed])) if changed.any() else None,
+        }
+
+
+def letters_changed(wanted: Sequence[str], texts: Sequence[str]) -> int:
+    """Letters to substitute, delete or insert to make one list of texts the other."""
+    found = load_jiwer().process_characters(list(wanted), list(texts))
+    return int(found.substitutions + found.deletions + found.insertions)
+
+
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--model", type=Path, default=TRAINED)
@@ -60,7 +100,9 @@ def main(arguments: Sequence[str]) -> int:
         if script.done(key):
             continue
         utterances = sources.resolve(entry, data)
-        results, absent, wanted = [], {}, None
+        results, absent = [], {}
+        wanted: list[str] = []
+        first: Frames | None = None
         print(f"\n{key}")
         with tempfile.TemporaryDirectory() as folder:
             for name, make in engines(model, Path(folder)).items():
@@ -71,10 +113,17 @@ def main(arguments: Sequence[str]) -> int:
                     continue
                 score, rows, _ = evaluate_model(engine, utterances, data)
                 texts = [row.hypothesis for row in rows]
-                wanted = wanted or texts
+                frames = Frames.of(engine, utterances, data.batch_seconds)
+                wanted, first = wanted or texts, first or frames
                 different = sum(a != b for a, b in zip(texts, wanted, strict=True))
+                changes = {
+                    "different": different,
+                    "letters": sum(map(len, wanted)),
+                    "letters_changed": letters_changed(wanted, texts),
+                    **first.compare(frames),
+                }
                 kind = "dense" if name.startswith("torch") else "sparse"
-                row = {"name": name, "kind": kind, **score.to_plain(), "different": different}
+                row = {"name": name, "kind": kind, **score.to_plain(), **changes}
                 results.append({**row, "engine": engine.describe()})
                 print(f"  {name:<28}{score}, {different} texts differ from torch fp32's")
         part = {"model": model.name, "set": sources.describe(entry), "results": results}

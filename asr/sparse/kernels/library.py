@@ -41,11 +41,12 @@ def library() -> ctypes.CDLL | None:
 def level(name: str | None = None) -> int:
     """Index in `LEVELS` of the instruction set to use; None: ASR_LEVEL, else the best there is.
 
-    Raises AsrError for an unknown name, and for a set that this processor does not have.
+    ASR_LEVEL says nothing where there is no library. Raises AsrError for an unknown name, and for
+    a set that this processor does not have.
     """
     found = library()
     best = found.asr_sparse_level() if found else 0
-    name = name or os.environ.get("ASR_LEVEL")
+    name = name or (os.environ.get("ASR_LEVEL") if found else None)
     if not name:
         return best
     if name not in LEVELS:

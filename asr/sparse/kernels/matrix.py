@@ -93,7 +93,7 @@ class Matrix:
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise AsrError("out must be contiguous and writable")
         if any(a is not None and np.may_share_memory(a, out) for a in (x, bias)):
-            raise AsrError("out must not overlap the input or the bias: rows are read after writing")
+            raise AsrError("out must not overlap input or bias: they are read after it is written")
         if self._dense is not None:
             out[:] = reference.product(self._dense, x, bias)
             return out
