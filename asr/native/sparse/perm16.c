@@ -83,13 +83,12 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
 /* Keeps the compiler from moving sums between registers in every step. */
 #define IN_PLACE(x) __asm__("" : "+v"(x))
 
-/* One vector against n columns, its two stretches read from the table. The index counts in
- * eighths of a stretch, so that one column needs no shift. */
-#define LOOK(DOT, W, AT, SUMS)                                                                \
+/* One vector against n columns, its two stretches, the low bytes of PAIR, read from the table. */
+#define LOOK(DOT, W, PAIR, SUMS)                                                              \
     {                                                                                         \
         const __m512i word = _mm512_load_si512(W);                                            \
-        const int16_t *a = table + 4 * n * (size_t)((AT) & 0xffff);                           \
-        const int16_t *b = table + 4 * n * (size_t)((AT) >> 16);                              \
+        const int16_t *a = table + 32 * n * (size_t)((PAIR) & 0xff);                          \
+        const int16_t *b = table + 32 * n * (size_t)((PAIR) >> 8 & 0xff);                     \
         EACH(j) {                                                                             \
             SUMS[j] = DOT(SUMS[j], word,                                                      \
                           _mm512_permutex2var_epi16(_mm512_load_si512(a + 32 * j), word,      \
@@ -98,8 +97,9 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         }                                                                                     \
     }
 
-/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own. RUNS:
- * `run` vectors share theirs, which stay in registers (bank patterns). Few columns have several
+/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; those of
+ * four come in one read of 64 bits, for reads are what the processor has too few of. RUNS: `run`
+ * vectors share theirs, which stay in registers (bank patterns). Few columns have several
  * chains of sums, so that a step need not wait for the one before. */
 #define CHAINS (n == 1 ? 4 : n < 4 ? 2 : 1)
 
@@ -107,28 +107,27 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
     {                                                                                         \
         int v = 0;                                                                            \
         for (; v + 4 <= some; v += 4) {                                                       \
-            LOOK(DOT, w, at[0], acc[0])                                                       \
-            LOOK(DOT, w + 32, at[1], acc[1 % CHAINS])                                         \
-            LOOK(DOT, w + 64, at[2], acc[2 % CHAINS])                                         \
-            LOOK(DOT, w + 96, at[3], acc[3 % CHAINS])                                         \
+            const uint64_t pairs = *four++;                                                   \
+            LOOK(DOT, w, pairs, acc[0])                                                       \
+            LOOK(DOT, w + 32, pairs >> 16, acc[1 % CHAINS])                                   \
+            LOOK(DOT, w + 64, pairs >> 32, acc[2 % CHAINS])                                   \
+            LOOK(DOT, w + 96, pairs >> 48, acc[3 % CHAINS])                                   \
             w += 128;                                                                         \
-            at += 4;                                                                          \
         }                                                                                     \
-        for (; v < some; v++) {                                                               \
-            LOOK(DOT, w, *at, acc[0])                                                         \
-            w += 32;                                                                          \
-            at++;                                                                             \
+        if (v < some) {                                                                       \
+            uint64_t pairs = *four++;                                                         \
+            for (; v < some; v++, pairs >>= 16, w += 32) LOOK(DOT, w, pairs, acc[0])          \
         }                                                                                     \
     }
 
 #define RUN_OF(DOT, FIRST)                                                                    \
     {                                                                                         \
-        const int16_t *a = table + 4 * n * (size_t)(*at & 0xffff);                            \
-        const int16_t *b = table + 4 * n * (size_t)(*at >> 16);                               \
+        const uint32_t pair = *at++;                                                          \
+        const int16_t *a = table + 32 * n * (size_t)(pair & 0xff);                            \
+        const int16_t *b = table + 32 * n * (size_t)(pair >> 8);                              \
         __m512i low[ASR_PASS], high[ASR_PASS];                                                \
         EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                       \
         EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                      \
-        at++;                                                                                 \
         _Pragma("GCC unroll 4") for (int k = 0; k < run; k++, w += 32) {                      \
             const __m512i word = _mm512_load_si512(w);                                        \
             EACH(j) {                                                                         \
@@ -156,7 +155,9 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         const float *bias, float *const *y) {                                                 \
         const int run = RUN, most = FLUSH / run * run;                                     \
         const int16_t *w = m->words;                                                          \
-        const uint32_t *at = (const uint32_t *)m->index;                                      \
+        const uint16_t *at = m->index;                                                        \
+        const uint64_t *four = (const uint64_t *)m->index;                                    \
+        (void)at, (void)four;                                                                 \
         for (int g = 0; g < m->groups; g++) {                                                 \
             int left = m->starts[g + 1] - m->starts[g];                                       \
             __m512 sum[ASR_PASS];                                                             \
@@ -165,10 +166,10 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
                 const int some = left < most ? left : most;                                   \
                 left -= some;                                                                 \
                 __m512i acc[4][ASR_PASS];                                                     \
-                _Pragma("GCC unroll 4") for (int c = 0; c < CHAINS; c++)                      \
+                for (int c = 0; c < CHAINS; c++)                                              \
                     EACH(j) acc[c][j] = _mm512_setzero_si512();                               \
                 INNER(DOT)                                                                    \
-                _Pragma("GCC unroll 4") for (int c = 1; c < CHAINS; c++)                      \
+                for (int c = 1; c < CHAINS; c++)                                              \
                     EACH(j) acc[0][j] = _mm512_add_epi32(acc[0][j], acc[c][j]);               \
                 EACH(j) sum[j] = _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[0][j]));        \
             }                                                                                 \

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.rows import BANK, BLOCK, Rows
 
-WIDEST = 2**16 - 8
-"""Most columns of a layout with 16-bit indices."""
-
 FP16 = (1e-2, 65504.0)
 """Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
 
@@ -46,10 +43,16 @@ class Layout:
         return sum(a.nbytes for a in vars(self).values() if isinstance(a, np.ndarray))
 
 
+def widest(kernel: str) -> int:
+    """Most columns that the indices of a kernel's layout can tell apart."""
+    return {"csr": 2**31 - 1, "perm16": 256 * 32}.get(kernel, 2**16 - 8)
+
+
 def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout:
     """The layout of rows that have been checked. Raises AsrError for a matrix that is too wide."""
-    if kernel != "csr" and rows.shape[1] > WIDEST:
-        raise AsrError(f"{kernel} takes at most {WIDEST} columns, not {rows.shape[1]}: use csr")
+    most = widest(kernel)
+    if rows.shape[1] > most:
+        raise AsrError(f"{kernel} takes at most {most} columns, not {rows.shape[1]}: use csr")
     if kernel == "csr":
         return Layout(
             rows.shape[0],
@@ -125,12 +128,26 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
         groups,
         aligned(firsts, np.int32),
         words,
-        index=aligned((index * 8).ravel(), np.uint16),
+        index=_pairs(index, firsts, run) if slots == 2 else aligned((index * 8).ravel(), np.uint16),
         scales=scales,
         blocks=aligned(blocks, np.int32) if by_count is None else None,
         order=aligned(order, np.int32) if by_count is not None else None,
         run=run,
     )
+
+
+def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> NDArray[np.uint16]:
+    """Two bytes for each run; without runs the vectors of a group begin at a multiple of 4."""
+    pairs = index[:, 0] | index[:, 1] << 8
+    if run > 1:
+        return aligned(pairs, np.uint16)
+    counts = np.diff(firsts)
+    room = -(-counts // 4) * 4
+    result = np.zeros(int(room.sum()), np.uint16)
+    result[
+        np.arange(len(pairs)) + np.repeat(np.cumsum(room - counts) - (room - counts), counts)
+    ] = pairs
+    return aligned(result, np.uint16)
 
 
 def _run_of(rows: Rows) -> int:
