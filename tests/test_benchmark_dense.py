@@ -70,7 +70,7 @@ def test_every_dense_layer_computes_the_same(cell: CellKind, directions: int) ->
         {},
         {"cell": "lstm", "combine": "concat"},
         {"bidirectional": False, "cell": "rnn_tanh"},
-        {"shared_input": True, "batch_norm": False},
+        {"shared_input": True},
     ],
 )
 def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_path: Path) -> None:
@@ -90,6 +90,16 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
         wanted = model(torch.from_numpy(features), torch.tensor([41, 41]))[0].numpy()
     found = DenseNetwork(made, dimensions, 1).alternatives(features)
     check(found.found, found.absent, wanted)
+
+
+def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:
+    tensors = DeepSpeech(Model(hidden=16, layers=1, shared_input=True)).state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    both, dimensions = folded(arrays, Model(hidden=16, layers=1, shared_input=True))
+    del arrays["rnn.0.backward_cell.weight_ih_l0"]
+    once, _ = folded(arrays, dataclasses.replace(dimensions, batch_norm=True))
+    assert set(once) == set(both)
+    assert all(np.array_equal(once[name], both[name]) for name in both)
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from asr.benchmark import model
 from asr.benchmark.measure import Measured, Timing
 from asr.benchmark.model import EXACT, OWN_DENSE, SPARSE, Result, benchmark
 from asr.errors import AsrError
+from asr.sparse import read, write
 
 
 @pytest.fixture(autouse=True)
@@ -77,10 +78,6 @@ def test_it_says_plainly_who_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None
     loses = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.2}, sparsity=0.5).table()
     assert "Sparse LOSES here: torch int8 is 2.00 times as quick." in loses
     assert "Below about 80 % zeros" in loses
-    monkeypatch.setattr("asr.benchmark.model.library", lambda: None)
-    assert "C library of the kernels is not built" in (
-        result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.2}, sparsity=0.5).table()
-    )
 
 
 def test_a_busy_machine_and_a_missing_runtime_are_named() -> None:
@@ -109,6 +106,20 @@ def test_numbers_that_make_no_sense_and_recordings_too_short_are_refused(
     soundfile.write(tmp_path / "x.wav", np.zeros(10), 16000)
     with pytest.raises(AsrError, match="too short for a single frame"):
         benchmark(trained, recording=tmp_path / "x.wav")
+
+
+def test_a_file_that_is_no_whole_model_is_refused_by_name(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "else.asr"
+    write(path, {"weight": np.ones((4, 4), np.float32)}, {})
+    with pytest.raises(AsrError, match=r"else\.asr: "):
+        benchmark(path)
+    tensors, metadata = read(trained)
+    del tensors["rnn.1.forward_cell.weight_hh_l0"]
+    write(path, tensors, metadata)
+    with pytest.raises(
+        AsrError, match=r"else\.asr: .*'rnn\.1\.forward_cell\.weight_hh_l0' is nothing"
+    ):
+        benchmark(path)
 
 
 def test_a_loss_without_the_c_library_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,11 @@ def benchmark(
             f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"
         )
     tensors, plain = read_rows(path)
-    metadata = Metadata.from_plain(plain)
+    try:
+        metadata = Metadata.from_plain(plain)
+        sparse = Network(tensors, metadata.model)
+    except AsrError as error:
+        raise AsrError(f"{path}: {error}") from None
     row = _features(metadata, seconds, recording)
     batch = np.repeat(row[None], columns, axis=0)
     dense_tensors, dimensions = folded(tensors, metadata.model)
@@ -142,7 +146,7 @@ def benchmark(
     outputs = {name: contestant.output for name, contestant in alternatives.found.items()}
     networks = {
         OWN_DENSE: Network(_filled(dense_tensors), dimensions),
-        SPARSE: Network(tensors, metadata.model),
+        SPARSE: sparse,
         EXACT: Network(tensors, metadata.model, exact=True),
     }
     lengths = np.full(columns, batch.shape[1])

@@ -131,16 +131,19 @@ def folded(
         weight, bias = fold_after(array(f"{name}.weight"), bias, norm_of(tensors, f"conv.{i}", d))
         made |= {f"{name}.weight": weight, f"{name}.bias": bias}
 
-    def fold(matrix: str, bias: str, layer: str) -> None:
+    def fold(matrix: str, bias: str, layer: str, stored: str = "") -> None:
         rows, made[bias] = fold_before(
-            from_dense(array(matrix), "element"), array(bias), norm_of(tensors, layer, d)
+            from_dense(array(stored or matrix), "element"), array(bias), norm_of(tensors, layer, d)
         )
         made[matrix] = rows.to_dense()
 
     for i in range(d.layers):
         for direction in ("forward", "backward")[: 1 + d.bidirectional]:
             cell = f"rnn.{i}.{direction}_cell"
-            fold(f"{cell}.weight_ih_l0", f"{cell}.bias_ih_l0", f"rnn.{i}")
+            matrix, first = (f"{c}.weight_ih_l0" for c in (cell, f"rnn.{i}.forward_cell"))
+            # A file may hold a tied matrix once, under its first name.
+            stored = first if d.shared_input else matrix
+            fold(matrix, f"{cell}.bias_ih_l0", f"rnn.{i}", stored)
             made |= {f"{cell}.{n}_l0": array(f"{cell}.{n}_l0") for n in ("weight_hh", "bias_hh")}
     fold("output.linear.weight", "output.linear.bias", "output")
     return made, dataclasses.replace(d, batch_norm=False)

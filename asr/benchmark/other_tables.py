@@ -152,9 +152,9 @@ def wer_section(parts: Sequence[Part]) -> list[str]:
         "**Word error rate beside speed**: the same network, greedy decoding, 95 % interval. "
         "Texts, letters, and frames whose likeliest symbol is not that of torch in fp32. Margin: "
         "by how much the log-probability of the likeliest symbol exceeds the next one's, median of "
-        "those frames and of all; where it is small, rounding decides. `exact` rounds nothing. perm16, "
-        "the kernel where zeros make no blocks, rounds weights to 500 steps of the largest of "
-        "their row and inputs to 4096 steps; int8 values are 127 steps of their row\n",
+        "those frames and of all; where it is small, rounding decides. `exact` rounds nothing. "
+        "perm16, the kernel where zeros make no blocks, rounds weights to 500 steps of the largest "
+        "of their row and inputs to 4096 steps; int8 values are 127 steps of their row\n",
         Table("", columns, tuple(rows)).markdown(),
         "".join(f"- {plain(line)}\n" for line in absent_lines(parts)),
     ]
