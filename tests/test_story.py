@@ -20,8 +20,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_of_the_readme_prunes(tmp_path: Path) -> None:
-    code = next(block for block in blocks("python") if "Pruner" in block)
+def test_the_python_of_the_readme_prunes_packs_and_sparsifies(tmp_path: Path) -> None:
+    code = "".join(b for b in blocks("python") if "Pruner" in b or "sparsify" in b)
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
@@ -29,6 +29,8 @@ def test_the_python_of_the_readme_prunes(tmp_path: Path) -> None:
     share = re.search(r"prunable tensors .* (\d+\.\d+)%", run.stdout)
     assert share is not None, run.stdout
     assert float(share[1]) > 80
+    assert "GRU" in run.stdout.split("whole model")[1], "what sparsify says of the layer"
+    assert 0 < (tmp_path / "gru.asr").stat().st_size < 20_000
 
 
 def test_the_transcribing_commands_of_the_readme_run(
@@ -42,10 +44,11 @@ def test_the_transcribing_commands_of_the_readme_run(
     for u in utterances[:3]:
         shutil.copy(u.audio_filepath, tmp_path / "recordings")
     commands = [line for line in block.splitlines() if line.startswith("asr ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     outputs = []
     for command in commands:
         words = [sys.executable, "-m", "asr", *shlex.split(command, comments=True)[1:]]
+        words += ["--seconds", "1"] if command.startswith("asr benchmark") else []
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert run.returncode == 0, run.stderr
