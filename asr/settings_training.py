@@ -1,7 +1,7 @@
 """Settings of the training itself: optimiser, pruning, the loop (a part of `asr.settings`)."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal
 
 from asr.errors import Check, problems
 
@@ -186,6 +186,24 @@ class Pruning:
             "and pruning.method=ramp, cubic, linear, constant or one_cut",
         )
 
+    def _check_unused(self, check: Check) -> None:
+        """Refuse what would be ignored; not for `none`, with which a recipe is trained dense."""
+        none, defaults = self.method == "none", {f.name: _default(f) for f in fields(self)}
+        for names, used, where in (
+            (("percentile", "calibrate"), bool(self.dense), "pruning.dense=FILE"),
+            (("ramp_ratio",), self.method == "ramp", "pruning.method=ramp"),
+            (("cut",), self.method == "one_cut", "pruning.method=one_cut"),
+            (("block", "block_score"), self.pattern == "block", "pruning.pattern=block"),
+            (("bank",), self.pattern == "bank", "pruning.pattern=bank"),
+            (("pattern", "floor"), self.method != "frozen", "a method that drops weights"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                check(
+                    none or used or value == defaults[name],
+                    f"pruning.{name}={value} does nothing without {where}",
+                )
+
     def _check_pattern(self, check: Check) -> None:
         check(
             len(self.block) == 2 and all(n >= 1 for n in self.block),
@@ -197,6 +215,7 @@ class Pruning:
             "pruning.pattern=bank needs a share, which a threshold does not give: set "
             "pruning.method=cubic, linear, constant or one_cut",
         )
+        self._check_unused(check)
         check(
             self.scope == "tensor" or (self.pattern != "bank" and not self.rates),
             f"pruning.scope={self.scope}: pruning.pattern=bank and pruning.rates are per tensor",
@@ -214,6 +233,11 @@ class Pruning:
                 0 < _rate(word)[1] < 1,
                 f"pruning.rates: {word!r} must be PATTERN=SHARE with a share between 0 and 1",
             )
+
+
+def _default(setting: Field[Any]) -> Any:
+    factory = setting.default_factory
+    return setting.default if factory is MISSING else factory()
 
 
 def _rate(word: str) -> tuple[str, float]:

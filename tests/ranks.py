@@ -13,12 +13,12 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
@@ -31,13 +31,13 @@ warnings.simplefilter(
 )  # tests/test_pruning_callback.py says which, and that they are known
 RAMP = ThresholdRamp(start=4, ramp=10, end=26, frequency=2)  # updates: 6, 8, ..., 24
 STEPS = 29
-# Before pruning, on an update, between two, on the last update, after it, at the last step.
-STOPS = (3, 10, 15, 24, 27, 29)
 RANK = int(os.environ["RANK"])
 SETTINGS: list[dict[str, Any]] = [
     {"optimiser": "adamw", "accumulate": 1, "precision": "32-true"},
     {"optimiser": "nesterov", "accumulate": 2, "precision": "bf16-mixed"},
 ]
+# Before pruning, between two updates, after the last; on an update, on the last, at the last step.
+STOPS = ((3, 15, 27), (10, 24, 29))
 
 
 class Module(LightningModule):
@@ -81,15 +81,26 @@ class Drift(Callback):
                 module.net["rnn"].weight_hh_l0[0, :6] = 9.0
 
 
+class Save(Callback):
+    """Leave a checkpoint of each of these steps; listed behind the pruning, it saves what that
+    made of the weights."""
+
+    def __init__(self, folder: Path, steps: Iterable[int]) -> None:
+        self.folder = folder
+        self.steps = list(steps)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step in self.steps:
+            self.steps.remove(trainer.global_step)
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
 def fit(
-    folder: Path, settings: dict[str, Any], *more: Callback, seed: int = 0, start: str | None = None
+    settings: dict[str, Any], *more: Callback, seed: int = 0, start: str | None = None
 ) -> tuple[Module, PruningCallback]:
-    """One training of all ranks; a checkpoint of every step is left in `folder`."""
+    """One training of all ranks."""
     module = Module(seed, settings["optimiser"])
     pruning = PruningCallback(Rule(RAMP, ["rnn*"], target=0.8), model=module.net)
-    every = ModelCheckpoint(
-        folder, "{step}", every_n_train_steps=1, save_top_k=-1, auto_insert_metric_name=False
-    )
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
@@ -99,7 +110,8 @@ def fit(
         gradient_clip_val=0.1,
         accumulate_grad_batches=settings["accumulate"],
         precision=settings["precision"],
-        callbacks=[pruning, *more, every],
+        callbacks=[pruning, *more],
+        enable_checkpointing=False,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -125,19 +137,19 @@ def resume(folder: Path) -> list[dict[str, Any]]:
     """Of each setting: the whole training, and those that went on from its checkpoints."""
     results = []
     for number, settings in enumerate(SETTINGS):
-        whole = found(*fit(folder / str(number), settings))
+        whole = found(*fit(settings, Save(folder / str(number), STOPS[number])))
         resumed = {}
-        for stop in STOPS:
+        for stop in STOPS[number]:
             start = str(folder / str(number) / f"{stop}.ckpt")
-            resumed[stop] = found(*fit(folder / "other", settings, seed=5, start=start)) == whole
+            resumed[stop] = found(*fit(settings, seed=5, start=start)) == whole
         results.append({"whole": whole, "resumed": resumed})
     return results
 
 
-def drift(folder: Path) -> str:
+def drift() -> str:
     """The message with which ranks of different masks stop."""
     try:
-        fit(folder / "drift", SETTINGS[0], Drift())
+        fit(SETTINGS[0], Drift())
     except AsrError as error:
         return str(error)
     return "nothing was noticed"
@@ -149,14 +161,14 @@ def main(folder: Path, mode: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     done: Any = None
     if mode == "resume":
-        done = {"trainings": resume(folder), "drifted": drift(folder)}
+        done = {"trainings": resume(folder), "drifted": drift()}
     elif mode == "whole":
-        done = found(*fit(folder / "whole", SETTINGS[0]))
+        done = found(*fit(SETTINGS[0]))
     elif mode == "kill":
-        fit(folder / "killed", SETTINGS[0], Die(15))
+        fit(SETTINGS[0], Save(folder / "killed", range(STEPS)), Die(15))
     elif mode == "again":
         start = max((folder / "killed").glob("*.ckpt"), key=lambda path: int(path.stem))
-        done = found(*fit(folder / "again", SETTINGS[0], seed=5, start=str(start)))
+        done = found(*fit(SETTINGS[0], seed=5, start=str(start)))
     (folder / f"{mode}.{RANK}.json").write_text(json.dumps(done))
 
 

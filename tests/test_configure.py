@@ -77,6 +77,22 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
             "'rnn=9' must be PATTERN=S",
         ),
         ("pruning.method=cubic pruning.target=0.9 pruning.keep_zeros=true", "init is empty"),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.percentile=0.8",
+            "pruning.percentile=0.8 does nothing without pruning.dense=FILE",
+        ),
+        (
+            "pruning.method=cubic pruning.target=0.9 pruning.ramp_ratio=2 pruning.cut=0.4",
+            "pruning.cut=0.4 does nothing without pruning.method=one_cut",
+        ),
+        (
+            "pruning.method=ramp pruning.target=0.9 pruning.block=[4,4]",
+            "pruning.block=[4, 4] does nothing without pruning.pattern=block",
+        ),
+        (
+            "pruning.method=frozen init=x.asr pruning.pattern=bank",
+            "pruning.pattern=bank does nothing without a method that drops weights",
+        ),
         ("pruning.method=rigl", "pruning.method=rigl needs pruning.target=SHARE"),
         ("pruning.method=rigl pruning.target=0.9 pruning.pattern=block", "it takes no pattern"),
         ("pruning.method=rigl pruning.target=0.9 pruning.exchange=1", "exchange=1.0: between"),

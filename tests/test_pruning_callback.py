@@ -20,6 +20,7 @@ from asr.pruning import (
     RigL,
     Rule,
     ThresholdRamp,
+    Unfinished,
     calibrate,
     find,
 )
@@ -151,6 +152,7 @@ def test_model_is_ordinary_after_training(whole):
         assert not torch.signbit(weight[~keep]).any()
 
 
+@pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
 def test_accumulated_batches_count_as_one_step(tmp_path):
     module = Module()
     callback = pruning(module)
@@ -158,6 +160,35 @@ def test_accumulated_batches_count_as_one_step(tmp_path):
     assert trainer.fit_loop.epoch_loop.total_batch_idx + 1 == 30
     assert callback.pruner.steps == 10
     assert [step for step, _ in callback.pruner.curve] == [6, 8, 10]
+
+
+def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(tmp_path):
+    module, total = Module(), 3 * STEPS  # batches, taken for steps of the optimiser
+    schedule = Cubic.from_fractions(total, 0.1, 0.6, final=0.9)
+    callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
+    with pytest.warns(
+        Unfinished, match=r"has 72 steps, but the last .* step 130: a schedule counts steps of the"
+    ) as said:
+        fit(tmp_path, module, [callback], accumulate_grad_batches=3)
+    assert sum(warning.category is Unfinished for warning in said) == 1
+    assert 0.5 < callback.pruner.sparsity() < 0.9
+
+
+def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_goes_on_from(tmp_path):
+    module = Module()
+    module.test_step = module.training_step
+    callback = pruning(module)
+    trainer = fit(tmp_path, module, [callback])
+    trainer.save_checkpoint(tmp_path / "whole.ckpt")
+    trainer.test(
+        module, DataLoader(range(1)), ckpt_path=tmp_path / "whole.ckpt", verbose=False,
+        weights_only=True,
+    )  # fmt: skip
+    again = Module()
+    callback.model = again.net
+    fit(tmp_path, again, [callback])
+    assert callback.pruner.steps == STEPS
+    assert len(callback.pruner.curve) == RAMP.updates
 
 
 class SaveTooEarly(Callback):
@@ -170,6 +201,7 @@ class SaveTooEarly(Callback):
         trainer.save_checkpoint(self.folder / f"early{trainer.global_step}.ckpt")
 
 
+@pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
 def test_checkpoint_between_the_optimisers_step_and_ours_resumes_to_the_same(tmp_path):
     module = Module()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
@@ -291,6 +323,7 @@ def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
     assert seen[-1] == pytest.approx(5 * math.sqrt(27), rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
 def test_rigl_resumes_from_a_checkpoint_between_two_exchanges(tmp_path):
     def rigl(module):
         rule = Rule(RigL(60, 6, 0.8), ["rnn*"], regrow=True)

@@ -90,7 +90,9 @@ def test_a_replaced_parameter_is_found() -> None:
     [
         (0.0, 4, 4, None, "weight=0.0 must be a number above 0"),
         (float("nan"), 4, 4, None, "weight=nan must be"),
+        ("0.1", 4, 4, None, "weight='0.1' must be a number above 0"),
         (0.1, 0, 4, None, "blocks of 0 x 4"),
+        (0.1, 4, 1.5, None, "blocks of 4 x 1.5: whole numbers"),
         (0.1, 4, 4, ["rnn*"], "no prunable weight matches 'rnn"),
     ],
 )

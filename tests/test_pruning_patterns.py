@@ -112,6 +112,12 @@ def test_banks_keep_the_largest_and_of_equal_ones_the_first(rows, columns, width
             assert sorted(order[:count]) == mask.nonzero().flatten().tolist()
 
 
+def test_what_a_mask_keeps_is_counted_in_each_bank_and_block():
+    mask = torch.tensor([[1, 1, 0, 1, 0], [0, 0, 0, 1, 1], [1, 0, 0, 0, 1]]).bool()
+    assert Bank(2).counts(mask).tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 1]]
+    assert Block(2, 3).count(mask).tolist() == [2, 3, 1, 1]
+
+
 def test_bank_never_keeps_what_may_not_be_kept():
     scores = torch.tensor([[float("-inf"), 1.0, float("-inf"), float("-inf")]])
     assert Bank(4).keep(scores, 0.25).tolist() == [[False, True, False, False]]
@@ -135,6 +141,11 @@ def test_plain_values_make_an_equal_pattern(pattern):
             lambda: pattern_from_plain({"kind": "Tile"}),
             "unknown pruning pattern 'Tile'; there are El",
         ),
+        (
+            lambda: pattern_from_plain({"kind": "Block", "rows": 4}),
+            "pattern Block: .*column",
+        ),
+        (lambda: pattern_from_plain({"kind": "Bank", "wide": 4}), "pruning pattern Bank: .*'wide'"),
     ],
 )
 def test_what_is_no_pattern_is_refused(make, fragment):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from asr.errors import AsrError
 from asr.pruning.prunable import aliases, find, group_of
@@ -115,6 +116,23 @@ def test_attention_projections_count_as_linear():
     attention = nn.MultiheadAttention(8, 2)
     assert list(find(attention)) == ["in_proj_weight", "out_proj.weight"]
     assert group_of(attention, "in_proj_weight") == "linear"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.weight_norm,
+        lambda module, name: prune.l1_unstructured(module, name, 0.5),
+    ],
+)
+def test_parts_that_a_weight_is_computed_from_are_no_weights(rewrite):
+    """Zeros in the lengths of weight normalisation would empty whole rows."""
+    net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
+    rewrite(net["rnn"], "weight_hh_l0")
+    rewrite(net["output"], "weight")
+    assert list(find(net)) == ["rnn.weight_ih_l0"]
 
 
 def test_lazy_weight_without_a_shape_is_refused():

@@ -3,67 +3,21 @@
 import copy
 import io
 import warnings
-from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from small_training import OPTIMISERS, RAMP, STEPS, Net, backward, setting, train
 from torch import nn
 
 from asr.errors import AsrError
-from asr.pruning.calibrate import calibrate
 from asr.pruning.masks import PrunedTooFar
-from asr.pruning.patterns import Bank, Block
 from asr.pruning.prunable import find
 from asr.pruning.pruner import Pruner
 from asr.pruning.rules import Rule
-from asr.pruning.schedule import Frozen, SparsitySchedule
-from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
+from asr.pruning.schedule import Frozen, Unfinished
+from asr.pruning.sparsities import Constant, Cubic
 from asr.pruning.thresholds import ThresholdRamp
-
-RAMP = ThresholdRamp(start=4, ramp=20, end=66, frequency=2)  # 30 updates: 6, 8, ..., 64
-STEPS = 72
-
-OPTIMISERS = {
-    "adam": lambda p: torch.optim.Adam(p, 2e-3, weight_decay=1e-4, amsgrad=True),
-    "adamw": lambda p: torch.optim.AdamW(p, 5e-3),
-    "nesterov": lambda p: torch.optim.SGD(p, 5e-2, momentum=0.9, nesterov=True),
-    "momentum": lambda p: torch.optim.SGD(p, 5e-2, momentum=0.9, weight_decay=1e-4),
-}
-
-
-class Net(nn.Module):
-    def __init__(self, seed=0):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.rnn = nn.GRU(6, 12, bidirectional=True)
-        self.output = nn.Linear(24, 5)
-
-    def forward(self, x):
-        return self.output(self.rnn(x)[0])
-
-
-def backward(model, step):
-    torch.manual_seed(step)
-    model(torch.randn(5, 3, 6)).pow(2).sum(-1).add(0.1).log().mean().backward()
-
-
-def train(model, optimiser, pruner, steps, mask_gradients=True, clip=None):
-    for _ in range(steps):
-        optimiser.zero_grad()
-        backward(model, pruner.steps)
-        if mask_gradients:
-            pruner.mask_gradients()
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimiser.step()
-        pruner.step(optimiser)
-
-
-def setting(optimiser="adamw", patterns=("rnn*",)):
-    model = Net()
-    thresholds = calibrate(model, find(model, patterns), 0.8)
-    rule = Rule(RAMP, thresholds=thresholds)
-    return model, OPTIMISERS[optimiser](model.parameters()), Pruner(model, rule)
 
 
 @pytest.mark.parametrize("mask_gradients", [True, False])
@@ -343,215 +297,6 @@ def test_tensor_pruned_too_far_stops_before_anything_is_zeroed():
     assert all(weight.all() for weight in find(model).values())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "fragment"),
-    [
-        ({"rnn.weight": 0.1}, r"threshold for 'rnn\.weight', which is no prunable"),
-        ({"output.weight": 0.0}, r"output\.weight: q=0\.0 must be a number above"),
-        ({"output.weight": float("nan")}, r"q=nan must be"),
-    ],
-)
-def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
-    with pytest.raises(AsrError, match=fragment):
-        Pruner(Net(), Rule(RAMP, thresholds=arguments))
-
-
-@pytest.mark.parametrize(
-    ("rules", "fragment"),
-    [
-        (
-            Rule(RAMP, ["rnn*"], thresholds={"output.weight": 1.0}),
-            r"no threshold for rnn\.weight_ih",
-        ),
-        (Rule(Frozen()), r"no weight of .* is zero: load the pruned"),
-        (Rule(RAMP, ["lstm*"], target=0.9), r"no prunable weight matches 'lstm\*'"),
-        ([], "no rule given"),
-        ([RAMP], r"ThresholdRamp is not a Rule: write Pruner\(model, Rule\(schedule"),
-        (
-            [Rule(Cubic(1, 40, 1, 0.9), ["rnn*"]), Rule(RAMP, ["*hh_l0"], target=0.9)],
-            r"rnn.weight_hh_l0 is in rule 1 and in rule 2",
-        ),
-        (
-            Rule(Cubic(1, 40, 1, 0.9), rates={"gru*": 0.8}),
-            r"'gru\*', which matches no tensor of its",
-        ),
-        (
-            Rule(Cubic(1, 40, 1, 0.9), rates={"*hh_l0": 0.8, "rnn*": 0.7}),
-            r"two rates for rnn.weight_hh_l0: '\*hh_l0' and 'rnn\*'",
-        ),
-    ],
-)
-def test_rules_that_do_not_fit_the_model_are_refused(rules, fragment):
-    with pytest.raises(AsrError, match=fragment):
-        Pruner(Net(), rules)
-
-
-def test_density_that_is_no_share_is_refused():
-    with pytest.raises(AsrError, match="min_density=50: a share"):
-        Pruner(Net(), Rule(Cubic(1, 40, 1, 0.9)), min_density=50)
-
-
-def test_weights_that_are_not_finite_stop_the_update():
-    model = Net()
-    with torch.no_grad():
-        model.rnn.weight_hh_l0[1, 1] = float("nan")
-    pruner = Pruner(model, Rule(Constant(0.5)))
-    with pytest.raises(AsrError, match=r"rnn\.weight_hh_l0 holds NaN"):
-        pruner.step()
-
-
-@pytest.mark.parametrize("scope", ["tensor", "group", "global"])
-@pytest.mark.parametrize("kind", ["ramp", "cubic", "linear", "constant", "one cut"])
-def test_wanted_sparsity_is_reached_exactly_in_every_scope(kind, scope):
-    rule = {
-        "ramp": Rule(RAMP, ["rnn*"], scope=scope, target=0.9),
-        "cubic": Rule(Cubic(4, 66, 2, 0.9), ["rnn*"], scope=scope),
-        "linear": Rule(Linear(4, 66, 2, 0.9), ["rnn*"], scope=scope),
-        "constant": Rule(Constant(0.9), ["rnn*"], scope=scope),
-        "one cut": Rule(OneCut(30, 0.9), ["rnn*"], scope=scope),
-    }[kind]
-    model = Net()
-    pruner = Pruner(model, rule, OPTIMISERS["adamw"](model.parameters()))
-    train(model, pruner.optimiser, pruner, STEPS)
-    stats = pruner.finalize()
-    wanted = round(0.9 * stats.prunable_parameters)
-    zeros = stats.prunable_parameters - stats.prunable_nonzeros
-    if scope == "global":
-        assert zeros == wanted
-    elif scope == "group":
-        for group in ("input", "recurrent"):
-            tensors = [t for t in stats.tensors if t.group == group]
-            elements = sum(t.elements for t in tensors)
-            assert sum(t.nonzeros for t in tensors) == elements - round(0.9 * elements)
-    else:
-        for tensor in stats.tensors:
-            assert tensor.nonzeros == tensor.elements - round(0.9 * tensor.elements)
-    assert pruner.sparsities() == {t.name: pytest.approx(t.sparsity) for t in stats.tensors}
-
-
-def test_rates_of_single_tensors_win_over_the_rest():
-    model = Net()
-    rates = {"*weight_hh_l0": 0.5, "output*": 0.75}
-    for rule in (
-        Rule(Cubic(4, 66, 2, 0.9), rates=rates),
-        Rule(RAMP, target=0.9, rates=rates),
-    ):
-        pruner = Pruner(model, rule)
-        train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
-        reached = pruner.sparsities()
-        assert reached.pop("rnn.weight_hh_l0") == pytest.approx(0.5, abs=1e-3)
-        assert reached.pop("output.weight") == pytest.approx(0.75, abs=1e-3)
-        assert all(share == pytest.approx(0.9, abs=5e-3) for share in reached.values())
-
-
-def test_rules_prune_their_tensors_by_their_own_schedules():
-    model = Net()
-    rules = [Rule(OneCut(3, 0.5), ["output*"]), Rule(Cubic(10, 40, 1, 0.8), ["rnn*hh*"])]
-    pruner = Pruner(model, rules)
-    optimiser = OPTIMISERS["adamw"](model.parameters())
-    train(model, optimiser, pruner, 5)
-    assert pruner.sparsities() == {
-        "rnn.weight_hh_l0": 0.0, "rnn.weight_hh_l0_reverse": 0.0, "output.weight": 0.5
-    }  # fmt: skip
-    assert not pruner.finished
-    train(model, optimiser, pruner, 35)
-    assert pruner.sparsities()["rnn.weight_hh_l0"] == pytest.approx(0.8, abs=2e-3)
-    assert pruner.sparsities()["output.weight"] == 0.5
-    assert pruner.finished
-
-
-def test_score_decides_who_stays():
-    model = Net()
-
-    def early_columns(name, weight):
-        return -torch.arange(weight.shape[1]).expand(weight.shape)
-
-    pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=early_columns))
-    pruner.step()
-    keep = pruner.masks()["rnn.weight_hh_l0"]
-    assert keep[:, :6].all()
-    assert not keep[:, 6:].any()
-    for score, fragment in (
-        (lambda name, weight: weight[0], r"is of shape \[12\], the weight of \[36, 12\]"),
-        (lambda name, weight: weight / 0, r"score of rnn.weight_hh_l0 holds NaN"),
-    ):
-        pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=score))
-        with pytest.raises(AsrError, match=fragment):
-            pruner.step()
-
-
-@dataclass(frozen=True)
-class Again(SparsitySchedule):
-    """The same share, chosen anew at steps 2, 4 and 6."""
-
-    final: float = 0.5
-
-    @property
-    def update_steps(self):
-        return range(2, 7, 2)
-
-    def sparsity(self, step):
-        return self.final
-
-
-def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
-    model = Net()
-    seen = []
-
-    def score(name, weight):
-        seen.append(weight.grad.count_nonzero().item())
-        # Grow what had been dropped: the mask turns round at every update.
-        if len(seen) == 1:
-            return weight.abs()
-        return (~pruner.masks()[name]).float()
-
-    pruner = Pruner(model, Rule(Again(), ["rnn.weight_hh_l0"], score=score, regrow=True))
-    optimiser = OPTIMISERS["adamw"](model.parameters())
-    train(model, optimiser, pruner, 2)
-    first = pruner.masks()["rnn.weight_hh_l0"]
-    optimiser.zero_grad()
-    backward(model, 2)
-    pruner.mask_gradients()
-    assert not model.rnn.weight_hh_l0.grad[~first].any()
-    optimiser.step()
-    pruner.step(optimiser)
-    train(model, optimiser, pruner, 1)
-    second = pruner.masks()["rnn.weight_hh_l0"]
-    assert torch.equal(second, ~first)
-    assert not model.rnn.weight_hh_l0.any()
-    train(model, optimiser, pruner, 1)
-    assert model.rnn.weight_hh_l0[second].all()
-    assert seen == [432, 432]
-
-
-def test_zeros_that_were_there_stay_when_a_pruned_network_is_pruned_further():
-    model = Net()
-    with torch.no_grad():
-        model.rnn.weight_hh_l0[:, :6] = 0.0
-    rule = Rule(Cubic(6, 66, 2, 0.9, initial=0.5), ["rnn.weight_hh_l0"], keep_zeros=True)
-    pruner = Pruner(model, rule)
-    assert pruner.sparsity() == 0.5
-    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
-    assert not model.rnn.weight_hh_l0[:, :6].any()
-    assert pruner.sparsity() == pytest.approx(0.9, abs=2e-3)
-
-
-@pytest.mark.parametrize("pattern", [Block(4, 1), Block(5, 5), Block(4, 4, "l2"), Bank(8)], ids=str)
-def test_patterns_are_kept_through_training(pattern):
-    model = Net()
-    pruner = Pruner(model, Rule(Cubic(4, 66, 2, 0.75), ["rnn*"], pattern))
-    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, STEPS)
-    for name, keep in pruner.masks().items():
-        if isinstance(pattern, Bank):
-            widths = [8, 4] if keep.shape[1] == 12 else [6] if keep.shape[1] == 6 else [8, 8, 8]
-            for bank in keep.split(widths, dim=1):
-                assert bank.sum(1).unique().tolist() == [round(bank.shape[1] / 4 + 0.01)]
-            continue
-        units = pattern.units(keep.float())
-        assert torch.equal(pattern.expand(units > 0, keep.shape), keep)
-        assert pruner.sparsities()[name] == pytest.approx(0.75, abs=0.06)
-
-
 def test_hash_tells_masks_apart():
     runs = [setting(), setting()]
     for run in runs:
@@ -582,3 +327,48 @@ def test_controller_state_is_in_the_checkpoint():
         assert torch.equal(there, here)
     assert resumed[2].thresholds == whole[2].thresholds
     assert resumed[2].curve == whole[2].curve
+
+
+def test_density_that_is_no_share_is_refused():
+    with pytest.raises(AsrError, match="min_density=50: a share"):
+        Pruner(Net(), Rule(Cubic(1, 40, 1, 0.9)), min_density=50)
+
+
+def test_weights_that_are_not_finite_stop_the_update():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[1, 1] = float("nan")
+    pruner = Pruner(model, Rule(Constant(0.5)))
+    with pytest.raises(AsrError, match=r"rnn\.weight_hh_l0 holds NaN"):
+        pruner.step()
+
+
+def test_pruning_that_is_ended_before_its_last_update_is_warned_of():
+    model, optimiser, pruner = setting()
+    train(model, optimiser, pruner, 40)
+    with pytest.warns(Unfinished, match=r"step 40 with \d+\.\d+% .* update is after step 64"):
+        pruner.finalize()
+    model, optimiser, pruner = setting()
+    train(model, optimiser, pruner, 64)
+    pruner.finalize()
+
+
+def test_numbers_of_numpy_and_torch_are_plain_ones_in_the_checkpoint():
+    ramp = ThresholdRamp(4, 20, 66, 2, np.float64(1.5))
+    rules = [
+        Rule(
+            ramp,
+            thresholds={"output.weight": np.float32(0.5), "rnn.weight_hh_l0": torch.tensor(0.25)},
+        ),
+        Rule(Cubic(4, 66, 2, np.float64(0.75)), ["*reverse"], rates={"*ih*": np.float64(0.5)}),
+        Rule(ramp, ["rnn.weight_ih_l0"], target=np.float64(0.5), floor=np.float64(0.25)),
+    ]
+    pruner = Pruner(Net(), rules)
+    file = io.BytesIO()
+    torch.save(pruner.state_dict(), file)
+    file.seek(0)
+    pruner.load_state_dict(torch.load(file, weights_only=True))
+    first, second, third = pruner.state_dict()["rules"]
+    assert first["thresholds"] == {"output.weight": 0.5, "rnn.weight_hh_l0": 0.25}
+    assert (second["schedule"]["final"], second["rates"]) == (0.75, {"*ih*": 0.5})
+    assert (third["target"], third["floor"]) == (0.5, 0.25)

@@ -105,7 +105,10 @@ def test_an_exchange_is_that_of_the_algorithm_and_new_weights_begin_at_zero() ->
         after = parameters[name].detach().numpy()
         assert (after[wanted & before[name]] == moved[name][wanted & before[name]]).all()
         assert (after[~(wanted & before[name])] == 0).all()
-        assert not optimiser.state[parameters[name]]["exp_avg"][~mask].any()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state = optimiser.state[parameters[name]][moment]
+            assert not state[~mask].any()
+            assert not state[mask & ~torch.from_numpy(before[name])].any(), "nothing from before"
 
 
 def test_the_number_of_weights_never_changes_and_gradients_are_masked_between_exchanges() -> None:

@@ -135,6 +135,7 @@ def test_from_fractions_refuses_a_window_too_short_for_its_updates():
         ({"frequency": 100_000}, r"frequency=100000 gives no update"),
         ({"ratio": 0.0}, r"ratio=0.0 must be above 0"),
         ({"ratio": float("nan")}, r"ratio=nan must be above 0"),
+        ({"ratio": "1.5"}, r"ratio='1.5' must be above 0"),
     ],
 )
 def test_bad_ramp_is_refused_with_its_numbers(arguments, fragment):

@@ -137,7 +137,11 @@ def test_fractions_of_all_steps(make, expected):
             lambda: Cubic.from_fractions(100, 0.1, 0.3, 40),
             "40 updates do not fit: of 100 .* only 20",
         ),
-        (lambda: Cubic.from_fractions(100, updates=0), "updates=0: at least 1"),
+        (lambda: Cubic.from_fractions(100, updates=0), "updates=0: a whole number, at least 1"),
+        (lambda: Cubic.from_fractions(100, updates=4.5), r"updates=4\.5: a whole number"),
+        (lambda: Cubic.from_fractions(100, "0.2"), "start='0.2': no share of all steps"),
+        (lambda: Linear.from_fractions(100, end=float("nan")), "end=nan: no share of all steps"),
+        (lambda: Cubic(0, 50, 1, 0.5, "0"), "need 0 <= initial < final"),
         (lambda: OneCut.from_fractions(100, 1.5), r"0 <= cut <= 1, got cut=1\.5"),
     ],
 )

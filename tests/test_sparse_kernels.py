@@ -266,6 +266,28 @@ def test_weights_that_fp16_cannot_hold_stay_fp32_unless_asked_for():
         assert np.allclose(matrix(x)[0], dense.sum(axis=1) * scale, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("columns", [8192, 8193])
+def test_the_widest_matrix_of_perm16_and_one_column_more(columns):
+    if "avx512bw" not in HERE:
+        pytest.skip("no perm16 here")
+    dense = zeros_and_weights("element", (40, columns), 0.02)
+    matrix = prepare(from_dense(dense))
+    assert matrix.kernel == ("perm16" if columns == 8192 else "perm32")
+    for count in (1, 8):
+        check(matrix, dense, count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 12, 16, 31])
+def test_banks_of_every_count(count):
+    if "avx512bw" not in HERE:
+        pytest.skip("no perm16 here")
+    for width in (32, 64, 96, 100, 352):
+        dense = zeros_and_weights("bank", (50, width), count / 32)
+        matrix = prepare(from_dense(dense, "bank" if width % 32 == 0 else None), kernel="perm16")
+        for columns in (1, 3, 8):
+            check(matrix, dense, columns)
+
+
 def test_inputs_of_another_shape_or_type_are_refused():
     matrix = prepare(from_dense(np.eye(16, dtype=np.float32)))
     good = np.ones((2, 16), np.float32)

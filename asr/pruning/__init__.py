@@ -29,6 +29,7 @@ from asr.pruning.schedule import (
     Schedule,
     SparsitySchedule,
     ThresholdSchedule,
+    Unfinished,
     schedule_from_plain,
 )
 from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
@@ -62,6 +63,7 @@ __all__ = [
     "TensorStatistics",
     "ThresholdRamp",
     "ThresholdSchedule",
+    "Unfinished",
     "aliases",
     "calibrate",
     "find",

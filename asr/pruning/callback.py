@@ -1,5 +1,6 @@
 """The same inside Lightning: hooks to `Pruner` and `GroupLasso`, state into the checkpoint."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch.optim import Optimizer
 from asr.errors import AsrError
 from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import MIN_DENSITY
-from asr.pruning.pruner import Pruner
+from asr.pruning.pruner import STEPS_OF_THE_OPTIMISER, Pruner
 from asr.pruning.rules import Rule
+from asr.pruning.schedule import Unfinished
 
 Rules = Rule | Sequence[Rule]
 
@@ -46,11 +48,13 @@ class PruningCallback(Callback):
         """Optimiser steps that a function of them was called with."""
         self._restored: Mapping[str, Any] | None = None
         self._seen = 0
+        self._warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A new training needs a new Pruner."""
         if stage == "fit":
             self.pruner = None
+            self._restored = None  # a checkpoint that was tested in between is not resumed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Only here are weights, optimiser and loader all restored."""
@@ -73,7 +77,10 @@ class PruningCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave an ordinary model."""
         assert self.pruner is not None
-        self.pruner.finalize()
+        with warnings.catch_warnings():
+            if self._warned:
+                warnings.simplefilter("ignore", Unfinished)
+            self.pruner.finalize()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Resumed from its last step, training neither starts nor ends: do both here."""
@@ -120,9 +127,23 @@ class PruningCallback(Callback):
         if state is not None:
             self.pruner.load_state_dict(state)
         self._seen = self.pruner.steps
+        self._warn_if_too_short(trainer)
         self._log(trainer)
         # A checkpoint written between the optimiser's step and ours is one step behind.
         self._follow(trainer)
+
+    def _warn_if_too_short(self, trainer: Trainer) -> None:
+        """Say it before hours of training rather than after them."""
+        assert self.pruner is not None
+        total, last = trainer.estimated_stepping_batches, self.pruner.last_update
+        self._warned = 0 < total < last
+        if self._warned:
+            warnings.warn(
+                f"training has {total} steps, but the last update of the masks is after step "
+                f"{last}: {STEPS_OF_THE_OPTIMISER}",
+                Unfinished,
+                stacklevel=2,
+            )
 
     def _follow(self, trainer: Trainer) -> None:
         """Step the Pruner if the optimiser stepped; under accumulation not every batch does."""

@@ -5,7 +5,6 @@ one group for each block, the same weight all through training. It shrinks block
 gives no exact zeros: those come from a cut or from block pruning.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from asr.errors import AsrError
 from asr.pruning.prunable import find, owner
+from asr.pruning.schedule import is_number
 
 
 class GroupLasso:
@@ -34,10 +34,12 @@ class GroupLasso:
         columns: int,
         tensors: Iterable[str] | None = None,
     ) -> None:
-        if not (math.isfinite(weight) and weight > 0):
-            raise AsrError(f"group lasso: weight={weight} must be a number above 0")
-        if rows < 1 or columns < 1:
-            raise AsrError(f"group lasso: blocks of {rows} x {columns}: at least 1 x 1")
+        if not (is_number(weight) and weight > 0):
+            raise AsrError(f"group lasso: weight={weight!r} must be a number above 0")
+        if not all(isinstance(side, int) and side >= 1 for side in (rows, columns)):
+            raise AsrError(
+                f"group lasso: blocks of {rows} x {columns}: whole numbers, at least 1 x 1"
+            )
         self.weight = weight
         self.rows = rows
         self.columns = columns

@@ -48,19 +48,24 @@ def nth_largest(scores: Tensor, count: int) -> Tensor:
     return scores.sort(descending=True).values[count - 1]
 
 
-def count_for(scores: Tensor, sizes: Tensor | None, sparsity: float) -> int:
+def count_for(
+    scores: Tensor, sizes: Tensor | None, sparsity: float, elements: int | None = None
+) -> int:
     """How many of the units (n,) stay when this share of elements is dropped.
 
     sizes: elements of each unit; None: all have as many, and the number dropped is
     `round(sparsity * n)`, as in `torch.nn.utils.prune`. Otherwise the smallest scores are dropped
-    until the elements dropped are as near to the share as whole units come.
+    until the elements dropped are as near to the share as whole units come. elements: what the
+    share is of, if more than the units hold, because some were dropped before.
     """
     n = scores.numel()
     if sizes is None:
         return n - round(sparsity * n)
     order = scores.argsort(descending=True, stable=True).flip(0).to(sizes.device)
-    dropped = torch.cat([sizes.new_zeros(1), sizes[order].cumsum(0)])
-    return n - int((dropped - sparsity * float(sizes.sum())).abs().argmin())
+    total = int(sizes.sum())
+    elements = total if elements is None else elements
+    dropped = torch.cat([sizes.new_zeros(1), sizes[order].cumsum(0)]) + (elements - total)
+    return n - int((dropped - sparsity * float(elements)).abs().argmin())
 
 
 def sparsity(keep: Tensor) -> float:

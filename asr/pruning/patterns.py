@@ -125,6 +125,11 @@ class Block(Pattern):
         )
         return whole[:rows, :columns].reshape(shape)
 
+    def count(self, mask: Tensor) -> Tensor:
+        """Elements of each block that the mask keeps, int64 (blocks,)."""
+        tiles = self._tiles(_matrix(mask).to(torch.int64), 0)
+        return tiles.sum(dim=(1, 3)).flatten()
+
     def _tiles(self, matrix: Tensor, filling: float) -> Tensor:
         """(blocks down, rows, blocks across, columns), edges filled up."""
         rows, columns = matrix.shape
@@ -160,6 +165,12 @@ class Bank(Element):
         whole = int((1 - sparsity) * self.columns + 0.5)
         return whole if width is None else int(whole * width / self.columns + 0.5)
 
+    def counts(self, mask: Tensor) -> Tensor:
+        """Weights that the mask keeps in each bank, int64 (rows, banks)."""
+        matrix = _matrix(mask)
+        padded = functional.pad(matrix.to(torch.int64), (0, -matrix.shape[1] % self.columns))
+        return padded.unflatten(1, (-1, self.columns)).sum(dim=2)
+
     def keep(self, scores: Tensor, sparsity: float) -> Tensor:
         """The mask that keeps the largest of every bank; of equal ones those of lower column.
 
@@ -183,7 +194,10 @@ def pattern_from_plain(plain: dict[str, Any]) -> Pattern:
     kind = values.pop("kind", None)
     if kind not in kinds:
         raise AsrError(f"unknown pruning pattern {kind!r}; there are {', '.join(kinds)}")
-    return kinds[kind](**values)
+    try:
+        return kinds[kind](**values)
+    except TypeError as error:
+        raise AsrError(f"pruning pattern {kind}: {error}") from None
 
 
 def _matrix(tensor: Tensor) -> Tensor:

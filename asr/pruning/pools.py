@@ -46,13 +46,34 @@ class Pool:
 
     def check_start(self, keeps: Mapping[str, Tensor]) -> None:
         """Raise AsrError if masks to begin with have dropped more than is wanted in the end."""
+        if isinstance(self.rule.pattern, Bank):
+            self._check_banks(self.rule.pattern, keeps)
+            return
         elements = sum(keep.numel() for keep in keeps.values())
         dropped = 1 - sum(int(keep.count_nonzero()) for keep in keeps.values()) / elements
-        if self.final is not None and dropped > self.final + 0.005:
+        # What was pruned by whole blocks may be off by half a block.
+        size = 1
+        if isinstance(self.rule.pattern, Block):
+            size = self.rule.pattern.rows * self.rule.pattern.columns
+        if self.final is not None and dropped > self.final + 0.005 + size / elements:
             raise AsrError(
                 f"{', '.join(keeps)}: {dropped:.2%} of the weights are zero already, more than the "
                 f"{self.final:.2%} wanted, and keep_zeros lets none come back"
             )
+
+    def _check_banks(self, pattern: Bank, keeps: Mapping[str, Tensor]) -> None:
+        """Raise AsrError if a bank has fewer weights left than all of them shall keep."""
+        assert self.final is not None
+        for name, keep in keeps.items():
+            wanted = pattern.keep(torch.zeros(keep.shape, device=keep.device), self.final)
+            left, kept = (pattern.counts(mask) for mask in (keep, wanted))
+            if bool((left < kept).any()):
+                row, bank = (int(n) for n in (left < kept).nonzero()[0])
+                raise AsrError(
+                    f"{name}: row {row}, bank {bank} has {int(left[row, bank])} weights left where "
+                    f"each shall keep {int(kept[row, bank])}, and keep_zeros lets none come back: "
+                    "its zeros do not lie in such banks"
+                )
 
     def keeps(
         self, step: int, weights: Mapping[str, nn.Parameter], previous: Mapping[str, Tensor]
@@ -73,7 +94,8 @@ class Pool:
         if self.rule.floor:
             units = {n: _protect(u, self.rule.floor) for n, u in units.items()}
         pooled = torch.cat(list(units.values())) if len(units) > 1 else next(iter(units.values()))
-        keep, eps = self._choose(step, pooled, {n: s.shape for n, s in scores.items()})
+        sizes = self._sizes(scores, alive)
+        keep, eps = self._choose(step, pooled, sizes, sum(s.numel() for s in scores.values()))
         parts = keep.split([u.numel() for u in units.values()])
         masks = {}
         for name, part in zip(units, parts, strict=True):
@@ -106,30 +128,50 @@ class Pool:
         return scores
 
     def _choose(
-        self, step: int, units: Tensor, shapes: Mapping[str, torch.Size]
+        self, step: int, units: Tensor, sizes: Tensor | None, elements: int
     ) -> tuple[Tensor, float | None]:
-        """Which units (n,) stay, and the threshold, None with a share."""
+        """Which units (n,) stay, and the threshold, None with a share.
+
+        sizes: elements that live in each unit; None if all units are alike. elements: of all the
+        tensors together.
+        """
         schedule, controller = self.schedule, self.controller
         if isinstance(schedule, SparsitySchedule):
-            return keep_largest(units, self._count(units, shapes, schedule.sparsity(step))), None
+            count = self._count(units, sizes, elements, schedule.sparsity(step))
+            return keep_largest(units, count), None
         assert isinstance(schedule, ThresholdSchedule)
         if controller is None or self.target is None:
             (name,) = self.names
             eps = schedule.threshold(step, self.q[name]) * self.rule.pattern.scale
             return units >= eps, eps
-        count = self._count(units, shapes, self.target)
-        eps = controller.raise_to(step, float(nth_largest(units, max(1, count))))
+        count = self._count(units, sizes, elements, self.target)
+        at_target = float(nth_largest(units, max(1, count)))
+        if at_target == _ALWAYS:  # all that stay are protected by the floor: drop all the others
+            at_target = max(controller.eps, float(units.masked_fill(units == _ALWAYS, 0.0).max()))
+        eps = controller.raise_to(step, at_target)
         # Weights of equal size at the threshold would all stay: the last update counts.
         return keep_largest(units, count) if schedule.is_finished(step) else units >= eps, eps
 
-    def _count(self, units: Tensor, shapes: Mapping[str, torch.Size], sparsity: float) -> int:
+    def _sizes(self, scores: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> Tensor | None:
+        """Elements that live in each unit of all tensors; None if all units are alike."""
+        pattern = self.rule.pattern
+        if not isinstance(pattern, Block):
+            return None
+        if self.rule.keep_zeros:  # blocks in which zeros were found are smaller than others
+            living = [
+                pattern.count(alive.get(n, torch.ones_like(s, dtype=torch.bool)))
+                for n, s in scores.items()
+            ]
+            return torch.cat(living)
+        sizes = {name: pattern.sizes(s.shape) for name, s in scores.items()}
+        if all(size is None for size in sizes.values()):
+            return None
+        return torch.cat([_sizes(size, scores[n].shape, pattern) for n, size in sizes.items()])
+
+    def _count(self, units: Tensor, sizes: Tensor | None, elements: int, sparsity: float) -> int:
         """Units (n,) that stay when this share is dropped: not more than are alive, not fewer
         than the floor protects."""
-        sizes = {name: self.rule.pattern.sizes(shape) for name, shape in shapes.items()}
-        together = None
-        if any(size is not None for size in sizes.values()):
-            together = torch.cat([_sizes(size, shapes[n], self.rule) for n, size in sizes.items()])
-        count = count_for(units, together, sparsity)
+        count = count_for(units, sizes, sparsity, elements)
         if self.rule.floor:
             count = max(count, int((units == _ALWAYS).count_nonzero()))
         return min(count, int((units > -_ALWAYS).count_nonzero()))
@@ -173,11 +215,10 @@ def _members(model: nn.Module, rule: Rule, names: list[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _sizes(sizes: Tensor | None, shape: torch.Size, rule: Rule) -> Tensor:
+def _sizes(sizes: Tensor | None, shape: torch.Size, pattern: Block) -> Tensor:
     if sizes is not None:
         return sizes
-    assert isinstance(rule.pattern, Block)  # single elements are all alike, in every tensor
-    size = rule.pattern.rows * rule.pattern.columns
+    size = pattern.rows * pattern.columns
     return torch.full((shape.numel() // size,), size)
 
 

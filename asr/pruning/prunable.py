@@ -4,6 +4,7 @@ Biases and the parameters of norms and embeddings never are: they are few, and t
 them dense (paper, section 3).
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -13,6 +14,8 @@ from torch import nn
 from asr.errors import AsrError
 
 Group = Literal["recurrent", "input", "linear", "convolution"]
+# The whole name: weight normalisation and other rewritings keep parts of a weight beside it.
+_RECURRENT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
 
 
 def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, nn.Parameter]:
@@ -94,7 +97,7 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Group]]:
 
 def _group(module: nn.Module, leaf: str) -> Group | None:
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        return group_of_shape(leaf, 2) if leaf.startswith("weight_") else None
+        return group_of_shape(leaf, 2) if _RECURRENT.fullmatch(leaf) else None
     if isinstance(module, nn.Linear):
         return "linear" if leaf == "weight" else None
     if isinstance(module, nn.MultiheadAttention):

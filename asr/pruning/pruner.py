@@ -5,6 +5,7 @@ The model is only ever read and multiplied in place: no hooks, wrappers or extra
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,13 @@ from asr.pruning.pools import Pool, make_pools
 from asr.pruning.prunable import find, owner
 from asr.pruning.ranks import check_equal
 from asr.pruning.rules import Rule
-from asr.pruning.schedule import Frozen
+from asr.pruning.schedule import Frozen, Unfinished
 from asr.pruning.statistics import Statistics, statistics
+
+STEPS_OF_THE_OPTIMISER = (
+    "a schedule counts steps of the optimiser, of which there is one for several batches when "
+    "gradients are accumulated; from_fractions makes one of the number of all steps"
+)
 
 
 class Pruner:
@@ -79,6 +85,12 @@ class Pruner:
         """Whether the masks are final: no update comes any more."""
         return all(pool.schedule.is_finished(self.steps) for pool in self._pools)
 
+    @property
+    def last_update(self) -> int:
+        """The step of the last update of any mask; 0 if there is none."""
+        steps = [pool.schedule.update_steps for pool in self._pools]
+        return max((each[-1] for each in steps if each), default=0)
+
     def mask_gradients(self) -> None:
         """Zero the gradients of dropped weights; call it before gradients are clipped.
 
@@ -107,12 +119,13 @@ class Pruner:
         if self._finalized:
             raise AsrError("this Pruner was finalized: make a new one to go on training")
         self.steps += 1
+        optimiser = optimiser or self.optimiser
         updated = [pool for pool in self._pools if pool.schedule.is_update(self.steps)]
         if updated:
-            self._update_masks(updated)
+            self._update_masks(updated, optimiser)
         self._apply()
         if updated:
-            self._clear_moments(optimiser or self.optimiser)
+            self._clear_moments(optimiser)
 
     def masks(self) -> dict[str, Tensor]:
         """Boolean mask of each tensor, True where a weight is kept."""
@@ -145,8 +158,17 @@ class Pruner:
     def finalize(self) -> Statistics:
         """Zero the dropped weights a last time and stop; the model is an ordinary one.
 
-        Returns what was reached, counted from the weights themselves.
+        Returns what was reached, counted from the weights themselves. Warns (Unfinished) if
+        updates of the masks were still to come.
         """
+        if not self.finished:
+            warnings.warn(
+                f"pruning ends at step {self.steps} with {self.sparsity():.2%} of the weights "
+                f"dropped, but its last update is after step {self.last_update}: "
+                f"{STEPS_OF_THE_OPTIMISER}",
+                Unfinished,
+                stacklevel=2,
+            )
         for name, weight in self._weights():
             # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
             weight.masked_fill_(~self._keep(name, weight), 0.0)
@@ -211,7 +233,7 @@ class Pruner:
                     f"of {', '.join(names)} is zero: load the pruned weights first"
                 )
 
-    def _update_masks(self, pools: Sequence[Pool]) -> None:
+    def _update_masks(self, pools: Sequence[Pool], optimiser: Optimizer | None) -> None:
         weights = dict(self._weights())
         keeps: dict[str, Tensor] = {}
         for pool in pools:
@@ -220,6 +242,8 @@ class Pruner:
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
+        if any(pool.rule.regrow for pool in pools):
+            self._clear_moments(optimiser)  # of what comes back, too: its gradient was dense
         for name, keep in keeps.items():
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
                 weights[name].detach().mul_(self._factor(name, weights[name]))
@@ -247,6 +271,8 @@ class Pruner:
         self._kept[name] = int(keep.count_nonzero())
         if self._kept[name] < keep.numel():
             self._factors[name] = keep.to(weight.device, weight.dtype)
+        else:  # all that was dropped has come back
+            self._factors.pop(name, None)
 
     def _factor(self, name: str, like: Tensor) -> Tensor:
         factor = self._factors[name]

@@ -29,12 +29,12 @@ class RigL(SparsitySchedule):
     """Use it as `Rule(RigL(...), regrow=True)`; steps are optimiser steps.
 
     After step 1 every tensor keeps a random share of its weights. At each multiple of `frequency`
-    up to `end` the smallest weights are dropped and as many come back, at zero, where the gradient
-    is largest (Algorithm 1); the share exchanged falls from `fraction` to 0 along a cosine. What
-    is dropped and grown at once keeps its value, as in the authors' code. The gradients of such a
-    step are left dense by `Pruner.mask_gradients` and are read by `Pruner.step`, so they must not
-    be set to zero between the two; they are those of one step, clipped if you clip. Raises
-    AsrError for numbers that make no sense.
+    up to `end` the smallest weights are dropped and as many come back, at zero and without moments
+    of the optimiser, where the gradient is largest (Algorithm 1); the share exchanged falls from
+    `fraction` to 0 along a cosine. What is dropped and grown at once keeps its value, as in the
+    authors' code. The gradients of such a step are left dense by `Pruner.mask_gradients` and are
+    read by `Pruner.step`, so they must not be set to zero between the two; they are those of one
+    step, clipped if you clip. Raises AsrError for numbers that make no sense.
     """
 
     end: int

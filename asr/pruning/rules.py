@@ -1,6 +1,5 @@
 """What shall be pruned how: which tensors, when, in which pattern, compared with which others."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,6 +17,8 @@ from asr.pruning.schedule import (
     SparsitySchedule,
     ThresholdSchedule,
     check_share,
+    is_number,
+    plain_number,
 )
 
 Scope = Literal["tensor", "group", "global"]
@@ -71,12 +72,14 @@ class Rule:
             raise AsrError(f"pattern={self.pattern!r}: Element(), Block(rows, columns) or Bank()")
         if self.scope not in ("tensor", "group", "global"):
             raise AsrError(f'scope={self.scope!r}: "tensor", "group" or "global"')
-        if not 0 <= self.floor < 1:
+        if not is_number(self.floor) or not 0 <= self.floor < 1:
             raise AsrError(f"floor={self.floor!r}: a share from 0 to below 1")
         if self.target is not None:
             check_share("target", self.target)
         for name, rate in (self.rates or {}).items():
             check_share(f"rate of {name!r}", rate)
+        if self.score is not None and not callable(self.score):
+            raise AsrError(f"score={self.score!r}: a function (name, parameter) -> scores")
         kind = type(self.schedule).__name__
         for wrong, message in self._conflicts():
             if wrong:
@@ -128,6 +131,7 @@ class Rule:
                 ramp and self.regrow,
                 "under a threshold no weight comes back; regrow needs a schedule of sparsities",
             ),
+            (frozen and self.regrow, "its zeros stay; regrow needs a schedule of sparsities"),
             (
                 self.regrow and self.keep_zeros,
                 "regrow and keep_zeros contradict each other",
@@ -161,14 +165,18 @@ class Rule:
             "tensors": None if self.tensors is None else list(self.tensors),
             "pattern": self.pattern.to_plain(),
             "scope": self.scope,
-            "target": self.target,
-            "thresholds": None if self.thresholds is None else dict(self.thresholds),
-            "rates": None if self.rates is None else dict(self.rates),
+            "target": plain_number(self.target),
+            "thresholds": _plain(self.thresholds),
+            "rates": _plain(self.rates),
             "score": None if score is None else getattr(score, "__name__", type(score).__name__),
             "regrow": self.regrow,
-            "floor": self.floor,
+            "floor": plain_number(self.floor),
             "keep_zeros": self.keep_zeros,
         }
+
+
+def _plain(numbers: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if numbers is None else {n: plain_number(value) for n, value in numbers.items()}
 
 
 def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[str]]]:
@@ -213,8 +221,8 @@ def resolve_thresholds(model: nn.Module, rule: Rule, names: list[str]) -> dict[s
     first = aliases(model)
     found: dict[str, float] = {}
     for name, q in rule.thresholds.items():
-        if not (math.isfinite(q) and q > 0):
-            raise AsrError(f"threshold of {name}: q={q} must be a number above 0")
+        if not (is_number(q) and q > 0):
+            raise AsrError(f"threshold of {name}: q={q!r} must be a number above 0")
         if first[name] in found:
             raise AsrError(f"two thresholds for {first[name]}: {name} is the same, tied parameter")
         found[first[name]] = float(q)

@@ -11,6 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ ENOUGH_UPDATES = 30
 
 class FewUpdates(UserWarning):
     """So few updates that pruning comes in coarse steps."""
+
+
+class Unfinished(UserWarning):
+    """Training ends before pruning does, so less is dropped than was asked for."""
 
 
 class Schedule(ABC):
@@ -55,7 +60,8 @@ class Schedule(ABC):
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values that `schedule_from_plain` makes an equal schedule of."""
-        return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+        values = asdict(self)  # type: ignore[call-overload]
+        return {"kind": type(self).__name__, **{k: plain_number(v) for k, v in values.items()}}
 
 
 _KINDS: dict[str, type[Schedule]] = {}
@@ -146,10 +152,23 @@ def check_steps(schedule: Schedule, *names: str) -> None:
             )
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, of Python, numpy or torch, and no truth value."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else None
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy or torch as Python's, which loads with weights_only; others as they are."""
+    if isinstance(value, bool) or not is_number(value):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def check_share(what: str, value: float) -> None:
     """Raise AsrError unless 0 < value < 1."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and 0 < value < 1):
+    if not (is_number(value) and 0 < value < 1):
         raise AsrError(f"{what}={value!r}: a share above 0 and below 1, such as 0.9 for 90 %")
 
 
@@ -161,6 +180,8 @@ def steps_of(total_steps: int, **shares: float) -> list[int]:
             f"total_steps={total_steps!r}: the number of all optimiser steps, at least 1"
         )
     values = list(shares.values())
+    if wrong := [f"{name}={share!r}" for name, share in shares.items() if not is_number(share)]:
+        raise AsrError(f"{', '.join(wrong)}: no share of all steps, such as 0.25")
     if values != sorted(set(values)) or min(values) < 0 or max(values) > 1:
         raise AsrError(
             f"need shares 0 <= {' < '.join(shares)} <= 1, got "
@@ -171,8 +192,8 @@ def steps_of(total_steps: int, **shares: float) -> list[int]:
 
 def check_room(total_steps: int, start: int, end: int, room: int, updates: int) -> None:
     """Raise AsrError if fewer than `updates` updates fit between the steps start and end."""
-    if updates < 1:
-        raise AsrError(f"updates={updates}: at least 1")
+    if isinstance(updates, bool) or not isinstance(updates, int) or updates < 1:
+        raise AsrError(f"updates={updates!r}: a whole number, at least 1")
     if room < updates:
         raise AsrError(
             f"{updates} updates do not fit: of {total_steps} optimiser steps there are only "

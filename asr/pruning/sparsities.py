@@ -13,6 +13,7 @@ from asr.pruning.schedule import (
     check_share,
     check_steps,
     given,
+    is_number,
     steps_of,
 )
 
@@ -45,7 +46,7 @@ class _Gradual(SparsitySchedule):
                 f"{self.end - self.start} ({given(self)}); it is counted in optimiser steps"
             )
         check_share(f"{kind}: final", self.final)
-        if not 0 <= self.initial < self.final:
+        if not is_number(self.initial) or not 0 <= self.initial < self.final:
             raise AsrError(f"{kind}: need 0 <= initial < final, got {given(self)}")
         if self.updates < ENOUGH_UPDATES:
             frequency = max(1, (self.end - self.start) // ENOUGH_UPDATES)

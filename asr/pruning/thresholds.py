@@ -1,6 +1,5 @@
 """The paper's schedule: a threshold that rises in two slopes (Algorithm 1 and equation 1)."""
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from asr.pruning.schedule import (
     check_room,
     check_steps,
     given,
+    is_number,
     steps_of,
 )
 
@@ -40,7 +40,7 @@ class ThresholdRamp(ThresholdSchedule):
         check_steps(self, "start", "ramp", "end", "frequency")
         if not 0 <= self.start < self.ramp < self.end:
             raise AsrError(f"ThresholdRamp: need 0 <= start < ramp < end, got {given(self)}")
-        if not (math.isfinite(self.ratio) and self.ratio > 0):
+        if not (is_number(self.ratio) and self.ratio > 0):
             raise AsrError(
                 f"ThresholdRamp: ratio={self.ratio!r} must be above 0 (given {given(self)})"
             )

@@ -80,71 +80,73 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
 
 #define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
 
-/* One vector against n columns, its two stretches read from the table. The index counts in
- * eighths of a stretch, so that one column needs no shift. */
-#define LOOK(DOT, W, AT, SUMS)                                                                \
+/* Keeps the compiler from moving sums between registers in every step. */
+#define IN_PLACE(x) __asm__("" : "+v"(x))
+
+/* One vector against n columns, its two stretches, the low bytes of PAIR, read from the table. */
+#define LOOK(DOT, W, PAIR, SUMS)                                                              \
     {                                                                                         \
         const __m512i word = _mm512_load_si512(W);                                            \
-        const int16_t *a = table + 4 * n * (size_t)((AT) & 0xffff);                           \
-        const int16_t *b = table + 4 * n * (size_t)((AT) >> 16);                              \
-        EACH(j)                                                                               \
-        SUMS[j] = DOT(SUMS[j], word,                                                          \
-                      _mm512_permutex2var_epi16(_mm512_load_si512(a + 32 * j), word,          \
-                                                _mm512_load_si512(b + 32 * j)));              \
-        EACH(j) IN_PLACE(SUMS[j]);                                                            \
+        const int16_t *a = table + 32 * n * (size_t)((PAIR) & 0xff);                          \
+        const int16_t *b = table + 32 * n * (size_t)((PAIR) >> 8 & 0xff);                     \
+        EACH(j) {                                                                             \
+            SUMS[j] = DOT(SUMS[j], word,                                                      \
+                          _mm512_permutex2var_epi16(_mm512_load_si512(a + 32 * j), word,      \
+                                                    _mm512_load_si512(b + 32 * j)));          \
+            IN_PLACE(SUMS[j]);                                                                \
+        }                                                                                     \
     }
 
-/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; few
- * columns have two chains of sums, so that a step need not wait for the one before. RUNS: `run`
- * vectors share theirs, which stay in registers (bank patterns). */
+/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; those of
+ * four come in one read of 64 bits, for reads are what the processor has too few of. RUNS: `run`
+ * vectors share theirs, which stay in registers (bank patterns). Few columns have several
+ * chains of sums, so that a step need not wait for the one before. */
+#define CHAINS (n == 1 ? 4 : n < 4 ? 2 : 1)
+
 #define SINGLE(DOT)                                                                           \
     {                                                                                         \
-        __m512i more[ASR_PASS];                                                               \
-        EACH(j) more[j] = _mm512_setzero_si512();                                             \
         int v = 0;                                                                            \
-        for (; v + 2 <= some; v += 2) {                                                       \
-            const uint32_t first = at[0], second = at[1];                                     \
-            LOOK(DOT, w, first, acc)                                                          \
-            if (n < 4)                                                                        \
-                LOOK(DOT, w + 32, second, more)                                               \
-            else                                                                              \
-                LOOK(DOT, w + 32, second, acc)                                                \
-            w += 64;                                                                          \
-            at += 2;                                                                          \
+        for (; v + 4 <= some; v += 4) {                                                       \
+            const uint64_t pairs = *four++;                                                   \
+            LOOK(DOT, w, pairs, acc[0])                                                       \
+            LOOK(DOT, w + 32, pairs >> 16, acc[1 % CHAINS])                                   \
+            LOOK(DOT, w + 64, pairs >> 32, acc[2 % CHAINS])                                   \
+            LOOK(DOT, w + 96, pairs >> 48, acc[3 % CHAINS])                                   \
+            w += 128;                                                                         \
         }                                                                                     \
         if (v < some) {                                                                       \
-            LOOK(DOT, w, *at, acc)                                                            \
-            w += 32;                                                                          \
-            at++;                                                                             \
+            uint64_t pairs = *four++;                                                         \
+            for (; v < some; v++, pairs >>= 16, w += 32) LOOK(DOT, w, pairs, acc[0])          \
         }                                                                                     \
-        if (n < 4) EACH(j) acc[j] = _mm512_add_epi32(acc[j], more[j]);                        \
+    }
+
+#define RUN_OF(DOT, FIRST)                                                                    \
+    {                                                                                         \
+        const uint32_t pair = *at++;                                                          \
+        const int16_t *a = table + 32 * n * (size_t)(pair & 0xff);                            \
+        const int16_t *b = table + 32 * n * (size_t)(pair >> 8);                              \
+        __m512i low[ASR_PASS], high[ASR_PASS];                                                \
+        EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                       \
+        EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                      \
+        _Pragma("GCC unroll 4") for (int k = 0; k < run; k++, w += 32) {                      \
+            const __m512i word = _mm512_load_si512(w);                                        \
+            EACH(j) {                                                                         \
+                __m512i *to = &acc[((FIRST) + k) % CHAINS][j];                                \
+                *to = DOT(*to, word, _mm512_permutex2var_epi16(low[j], word, high[j]));       \
+                IN_PLACE(*to);                                                                \
+            }                                                                                 \
+        }                                                                                     \
     }
 
 #define RUNS(DOT)                                                                             \
     {                                                                                         \
-        __m512i more[ASR_PASS];                                                               \
-        EACH(j) more[j] = _mm512_setzero_si512();                                             \
-        for (int v = 0; v < some; v += run, at++) {                                           \
-            const int16_t *a = table + 4 * n * (size_t)(*at & 0xffff);                        \
-            const int16_t *b = table + 4 * n * (size_t)(*at >> 16);                           \
-            __m512i low[ASR_PASS], high[ASR_PASS];                                            \
-            EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                   \
-            EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                  \
-            _Pragma("GCC unroll 3") for (int k = 0; k < run; k++, w += 32) {                  \
-                const __m512i word = _mm512_load_si512(w);                                    \
-                __m512i *sums = n < 4 && k == 1 ? more : acc;                                 \
-                EACH(j) {                                                                     \
-                    sums[j] = DOT(sums[j], word,                                              \
-                                  _mm512_permutex2var_epi16(low[j], word, high[j]));          \
-                    IN_PLACE(sums[j]);                                                        \
-                }                                                                             \
-            }                                                                                 \
+        int v = 0;                                                                            \
+        for (; v + 2 * run <= some; v += 2 * run) {                                           \
+            RUN_OF(DOT, 0)                                                                    \
+            RUN_OF(DOT, run)                                                                  \
         }                                                                                     \
-        if (n < 4) EACH(j) acc[j] = _mm512_add_epi32(acc[j], more[j]);                        \
+        for (; v < some; v += run) RUN_OF(DOT, 0)                                             \
     }
-
-/* Keeps the compiler from moving sums between registers in every step. */
-#define IN_PLACE(x) __asm__("" : "+v"(x))
 
 #define KERNEL(NAME, SET, DOT, INNER, RUN)                                                         \
     ASR_TARGET(SET)                                                                           \
@@ -153,7 +155,9 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         const float *bias, float *const *y) {                                                 \
         const int run = RUN, most = FLUSH / run * run;                                     \
         const int16_t *w = m->words;                                                          \
-        const uint32_t *at = (const uint32_t *)m->index;                                      \
+        const uint16_t *at = m->index;                                                        \
+        const uint64_t *four = (const uint64_t *)m->index;                                    \
+        (void)at, (void)four;                                                                 \
         for (int g = 0; g < m->groups; g++) {                                                 \
             int left = m->starts[g + 1] - m->starts[g];                                       \
             __m512 sum[ASR_PASS];                                                             \
@@ -161,10 +165,13 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
             while (left > 0) {                                                                \
                 const int some = left < most ? left : most;                                   \
                 left -= some;                                                                 \
-                __m512i acc[ASR_PASS];                                                        \
-                EACH(j) acc[j] = _mm512_setzero_si512();                                      \
+                __m512i acc[4][ASR_PASS];                                                     \
+                for (int c = 0; c < CHAINS; c++)                                              \
+                    EACH(j) acc[c][j] = _mm512_setzero_si512();                               \
                 INNER(DOT)                                                                    \
-                EACH(j) sum[j] = _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[j]));           \
+                for (int c = 1; c < CHAINS; c++)                                              \
+                    EACH(j) acc[0][j] = _mm512_add_epi32(acc[0][j], acc[c][j]);               \
+                EACH(j) sum[j] = _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[0][j]));        \
             }                                                                                 \
             const __m512 scale = _mm512_load_ps(m->scales + 16 * g);                          \
             EACH(j) {                                                                         \
@@ -196,21 +203,21 @@ KERNEL(runs_of_2_bw, BASE, DOT_BW, RUNS, 2)
 KERNEL(runs_of_2_vnni, VNNI, DOT_VNNI, RUNS, 2)
 KERNEL(runs_of_3_bw, BASE, DOT_BW, RUNS, 3)
 KERNEL(runs_of_3_vnni, VNNI, DOT_VNNI, RUNS, 3)
-KERNEL(runs_bw, BASE, DOT_BW, RUNS, m->run)
-KERNEL(runs_vnni, VNNI, DOT_VNNI, RUNS, m->run)
+KERNEL(runs_of_4_bw, BASE, DOT_BW, RUNS, 4)
+KERNEL(runs_of_4_vnni, VNNI, DOT_VNNI, RUNS, 4)
 
-#define CHOICE(NAME, SINGLE, TWO, THREE, ANY)                                                 \
+#define CHOICE(NAME, ONE, TWO, THREE, FOUR)                                                   \
     void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,           \
               float *const *y, void *scratch) {                                               \
         float units[ASR_PASS];                                                                \
         quantise(x, n, m->columns, scratch, units);                                           \
-        (m->run == 1   ? SINGLE                                                               \
+        (m->run == 1   ? ONE                                                                  \
          : m->run == 2 ? TWO                                                                  \
          : m->run == 3 ? THREE                                                                \
-                       : ANY)(m, n, scratch, units, bias, y);                                 \
+                       : FOUR)(m, n, scratch, units, bias, y);                                \
     }
 
-CHOICE(asr_perm16_bw, single_bw, runs_of_2_bw, runs_of_3_bw, runs_bw)
-CHOICE(asr_perm16_vnni, single_vnni, runs_of_2_vnni, runs_of_3_vnni, runs_vnni)
+CHOICE(asr_perm16_bw, single_bw, runs_of_2_bw, runs_of_3_bw, runs_of_4_bw)
+CHOICE(asr_perm16_vnni, single_vnni, runs_of_2_vnni, runs_of_3_vnni, runs_of_4_vnni)
 
 #endif

@@ -10,17 +10,14 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.rows import BANK, BLOCK, Rows
 
-WIDEST = 2**16 - 8
-"""Most columns of a layout with 16-bit indices."""
-
 FP16 = (1e-2, 65504.0)
 """Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
 
 SHARED = 1.1
 """Vectors may be so many times more if runs of them look into the same columns."""
 
-MOST = 8
-"""Vectors of a run."""
+RUNS = {2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
+"""Vectors in a run, by the elements of a row in a bank; two banks fill one run or several."""
 
 UNSORTED = 0.85
 """Rows are sorted by count where that can save more than this leaves, for it costs a little."""
@@ -46,10 +43,16 @@ class Layout:
         return sum(a.nbytes for a in vars(self).values() if isinstance(a, np.ndarray))
 
 
+def widest(kernel: str) -> int:
+    """Most columns that the indices of a kernel's layout can tell apart."""
+    return {"csr": 2**31 - 1, "perm16": 256 * 32}.get(kernel, 2**16 - 8)
+
+
 def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout:
     """The layout of rows that have been checked. Raises AsrError for a matrix that is too wide."""
-    if kernel != "csr" and rows.shape[1] > WIDEST:
-        raise AsrError(f"{kernel} takes at most {WIDEST} columns, not {rows.shape[1]}: use csr")
+    most = widest(kernel)
+    if rows.shape[1] > most:
+        raise AsrError(f"{kernel} takes at most {most} columns, not {rows.shape[1]}: use csr")
     if kernel == "csr":
         return Layout(
             rows.shape[0],
@@ -125,12 +128,26 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
         groups,
         aligned(firsts, np.int32),
         words,
-        index=aligned((index * 8).ravel(), np.uint16),
+        index=_pairs(index, firsts, run) if slots == 2 else aligned((index * 8).ravel(), np.uint16),
         scales=scales,
         blocks=aligned(blocks, np.int32) if by_count is None else None,
         order=aligned(order, np.int32) if by_count is not None else None,
         run=run,
     )
+
+
+def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> NDArray[np.uint16]:
+    """Two bytes for each run; without runs the vectors of a group begin at a multiple of 4."""
+    pairs = index[:, 0] | index[:, 1] << 8
+    if run > 1:
+        return aligned(pairs, np.uint16)
+    counts = np.diff(firsts)
+    room = -(-counts // 4) * 4
+    result = np.zeros(int(room.sum()), np.uint16)
+    result[
+        np.arange(len(pairs)) + np.repeat(np.cumsum(room - counts) - (room - counts), counts)
+    ] = pairs
+    return aligned(result, np.uint16)
 
 
 def _run_of(rows: Rows) -> int:
@@ -139,7 +156,7 @@ def _run_of(rows: Rows) -> int:
         return 1
     first = rows.columns[: rows.starts[1]]
     count = int(np.count_nonzero(first < BANK))
-    return count if 1 < count <= MOST else 1
+    return RUNS.get(count, 1)
 
 
 def _by_count(

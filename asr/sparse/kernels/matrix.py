@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import FP16, WIDEST, Layout, lay_out, scratch
+from asr.sparse.kernels.layouts import FP16, Layout, lay_out, scratch, widest
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 from asr.sparse.rows import Rows
@@ -149,7 +149,9 @@ def prepare(
     chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
     if not kernel and chosen == "block16-fp16" and values == "auto" and not _fits_fp16(rows):
         chosen = "block16-fp32"
-    if not kernel and chosen != "numpy" and rows.shape[1] > WIDEST:
+    if not kernel and chosen == "perm16" and rows.shape[1] > widest(chosen):
+        chosen = "perm32"
+    if not kernel and chosen != "numpy" and rows.shape[1] > widest(chosen):
         chosen = "csr"
     if chosen == "numpy":
         return Matrix(rows, chosen, "plain", None)
