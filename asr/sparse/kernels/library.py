@@ -7,8 +7,9 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-VERSION = 2
-"""Of the C side; another one is not used."""
+VERSION = 3
+"""Of the C side; another one is not used: it is raised with every change of an argument or a layout,
+for an older build would read what is not there."""
 
 LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
 """Instruction sets, each with all those before it; twins of asr/native/sparse/sparse.h."""
