@@ -39,6 +39,11 @@ AUDIO_SUFFIXES = (
 RECORDING_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES + media.MEDIA_SUFFIXES))
 """Suffixes of the files that are looked for in folders; some need the extra `media`."""
 
+LOUDEST = 1e9
+"""Largest sample, where +-1 is usual: squares of a spectrum overflow float32 far beyond it."""
+UNSOUND = f"infinite or not a number, or beyond {LOUDEST:g}"
+"""What is wrong with a waveform that is not `is_sound`."""
+
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
 _MPEG_ESTIMATE = 0.01
@@ -116,9 +121,14 @@ def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
 def mono(block: np.ndarray, path: str | Path) -> np.ndarray:
     """The mean `(samples,)` of the channels of a block `(samples, channels)` of a file."""
     mixed = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
-    if not np.isfinite(mixed).all():
-        raise AsrError(f"{path}: holds samples that are infinite or not a number")
+    if not is_sound(mixed):
+        raise AsrError(f"{path}: holds samples that are {UNSOUND}")
     return mixed
+
+
+def is_sound(samples: np.ndarray) -> bool:
+    """Whether all samples are numbers, of a size whose spectrum float32 can hold."""
+    return bool((np.abs(samples) <= LOUDEST).all())
 
 
 @dataclass(frozen=True)

@@ -333,6 +333,6 @@ def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:
             f"a waveform must be one row of floats about +-1 at {sample_rate} Hz; this one has "
             f"shape {samples.shape} and type {samples.dtype}"
         )
-    if not np.isfinite(samples).all():
-        raise AsrError("a waveform holds samples that are infinite or not a number")
+    if not audio.is_sound(samples):
+        raise AsrError(f"a waveform holds samples that are {audio.UNSOUND}")
     return samples.astype(np.float32)

@@ -144,7 +144,7 @@ def test_zero_samples_are_refused(tmp_path, suffix):
         load(write(tmp_path / f"a.{suffix}", noise(0)))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
     samples = noise(1000)
     samples[500] = value

@@ -376,5 +376,15 @@ def test_without_the_library_numpy_multiplies_and_says_so():
     assert "the C library is not there" in done.stdout
 
 
+def test_a_library_of_another_version_is_not_used():
+    code = (
+        "import sys, asr.sparse.kernels\n"
+        "room = sys.modules['asr.sparse.kernels.library']\n"
+        "room.VERSION += 1\n"
+        "assert room.library() is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_what_the_room_offers_is_there():
     assert all(hasattr(kernels, name) for name in kernels.__all__)

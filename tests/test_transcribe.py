@@ -115,6 +115,7 @@ def test_audio_too_short_for_a_frame_is_no_text(recogniser: Recogniser, samples:
         (np.zeros((2, 8000), np.float32), r"shape \(2, 8000\)"),
         (np.zeros(8000, np.int16), "type int16"),
         (np.full(8000, np.nan, np.float32), "not a number"),
+        (np.full(8000, 1e300), "beyond"),
     ],
 )
 def test_waveforms_of_another_kind_are_refused(

@@ -1,7 +1,7 @@
 /* Which instruction sets this processor and its system offer. */
 #include "sparse.h"
 
-ASR_EXPORT int32_t asr_sparse_version(void) { return 2; }
+ASR_EXPORT int32_t asr_sparse_version(void) { return 3; }
 
 /* The highest of the sets in sparse.h that can be used. */
 ASR_EXPORT int32_t asr_sparse_level(void) {

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-VERSION = 2
-"""Of the C side; another one is not used."""
+VERSION = 3
+"""Of the C side; another one is not used. It is raised with every change of an argument or of a
+layout: an older build would read beyond its arrays."""
 
 LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
 """Instruction sets, each with all those before it; twins of asr/native/sparse/sparse.h."""
