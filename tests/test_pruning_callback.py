@@ -191,6 +191,26 @@ def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_goes_on_from
     assert len(callback.pruner.curve) == RAMP.updates
 
 
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_batch_that_is_skipped_at_an_exchange_of_rigl_leaves_the_mask_as_it_is(tmp_path):
+    class Skipping(Module):
+        def training_step(self, batch, index):
+            return None if index == 11 else super().training_step(batch, index)
+
+    module, masks = Skipping(), []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *args):
+            masks.append(callback.pruner.masks()["rnn.weight_hh_l0"])
+
+    module.configure_gradient_clipping = lambda *args, **kwargs: None
+    callback = PruningCallback(Rule(RigL(18, 6, 0.8), ["rnn*"], regrow=True), module.net)
+    fit(tmp_path, module, [callback, Watch()], max_steps=20)
+    assert [step for step, _ in callback.pruner.curve] == [1, 6, 18]
+    assert not torch.equal(masks[5], masks[4])
+    assert torch.equal(masks[11], masks[10])
+
+
 class SaveTooEarly(Callback):
     """Saves before the pruning callback has done its part of the step."""
 

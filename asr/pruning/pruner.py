@@ -18,6 +18,7 @@ from asr.pruning.masks import MIN_DENSITY, check_density, from_zeros, pack, unpa
 from asr.pruning.pools import Pool, make_pools
 from asr.pruning.prunable import find, owner
 from asr.pruning.ranks import check_equal
+from asr.pruning.rigl import RigL
 from asr.pruning.rules import Rule
 from asr.pruning.schedule import Frozen, Unfinished
 from asr.pruning.statistics import Statistics, statistics
@@ -67,6 +68,7 @@ class Pruner:
         # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
         self._factors: dict[str, Tensor] = {}
         self._kept: dict[str, int] = {}
+        self._no_gradient: set[str] = set()
         self._finalized = False
         self._keep_zeros()
 
@@ -105,8 +107,11 @@ class Pruner:
             if pool.rule.regrow and pool.schedule.is_update(self.steps + 1)
             for name in pool.names
         }
+        self._no_gradient = set()
         for name, weight in self._weights():
-            if weight.grad is not None and name in self._factors and name not in dense:
+            if weight.grad is None:
+                self._no_gradient.add(name)
+            elif name in self._factors and name not in dense:
                 weight.grad.mul_(self._factor(name, weight.grad))
 
     @torch.no_grad()
@@ -120,7 +125,11 @@ class Pruner:
             raise AsrError("this Pruner was finalized: make a new one to go on training")
         self.steps += 1
         optimiser = optimiser or self.optimiser
-        updated = [pool for pool in self._pools if pool.schedule.is_update(self.steps)]
+        updated = [
+            pool
+            for pool in self._pools
+            if pool.schedule.is_update(self.steps) and not self._nothing_to_exchange(pool)
+        ]
         if updated:
             self._update_masks(updated, optimiser)
         self._apply()
@@ -232,6 +241,11 @@ class Pruner:
                     "the schedule is Frozen, which keeps the zeros that are there, but no weight "
                     f"of {', '.join(names)} is zero: load the pruned weights first"
                 )
+
+    def _nothing_to_exchange(self, pool: Pool) -> bool:
+        """Whether RigL has no gradients to grow by, since the batch of this step was skipped."""
+        grows = isinstance(pool.schedule, RigL) and any(n in self._factors for n in pool.names)
+        return grows and any(name in self._no_gradient for name in pool.names)
 
     def _update_masks(self, pools: Sequence[Pool], optimiser: Optimizer | None) -> None:
         weights = dict(self._weights())

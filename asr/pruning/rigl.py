@@ -34,7 +34,8 @@ class RigL(SparsitySchedule):
     `fraction` to 0 along a cosine. What is dropped and grown at once keeps its value, as in the
     authors' code. The gradients of such a step are left dense by `Pruner.mask_gradients` and are
     read by `Pruner.step`, so they must not be set to zero between the two; they are those of one
-    step, clipped if you clip. Raises AsrError for numbers that make no sense.
+    step, clipped if you clip. A step whose batch was skipped, so that `mask_gradients` saw no
+    gradient, exchanges nothing. Raises AsrError for numbers that make no sense.
     """
 
     end: int
