@@ -112,6 +112,11 @@ def test_the_model_is_left_as_it_is(model: nn.Module) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_bank_says_how_many_columns_it_keeps(model: nn.Module) -> None:
+    table = plan(model, Rule(CUBIC, pattern=Bank(32))).table()
+    assert "to 90.00%: 3 of 32 columns are kept" in table
+
+
 def test_the_table_names_tensors_updates_and_the_curve(model: nn.Module) -> None:
     rules = [Rule(CUBIC, ["rnn*"], Block(16, 1)), Rule(RAMP, ["output*"], target=0.5)]
     lines = plan(model, rules, total_steps=120).table().splitlines()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.pruning.masks import MIN_DENSITY, PrunedTooFar
+from asr.pruning.patterns import Bank
 from asr.pruning.prunable import find, group_of
 from asr.pruning.pruner import Pruner
 from asr.pruning.rules import Rule, resolve
@@ -229,7 +230,11 @@ def _end(rule: Rule, schedule: Schedule) -> str:
         return f", to a target of {rule.target:.2%}"
     if isinstance(schedule, ThresholdSchedule):
         return f", to {schedule.relative_threshold(schedule.update_steps[-1]):.3f} q"
-    return f", to {getattr(schedule, 'final', 0.0):.2%}"
+    asked = getattr(schedule, "final", 0.0)
+    if isinstance(rule.pattern, Bank):
+        columns = rule.pattern.columns
+        return f", to {asked:.2%}: {rule.pattern.count(asked)} of {columns} columns are kept"
+    return f", to {asked:.2%}"
 
 
 def _named(pattern: object) -> str:
