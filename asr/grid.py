@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +41,13 @@ class GridRun:
     """Small dense runs: hidden units are chosen to match the non-zeros of this run."""
     teacher: str = ""
     """Distilled runs: the run whose network teaches this one."""
+    init: str = ""
+    """Runs that go on from another's weights: the run whose network this one begins with."""
 
     @property
     def needs(self) -> frozenset[str]:
         """Names of the runs that must be finished before this one starts."""
-        return frozenset({self.dense, self.match, self.teacher} - {""})
+        return frozenset({self.dense, self.match, self.teacher, self.init} - {""})
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ def _words(run: GridRun, plan: Plan | None = None) -> list[str]:
     words += run.set
     words += ["pruning.method=ramp", f"pruning.dense={file(run.dense)}"] if run.dense else []
     words += [f"distillation.teacher={file(run.teacher)}"] if run.teacher else []
+    words += [f"init={file(run.init)}"] if run.init else []
     return words
 
 
@@ -162,19 +168,29 @@ def read_record(folder: Path) -> dict[str, Any]:
 def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[str]:
     """Run what is not finished, `plan.workers` at a time; copy each record to `results`.
 
-    A run whose training fails takes those that need it with it; the others go on. Returns the
-    names of the runs that failed.
+    A run whose training fails takes those that need it with it; the others go on. Told to stop by
+    SIGTERM it stops its trainings, waits for them and exits with status 143; started again, it goes
+    on. Returns the names of the runs that failed.
     """
     console = console or Console(stderr=True)
+    with _sigterm() as told:
+        failed = _run_grid(plan, results, console, told)
+    if told.is_set():
+        console.print("told to stop: the same command goes on", highlight=False)
+        raise SystemExit(128 + signal.SIGTERM)
+    return failed
+
+
+def _run_grid(plan: Plan, results: Path, console: Console, told: threading.Event) -> list[str]:
     waiting, finished, failed = list(plan.runs), set[str](), list[str]()
     active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
     try:
-        while waiting or active:
+        while (waiting or active) and not told.is_set():
             for run in list(waiting):
                 if run.needs & set(failed):
                     waiting.remove(run)
                     failed.append(run.name)
-                elif run.needs <= finished and len(active) < plan.workers:
+                elif run.needs <= finished and len(active) < plan.workers and not told.is_set():
                     waiting.remove(run)
                     try:
                         active[run.name] = _start(plan, run, console)
@@ -202,6 +218,24 @@ def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[
         for process, _, _ in active.values():
             process.wait()
     return failed
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, which would end this process and leave its trainings behind.
+
+    An exception out of the handler could come between the start of a training and the note of it.
+    Only the main thread of a process gets signals; in others the event is never set.
+    """
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(

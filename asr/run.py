@@ -12,12 +12,13 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as lightning
 import torch
 from rich.console import Console
 
+from asr.average import WeightAveraging, average_of
 from asr.callbacks import (
     BestModel,
     Figures,
@@ -90,6 +91,7 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
     distillation = None
     if settings.distillation.teacher:
         distillation = Distillation.load(settings.distillation, model, units, settings.frontend)
+    decay = settings.training.average
     module = SpeechTraining(
         model,
         units,
@@ -97,6 +99,7 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         total_steps,
         settings.training.invalid_loss,
         distillation,
+        average_of(model, decay) if decay else None,
     )
     job = Job(settings, folder, console, units, model, module, data, total_steps)
     pruner = _pruning_callback(job)
@@ -116,6 +119,7 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         "dev_wer": best.best["wer"],
         "excluded_utterances": excluded,
         "skipped_batches": len(module.skipped),
+        **({"average": decay} if decay else {}),
     }
     taught = None
     if distillation:
@@ -140,13 +144,13 @@ class Job:
     total_steps: int
 
     def save(self) -> None:
-        save_model(
-            self.folder / "model.asr",
-            self.model,
-            self.units,
-            self.settings.frontend,
-            {"name": self.settings.name, "step": self.module.global_step},
-        )
+        """Write `model.asr`: the network that was validated, so the average if there is one."""
+        extra: dict[str, Any] = {"name": self.settings.name, "step": self.module.global_step}
+        model = self.model
+        if self.module.average is not None:
+            model = cast(DeepSpeech, self.module.average.module)
+            extra["average"] = self.settings.training.average
+        save_model(self.folder / "model.asr", model, self.units, self.settings.frontend, extra)
 
 
 def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:
@@ -226,6 +230,10 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
     def eligible() -> bool:
         return pruner is None or (pruner.pruner is not None and pruner.pruner.finished)
 
+    def updated() -> bool:
+        masks = pruner.pruner if pruner else None
+        return bool(masks and masks.curve and masks.curve[-1][0] == masks.steps)
+
     figures = Figures(job.folder / "metrics.csv", sparsity)
     best = BestModel(job.save, eligible)
     callbacks: list[Any] = [SeedEachStep(settings.seed), figures]
@@ -234,6 +242,8 @@ def _fit(job: Job, pruner: PruningCallback | None) -> tuple[Figures, BestModel]:
         callbacks[:0] = [pruner, curve]
     if lasso := lasso_of(settings.pruning, job.model):
         callbacks.insert(0, GroupLassoCallback(lasso))
+    if job.module.average is not None:
+        callbacks.append(WeightAveraging(job.module.average, job.model, updated))
     if settings.training.progress:
         callbacks.append(TrainingProgress(settings.name, figures, job.console))
     callbacks += [

@@ -297,6 +297,10 @@ class Training:
     """A resume point is also written this often; 0: only at the end of epochs."""
     checkpoint_steps: int = 0
     """A resume point is also written every so many optimiser steps; 0: not."""
+    average: float = 0.0
+    """Decay of an exponential moving average of the weights over optimiser steps, such as 0.999;
+    the average is what is validated and saved. It starts anew at each update of the masks. 0:
+    none."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -304,5 +308,10 @@ class Training:
         with problems() as check:
             check(self.epochs >= 1, f"training.epochs={self.epochs}: at least 1")
             check(self.accumulate >= 1, f"training.accumulate={self.accumulate}: at least 1")
+            check(
+                0 <= self.average < 1,
+                f"training.average={self.average}: a decay below 1, such as 0.999; 0 averages "
+                "nothing",
+            )
             for name in ("checkpoint_minutes", "checkpoint_steps"):
                 check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: negative")

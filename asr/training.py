@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from asr.corpus.batches import Batch
 from asr.decode.greedy import decode
@@ -61,8 +62,9 @@ class SpeechTraining(lightning.LightningModule):
 
     The loss is the batch's total CTC loss divided by its number of symbols, so that it means the
     same for batches of any size; with `distillation` a teacher's part is mixed in. Logged after
-    each epoch: `dev_loss` (CTC, same unit) and `dev_wer` (errors over words). Skipped batches are
-    named on standard error and kept in `skipped`.
+    each epoch: `dev_loss` (CTC, same unit) and `dev_wer` (errors over words), of `average`, a
+    moving average of the network, where there is one. Skipped batches are named on standard error
+    and kept in `skipped`.
 
     Raises:
         InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
@@ -77,6 +79,7 @@ class SpeechTraining(lightning.LightningModule):
         total_steps: int,
         invalid_loss: str = "stop",
         distillation: Distillation | None = None,
+        average: AveragedModel | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -85,6 +88,7 @@ class SpeechTraining(lightning.LightningModule):
         self.total_steps = total_steps
         self.invalid_loss = invalid_loss
         self.distillation = distillation
+        self.average = average
         self.skipped: list[str] = []
         self.invalid_batch: Batch | None = None
         self._skips_in_a_row = 0
@@ -113,7 +117,8 @@ class SpeechTraining(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         import jiwer
 
-        log_probs, lengths = self.model(batch.features, batch.feature_lengths)
+        network = self.model if self.average is None else self.average
+        log_probs, lengths = network(batch.features, batch.feature_lengths)
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
         finite = torch.isfinite(losses)
         self._dev["loss"] += float(losses[finite].sum())

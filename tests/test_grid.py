@@ -1,6 +1,12 @@
 """Grids: order, references between runs, and the width of a small dense network."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +99,63 @@ def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> No
     assert plan.run("student").needs == {"large"}
     words = overrides_of(plan, plan.run("student"))
     assert f"distillation.teacher={tmp_path}/runs/g/large/model.asr" in words
+
+
+def test_a_run_that_goes_on_from_another_waits_for_it_and_gets_its_weights(tmp_path: Path) -> None:
+    further = "  - {name: further, init: first, set: [pruning.method=frozen]}\n"
+    with pytest.raises(AsrError, match="'further' needs 'first', which no run above it is"):
+        read_grid(grid(tmp_path, further + "  - {name: first}\n"), [])
+    plan = read_grid(grid(tmp_path, "  - {name: first}\n" + further), [])
+    assert plan.run("further").needs == {"first"}
+    settings = load(Run, plan.base, overrides_of(plan, plan.run("further")))
+    assert settings.init == f"{tmp_path}/runs/g/first/model.asr"
+    assert load(Run, plan.base, overrides_of(plan, plan.run("first"))).init == ""
+
+
+# Trainings are stood in for by a program that does nothing until it is told to stop.
+TOLD = """
+import sys
+from pathlib import Path
+from asr.grid import read_grid, run_grid
+plan = read_grid(Path(sys.argv[1]), [])
+sys.executable = sys.argv[2]
+run_grid(plan, Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_grid_that_is_told_to_stop_stops_its_trainings(tmp_path: Path) -> None:
+    path = grid(tmp_path, "".join(f"  - {{name: {name}}}\n" for name in ("a", "b", "c")))
+    training, pids = tmp_path / "training", tmp_path / "pids"
+    pids.mkdir()
+    training.write_text(
+        f'#!/bin/sh\ntrap "touch {tmp_path}/told.$$; exit 1" TERM\ntouch {pids}/$$\n'
+        "while :; do sleep 0.1; done\n"
+    )
+    training.chmod(0o755)
+    command = [sys.executable, "-c", TOLD, str(path), str(training), str(tmp_path / "results")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    started: list[int] = []
+    try:
+        for _ in range(600):
+            started = [int(p.name) for p in pids.iterdir()]
+            if len(started) == 2 or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert len(started) == 2, "two at a time"
+        process.terminate()
+        assert "the same command goes on" in process.communicate(timeout=60)[1]
+        assert process.returncode == 128 + signal.SIGTERM
+        assert {int(p.name) for p in pids.iterdir()} == set(started), "none was started since"
+        for pid in started:
+            assert (tmp_path / f"told.{pid}").exists()
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+    finally:
+        process.kill()
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_the_methods_that_are_compared_have_one_sparsity_and_three_seeds() -> None:

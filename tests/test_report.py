@@ -381,6 +381,20 @@ def test_the_teachers_loss_is_a_column_only_when_a_network_was_taught(load):
     assert [row["distillation temperature"] for row in rows] == ["", "2.0"]
 
 
+def test_the_average_is_a_column_only_when_a_network_was_averaged(load):
+    plain = plain_record("d", label="D")
+    averaged = plain_record("a", label="A")
+    averaged["training"]["average"] = 0.999
+    assert "Averaged, decay" not in row_of(tables.networks_table(load(plain)), "D")
+    assert "average" not in tables.to_csv(load(plain))
+    table = tables.networks_table(load(plain, averaged))
+    assert row_of(table, "A")["Averaged, decay"] == "0.999"
+    assert row_of(table, "D")["Averaged, decay"] == "-"
+    assert any(line.startswith("Averaged: ") for line in tables.notes(load(averaged)))
+    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, averaged))))
+    assert {row["name"]: row["average"] for row in rows} == {"d": "", "a": "0.999"}
+
+
 def test_of_two_dense_networks_of_one_size_the_better_is_compared(load):
     sparse, dense = pair(0.2, 0.3)
     taught = plain_record(

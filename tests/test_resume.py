@@ -10,13 +10,16 @@ import torch
 from rich.console import Console
 
 from asr import callbacks, run
+from asr.checkpoint import load_model
 from asr.configure import load
 from asr.prune_plan import plan_of
+from asr.pruning.masks import unpack
 from asr.settings import Run
 
 # Few updates, so that there are steps between them.
 pytestmark = pytest.mark.filterwarnings("ignore::asr.pruning.FewUpdates")
 
+SHORT = ["training.epochs=2", "pruning.updates=6", "pruning.end=0.7", "data.test=[]"]
 METHODS = {
     "ramp to a target": ["pruning.method=ramp", "pruning.target=0.8"],
     "banks": ["pruning.method=cubic", "pruning.target=0.8", "pruning.pattern=bank"],
@@ -25,6 +28,14 @@ METHODS = {
         "pruning.block=[4,2]", "pruning.scope=group", "pruning.floor=0.05",
         "optimiser.name=nesterov", "optimiser.learning_rate=1e-3", "training.accumulate=2",
         "data.batch_seconds=5", "data.max_seconds=5", "data.unusable=exclude",
+    ],
+    "to a target, averaged": [
+        "pruning.method=ramp", "pruning.target=0.8", "training.average=0.9", *SHORT,
+        "training.accumulate=2", "data.batch_seconds=5", "data.max_seconds=5",
+        "data.unusable=exclude",
+    ],
+    "exchanging, averaged": [
+        "pruning.method=rigl", "pruning.target=0.8", "training.average=0.9", *SHORT,
     ],
 }  # fmt: skip
 
@@ -154,6 +165,72 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
     assert again["model"] == record["model"]
     assert len(again["resumed"]) == len(kinds) + 1
     assert record["pruning"]["sparsity"] == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("method", ["to a target, averaged", "exchanging, averaged"])
+def test_the_saved_average_is_that_of_the_steps_since_the_last_update_cut_or_not(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    whole = Training(tmp_path, corpus, "whole", METHODS[method])
+    whole.go(monkeypatch, keep=True)
+    record = json.loads((whole.folder / "record.json").read_text())
+    total, curve = record["training"]["steps"], record["pruning"]["curve"]
+    updates = {step for step, _ in curve}
+    assert 2 < len(updates) < max(updates) < total - 3
+
+    average: dict[str, torch.Tensor] = {}
+    averaged = 0
+    for step in range(1, total + 1):
+        state = whole.state(step)
+        masks = state["callbacks"]["PruningCallback"]["masks"]
+        own, raw = parts(state)
+        averaged = 0 if step in updates else averaged
+        keep = min(0.9, (1 + averaged) / (10 + averaged)) if averaged else 0.0
+        for name, weight in raw.items():
+            old = average.get(name, torch.zeros(()))
+            average[name] = keep * old + (1 - keep) * weight.double()
+            if weight.is_floating_point():
+                assert torch.allclose(own[name].double(), average[name], atol=1e-6), (step, name)
+            if name in masks:
+                kept = unpack(masks[name], weight.shape)
+                assert not own[name][~kept].any(), (step, name)
+        averaged += 1
+    assert averaged == total + 1 - max(updates), "since the last update"
+    assert any(not torch.equal(own[name], raw[name]) for name in masks)
+
+    cut = Training(tmp_path, corpus, "cut", METHODS[method])
+    for step in (sorted(updates)[2], max(updates) + 2):
+        cut.go(monkeypatch, die_at=step)
+        assert cut.state()["global_step"] == step
+        assert differences(compared(whole.state(step)), compared(cut.state())) == []
+    cut.go(monkeypatch)
+    assert differences(compared(whole.state()), compared(cut.state())) == []
+
+    best = record["training"]["best_epoch"]
+    validated, _ = parts(whole.state(best * total // 2))
+    for training in (whole, cut):
+        saved = load_model(training.folder / "model.asr")
+        assert differences(validated, saved.model.state_dict()) == []
+        assert saved.metadata.training["average"] == 0.9
+    for name, bits in masks.items():
+        zeros = saved.model.state_dict()[name] == 0
+        assert torch.equal(zeros, ~unpack(bits, zeros.shape)), "the final masks"
+    counts = {t["name"]: t["nonzeros"] for t in record["model"]["tensors"]}
+    packed = load_model(whole.folder / "packed.asr").model.state_dict()
+    assert counts == {name: int(packed[name].count_nonzero()) for name in masks}
+    assert record["pruning"]["sparsity"] == pytest.approx(curve[-1][1], abs=1e-6)
+    assert record["training"]["average"] == 0.9
+
+
+def parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The average and the network that it follows, out of a resume point."""
+    weights = state["state_dict"]
+    prefixes = ("average.module.", "model.")
+    average, raw = (
+        {k.removeprefix(p): v for k, v in weights.items() if k.startswith(p)} for p in prefixes
+    )
+    assert set(average) == set(raw)
+    return average, raw
 
 
 def test_the_run_prunes_at_the_steps_that_the_plan_foretells(

@@ -51,6 +51,8 @@ class Training:
     best_epoch: int | None = None
     dev_wer: float | None = None
     excluded_utterances: int = 0
+    average: float | None = None
+    """Decay of the moving average of the weights that was saved."""
 
 
 @dataclass(frozen=True)

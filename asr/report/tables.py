@@ -150,6 +150,9 @@ def networks_table(records: Sequence[Record]) -> Table:
     if any(record.distillation for record in records):
         teacher = Column("Teacher's loss", numeric=False)
         columns.insert(1, (teacher, lambda n: str(n.first.distillation or "-")))
+    if any(record.training.average for record in records):
+        average = _figures("{:g}".format, lambda r: r.training.average)
+        columns.insert(1, (Column("Averaged, decay"), average))
     if any(record.speed for record in records):
         columns.append((Column("Packed / dense, s"), speed_cell))
     rows = tuple(tuple(cell(n) for _, cell in columns) for n in networks(records))
@@ -245,6 +248,11 @@ def notes(records: Sequence[Record]) -> list[str]:
             "sequence: CTC of its best transcript), and its share of the loss. Training of the "
             "teacher is not counted in the training time of those it taught."
         )
+    if any(record.training.average for record in records):
+        lines.append(
+            "Averaged: the network is an exponential moving average of the weights over optimiser "
+            "steps with this decay."
+        )
     untested = [_run_label(r, records) for r in records if not r.evaluation]
     if untested:
         lines.append(f"Not tested: {'; '.join(untested)}.")
@@ -253,7 +261,8 @@ def notes(records: Sequence[Record]) -> list[str]:
 
 def to_csv(records: Sequence[Record]) -> str:
     """Every run with unrounded figures: fractions, bytes, seconds."""
-    rows = [_csv_row(record, datasets(records)) for record in records]
+    averaged = any(record.training.average for record in records)
+    rows = [_csv_row(record, datasets(records), averaged) for record in records]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -261,7 +270,7 @@ def to_csv(records: Sequence[Record]) -> str:
     return out.getvalue()
 
 
-def _csv_row(record: Record, names: Sequence[str]) -> dict[str, object]:
+def _csv_row(record: Record, names: Sequence[str], averaged: bool) -> dict[str, object]:
     model, pruning, speed = record.model, record.pruning, record.speed
     row: dict[str, object] = {
         key: getattr(record, key) for key in ("recipe", "name", "group", "label", "seed")
@@ -282,6 +291,8 @@ def _csv_row(record: Record, names: Sequence[str]) -> dict[str, object]:
         row[key] = getattr(record.files, key)
     row["training_seconds"] = record.training.seconds
     row["peak_memory_mib"] = record.training.peak_memory_mib
+    if averaged:
+        row["average"] = record.training.average
     for key in ("dense_seconds", "packed_seconds", "audio_seconds", "threads", "median_of"):
         row[f"speed {key}"] = getattr(speed, key, None)
     row |= {"command": record.command, "revision": str(record.git), "machine": str(record.machine)}
