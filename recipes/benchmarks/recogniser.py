@@ -71,7 +71,8 @@ def views(arguments: argparse.Namespace, sets: report.Sets) -> list[report.View]
                     if (age(ages, utterance, name) < CHILD_BELOW) == (who == "children")
                 ]
                 if not chosen:
-                    raise AsrError(f"{name}: nothing said by {who}; leave it out of --by-age")
+                    more = " or raise --limit" if arguments.limit else ""
+                    raise AsrError(f"{name}: nothing said by {who}; leave it out of --by-age{more}")
                 found.append(report.View(f"{name} {who}", name, tuple(chosen)))
     return found
 
