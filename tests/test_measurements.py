@@ -8,7 +8,13 @@ import pytest
 
 from asr.errors import AsrError
 from asr.report import report
-from asr.report.measurements import Shown, read_measurements, table, write_measurement
+from asr.report.measurements import (
+    Further,
+    Shown,
+    read_measurements,
+    table,
+    write_measurement,
+)
 
 COLUMNS = [
     Shown("Decoder", "decoder"),
@@ -89,3 +95,32 @@ def test_records_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(AsrError, match=r"b\.json: no measurement, beside .*a\.json"):
         report(tmp_path, tmp_path / "out")
+
+
+def test_further_tables_show_the_same_rows_or_rows_of_their_own(tmp_path: Path) -> None:
+    own = {"network": "a", "cer": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    further = [
+        Further("Sizes", (Shown("Decoder", "decoder"), Shown("Words", "words", "count"))),
+        Further("Letters", (Shown("Network", "network"), Shown("CER", "cer", "rate")), (own,)),
+        Further("Nothing", (Shown("Network", "network"),), ()),
+    ]
+    for name in ("a", "b"):
+        arguments = ("decoders", name, "x", COLUMNS, [ROW])
+        write_measurement(tmp_path / "r" / f"{name}.json", *arguments, tables=further)
+    report(tmp_path / "r", tmp_path / "out")
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "**Sizes**\n\n| Network | Decoder | Words |" in text
+    assert "| b | greedy | 12,345 |" in text
+    assert "**Letters**\n\n| Record | Network | CER |" in text
+    assert "| b | a | 10.0 (5.0-20.0) |" in text
+    assert text.partition("**Nothing**")[2].startswith(
+        "\n\n| Record | Network |\n| :-- | :-- |\n\n"
+    )
+
+    write_measurement(tmp_path / "r" / "b.json", *arguments, tables=further[:2])
+    with pytest.raises(AsrError, match=r"b\.json: other columns"):
+        read_measurements(tmp_path / "r")
+    broken = [Further("Letters", further[1].columns, ({"network": "a", "cer": 0.1},))]
+    write_measurement(tmp_path / "c.json", *arguments, tables=broken)
+    with pytest.raises(AsrError, match=r"Letters: rows\[0\]: no value 'cer'"):
+        read_measurements(tmp_path / "c.json")

@@ -6,7 +6,7 @@ along: each says which value of a row it shows and how, so that one reader serve
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,22 @@ class Shown:
     """A column: its heading, the key of the rows' values, and how they are shown.
 
     `show`: `text`, `code`, `count`, `percent` (of a fraction), `megabytes` (of bytes), `rate` and
-    `change` (a mapping of wer, low and high, fractions), or a format such as `.2f`.
+    `change` (a mapping of wer, or value, low and high, fractions), or a format such as `.2f`.
     """
 
     heading: str
     key: str
     show: str = "text"
+
+
+@dataclass(frozen=True)
+class Further:
+    """A table below the first, with columns and a heading of its own."""
+
+    heading: str
+    columns: tuple[Shown, ...]
+    rows: tuple[dict[str, Any], ...] | None = None
+    """Null: other values of the record's rows."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,16 @@ class Measurement:
     threads: int
     columns: tuple[Shown, ...]
     rows: tuple[dict[str, Any], ...]
+    tables: tuple[Further, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     """Figures that no table shows."""
+
+    def shown(self) -> list[Further]:
+        """All tables, the first one without a heading, each with its rows."""
+        first = Further("", self.columns, self.rows)
+        return [first, *(replace(t, rows=self.rows) if t.rows is None else t for t in self.tables)]
 
 
 def write_measurement(
@@ -65,6 +81,7 @@ def write_measurement(
     notes: Sequence[str] = (),
     details: Mapping[str, Any] | None = None,
     threads: int = 1,
+    tables: Sequence[Further] = (),
 ) -> None:
     """Write what was measured, with code, machine and day, to `path`, whole or not at all."""
     record = {
@@ -79,8 +96,9 @@ def write_measurement(
         "versions": environment.versions(),
         "machine": environment.machine(),
         "threads": threads,
-        "columns": [{"heading": c.heading, "key": c.key, "show": c.show} for c in columns],
+        "columns": [asdict(column) for column in columns],
         "rows": list(rows),
+        **({"tables": [asdict(table) for table in tables]} if tables else {}),
         "notes": list(notes),
         "details": details or {},
     }
@@ -112,9 +130,13 @@ def read_measurements(sources: str | Path | Iterable[str | Path]) -> list[Measur
         raise AsrError(f"{other}: no {KIND}, beside {chosen[0]}: report them apart")
     records = [read_measurement(path) for path in chosen]
     for record, path in zip(records, chosen, strict=True):
-        if (record.recipe, record.columns) != (records[0].recipe, records[0].columns):
+        if _form(record) != _form(records[0]):
             raise AsrError(f"{path}: other columns than {chosen[0]}; make both with one version")
     return records
+
+
+def _form(record: Measurement) -> tuple[str, list[tuple[str, tuple[Shown, ...]]]]:
+    return record.recipe, [(table.heading, table.columns) for table in record.shown()]
 
 
 def read_measurement(path: Path) -> Measurement:
@@ -126,9 +148,11 @@ def read_measurement(path: Path) -> Measurement:
     record: Measurement = read_plain(Measurement, plain_record, "", problems)
     if not problems:
         problems = [
-            f"rows[{number}]: no value {column.key!r} that is shown as {column.show}"
-            for number, row in enumerate(record.rows)
-            for column in record.columns
+            f"{table.heading + ': ' if table.heading else ''}rows[{number}]: no value "
+            f"{column.key!r} that is shown as {column.show}"
+            for table in record.shown()
+            for number, row in enumerate(table.rows or ())
+            for column in table.columns
             if not _fits(column, row)
         ]
     if problems:
@@ -144,14 +168,17 @@ def _fits(column: Shown, row: Mapping[str, Any]) -> bool:
     return True
 
 
+def _percents(value: Any) -> tuple[float, float, float]:
+    middle = value["wer"] if "wer" in value else value["value"]
+    return 100 * middle, 100 * value["low"], 100 * value["high"]
+
+
 def _rate(value: Any) -> str:
-    low, high = 100 * value["low"], 100 * value["high"]
-    return f"{100 * value['wer']:.1f} ({low:.1f}-{high:.1f})"
+    return "{:.1f} ({:.1f}-{:.1f})".format(*_percents(value))
 
 
 def _change(value: Any) -> str:
-    low, high = 100 * value["low"], 100 * value["high"]
-    return f"{100 * value['wer']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*_percents(value))
 
 
 _SHOWS: dict[str, Callable[[Any], str]] = {
@@ -176,14 +203,27 @@ def cell(column: Shown, row: Mapping[str, Any]) -> str:
 
 def table(records: Sequence[Measurement]) -> Table:
     """The rows of all records, each begun with its record's label where there are several."""
-    shown = records[0].columns
-    columns = [Column(c.heading, c.show not in ("text", "code"), c.show == "code") for c in shown]
-    rows = [[cell(c, row) for c in shown] for record in records for row in record.rows]
-    if len(records) > 1:
-        columns.insert(0, Column("Network", numeric=False))
-        labels = [record.label for record in records for _ in record.rows]
-        rows = [[label, *row] for label, row in zip(labels, rows, strict=True)]
-    return Table(records[0].recipe, tuple(columns), tuple(map(tuple, rows)))
+    return tables(records)[0]
+
+
+def tables(records: Sequence[Measurement]) -> list[Table]:
+    """The first table, which has the recipe's name, and those below it, of all records together."""
+    made = []
+    for parts in zip(*(record.shown() for record in records), strict=True):
+        shown = parts[0].columns
+        columns = [
+            Column(c.heading, c.show not in ("text", "code"), c.show == "code") for c in shown
+        ]
+        rows = [[cell(c, row) for c in shown] for part in parts for row in part.rows or ()]
+        if len(records) > 1:
+            pairs = zip(records, parts, strict=True)
+            labels = [record.label for record, part in pairs for _ in part.rows or ()]
+            taken = any(column.heading == "Network" for column in columns)
+            columns.insert(0, Column("Record" if taken else "Network", numeric=False))
+            rows = [[label, *row] for label, row in zip(labels, rows, strict=True)]
+        title = parts[0].heading or records[0].recipe
+        made.append(Table(title, tuple(columns), tuple(map(tuple, rows))))
+    return made
 
 
 def commands(records: Sequence[Measurement]) -> Table:
@@ -198,8 +238,10 @@ def commands(records: Sequence[Measurement]) -> Table:
 
 
 def markdown(records: Sequence[Measurement]) -> str:
-    """Table, notes and commands."""
-    parts = [table(records).markdown()]
+    """Tables, notes and commands."""
+    first, *others = tables(records)
+    parts = [first.markdown()]
+    parts += [f"**{plain(table.title)}**\n\n{table.markdown()}" for table in others]
     notes = [(record.label, note) for record in records for note in record.notes]
     lines = []
     for note in dict.fromkeys(note for _, note in notes):

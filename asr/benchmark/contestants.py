@@ -1,0 +1,214 @@
+"""Who takes part in a benchmark of whole recognisers, and how: engine, weights, what it costs.
+
+What is found on the way (the engine of a dense network, weight and bonus of the language model)
+goes to the store, to `notes` and to `details` of the record.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr.benchmark.rates import BEAM, hear, lm_details, model_details, tune_on, tuning_note
+from asr.benchmark.recogniser_record import OWN, POCKETSPHINX
+from asr.benchmark.recognisers import Job, pocketsphinx_bytes, pocketsphinx_version, run
+from asr.benchmark.store import Kept, Store
+from asr.corpus import sources
+from asr.corpus.manifest import Utterance
+from asr.decode import DecoderOptions
+from asr.decode.lm import open_lm
+from asr.decode.tune import Trial
+from asr.errors import AsrError
+from asr.hearing import EngineName
+from asr.inspection import WORTH_PACKING
+from asr.settings import Data
+
+TRIED, REPEATS = 5, 3
+"""Dev recordings of each set that choose the engine of a dense network, and how often."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A recogniser with one decoder, before it hears anything."""
+
+    network: str
+    decoder: str
+    job: Job
+    """Without recordings."""
+    what: dict[str, Any]
+    """What its texts depend on, besides the recordings."""
+    facts: dict[str, Any]
+    pruned: bool | None
+
+
+def spread(utterances: Sequence[Utterance], limit: int | None) -> list[Utterance]:
+    """All, or `limit` of them from all over the set."""
+    if limit is None or limit >= len(utterances):
+        return list(utterances)
+    return [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest_of(utterances: Sequence[Utterance]) -> str:
+    """SHA-256 of what a set consists of."""
+    lines = (f"{u.id}\t{u.speaker}\t{u.duration:.4f}\t{u.text}\n" for u in utterances)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass
+class Bench:
+    """Where recordings lie, what tunes, and what was found."""
+
+    data: Path
+    """Folder of the sets."""
+    dev: Sequence[str]
+    """Sets that engine, weight and bonus are chosen on."""
+    store: Store
+    lm: Path | None = None
+    beam: int = BEAM
+    values: tuple[float, float] | None = None
+    """Weight and bonus of every network; None: the best on dev."""
+    tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Weight and bonus of single networks."""
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=lambda: {"networks": {}})
+
+    def __post_init__(self) -> None:
+        if self.lm:
+            opened = open_lm(str(self.lm))
+            self.details["lm"] = {"sha256": digest(self.lm), **lm_details(str(self.lm), opened)}
+
+    def resolve(self, name: str) -> list[Utterance]:
+        """A set of the data."""
+        return sources.resolve(str(self.data / name), Data())
+
+    def network(self, label: str, path: Path) -> Iterator[Contestant]:
+        """A network, greedy and with the language model."""
+        details = {"file": path.name, "sha256": digest(path), **model_details(path)}
+        self.details["networks"][label] = details
+        sparsity = 1 - details["nonzeros"] / details["parameters"]
+        details["sparsity"], pruned = sparsity, sparsity >= WORTH_PACKING
+        engine: EngineName = "native" if pruned else self.engine(label, path)
+        facts = {
+            "nonzeros": details["nonzeros"],
+            "parameters": details["parameters"],
+            "model_bytes": details["bytes"],
+            "lm_bytes": 0,
+            "bytes": details["bytes"],
+        }
+        what = {"network": details["sha256"], "engine": engine, "decoding": "greedy"}
+        job = Job((), str(path), engine)
+        yield Contestant(label, "greedy", job, what, facts, pruned)
+        if not self.lm:
+            return
+        weight, bonus = self.weights(label, path)
+        tuned = {"beam": self.beam, "lm_weight": weight, "word_bonus": bonus}
+        details |= tuned
+        lm = self.details["lm"]
+        decoding = DecoderOptions(
+            "beam", self.beam, lm=str(self.lm), lm_weight=weight, word_bonus=bonus
+        )
+        job = replace(job, decoding=decoding)
+        what = {**what, "decoding": {**tuned, "lm": lm["sha256"]}}
+        facts = {**facts, "lm_bytes": lm["bytes"], "bytes": details["bytes"] + lm["bytes"]}
+        yield Contestant(label, "beam with LM", job, what, facts, pruned)
+
+    def engine(self, label: str, path: Path) -> EngineName:
+        """The engine that takes a dense network less processor time, by trial."""
+        utterances = [u for n in self.dev for u in spread(self.resolve(n), TRIED)]
+        job = Job(tuple(u.audio_filepath for u in utterances), str(path), repeats=REPEATS)
+        names: list[EngineName] = ["torch", "native"]
+        if not all(find_spec(package) for package in ("torch", "torchaudio")):
+            names.remove("torch")
+        seconds = {}
+        for name in names:
+            one = replace(job, engine=name)
+            what = {"network": digest(path), "engine": name, "set": digest_of(utterances)}
+            kept = self.store.get(f"{label}, {name} on dev", what, partial(_run, one))
+            seconds[name] = sum(kept.found["cpu_seconds"]) / sum(u.duration for u in utterances)
+        best = min(names, key=lambda name: seconds[name])
+        self.details["networks"][label]["engines"] = seconds
+        tried = ", ".join(f"{name} {seconds[name]:.4f}" for name in names)
+        self.notes.append(
+            f"{label} is dense and runs in the {best} engine; real-time factor of greedy decoding "
+            f"on {len(utterances)} dev recordings, median of {REPEATS}: {tried}."
+        )
+        return best
+
+    def weights(self, label: str, path: Path) -> tuple[float, float]:
+        """Weight and bonus of a network: as given, else the best on dev."""
+        given = self.tuned.get(label, self.values)
+        if given:
+            self.notes.append(f"{label}: weight {given[0]:g} and word bonus {given[1]:g}, given.")
+            return given
+        names, lm = self.dev, self.details["lm"]["sha256"]
+        sets = {name: digest_of(self.resolve(name)) for name in names}
+
+        def find() -> dict[str, Any]:
+            heard, units = hear(path, [self.data / name for name in names])
+            trials = tune_on(heard, units, str(self.lm), self.beam)
+            return {
+                "trials": [[t.lm_weight, t.word_bonus, t.wer] for t in trials],
+                "utterances": len(heard.rows),
+            }
+
+        what = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
+        found = self.store.get(f"{label}, tuning", what, find).found
+        self.details["networks"][label]["tuning"] = found["trials"]
+        trials = [Trial(*values) for values in found["trials"]]
+        self.notes.append(f"{label}: {tuning_note(trials, names, found['utterances'])}")
+        print(self.notes[-1], flush=True)
+        return trials[0].lm_weight, trials[0].word_bonus
+
+    def pocketsphinx(self) -> Contestant:
+        """PocketSphinx as its wheel comes."""
+        version, sizes = pocketsphinx_version(), pocketsphinx_bytes()
+        self.details["pocketsphinx"] = {"version": version, "bytes": sizes}
+        self.notes.append(
+            f"PocketSphinx {version} with its default settings and the US English model of its "
+            "wheel, one decoder for a whole set, which goes on from the mean of the recordings "
+            f"before. Its model folder is counted ({(sizes['model'] + sizes['lm']) / 1e6:.1f} MB); "
+            f"with its code the wheel installs {sizes['installed'] / 1e6:.1f} MB."
+        )
+        facts = {
+            "nonzeros": None,
+            "parameters": None,
+            "model_bytes": sizes["model"],
+            "lm_bytes": sizes["lm"],
+            "bytes": sizes["model"] + sizes["lm"],
+        }
+        what = {"pocketsphinx": version}
+        return Contestant(POCKETSPHINX, OWN, Job(()), what, facts, None)
+
+    def hear(self, contestant: Contestant, name: str, utterances: list[Utterance]) -> Kept:
+        """One set, once; what is kept is not heard again."""
+        job = replace(contestant.job, recordings=tuple(u.audio_filepath for u in utterances))
+        who = f"{contestant.network}, {contestant.decoder}, {name}"
+        what = {**contestant.what, "set": digest_of(utterances)}
+        kept = self.store.get(who, what, partial(_run, job))
+        seconds = sum(u.duration for u in utterances)
+        taken = sum(kept.found["cpu_seconds"]), sum(kept.found["seconds"])
+        earlier = "" if kept.run == self.store.run else f", found {kept.date[:16]}"
+        print(
+            f"{who}: {seconds:.1f} s of audio, {taken[0]:.1f} s of processor time, "
+            f"{taken[1]:.1f} s by the clock{earlier}",
+            flush=True,
+        )
+        return kept
+
+
+def _run(job: Job) -> dict[str, Any]:
+    return asdict(run(job))

@@ -1,0 +1,216 @@
+"""Whole recognisers on the same recordings: word errors, time, memory, bytes; PocketSphinx too.
+
+    python recipes/benchmarks/recogniser.py DATA -o recipes/results/recogniser/NAME.json \\
+        --network 'dense=dense.asr' --network 'sparse=sparse.asr' --lm books.lm --pocketsphinx
+
+DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`, and with
+`utterances.tsv` (columns subset, utterance, age) for the sets of `--by-age`: these are shown whole
+and also split into adults and children (under 13). Every network decodes each test set once
+greedily and, with `--lm`, once by beam search; weight and word bonus are those with the lowest WER
+on the dev sets together, for each network by itself, unless given. PocketSphinx 5.1.1 (extra
+`bench`) runs with its defaults and the model in its wheel.
+
+Each recogniser, decoder and set is a process of its own with one thread, which hears one file
+after another. A network with fewer zeros than half runs in the engine, torch's or ours, that took
+less time for some dev recordings; others in ours. What a process found is kept below ASR_RUNS (or
+`--work`), so a run that was stopped goes on, and a network that is added later decodes alone; what
+was measured in another run, or with other code, is marked in the record. `--again` measures anew.
+
+The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESULTS.md` shows it):
+
+    rows         one a recogniser and decoder:
+      network      label as given, or `PocketSphinx`
+      decoder      `greedy`, `beam with LM`; of PocketSphinx `its own`
+      wer SET      {wer, low, high, words, utterances, ...}, fractions with their 95 % interval
+      cer SET      {value, low, high}, fractions; SET is a test set, or `SET adults`, `SET children`
+      nonzeros, parameters       of the network; null for PocketSphinx
+      bytes        of all model files together; model_bytes (with a dictionary), lm_bytes (0: none)
+      rtf          processor seconds / audio seconds over all sets; wall_rtf by the clock
+      load_seconds imports and opening files, the median over sets; not in rtf
+      peak_bytes   largest resident memory of any of its processes
+      engine       what ran it
+    tables       how rows are shown, and the `Differences`, whose rows are:
+      network, decoder, less (who is taken off: label, or `PocketSphinx`)
+      change SET   {wer, low, high, p, relative}: WER of network - WER of `less`, by a paired
+                   bootstrap; relative is that difference / WER of `less`
+      time_ratio   rtf of network / rtf of `less`
+      same_run     whether both were timed in one run on one machine
+    details      limit (utterances of each set; null: all of them), sets, networks (file, engines
+                 tried, tuning), lm, pocketsphinx, parts (each process: set, day, seconds, ...)
+"""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+from asr.benchmark import recogniser_record as report
+from asr.benchmark.contestants import Bench, spread
+from asr.benchmark.rates import BEAM
+from asr.benchmark.store import Kept, Store
+from asr.corpus.manifest import Utterance
+from asr.errors import AsrError
+from asr.record import command
+from asr.report.measurements import write_measurement
+
+CHILD_BELOW = 13
+
+
+def views(arguments: argparse.Namespace, sets: report.Sets) -> list[report.View]:
+    """The columns: each test set, and after it adults and children where they are told apart."""
+    found = []
+    for name, utterances in sets.items():
+        found.append(report.View(name, name, tuple(range(len(utterances)))))
+        if name in arguments.by_age:
+            ages = read_ages(arguments.data / "utterances.tsv", name)
+            for who in ("adults", "children"):
+                chosen = [
+                    i
+                    for i, utterance in enumerate(utterances)
+                    if (age(ages, utterance, name) < CHILD_BELOW) == (who == "children")
+                ]
+                if not chosen:
+                    more = " or raise --limit" if arguments.limit else ""
+                    raise AsrError(f"{name}: nothing said by {who}; leave it out of --by-age{more}")
+                found.append(report.View(f"{name} {who}", name, tuple(chosen)))
+    return found
+
+
+def read_ages(table: Path, subset: str) -> dict[str, str]:
+    """Ages of a subset's utterances, as written. Raises AsrError for another table."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            return {row["utterance"]: row["age"] for row in rows if row["subset"] == subset}
+    except OSError as error:
+        raise AsrError(
+            f"{table}: cannot be read ({error.strerror}), and it has the ages that --by-age "
+            f"{subset} needs; `--by-age` with nothing after it splits no set"
+        ) from None
+    except KeyError as error:
+        raise AsrError(f"{table}: has no column {error}; needs subset, utterance, age") from None
+
+
+def age(ages: dict[str, str], utterance: Utterance, subset: str) -> float:
+    """Years of who spoke."""
+    try:
+        return float(ages[utterance.id])
+    except (KeyError, ValueError):
+        raise AsrError(
+            f"{subset}: the age of who says {utterance.id} is not in utterances.tsv; leave the "
+            "set out of --by-age"
+        ) from None
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Everything that is not kept yet, and the record."""
+    limit, name = arguments.limit, arguments.output.stem
+    root = Path(os.environ.get("ASR_RUNS") or "runs") / "recogniser"
+    folder = arguments.work or root / (f"{name}-limit-{limit}" if limit else name)
+    store = Store(folder, arguments.again)
+    given = (arguments.values, arguments.tuned)
+    bench = Bench(arguments.data, arguments.dev, store, arguments.lm, arguments.beam, *given)
+    sets = {name: spread(bench.resolve(name), limit) for name in arguments.test}
+    columns = views(arguments, sets)
+    contestants = [c for label, path in arguments.network for c in bench.network(label, path)]
+    if arguments.pocketsphinx:
+        contestants.append(bench.pocketsphinx())
+    kept: list[dict[str, Kept]] = [{} for _ in contestants]
+    for name, utterances in sets.items():
+        for contestant, parts in zip(contestants, kept, strict=True):
+            parts[name] = bench.hear(contestant, name, utterances)
+    results = [
+        report.Result(c.network, c.decoder, c.facts, c.pruned, parts)
+        for c, parts in zip(contestants, kept, strict=True)
+    ]
+    rows = [report.row(result, columns, sets) for result in results]
+    changes = report.differences(results, columns, sets)
+    notes = [*report.notes(results, columns, sets, limit), *bench.notes]
+    for line in notes:
+        print(line)
+    write_measurement(
+        arguments.output,
+        "recogniser",
+        f"{arguments.output.stem}{f', only {limit} utterances a set' if limit else ''}",
+        command(),
+        report.columns(columns, limit),
+        rows,
+        notes,
+        {
+            "limit": limit,
+            "sets": {view.name: len(view.chosen) for view in columns},
+            **bench.details,
+            "parts": [part for result in results for part in report.part_details(result)],
+        },
+        tables=report.tables(columns, limit, changes),
+    )
+
+
+def pair(word: str) -> tuple[str, str]:
+    """`LABEL=VALUE`."""
+    label, sign, value = word.rpartition("=")
+    if not (label and sign and value):
+        raise AsrError(f"{word}: LABEL=FILE, or LABEL=WEIGHT,BONUS")
+    return label, value
+
+
+def numbers(word: str) -> tuple[float, float]:
+    """`WEIGHT,BONUS`."""
+    try:
+        weight, bonus = map(float, word.split(","))
+    except ValueError:
+        raise AsrError(f"{word}: a weight and a bonus with a comma between, as in 0.6,1") from None
+    return weight, bonus
+
+
+def checked(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments in their types. Raises AsrError for what does not go together."""
+    arguments.network = [(label, Path(file)) for label, file in map(pair, arguments.network)]
+    arguments.tuned = {label: numbers(v) for label, v in map(pair, arguments.tuned)}
+    labels = [label for label, _ in arguments.network]
+    if not labels and not arguments.pocketsphinx:
+        raise AsrError("nothing to measure: give --network LABEL=FILE, --pocketsphinx or both")
+    if len({report.POCKETSPHINX, *labels}) <= len(labels):
+        raise AsrError(f"--network: every label once, and none {report.POCKETSPHINX}: {labels}")
+    if unknown := sorted(set(arguments.tuned) - set(labels)):
+        raise AsrError(f"--tuned: no --network has the label {', '.join(unknown)}")
+    given = (arguments.lm_weight, arguments.word_bonus)
+    if (given[0] is None) != (given[1] is None):
+        raise AsrError("--lm-weight and --word-bonus: both, or neither to have them tuned on dev")
+    arguments.values = None if given[0] is None else given
+    if not arguments.lm and (arguments.tuned or arguments.values or arguments.beam != BEAM):
+        raise AsrError("--beam, --lm-weight, --word-bonus, --tuned: need --lm")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise AsrError(f"--limit={arguments.limit}: at least 1")
+    return arguments
+
+
+def main(words: list[str]) -> int:
+    about = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
+    parser.add_argument("--network", action="append", default=[], metavar="LABEL=FILE")
+    parser.add_argument("--pocketsphinx", action="store_true", help="measure it too")
+    parser.add_argument("--lm", type=Path, help="decode by beam search with this model too")
+    parser.add_argument("--beam", type=int, default=BEAM)
+    parser.add_argument("--lm-weight", type=float, help="of every network; else tuned on dev")
+    parser.add_argument("--word-bonus", type=float, help="of every network; else tuned on dev")
+    parser.add_argument("--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS")
+    parser.add_argument("--dev", nargs="+", default=["dev-libri", "dev-so762"])
+    tests = ["test-libri", "test-other", "test-so762", "test-digits"]
+    parser.add_argument("--test", nargs="+", default=tests)
+    parser.add_argument("--by-age", nargs="*", default=["test-so762"])
+    parser.add_argument("--limit", type=int, help="utterances of each test set; for trying it")
+    parser.add_argument("--work", type=Path, help="where figures are kept")
+    parser.add_argument("--again", action="store_true", help="use no figure of an earlier run")
+    measure(checked(parser.parse_args(words)))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AsrError as error:
+        sys.exit(f"recogniser: {error}")
