@@ -27,6 +27,9 @@ Left out: `kal`, which is `kal16` at 8 kHz, and `awb_time`, which knows only the
 MONOTONE = ("rms",)
 """Its melody is stored whole: flite cannot change its pitch."""
 
+# Peak that is its own noise: a pause has 0.005, the quietest word forty times that.
+_SILENCE = 0.02
+
 
 @dataclass(frozen=True)
 class Voice:
@@ -63,8 +66,10 @@ def speak(text: str, voice: Voice) -> np.ndarray:
         samples, rate = soundfile.read(io.BytesIO(result.stdout), dtype="float32")
     except soundfile.SoundFileError as error:
         raise AsrError(f"flite: no recording of {text!r} by {voice.name}: {error}") from None
-    if rate != SAMPLE_RATE or not samples.any():
-        raise AsrError(f"flite: nothing is heard of {text!r} by {voice.name} at {rate} Hz")
+    if rate != SAMPLE_RATE:
+        raise AsrError(f"flite: {voice.name} speaks at {rate} Hz instead of {SAMPLE_RATE}")
+    if np.abs(samples).max(initial=0) < _SILENCE:
+        raise AsrError(f"flite: nothing is heard of {text!r} by {voice.name}")
     return np.asarray(samples)
 
 

@@ -6,6 +6,7 @@ voices and flite four, too few to keep some apart: they speak in train only.
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,6 +36,9 @@ _PITCH_PERCENT = (80, 125)
 _SPEED_PERCENT = (70, 105)
 _TAKES = 12
 """Speakers that are made of one voice of Pico or flite, by other pitch and speed."""
+
+# Apostrophes before or after a word: Pico says their name in "'go", flite adds a sound in "boys'".
+_EDGES = re.compile(r"(?<!\w)'+|'+(?!\w)")
 
 
 def canonical(names: Sequence[Synthesiser]) -> list[Synthesiser]:
@@ -94,11 +98,12 @@ def speak(text: str, voice: Voice) -> np.ndarray:
     """Samples, (n,) float32 at 16 kHz, not silent. Raises AsrError if the synthesiser fails."""
     match voice:
         case espeak.Voice():
-            return soxr.resample(espeak.speak(text, voice), espeak.SAMPLE_RATE, SAMPLE_RATE)
+            speech = espeak.speak(text, voice)
+            return np.asarray(soxr.resample(speech, espeak.SAMPLE_RATE, SAMPLE_RATE))
         case pico.Voice():
-            return pico.speak(text, voice)
+            return pico.speak(_EDGES.sub("", text), voice)
         case flite.Voice():
-            return flite.speak(text, voice)
+            return flite.speak(_EDGES.sub("", text), voice)
 
 
 def slower(voice: Voice, factor: float) -> Voice:
