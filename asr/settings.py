@@ -245,14 +245,20 @@ class Model:
         return self.hidden * (2 if self.bidirectional and self.combine == "concat" else 1)
 
 
+Synthesiser = Literal["espeak", "pico", "flite"]
+
+
 @dataclass(frozen=True)
 class Spoken:
-    """The built-in spoken corpus, made with espeak-ng; used by entries `spoken:train` and so on."""
+    """The built-in spoken corpus, of synthetic speech; used by entries `spoken:train` and so on."""
 
     vocabulary: Literal["small", "large"] = "small"
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
     text: list[str] = field(default_factory=list)
     """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
+    synthesisers: list[Synthesiser] = field(default_factory=lambda: ["espeak"])
+    """Who speaks: each training sentence draws one of these, and one that stands here twice is
+    drawn twice as often. dev and test are spoken by espeak alone."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1
@@ -268,6 +274,7 @@ class Spoken:
         with problems() as check:
             for name in ("train_hours", "dev_hours", "test_hours"):
                 check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
+            check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus import acoustics, espeak, spoken
+from asr.corpus import acoustics, espeak, spoken, synthesisers
 from asr.corpus.grammar import PARTS
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import AsrError
@@ -89,7 +89,8 @@ def test_no_speaker_sentence_or_id_is_in_two_parts(made):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_speakers_of_parts_differ_by_accent_or_variant_and_not_by_pitch_alone(seed):
-    pairs = {p: {(v.accent, v.variant) for v in spoken.speakers(p, seed)} for p in PARTS}
+    voices = {part: synthesisers.speakers("espeak", part, seed) for part in PARTS}
+    pairs = {part: {(v.accent, v.variant) for v in voices[part]} for part in PARTS}
     assert len(pairs["train"]) >= 150
     assert 20 <= len(pairs["dev"]) <= 30
     assert 20 <= len(pairs["test"]) <= 30
@@ -97,7 +98,7 @@ def test_speakers_of_parts_differ_by_accent_or_variant_and_not_by_pitch_alone(se
 
 
 def test_all_accents_and_variants_are_trained_on():
-    trained = spoken.speakers("train", 1)
+    trained = synthesisers.speakers("espeak", "train", 1)
     assert {v.accent for v in trained} == set(espeak.ACCENTS)
     assert {v.variant for v in trained} == set(espeak.VARIANTS)
 
@@ -235,6 +236,13 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, name):
 def test_negative_seed_is_refused(tmp_path):
     with pytest.raises(AsrError, match=r"data\.spoken\.seed=-1: not negative"):
         spoken.ensure("dev", replace(SMALL, seed=-1), tmp_path)
+
+
+def test_a_folder_of_several_synthesisers_is_not_taken_for_one_of_espeak_alone(tmp_path):
+    settings = Spoken(dev_hours=0.002, folder=str(tmp_path), synthesisers=["pico", "espeak"])
+    spoken.ensure("dev", settings)
+    with pytest.raises(AsrError, match=r"synthesisers=\['espeak', 'pico'\] instead of None"):
+        spoken.ensure("dev", replace(settings, synthesisers=["espeak"]))
 
 
 def test_unknown_part_lists_the_parts(tmp_path):

@@ -1,6 +1,7 @@
-"""The built-in spoken corpus: sentences of our own grammar, spoken by espeak-ng in rooms.
+"""The built-in spoken corpus: sentences of our own grammar, spoken by synthesisers in rooms.
 
-Or sentences of text files, where the settings name some.
+Or sentences of text files, where the settings name some. espeak-ng speaks, unless the settings
+name others beside it.
 
 Everything is drawn from the seed: sentence, speaker and acoustics of an utterance depend on
 (seed, part, number of the utterance) and not on how many processes make it. Parts share neither
@@ -23,32 +24,24 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from asr.corpus import acoustics, espeak
+from asr.corpus import acoustics, synthesisers
 from asr.corpus.grammar import PARTS, Part, sentences
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.sentences import digest, from_texts
 from asr.errors import AsrError
 from asr.files import atomic_write_text
-from asr.settings import Spoken
+from asr.settings import Spoken, Synthesiser
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = synthesisers.SAMPLE_RATE
 EDITION = 1
 """Counts up when the same settings would give another corpus; part of the folder's name."""
 
-VOICES: dict[Part, int] = {"dev": 24, "test": 30}
-"""Pairs of accent and variant that only this part speaks with; all others are in `train`."""
-
-# espeak-ng's words a minute; what is heard is a tenth to a third faster, the words being short.
-_RATES = (115, 150)
-_PITCHES = (35, 65)
-_PITCH_RANGES = (35, 65)
 # CTC needs an output frame (40 ms by default) for every symbol and one more between two equal
 # ones, also when speed perturbation makes the speech a tenth shorter.
 _SECONDS_PER_SYMBOL = 0.040 * 1.1
@@ -67,7 +60,7 @@ class Line:
     number: int
     text: str
     speaker: int
-    voice: espeak.Voice
+    voice: synthesisers.Voice
 
     def symbols(self) -> int:
         """Characters, and a blank between two equal ones."""
@@ -86,18 +79,19 @@ def ensure(
     a second call does nothing. Two processes may call at once. `progress` gets the share made.
     Scripts that call this need the usual `if __name__ == "__main__"`, since it starts processes.
 
-    Raises AsrError if espeak-ng is missing, or the folder holds something else.
+    Raises AsrError if a synthesiser is missing, or the folder holds something else.
     """
     if part not in PARTS:
         raise AsrError(f"spoken:{part}: the built-in corpus has the parts {', '.join(PARTS)}")
     if settings.seed < 0:
         raise AsrError(f"data.spoken.seed={settings.seed}: not negative")
+    speaking = synthesisers.of_part(part, settings.synthesisers)
     folder = folder_of(settings, root)
     manifest = folder / f"{part}.jsonl"
     new = _is_new(folder, settings)
     if manifest.is_file():
         return manifest
-    espeak.require()
+    synthesisers.require(speaking)
     if new:
         atomic_write_text(folder / _NOTE, json.dumps(_noted(settings), indent=2) + "\n")
     with _alone(folder / ".lock"):
@@ -113,30 +107,28 @@ def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
         return Path(settings.folder)
     hours = "-".join(f"{h:g}h" for h in _hours(settings).values())
     source = f"text-{digest(settings.text)}" if settings.text else settings.vocabulary
+    if _others_speak(settings):
+        source += f"-{synthesisers.label(settings.synthesisers)}"
     return root / "spoken" / f"{source}-{hours}-seed{settings.seed}-v{EDITION}"
 
 
-def speakers(part: Part, seed: int) -> list[espeak.Voice]:
-    """The speakers of a part, in a random order; no accent and variant is in two parts."""
-    pairs = [(accent, variant) for accent in espeak.ACCENTS for variant in espeak.VARIANTS]
-    generator = random.Random(f"speakers {seed}")
-    generator.shuffle(pairs)
-    ranges = (_PITCHES, _PITCH_RANGES, _RATES)  # in the order of the fields of Voice
-    voices = [espeak.Voice(*pair, *(generator.randint(*r) for r in ranges)) for pair in pairs]
-    dev, test = VOICES["dev"], VOICES["dev"] + VOICES["test"]
-    return {"dev": voices[:dev], "test": voices[dev:test], "train": voices[test:]}[part]
-
-
 def lines(part: Part, settings: Spoken) -> Iterator[Line]:
-    """Lines of a part, endless with the grammar; its speakers take turns.
+    """Lines of a part, endless with the grammar; the speakers of a synthesiser take turns.
 
     Raises AsrError when the sentences of `settings.text` are all said.
     """
-    voices = speakers(part, settings.seed)
+    speaking = synthesisers.of_part(part, settings.synthesisers)
+    speakers: dict[Synthesiser, list[tuple[int, synthesisers.Voice]]] = {}
+    count = 0
+    for name in dict.fromkeys(speaking):
+        voices = synthesisers.speakers(name, part, settings.seed)
+        speakers[name] = list(enumerate(voices, start=count))
+        count += len(voices)
     number = -1
     for number, text in enumerate(_sentences(part, settings)):
-        speaker = number % len(voices)
-        yield Line(number, text, speaker, voices[speaker])
+        draw = random.Random(f"synthesiser {settings.seed} {part} {number}")
+        theirs = speakers[draw.choice(speaking)]
+        yield Line(number, text, *theirs[number % len(theirs)])
     raise AsrError(
         f"data.spoken.text has {number + 1} sentences for the part {part}, fewer than its "
         f"{_hours(settings)[part]:g} hours need: give more text or ask for fewer hours"
@@ -154,11 +146,10 @@ def perform(line: Line, part: Part, seed: int) -> np.ndarray:
     voice = line.voice
     least = round(line.symbols() * _SECONDS_PER_SYMBOL * SAMPLE_RATE)
     while True:
-        speech = espeak.speak(line.text.lower(), voice)
-        speech = _trim(soxr.resample(speech, espeak.SAMPLE_RATE, SAMPLE_RATE))
+        speech = _trim(synthesisers.speak(line.text.lower(), voice))
         if len(speech) >= least:
             break
-        voice = replace(voice, rate=round(voice.rate * _SLOWER))
+        voice = synthesisers.slower(voice, _SLOWER)
     generator = np.random.default_rng([seed, PARTS.index(part), line.number])
     return acoustics.record(speech, acoustics.draw_room(generator), SAMPLE_RATE, generator)
 
@@ -270,10 +261,18 @@ def _hours(settings: Spoken) -> dict[Part, float]:
     return {"train": settings.train_hours, "dev": settings.dev_hours, "test": settings.test_hours}
 
 
+def _others_speak(settings: Spoken) -> bool:
+    """Whether it is not espeak alone, as it was in corpora made before there was a choice."""
+    return set(settings.synthesisers) != {"espeak"}
+
+
 def _noted(settings: Spoken) -> dict[str, object]:
-    noted = {k: v for k, v in asdict(settings).items() if k not in ("folder", "text")}
+    special = ("folder", "text", "synthesisers")
+    noted = {k: v for k, v in asdict(settings).items() if k not in special}
     if settings.text:
         noted["text"] = digest(settings.text)
+    if _others_speak(settings):
+        noted["synthesisers"] = synthesisers.canonical(settings.synthesisers)
     return noted | {"edition": EDITION}
 
 
@@ -288,11 +287,12 @@ def _is_new(folder: Path, settings: Spoken) -> bool:
                 "give another data.spoken.folder"
             )
         return True
-    found = json.loads(note.read_text())
+    found, wanted = json.loads(note.read_text()), _noted(settings)
+    # Keys of either: text and synthesisers are noted only where they are given.
     different = ", ".join(
-        f"{key}={found.get(key)} instead of {value}"
-        for key, value in _noted(settings).items()
-        if found.get(key) != value
+        f"{key}={found.get(key)} instead of {wanted.get(key)}"
+        for key in wanted | found
+        if found.get(key) != wanted.get(key)
     )
     if different:
         raise AsrError(
