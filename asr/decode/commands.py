@@ -119,7 +119,7 @@ def lm_info(path: Path) -> str:
 
 
 def lm_tune(
-    model: Path,
+    model: str | Path,
     manifest: str,
     lm: Path,
     weights: str = "0.2,0.4,0.6,0.8,1.0",
@@ -168,7 +168,7 @@ def lm_tune(
 
 
 def hear_set(
-    model: Path, manifest: str, threads: int | None
+    model: str | Path, manifest: str, threads: int | None
 ) -> "tuple[list[np.ndarray], list[Utterance], Units]":
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources

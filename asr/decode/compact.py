@@ -5,7 +5,7 @@
     header    JSON: counts, special words, ranges, and place, bytes, count, CRC-32 of every array
     arrays    one after the other, each packed by zlib
 
-A quarter of the bytes of `asr.decode.binary`, for models that travel with a program; it is
+About a seventh of the bytes of `asr.decode.binary`, for models that travel with a program; it is
 unpacked into memory when it is opened, about a tenth of a second for a million n-grams.
 
 The last n-1 words of an n-gram are an n-gram of the model too: they are an arc of the lower state
