@@ -131,9 +131,14 @@ def calibrate_to(
 
     The map belongs to the decoder that it was fitted with, above all to whether a language model
     has a say. Returns what to print: the figures before and after, and the reliability table.
+    Raises AsrError for a model that comes with the package, unless a copy is asked for.
     """
+    from asr import models
     from asr.transcribe import load
 
+    if output is None and models.named(model):
+        raise AsrError(f"{model}: comes with asr and is left as it is; give a file with -o")
+    model = models.resolve(model)
     recogniser = load(model, threads=threads)
     recogniser.calibration = None
     decoding = decoding or DecoderOptions()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from asr import __version__, cli_prune, cli_speech
-from asr.cli_options import ModelFile, Threads
+from asr.cli_options import ModelFile, ModelOrName, Threads
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -92,11 +92,22 @@ def train(
 
 
 @app.command()
-def info(model: ModelFile) -> None:
-    """Dimensions, parameters, non-zeros of each tensor and bytes of a model file."""
-    from asr.checkpoint import describe
+def info(model: ModelOrName) -> None:
+    """Dimensions, parameters, non-zeros of each tensor and bytes of a model file; its card."""
+    from asr import models
+    from asr.inspection import describe
 
-    print(describe(model).table())
+    print(describe(models.resolve(model)).table())
+    if card := models.card(model):
+        print(f"\n{card}")
+
+
+@app.command()
+def models() -> None:
+    """List the models that come with asr."""
+    from asr import models
+
+    print(models.table())
 
 
 @app.command()
@@ -146,7 +157,7 @@ def report(
 
 @app.command()
 def benchmark(
-    model: ModelFile,
+    model: ModelOrName,
     seconds: Annotated[float, typer.Option(help="Seconds of audio.")] = 10.0,
     columns: Annotated[int, typer.Option("--utterances", help="How many at once.")] = 1,
     recording: Annotated[

@@ -17,7 +17,26 @@ if TYPE_CHECKING:
     from asr.decode import DecoderOptions
     from asr.subtitles import SubtitleOptions
 
+
+def _names(incomplete: str) -> list[str]:
+    from asr import models
+
+    return [name for name in models.names() if name.startswith(incomplete)]
+
+
+_OR_NAME = "A model file, dense or packed, or the name of one that `asr models` lists"
 ModelFile = Annotated[Path, typer.Argument(help="A model file, dense or packed.")]
+ModelOrName = Annotated[str, typer.Argument(help=f"{_OR_NAME}.", autocompletion=_names)]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"{_OR_NAME}. [default: english]",
+        autocompletion=_names,
+        show_default=False,
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
 Engine = Annotated[
     Literal["auto", "torch", "native"],
@@ -43,7 +62,7 @@ _PHRASE = typer.Option(
 )
 
 
-def decoding(
+def decoding_given(
     decoder: Annotated[
         Literal["greedy", "beam", "flashlight"] | None,
         _decoding("How log-probabilities are read (greedy)."),
@@ -66,10 +85,8 @@ def decoding(
     phrase_bonus: Annotated[
         float | None, _decoding("Added for every word of a phrase (3).")
     ] = None,
-) -> "DecoderOptions":
-    """The decoder options that were given."""
-    from asr.decode import DecoderOptions
-
+) -> dict[str, Any]:
+    """The decoder options that were given, by name."""
     values = {
         "decoder": decoder,
         "beam": beam,
@@ -83,7 +100,14 @@ def decoding(
         "phrases": tuple(phrases) if phrases else None,
         "phrase_bonus": phrase_bonus,
     }
-    return DecoderOptions(**_given(values))
+    return _given(values)
+
+
+def decoding(**given: Any) -> "DecoderOptions":
+    """The decoder options that were given, for a model file that brings none."""
+    from asr.decode import DecoderOptions
+
+    return DecoderOptions(**decoding_given(**given))
 
 
 def cutting(
@@ -126,15 +150,21 @@ def subtitling(
     return SubtitleOptions(**_given(values))
 
 
+def best_given(**given: Any) -> dict[str, Any]:
+    """Those of `decoding_given` that a command can use which wants no alternatives."""
+    return decoding_given(**given)
+
+
 def best_only(**given: Any) -> "DecoderOptions":
     """Those of `decoding` that a command can use which wants no alternatives."""
     return decoding(**given)
 
 
-_parameters = inspect.signature(decoding).parameters
-best_only.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [parameter for name, parameter in _parameters.items() if name != "nbest"]
-)
+_signature = inspect.signature(decoding_given)
+_best = [parameter for name, parameter in _signature.parameters.items() if name != "nbest"]
+decoding.__signature__ = _signature  # type: ignore[attr-defined]
+best_given.__signature__ = inspect.Signature(_best)  # type: ignore[attr-defined]
+best_only.__signature__ = inspect.Signature(_best)  # type: ignore[attr-defined]
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import typer
 from asr.cli_options import (
     Engine,
     Exact,
-    ModelFile,
+    ModelOption,
+    ModelOrName,
     Threads,
+    best_given,
     best_only,
     cutting,
-    decoding,
+    decoding_given,
     sharing,
     subtitling,
 )
@@ -24,7 +26,13 @@ FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 lm_app = typer.Typer(no_args_is_help=True, help="Make and tune language models.")
 
-Model = Annotated[Path, typer.Option("--model", "-m", help="A model file, dense or packed.")]
+Compact = Annotated[
+    bool,
+    typer.Option(
+        "--compact",
+        help="Weights in 8 bits, and packed: a seventh of the plain binary form.",
+    ),
+]
 Source = Annotated[str, typer.Argument(help="A manifest, or a folder of recordings with texts.")]
 
 
@@ -39,15 +47,15 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
-@sharing(decoding=decoding, cutting=cutting, subtitles=subtitling)
+@sharing(decoding=decoding_given, cutting=cutting, subtitles=subtitling)
 def transcribe(
     paths: Annotated[
         list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
     ],
-    model: Model,
     decoding: Any,
     cutting: Any,
     subtitles: Any,
+    model: ModelOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for one file a recording; else print."),
@@ -72,13 +80,18 @@ def transcribe(
     engine: Engine = "auto",
     exact: Exact = False,
 ) -> None:
-    """Write down what is said in recordings."""
+    """Write down what is said in recordings.
+
+    A model that comes with asr is read with its own decoder, a beam search with its language model
+    (--decoder greedy: without); a model file of yours greedily, unless you ask for more.
+    """
     import sys
 
+    from asr import models
     from asr.jobs import transcribe_to
     from asr.transcribe import TranscribeOptions, load
 
-    options = TranscribeOptions(decoding, cutting, subtitles, batch_seconds)
+    options = TranscribeOptions(models.decoding(model, decoding), cutting, subtitles, batch_seconds)
     bar = sys.stderr.isatty() and output is not None if progress is None else progress
     failed = transcribe_to(
         load(model, threads, engine, exact),
@@ -97,8 +110,8 @@ def transcribe(
 def align(
     recording: Annotated[Path, typer.Argument(help="A recording.")],
     text: Annotated[str, typer.Argument(help="What is said in it: a text file, or the words.")],
-    model: Model,
     cutting: Any,
+    model: ModelOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; else print.")
     ] = None,
@@ -114,9 +127,9 @@ def align(
     align_to(load(model, threads=threads), recording, text, output, format, cutting)
 
 
-@sharing(decoding=best_only)
+@sharing(decoding=best_given)
 def evaluate(
-    model: ModelFile,
+    model: ModelOrName,
     manifest: Source,
     decoding: Any,
     output: Annotated[
@@ -126,10 +139,15 @@ def evaluate(
     engine: Engine = "auto",
     exact: Exact = False,
 ) -> None:
-    """Word and character error rate of a model on recordings with known text."""
+    """Word and character error rate of a model on recordings with known text.
+
+    The decoder is chosen as in `asr transcribe`.
+    """
+    from asr import models
     from asr.evaluate import evaluate_to
 
-    print(evaluate_to(model, manifest, output, threads, decoding, engine, exact))
+    options = models.decoding(model, decoding)
+    print(evaluate_to(model, manifest, output, threads, options, engine, exact))
 
 
 @sharing(decoding=best_only)
@@ -152,9 +170,9 @@ def compare(
     print(compare_to(a, b, manifest, output, show, threads, decoding))
 
 
-@sharing(decoding=best_only)
+@sharing(decoding=best_given)
 def calibrate(
-    model: ModelFile,
+    model: ModelOrName,
     manifest: Source,
     decoding: Any,
     output: Annotated[
@@ -163,9 +181,11 @@ def calibrate(
     threads: Threads = 2,
 ) -> None:
     """Make word confidences say how often such words are right, from a dev set."""
+    from asr import models
     from asr.calibrate import calibrate_to
 
-    print(calibrate_to(model, manifest, output, decoding, threads))
+    options = models.decoding(model, decoding)
+    print(calibrate_to(model, manifest, output, options, threads))
 
 
 @lm_app.command("train")
@@ -182,22 +202,24 @@ def lm_train(
     heldout: Annotated[Path | None, typer.Option(help="Text whose perplexity is printed.")] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are unknown.")] = 1,
     normalisation: Annotated[str, typer.Option(help="Normal form of the texts.")] = "en-v1",
+    compact: Compact = False,
 ) -> None:
     """Train a word n-gram model (modified Kneser-Ney)."""
     from asr.decode.commands import lm_train as run
 
-    print(run(texts, output, order, cutoffs, prune, heldout, min_count, normalisation))
+    print(run(texts, output, order, cutoffs, prune, heldout, min_count, normalisation, compact))
 
 
 @lm_app.command("convert")
 def lm_convert(
     source: Annotated[Path, typer.Argument(help="A language model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="In which form, by its name.")],
+    compact: Compact = False,
 ) -> None:
     """Change between ARPA and the binary form, which opens at once."""
     from asr.decode.commands import lm_convert as run
 
-    print(run(source, output))
+    print(run(source, output, compact))
 
 
 @lm_app.command("info")
@@ -210,7 +232,7 @@ def lm_info(source: Annotated[Path, typer.Argument(help="A language model.")]) -
 
 @lm_app.command("tune")
 def lm_tune(
-    model: ModelFile,
+    model: ModelOrName,
     manifest: Annotated[str, typer.Argument(help="A dev set; never a test set.")],
     lm: Annotated[Path, typer.Option("--lm", help="The language model.")],
     weights: Annotated[str, typer.Option(help="Weights to try.")] = "0.2,0.4,0.6,0.8,1.0",

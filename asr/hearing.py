@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asr import models
 from asr.errors import AsrError
 from asr.metadata import Metadata
 from asr.settings import Frontend, Model
@@ -140,7 +141,7 @@ def open_engine(
     engine: EngineName = "auto",
     exact: bool = False,
 ) -> Engine:
-    """The engine for a model file, dense or packed.
+    """The engine for a model file, dense or packed, or for a name that `asr.models` knows.
 
     `auto` is `native` for a packed file, and for any where torch is not installed. `exact` keeps
     the native engine to kernels that compute in fp32, as torch always does. `threads` None: as
@@ -152,6 +153,7 @@ def open_engine(
         raise AsrError(f"engine={engine!r}: auto, torch or native")
     if threads is not None and threads < 1:
         raise AsrError(f"threads={threads}: at least 1")
+    path = models.resolve(path)
     if engine == "auto":
         engine = "native" if is_packed(path) or _missing() else "torch"
     if engine == "native":

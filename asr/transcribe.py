@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from asr import audio, chunks
+from asr import audio, chunks, models
 from asr.chunks import ChunkOptions, Place
 from asr.corpus.cut import sorted_batches
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
@@ -142,8 +142,11 @@ class Recogniser:
     It may be used by several threads at once: nothing that a transcription changes is shared.
     """
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, decoding: DecoderOptions | None = None) -> None:
         self.name = name
+        self.decoding = decoding or DecoderOptions()
+        """How it reads when no options are given: for a recogniser that comes with the package
+        the beam search with its language model, else greedily."""
         self.engine = engine
         """What runs the network."""
         self.units = engine.units
@@ -169,7 +172,7 @@ class Recogniser:
         that cannot be used, and at a recording that cannot be read, after all those before it
         were yielded, unless `options.on_error` is "report".
         """
-        options = options or TranscribeOptions()
+        options = options or TranscribeOptions(self.decoding)
         self.decoder(options.decoding)
         if isinstance(sources, str | Path | np.ndarray):
             sources = [sources]
@@ -313,18 +316,23 @@ class Recogniser:
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     threads: int | None = None,
     engine: EngineName = "auto",
     exact: bool = False,
 ) -> Recogniser:
-    """The recogniser of a model file, dense or packed.
+    """The recogniser of a model file, dense or packed, or of a name that `asr models` lists.
 
+    None: the one that comes with the package, `models.DEFAULT`. Those of the package bring their
+    own decoder options, for transcriptions that are given none (`Recogniser.decoding`).
     A packed file runs without torch; `engine` and `exact` change that (see `hearing.open_engine`).
     `threads` sets those of the network. Raises AsrError if the file is no model, or if torch is
     asked for and not installed.
     """
-    return Recogniser(open_engine(path, threads, engine, exact), Path(path).name)
+    shipped = models.named(path)
+    file = models.resolve(path)
+    decoding = shipped.decoding() if shipped else None
+    return Recogniser(open_engine(file, threads, engine, exact), file.name, decoding)
 
 
 def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -49,18 +49,19 @@ def run(folder: Path, script: str, shell: str) -> str:
 
 def test_the_commands_of_the_guide_run_as_written(folder: Path) -> None:
     printed = [run(folder, f"set -euo pipefail\n{block}", "bash") for block in blocks("bash")]
-    text = printed[0].splitlines()[0]
+    assert "## Data and attribution" in printed[0]
+    text = printed[1].splitlines()[0]
     assert len(text.split()) > 2
-    assert printed[0].splitlines()[-1] == text, "from a file and from a pipe"
+    assert printed[1].splitlines()[-1] == text, "from a file and from a pipe"
     assert sorted(p.name for p in (folder / "texts").rglob("*.*")) == [
         "one.json", "one.srt", "one.txt", "two.json", "two.srt", "two.txt",
     ]  # fmt: skip
     assert (folder / "texts" / "sub" / "two.srt").read_text().startswith("1\n00:00:0")
-    assert '"nbest"' in printed[1]
-    assert printed[2].startswith("start\tend\ttext\tconfidence\n")
-    assert "WEBVTT" in printed[2]
-    assert "95 % interval over " in printed[4]
-    assert "B - A: " in printed[4]
+    assert '"nbest"' in printed[2]
+    assert printed[3].startswith("start\tend\ttext\tconfidence\n")
+    assert "WEBVTT" in printed[3]
+    assert "95 % interval over " in printed[5]
+    assert "B - A: " in printed[5]
     assert (folder / "differences.txt").read_text().count("REF: ") >= 1
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import read_manifest
-from asr.transcribe import load
+from asr.models import decoding
+from asr.transcribe import TranscribeOptions, load
 
 pytestmark = pytest.mark.wheel
 ROOT = Path(__file__).parent.parent
@@ -45,6 +47,16 @@ def build(folder: Path, **environment: str) -> Path:
     return wheel
 
 
+def test_a_source_distribution_holds_the_models(tmp_path: Path) -> None:
+    build(tmp_path)
+    code = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", code, tmp_path, cwd=tmp_path / "source")
+    [packed] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(packed) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= names
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a fresh environment in which the wheel is installed, and nothing else."""
@@ -61,6 +73,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(installed: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"asr"}
     assert {"asr/py.typed", "asr/corpus/grammar.txt"} <= set(names)
+    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= set(names)
 
 
 def test_the_installed_command_transcribes(installed: Path, trained: Path, corpus: Path) -> None:
@@ -134,6 +147,19 @@ def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
         assert refused.returncode == 2
         assert lacking in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_an_install_without_extras_has_a_recogniser_of_its_own(base: Path, corpus: Path) -> None:
+    path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
+    asr = base / "venv/bin/asr"
+    for words, given in (([], {}), (["--decoder", "greedy"], {"decoder": "greedy"})):
+        options = TranscribeOptions(decoding("english", given))
+        [expected] = load("english").transcribe(path, options)
+        heard = run(asr, "transcribe", path, *words, cwd=base)
+        assert heard == f"{expected.text}\n"
+        assert expected.text
+    assert str(base / "venv") in run(asr, "models", cwd=base)
+    assert "## Data and attribution" in run(asr, "info", "english", cwd=base)
 
 
 def test_text_is_there_in_a_third_of_torch_s_time(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from asr import audio, environment
+from asr import audio, environment, models
 from asr.benchmark import idle
 from asr.benchmark.dense import TORCH
 from asr.benchmark.measure import Measured, Timing, interleave
@@ -117,7 +117,7 @@ class Result:
 
 
 def benchmark(
-    path: Path,
+    path: str | Path,
     seconds: float = 10.0,
     columns: int = 1,
     threads: int = 2,
@@ -128,6 +128,7 @@ def benchmark(
     The input is noise of `seconds`, or the first `seconds` of `recording`, `columns` times.
     Raises AsrError for a file that is no model, and for numbers that make no sense.
     """
+    path = models.resolve(path)
     if not (0.1 <= seconds <= 120 and columns >= 1 and threads >= 1):
         raise AsrError(
             f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"

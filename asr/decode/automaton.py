@@ -193,7 +193,10 @@ def hash_vocabulary(
         rows = rows[spoken[rows]]
         begun.append(hashes[rows])
         scores.append(logs[rows])
-    prefixes, places = np.unique(np.concatenate(begun), return_inverse=True)
-    best = np.full(len(prefixes), -np.inf, dtype=np.float32)
-    np.maximum.at(best, places, np.concatenate(scores))
-    return hashes, prefixes, best
+    every = np.concatenate(begun)
+    by_hash = np.argsort(every)
+    every = every[by_hash]
+    firsts = np.flatnonzero(np.append(True, every[1:] != every[:-1])[: len(every)])
+    if not len(firsts):
+        return hashes, every, np.zeros(0, np.float32)
+    return hashes, every[firsts], np.maximum.reduceat(np.concatenate(scores)[by_hash], firsts)

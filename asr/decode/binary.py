@@ -66,7 +66,7 @@ def read(path: str | Path) -> LanguageModel:
         raise AsrError(f"{path}: cannot read the language model: {error}") from None
     try:
         model = _parse(content)
-        _check(model)
+        check(model)
     except (KeyError, TypeError, ValueError, struct.error) as error:
         raise AsrError(
             f"{path}: not a language model of ours, or a damaged one ({error}); "
@@ -103,7 +103,7 @@ def _parse(content: mmap.mmap) -> LanguageModel:
     return LanguageModel(tuple(map(int, header["counts"])), **arrays)
 
 
-def _check(model: LanguageModel) -> None:
+def check(model: LanguageModel) -> None:
     """Whatever a search trusts: every index in range, every way down ends in state 0."""
     states, arcs, size = len(model.lowers), len(model.words), model.size
     if not (

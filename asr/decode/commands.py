@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from asr.decode import arpa, automaton, binary
+from asr.decode import arpa, automaton, binary, compact
 from asr.decode.lm import BOS, EOS, UNKNOWN, open_lm, perplexity
 from asr.decode.ngram import Training, read_text, train
 from asr.decode.options import DecoderOptions
@@ -39,11 +39,14 @@ def lm_train(
     heldout: Path | None = None,
     min_count: int = 1,
     normalisation: str = "en-v1",
+    small: bool = False,
 ) -> str:
     """Train a model on texts and write it; see `ngram.train`.
 
-    `cutoffs`: least counts, such as "1,1,2", which is what an empty string means.
+    `cutoffs`: least counts, such as "1,1,2", which is what an empty string means. `small`: in the
+    form of `asr.decode.compact`.
     """
+    _refuse_small(output, small)
     started = time.perf_counter()
     least = _numbers("cutoffs", cutoffs or "1,1,2", int)
     if cutoffs and len(least) > order:
@@ -56,7 +59,7 @@ def lm_train(
     if is_arpa(output):
         arpa.write(output, training.ngrams)
     else:
-        binary.write(output, model)
+        (compact if small else binary).write(output, model)
     lines = _describe_training(training)
     if heldout is not None:
         lines.append(f"{heldout}: {perplexity(model, read_sentences([heldout], normalisation))}")
@@ -75,17 +78,26 @@ def _describe_training(training: Training) -> list[str]:
     return lines
 
 
-def lm_convert(source: Path, output: Path) -> str:
-    """ARPA to the binary form, by the name of `output`; or ARPA anew, packed or not."""
+def lm_convert(source: Path, output: Path, small: bool = False) -> str:
+    """ARPA to the binary form, by the name of `output`; or ARPA anew, packed or not.
+
+    `small`: to the form of `asr.decode.compact`.
+    """
+    _refuse_small(output, small)
     started = time.perf_counter()
     if not is_arpa(output):
-        binary.write(output, open_lm(source))
+        (compact if small else binary).write(output, open_lm(source))
     else:
         with arpa.open_packed(source) as file:
-            if file.read(len(binary.MAGIC)) == binary.MAGIC:
+            if file.read(len(binary.MAGIC)) in (binary.MAGIC, compact.MAGIC):
                 raise AsrError(f"{source}: is binary; ARPA is made from ARPA, or by `asr lm train`")
         arpa.write(output, arpa.read(source))
     return f"{output}: {_megabytes(output)}, {time.perf_counter() - started:.1f} s"
+
+
+def _refuse_small(output: Path, small: bool) -> None:
+    if small and is_arpa(output):
+        raise AsrError(f"{output}: --compact is a binary form; give a name that is not ARPA's")
 
 
 def lm_info(path: Path) -> str:
@@ -107,7 +119,7 @@ def lm_info(path: Path) -> str:
 
 
 def lm_tune(
-    model: Path,
+    model: str | Path,
     manifest: str,
     lm: Path,
     weights: str = "0.2,0.4,0.6,0.8,1.0",
@@ -156,7 +168,7 @@ def lm_tune(
 
 
 def hear_set(
-    model: Path, manifest: str, threads: int | None
+    model: str | Path, manifest: str, threads: int | None
 ) -> "tuple[list[np.ndarray], list[Utterance], Units]":
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources

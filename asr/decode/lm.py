@@ -183,11 +183,11 @@ def perplexity(model: LanguageModel, lines: Any) -> Perplexity:
 
 
 def open_lm(path: str | Path) -> LanguageModel:
-    """The model of a file: binary, or ARPA, plain or packed with gzip or xz.
+    """The model of a file: binary, compact, or ARPA, plain or packed with gzip or xz.
 
     Raises AsrError if the file is missing, damaged or neither.
     """
-    from asr.decode import arpa, automaton, binary
+    from asr.decode import arpa, automaton, binary, compact
 
     path = Path(path)
     try:
@@ -197,4 +197,6 @@ def open_lm(path: str | Path) -> LanguageModel:
         raise AsrError(f"{path}: cannot read the language model: {error.strerror}") from None
     if head == binary.MAGIC:
         return binary.read(path)
+    if head == compact.MAGIC:
+        return compact.read(path)
     return automaton.build(arpa.read(path))
