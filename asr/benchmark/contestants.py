@@ -79,6 +79,8 @@ class Bench:
     store: Store
     lm: Path | None = None
     beam: int = BEAM
+    unknown_score: float = 0.0
+    """Of words that the language model lacks."""
     values: tuple[float, float] | None = None
     """Weight and bonus of every network; None: the best on dev."""
     tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -115,13 +117,15 @@ class Bench:
         if not self.lm:
             return
         weight, bonus = self.weights(label, path)
-        tuned = {"beam": self.beam, "lm_weight": weight, "word_bonus": bonus}
+        tuned = {
+            "beam": self.beam,
+            "lm_weight": weight,
+            "word_bonus": bonus,
+            "unknown_score": self.unknown_score,
+        }
         details |= tuned
         lm = self.details["lm"]
-        decoding = DecoderOptions(
-            "beam", self.beam, lm=str(self.lm), lm_weight=weight, word_bonus=bonus
-        )
-        job = replace(job, decoding=decoding)
+        job = replace(job, decoding=replace(self.decoding, lm_weight=weight, word_bonus=bonus))
         what = {**what, "decoding": {**tuned, "lm": lm["sha256"]}}
         facts = {**facts, "lm_bytes": lm["bytes"], "bytes": details["bytes"] + lm["bytes"]}
         yield Contestant(label, "beam with LM", job, what, facts, pruned)
@@ -148,6 +152,11 @@ class Bench:
         )
         return best
 
+    @property
+    def decoding(self) -> DecoderOptions:
+        """Beam search with the language model, weight and bonus not tuned yet."""
+        return DecoderOptions("beam", self.beam, lm=str(self.lm), unknown_score=self.unknown_score)
+
     def weights(self, label: str, path: Path) -> tuple[float, float]:
         """Weight and bonus of a network: as given, else the best on dev."""
         given = self.tuned.get(label, self.values)
@@ -159,13 +168,14 @@ class Bench:
 
         def find() -> dict[str, Any]:
             heard, units = hear(path, [self.data / name for name in names])
-            trials = tune_on(heard, units, str(self.lm), self.beam)
+            trials = tune_on(heard, units, self.decoding)
             return {
                 "trials": [[t.lm_weight, t.word_bonus, t.wer] for t in trials],
                 "utterances": len(heard.rows),
             }
 
         what = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
+        what["unknown_score"] = self.unknown_score
         found = self.store.get(f"{label}, tuning", what, find).found
         self.details["networks"][label]["tuning"] = found["trials"]
         trials = [Trial(*values) for values in found["trials"]]

@@ -56,14 +56,14 @@ def hear(model: Path, folders: Sequence[Path]) -> tuple[Heard, Units]:
     return Heard(log_probs, rows, seconds / 60), units
 
 
-def tune_on(heard: Heard, units: Units, lm: str, beam: int = BEAM) -> list[Trial]:
-    """Every weight of WEIGHTS with every bonus of BONUSES on a dev set, best first."""
+def tune_on(heard: Heard, units: Units, options: DecoderOptions) -> list[Trial]:
+    """`options` with every weight of WEIGHTS and bonus of BONUSES on a dev set, best first."""
     references = [row.reference for row in heard.rows]
     return tune(
         heard.log_probs,
         lambda texts: score(references, [normalise(t) for t in texts], resamples=1).wer,
         units,
-        DecoderOptions("beam", beam=beam, lm=lm),
+        options,
         WEIGHTS,
         BONUSES,
     )

@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> None:
     lm_file = str(arguments.lm)
     lm = open_lm(lm_file)
     dev, units = hear(arguments.model, [arguments.data / name for name in arguments.dev])
-    trials = tune_on(dev, units, lm_file)
+    trials = tune_on(dev, units, DecoderOptions("beam", beam=BEAM, lm=lm_file))
     best = trials[0]
     notes = [tuning_note(trials, arguments.dev, len(dev.rows))]
     print(notes[0])

@@ -110,7 +110,8 @@ def measure(arguments: argparse.Namespace) -> None:
     folder = arguments.work or root / (f"{name}-limit-{limit}" if limit else name)
     store = Store(folder, arguments.again)
     given = (arguments.values, arguments.tuned)
-    bench = Bench(arguments.data, arguments.dev, store, arguments.lm, arguments.beam, *given)
+    searched = (arguments.lm, arguments.beam, arguments.unknown_score)
+    bench = Bench(arguments.data, arguments.dev, store, *searched, *given)
     sets = {name: spread(bench.resolve(name), limit) for name in arguments.test}
     columns = views(arguments, sets)
     contestants = [c for label, path in arguments.network for c in bench.network(label, path)]
@@ -179,8 +180,9 @@ def checked(arguments: argparse.Namespace) -> argparse.Namespace:
     if (given[0] is None) != (given[1] is None):
         raise AsrError("--lm-weight and --word-bonus: both, or neither to have them tuned on dev")
     arguments.values = None if given[0] is None else given
-    if not arguments.lm and (arguments.tuned or arguments.values or arguments.beam != BEAM):
-        raise AsrError("--beam, --lm-weight, --word-bonus, --tuned: need --lm")
+    searched = (arguments.beam, arguments.unknown_score) != (BEAM, 0.0)
+    if not arguments.lm and (arguments.tuned or arguments.values or searched):
+        raise AsrError("--beam, --unknown-score, --lm-weight, --word-bonus, --tuned: need --lm")
     if arguments.limit is not None and arguments.limit < 1:
         raise AsrError(f"--limit={arguments.limit}: at least 1")
     return arguments
@@ -195,6 +197,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--pocketsphinx", action="store_true", help="measure it too")
     parser.add_argument("--lm", type=Path, help="decode by beam search with this model too")
     parser.add_argument("--beam", type=int, default=BEAM)
+    parser.add_argument("--unknown-score", type=float, default=0.0, help="of words it lacks")
     parser.add_argument("--lm-weight", type=float, help="of every network; else tuned on dev")
     parser.add_argument("--word-bonus", type=float, help="of every network; else tuned on dev")
     parser.add_argument("--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS")
