@@ -179,7 +179,7 @@ class Bench:
         found = self.store.get(f"{label}, tuning", what, find).found
         self.details["networks"][label]["tuning"] = found["trials"]
         trials = [Trial(*values) for values in found["trials"]]
-        self.notes.append(f"{label}: {tuning_note(trials, names, found['utterances'])}")
+        self.notes.append(f"{label}: {tuning_note(trials, names, found['utterances'], self.beam)}")
         print(self.notes[-1], flush=True)
         return trials[0].lm_weight, trials[0].word_bonus
 
