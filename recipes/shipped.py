@@ -121,8 +121,8 @@ def ship(speech: Path, text: Path, noise: Path | None, plan: Plan, train: list[s
     words = [str(HERE / "ship.py"), str(model), str(lm), f"--record={RECORD}"]
     words += [f"--network={SHIPPED}", f"--twin={TWIN}"]
     words += [f"--{key.replace('_', '-')}={value:g}" for key, value in tuned(RECORD).items()]
-    if noise and (noise.parent / "noise.tsv").exists():
-        words += [f"--noise={noise.parent / 'noise.tsv'}"]
+    if noise:
+        words += [f"--noise={noise}"]
     run(words)
     report(RECORD.parent, RECORD.parent, HERE / "RESULTS.md")
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from asr.checkpoint import pack, save_model
 from asr.corpus import sources
 from asr.decode import automaton, binary
 from asr.decode.ngram import read_text, train
+from asr.decode.tune import Trial
 from asr.errors import AsrError
 from asr.ref_hyp import Row
 from asr.report import report
@@ -179,11 +181,44 @@ def test_what_was_heard_is_not_heard_again_and_what_was_heard_later_is_marked(
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == 0
     [note] = [n for n in json.loads(path.read_text())["notes"] if n.startswith("NOT MEASURED")]
     assert "exact greedy in the run of 2026-01-01" in note
+    notes = "NOT MEASURED IN ONE RUN", "Measured in the run of 2026-01-01"
+    script.main(words(place, path, exact="exact.asr"))
+    found = [n for n in json.loads(path.read_text())["notes"] if n.startswith(notes)]
+    assert len(ran) == 2
+    assert len(found) == 1
+    assert found[0].startswith(notes[1])
+    assert "not in the run that wrote this record" in found[0]
+    assert "revision" in found[0]
     script.main(words(place, path, exact="deaf.asr"))
     assert len(ran) == 3, "another network of that name was heard before"
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == pytest.approx(3 / 5)
     script.main(words(place, path, "--again", exact="deaf.asr"))
     assert len(ran) == 4
+
+
+def test_a_tuning_is_kept_as_long_as_the_same_is_tried(
+    script: ModuleType,
+    place: Path,
+    tmp_path: Path,
+    ran: list[Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "r" / "tuned.json"
+    arguments = words(place, path, "--lm", str(place / "tones.lm"), exact="exact.asr")
+    monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.2, 0.5, 0.25)])
+    script.main(arguments)
+    [kept] = (tmp_path / "r" / "kept").glob("exact,*tuning.json")
+    plain = json.loads(kept.read_text())
+    assert "grid" not in plain["what"], "figures that were kept before would be found again"
+    kept.write_text(json.dumps({**plain, "revision": "before"}))
+    monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.4, 0.5, 0.25)])
+    script.main(arguments)
+    [note] = [n for n in json.loads(path.read_text())["notes"] if "Tuned in the run" in n]
+    assert note.endswith("with revision before.")
+    assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.2
+    monkeypatch.setattr(contestants, "WEIGHTS", (0.1, 0.2))
+    script.main(arguments)
+    assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.4
 
 
 def test_a_part_of_a_set_is_called_no_result(
@@ -211,6 +246,8 @@ def test_a_part_of_a_set_is_called_no_result(
         (["--network=a=x", "--tuned", "a=1,1"], "need --lm"),
         (["--network=a=x", "--limit", "0"], "at least 1"),
         (["--network=a=x"], "x: cannot be read"),
+        (["--network=a=b=x"], "b=x: cannot be read"),
+        (["--network=a=x", "--by-age", "test-tone"], "not among the sets of --test: test-tone"),
         (["--network=a=x", "--test", "dev-tones"], "nothing after it"),
     ],
 )
@@ -239,12 +276,15 @@ def test_an_age_that_is_not_known_is_named(script: ModuleType, place: Path, tmp_
 
 
 def test_a_process_of_its_own_hears_the_same_and_its_fault_is_told(
-    place: Path, tmp_path: Path
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(2)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{SCRIPT.parents[2]}")
     paths = tuple(str(place / "test-tones" / s / "1" / f"{s}-1-0.flac") for s in SAID)
     found = run(Job(paths, str(place / "exact.asr"), repeats=2))
     assert found.texts == [text for text, _ in SAID.values()]
     assert len(found.seconds) == len(found.cpu_seconds) == 3
+    assert found.load_seconds > 2, "loading begins with the process"
     assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it holds what it does not need"
     with pytest.raises(AsrError, match=r"nothing\.asr"):
         run(Job(paths, str(tmp_path / "nothing.asr")))

@@ -1,7 +1,10 @@
 """`recipes/ship.py`: the four files of a recogniser, with a card that says what records say."""
 
+import json
 import sys
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TRAINED
@@ -11,6 +14,7 @@ from asr import models
 from asr.checkpoint import save_model
 from asr.decode import compact
 from asr.errors import AsrError
+from asr.inspection import describe
 from asr.model import DeepSpeech
 from asr.report.measurements import Shown, write_measurement
 from asr.settings import Frontend, Model
@@ -28,8 +32,16 @@ def lm(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Path:
+def record(tmp_path: Path, lm: Path) -> Path:
     """In the shape of recipes/benchmarks/recogniser.py."""
+    found = describe(TRAINED).parameters
+    decoder = {"beam": 32, "lm_weight": 0.7, "word_bonus": 0, "unknown_score": -8}
+    own = {"parameters": found.elements, "nonzeros": found.nonzeros, **decoder}
+    details = {
+        "limit": None,
+        "networks": {"sparse": own, "dense": {}},
+        "lm": {"sha256": sha256(lm.read_bytes()).hexdigest()},
+    }
 
     def row(network: str, decoder: str, wer: float, rtf: float) -> dict:
         return {
@@ -49,7 +61,9 @@ def record(tmp_path: Path) -> Path:
         {"network": "PocketSphinx", "decoder": "its own"},
     ]
     shown = [Shown("Network", "network")]
-    write_measurement(tmp_path / "r.json", "recogniser", "all", "command", shown, rows)
+    write_measurement(
+        tmp_path / "r.json", "recogniser", "all", "command", shown, rows, details=details
+    )
     return tmp_path / "r.json"
 
 
@@ -90,11 +104,110 @@ def test_what_was_not_measured_or_not_mixed_in_is_not_on_the_card(tmp_path: Path
 
 
 def test_authors_of_noises_are_named(tmp_path: Path, lm: Path) -> None:
-    rows = ["file\tlicence\tauthor", "a\tCC-BY\tZoe", "b\tCC0\tNobody", "c\tCC-BY\tadam"]
-    (tmp_path / "noise.tsv").write_text("\n".join(rows) + "\n")
-    card = (shipped(tmp_path, lm, "--noise", tmp_path / "noise.tsv") / "small.md").read_text()
+    rows = {"esc10/a.wav": "CC-BY\tZoe", "esc10/b.wav": "CC0\tNobody", "esc10/c.wav": "CC-BY\tadam"}
+    rows |= {"other/doing_the_dishes.wav": "CC BY 4.0\tGoogle", "rir/rir_clap.wav": "CC0\tEcho"}
+    noise = tmp_path / "noise"
+    for name in rows:
+        (noise / name).parent.mkdir(parents=True, exist_ok=True)
+        (noise / name).touch()
+    lines = ["file\tlicence\tauthor", *(f"{name}\t{rest}" for name, rest in rows.items())]
+    (noise / "noise.tsv").write_text("\n".join(lines) + "\n")
+    card = (shipped(tmp_path, lm, "--noise", noise / "esc10") / "small.md").read_text()
     assert "adam, Zoe." in card
-    assert "Nobody" not in card
+    assert not [w for w in ("Nobody", "Speech Commands", "SpeechBrain", "seminar") if w in card]
+    assert "<!--" not in card
+    card = (shipped(tmp_path, lm, "--noise", noise) / "small.md").read_text()
+    assert [w for w in ("adam, Zoe.", "Speech Commands", "seminar room") if w not in card] == []
+    assert not [w for w in ("SpeechBrain", "audiomentations") if w in card]
+    for change, fragment in (
+        (("Zoe", ""), "does not name licence and author"),
+        (("author", "by"), "needs columns"),
+        (("esc10/a", "esc11/a"), "does not name licence and author"),
+    ):
+        (noise / "noise.tsv").write_text("\n".join(lines).replace(*change) + "\n")
+        with pytest.raises(AsrError, match=fragment):
+            shipped(tmp_path, lm, "--noise", noise / "esc10")
+    (noise / "noise.tsv").write_text("file\tlicence\tauthor\nmine/a.wav\tCC0\tI\n")
+    (noise / "esc10").rename(noise / "mine")
+    (noise / "mine" / "b.wav").unlink()
+    (noise / "mine" / "c.wav").unlink()
+    with pytest.raises(AsrError, match=r"no section .* is about mine/a\.wav"):
+        shipped(tmp_path, lm, "--noise", noise / "mine")
+    with pytest.raises(AsrError, match="not a folder of noises"):
+        shipped(tmp_path, lm, "--noise", tmp_path)
+
+
+def set_to(value: Any, *keys: str) -> Any:
+    """A change of a record."""
+
+    def change(plain: dict) -> None:
+        for key in keys[:-1]:
+            plain = plain[key]
+        plain[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (set_to(3, "details", "limit"), "only 3 utterances"),
+        (set_to("0", "details", "lm", "sha256"), "another language model"),
+        (set_to(0.6, "details", "networks", "sparse", "lm_weight"), "lm_weight is 0.6, but 0.7"),
+        (set_to(16, "details", "networks", "sparse", "beam"), "beam is 16, but 32"),
+        (set_to(9, "details", "networks", "sparse", "nonzeros"), "nonzeros is 9, but"),
+        (set_to({}, "details"), "not a record of"),
+        (set_to("decoders", "recipe"), "not a record of"),
+    ],
+)
+def test_a_record_of_something_else_is_not_on_the_card(
+    tmp_path: Path, lm: Path, record: Path, change: Any, fragment: str
+) -> None:
+    plain = json.loads(record.read_text())
+    change(plain)
+    record.write_text(json.dumps(plain))
+    words = ("--record", record, "--lm-weight", 0.7, "--unknown-score", -8)
+    with pytest.raises(AsrError, match=fragment):
+        shipped(tmp_path, lm, *words)
+    assert not (tmp_path / "models").exists()
+
+
+def test_files_that_are_none_and_cards_that_ask_too_much_are_refused(
+    tmp_path: Path, lm: Path
+) -> None:
+    (tmp_path / "text").write_text("no record")
+    (tmp_path / "list").write_text("[]")
+    (tmp_path / "asks.md").write_text("$name $nothing")
+    (tmp_path / "price.md").write_text("$ 5")
+    for words, fragment in (
+        (["--record", tmp_path / "gone"], "gone: cannot be read"),
+        (["--record", tmp_path / "text"], "text: not a record"),
+        (["--record", tmp_path / "list"], "list: not a record"),
+        (["--card", tmp_path / "gone"], "gone: cannot be read"),
+        (["--card", tmp_path / "asks.md"], r"\$nothing is not known; there is .*errors"),
+        (["--card", tmp_path / "price.md"], "dollar"),
+        (["--noise", tmp_path / "gone"], "gone: not a folder of noises"),
+        (["--output", tmp_path / "text" / "in"], "cannot be written there"),
+    ):
+        with pytest.raises(AsrError, match=fragment):
+            shipped(tmp_path, lm, *words)
+
+
+def test_a_stop_between_leaves_no_recogniser_of_old_and_new_files(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = shipped(tmp_path, lm)
+    replace = Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if path.suffix == ".lm":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        shipped(tmp_path, lm)
+    assert sorted(p.suffix for p in output.iterdir()) == [".asr", ".lm", ".md"]
 
 
 def test_what_cannot_be_shipped_leaves_what_is_there(

@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from asr.benchmark.rates import BEAM, hear, lm_details, model_details, tune_on, tuning_note
+from asr.benchmark.rates import (
+    BEAM,
+    BONUSES,
+    WEIGHTS,
+    hear,
+    lm_details,
+    model_details,
+    tune_on,
+    tuning_note,
+)
 from asr.benchmark.recogniser_record import OWN, POCKETSPHINX
 from asr.benchmark.recognisers import Job, pocketsphinx_bytes, pocketsphinx_version, run
 from asr.benchmark.store import Kept, Store
@@ -137,18 +146,20 @@ class Bench:
         names: list[EngineName] = ["torch", "native"]
         if not all(find_spec(package) for package in ("torch", "torchaudio")):
             names.remove("torch")
-        seconds = {}
+        seconds, earlier = {}, dict[str, None]()
         for name in names:
             one = replace(job, engine=name)
             what = {"network": digest(path), "engine": name, "set": digest_of(utterances)}
             kept = self.store.get(f"{label}, {name} on dev", what, partial(_run, one))
             seconds[name] = sum(kept.found["cpu_seconds"]) / sum(u.duration for u in utterances)
+            earlier |= {} if self.store.own(kept) else {kept.told(): None}
         best = min(names, key=lambda name: seconds[name])
         self.details["networks"][label]["engines"] = seconds
         tried = ", ".join(f"{name} {seconds[name]:.4f}" for name in names)
         self.notes.append(
             f"{label} is dense and runs in the {best} engine; real-time factor of greedy decoding "
             f"on {len(utterances)} dev recordings, median of {REPEATS}: {tried}."
+            + "".join(f" Measured in {run}." for run in earlier)
         )
         return best
 
@@ -176,10 +187,14 @@ class Bench:
 
         what = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
         what["unknown_score"] = self.unknown_score
-        found = self.store.get(f"{label}, tuning", what, find).found
+        what["grid"] = WEIGHTS, BONUSES
+        kept = self.store.get(f"{label}, tuning", what, find)
+        found = kept.found
         self.details["networks"][label]["tuning"] = found["trials"]
         trials = [Trial(*values) for values in found["trials"]]
-        self.notes.append(f"{label}: {tuning_note(trials, names, found['utterances'], self.beam)}")
+        earlier = "" if self.store.own(kept) else f" Tuned in {kept.told()}."
+        note = tuning_note(trials, names, found["utterances"], self.beam)
+        self.notes.append(f"{label}: {note}{earlier}")
         print(self.notes[-1], flush=True)
         return trials[0].lm_weight, trials[0].word_bonus
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.benchmark import idle
 from asr.benchmark.rates import change, character_rate, rate
-from asr.benchmark.store import Kept
+from asr.benchmark.store import Kept, Store
 from asr.corpus.manifest import Utterance
 from asr.evaluate import NORMALISATION, counted, speakers_of
 from asr.ref_hyp import Row
@@ -178,9 +178,9 @@ def _heading(figure: str, view: View, limit: int | None) -> str:
 
 
 def notes(
-    results: Sequence[Result], views: Sequence[View], sets: Sets, limit: int | None
+    results: Sequence[Result], views: Sequence[View], sets: Sets, limit: int | None, store: Store
 ) -> list[str]:
-    """How the figures were found, loudest first."""
+    """How the figures were found, loudest first; `store` is the run that writes the record."""
     loud = (
         f"NOT A RESULT: only {limit} utterances of each test set were decoded, to see that the "
         "benchmark runs."
@@ -190,11 +190,11 @@ def notes(
         f"WER and CER in percent, texts in normal form {NORMALISATION}; in brackets the 95 % "
         "interval by bootstrap, of differences paired. MB are 10^6 bytes.",
         *(_condition(view, texts(results[0], view, sets), sets) for view in views),
-        "Time: one thread, one recording after another, each read from its file; imports and "
-        "opening of models stand apart as loading. The real-time factor is processor seconds of "
-        "the whole process for all sets over their length; beside it, by the clock. Peak memory "
-        "is that of a process that holds this recogniser alone.",
-        *_when(results),
+        "Time: one thread, one recording after another, each read from its file; the start of "
+        "the process, imports and opening of models stand apart as loading. The real-time factor "
+        "is processor seconds of the whole process for all sets over their length; beside it, by "
+        "the clock. Peak memory is that of a process that holds this recogniser alone.",
+        *_when(results, store),
     ]
 
 
@@ -208,21 +208,20 @@ def _condition(view: View, rows: Sequence[Row], sets: Sets) -> str:
     )
 
 
-def _when(results: Iterable[Result]) -> list[str]:
-    """Whether all was measured at once, by one version, on an idle machine."""
+def _when(results: Iterable[Result], store: Store) -> list[str]:
+    """Whether all was measured now, at once, by one version, on an idle machine."""
     parts = [(result, part) for result in results for part in result.parts.values()]
     found = []
-    runs: dict[tuple[str, str], list[str]] = {}
-    for result, part in parts:
-        names = runs.setdefault((part.run, part.machine), [])
+    runs: dict[tuple[str, str, str], list[str]] = {}
+    for result, part in sorted(parts, key=lambda pair: pair[1].run):
+        names = runs.setdefault((part.run, part.machine, part.revision), [part.told()])
         name = f"{result.network} {result.decoder}"
         names += [] if name in names else [name]
     if len(runs) > 1:
-        spans = [
-            f"{', '.join(names)} in the run of {run[:16].replace('T', ' ')} UTC on {machine}"
-            for (run, machine), names in sorted(runs.items())
-        ]
-        found.append(f"NOT MEASURED IN ONE RUN, so compare times with care: {'; '.join(spans)}.")
+        spans = "; ".join(f"{', '.join(names)} in {run}" for run, *names in runs.values())
+        found.append(f"NOT MEASURED IN ONE RUN, so compare times with care: {spans}.")
+    elif earlier := [part for _, part in parts if not store.own(part)]:
+        found.append(f"Measured in {earlier[0].told()}, not in the run that wrote this record.")
     revisions = sorted({part.revision for _, part in parts})
     if len(revisions) > 1:
         found.append(f"Measured with several revisions of the code: {', '.join(revisions)}.")

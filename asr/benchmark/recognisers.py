@@ -1,10 +1,11 @@
 """A whole recogniser on one set, in a process of its own: texts, seconds, peak memory.
 
-The process holds nothing but the recogniser (`python -m asr.benchmark.recognisers JOB OUTCOME`),
-with one thread for everything, and hears one recording after another, each read from its file
-within the measured time: what a person waits for who has one file transcribed by a program that
-is loaded already. Our networks are run as `asr transcribe` runs them (`transcribe.load`);
-PocketSphinx with its default settings and the model and trigram that come in its wheel.
+The process (`python -m asr.benchmark.recognisers JOB OUTCOME STARTED`) holds nothing but the
+recogniser, with one thread for everything, and hears one recording after another, each read from
+its file within the measured time: what a person waits for who has one file transcribed by a
+program that is loaded already. Our networks are run as `asr transcribe` runs them
+(`transcribe.load`); PocketSphinx with its default settings and the model and trigram that come in
+its wheel.
 """
 
 import json
@@ -61,7 +62,8 @@ class Outcome:
     cpu_seconds: list[float]
     """Processor time of all threads for each recording: what other programs hardly change."""
     load_seconds: float
-    """Imports, opening the model and the language model; not in `seconds`."""
+    """From the start of the process: Python, imports, opening the model and the language model;
+    not in `seconds`."""
     peak_bytes: int
     """Largest resident memory of the process."""
     described: str
@@ -73,8 +75,9 @@ def run(job: Job) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         given, made = Path(name) / "job.json", Path(name) / "outcome.json"
         given.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        job_words = [str(given), str(made), str(time.time())]
         done = subprocess.run(
-            [sys.executable, "-m", "asr.benchmark.recognisers", str(given), str(made)],
+            [sys.executable, "-m", "asr.benchmark.recognisers", *job_words],
             capture_output=True,
             text=True,
             env={**os.environ, **ONE_THREAD},
@@ -84,11 +87,11 @@ def run(job: Job) -> Outcome:
         return Outcome(**json.loads(made.read_text(encoding="utf-8")))
 
 
-def work(job: Job) -> Outcome:
-    """Do a job in this process."""
-    started = time.perf_counter()
+def work(job: Job, started: float | None = None) -> Outcome:
+    """Do a job in this process, which began at `started` (`time.time()`; None: now)."""
+    started = time.time() if started is None else started
     hear, described = _network(job) if job.model else _pocketsphinx()
-    loaded = time.perf_counter() - started
+    loaded = time.time() - started
     rounds = [[_timed(hear, path) for path in job.recordings] for _ in range(job.repeats)]
     turned = list(zip(*rounds, strict=True))
     return Outcome(
@@ -167,10 +170,10 @@ def pocketsphinx_bytes() -> dict[str, int]:
 
 
 def main(words: list[str]) -> int:
-    """Read a job, write its outcome."""
-    given, made = map(Path, words)
+    """Read a job, write its outcome: `JOB OUTCOME STARTED`."""
+    given, made, started = Path(words[0]), Path(words[1]), float(words[2])
     job = Job.from_plain(json.loads(given.read_text(encoding="utf-8")))
-    made.write_text(json.dumps(asdict(work(job))), encoding="utf-8")
+    made.write_text(json.dumps(asdict(work(job, started))), encoding="utf-8")
     return 0
 
 

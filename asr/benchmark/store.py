@@ -35,6 +35,12 @@ class Kept:
     others: float | None
     """Share of a core that other programs used meanwhile; None: not known."""
 
+    def told(self) -> str:
+        """Where it comes from, for a note: `the run of 2026-01-31 10:20 UTC on ... with ...`."""
+        revision = f"revision {self.revision}" if self.revision else "code of no known revision"
+        day = self.run[:16].replace("T", " ")
+        return f"the run of {day} UTC on {self.machine} with {revision}"
+
 
 class Store:
     """A folder of figures; `again`: none of an earlier run is used."""
@@ -45,6 +51,10 @@ class Store:
         git, here = environment.git_state(), environment.machine()
         self._revision = git["revision"] + ("+changes" if git["dirty"] else "")
         self._machine = f"{here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB"
+
+    def own(self, kept: Kept) -> bool:
+        """Whether a figure was found in this run, with this code."""
+        return (kept.run, kept.revision) == (self.run, self._revision)
 
     def get(
         self, name: str, what: Mapping[str, Any], find: Callable[[], Mapping[str, Any]]

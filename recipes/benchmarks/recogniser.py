@@ -26,7 +26,8 @@ The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESU
       nonzeros, parameters       of the network; null for PocketSphinx
       bytes        of all model files together; model_bytes (with a dictionary), lm_bytes (0: none)
       rtf          processor seconds / audio seconds over all sets; wall_rtf by the clock
-      load_seconds imports and opening files, the median over sets; not in rtf
+      load_seconds from the start of a process: Python, imports, opening files; the median over
+                   sets; not in rtf
       peak_bytes   largest resident memory of any of its processes
       engine       what ran it
     tables       how rows are shown, and the `Differences`, whose rows are:
@@ -55,6 +56,8 @@ from asr.record import command
 from asr.report.measurements import write_measurement
 
 CHILD_BELOW = 13
+BY_AGE = ["test-so762"]
+"""Sets that are split where nothing else is said."""
 
 
 def views(arguments: argparse.Namespace, sets: report.Sets) -> list[report.View]:
@@ -127,7 +130,7 @@ def measure(arguments: argparse.Namespace) -> None:
     ]
     rows = [report.row(result, columns, sets) for result in results]
     changes = report.differences(results, columns, sets)
-    notes = [*report.notes(results, columns, sets, limit), *bench.notes]
+    notes = [*report.notes(results, columns, sets, limit, store), *bench.notes]
     for line in notes:
         print(line)
     write_measurement(
@@ -149,8 +152,8 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def pair(word: str) -> tuple[str, str]:
-    """`LABEL=VALUE`."""
-    label, sign, value = word.rpartition("=")
+    """`LABEL=VALUE`; a path may hold further signs, a label none."""
+    label, sign, value = word.partition("=")
     if not (label and sign and value):
         raise AsrError(f"{word}: LABEL=FILE, or LABEL=WEIGHT,BONUS")
     return label, value
@@ -183,6 +186,10 @@ def checked(arguments: argparse.Namespace) -> argparse.Namespace:
     searched = (arguments.beam, arguments.unknown_score) != (BEAM, 0.0)
     if not arguments.lm and (arguments.tuned or arguments.values or searched):
         raise AsrError("--beam, --unknown-score, --lm-weight, --word-bonus, --tuned: need --lm")
+    if arguments.by_age is None:
+        arguments.by_age = [name for name in BY_AGE if name in arguments.test]
+    if unknown := sorted(set(arguments.by_age) - set(arguments.test)):
+        raise AsrError(f"--by-age: not among the sets of --test: {', '.join(unknown)}")
     if arguments.limit is not None and arguments.limit < 1:
         raise AsrError(f"--limit={arguments.limit}: at least 1")
     return arguments
@@ -204,7 +211,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--dev", nargs="+", default=["dev-libri", "dev-so762"])
     tests = ["test-libri", "test-other", "test-so762", "test-digits"]
     parser.add_argument("--test", nargs="+", default=tests)
-    parser.add_argument("--by-age", nargs="*", default=["test-so762"])
+    parser.add_argument("--by-age", nargs="*", metavar="SET", help="which of --test to split")
     parser.add_argument("--limit", type=int, help="utterances of each test set; for trying it")
     parser.add_argument("--work", type=Path, help="where figures are kept")
     parser.add_argument("--again", action="store_true", help="use no figure of an earlier run")
