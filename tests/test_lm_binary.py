@@ -79,12 +79,24 @@ def crafted(path: Path, model: LanguageModel) -> None:
         ("logs", 0, np.nan, "not finite"),
     ],
 )
-def test_a_well_packed_file_with_hostile_numbers_is_refused(name, place, value, fragment, path):
+def test_a_well_packed_file_with_hostile_numbers_is_refused(
+    name, place, value, fragment, path, monkeypatch
+):
+    monkeypatch.setattr(binary, "_refuse_scores", lambda model: None)
     array = getattr(small_model(), name).copy()
     array[place] = value
     crafted(path, replace(small_model(), **{name: array}))
     with pytest.raises(AsrError, match=fragment):
         open_lm(path)
+
+
+def test_a_model_with_endless_scores_is_not_written(path):
+    backoffs = small_model().backoffs.copy()
+    backoffs[1] = -np.inf
+    before = path.read_bytes()
+    with pytest.raises(AsrError, match="not a finite number"):
+        binary.write(path, replace(small_model(), backoffs=backoffs))
+    assert path.read_bytes() == before
 
 
 def test_a_header_that_points_outside_is_refused(path):
