@@ -93,7 +93,9 @@ def rewritten(path: Path, change) -> None:
     for name, array in arrays.items():
         packed.add(name, array)
         packed.entries[name] |= {
-            k: v for k, v in reader.header["arrays"][name].items() if k in ("planes", "count")
+            k: v
+            for k, v in reader.header["arrays"][name].items()
+            if k in ("planes", "count") or v == np.inf
         }
     header = compact.json.dumps(reader.header | {"arrays": packed.entries}).encode()
     start = compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header))
@@ -118,10 +120,15 @@ def _set(name, value):
         lambda header, arrays: header.update(counts=[5]),
         lambda header, arrays: header.update(counts=[]),
         lambda header, arrays: header.update(counts=[10**12, 1]),
+        lambda header, arrays: header.update(counts=[1e999, 1]),
+        lambda header, arrays: header.update(bos=1e999),
         lambda header, arrays: header.update(ranges={}),
         lambda header, arrays: header.update(unknown_log=-1e999),
         lambda header, arrays: header.update(unknown_log="low"),
         lambda header, arrays: header["ranges"].update(logs2=[0.0, 1e999]),
+        lambda header, arrays: header["ranges"].update(logs2=[0.0, 10**400]),
+        lambda header, arrays: header["arrays"]["logs2"].update(offset=1e999),
+        lambda header, arrays: header["arrays"]["logs2"].update(count=1e999),
         lambda header, arrays: header["arrays"]["logs2"].update(count=10**15),
         lambda header, arrays: header["arrays"]["logs2"].update(count=3),
         lambda header, arrays: header["arrays"]["places2"].update(planes=9),
@@ -133,6 +140,13 @@ def test_a_hostile_file_with_right_checksums_is_refused(path, change):
     rewritten(path, lambda header, arrays: None)
     assert open_lm(path).order == small_model().order
     rewritten(path, change)
+    with pytest.raises(AsrError, match=r"m\.lm"):
+        open_lm(path)
+
+
+def test_a_header_nested_without_end_is_refused(path):
+    header = b"[" * 200_000
+    path.write_bytes(compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header)) + header)
     with pytest.raises(AsrError, match=r"m\.lm"):
         open_lm(path)
 

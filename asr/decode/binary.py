@@ -27,6 +27,8 @@ MAGIC = b"ASRLM\x001\n"
 _ALIGN = 64
 _PREFIX = struct.Struct("<8sII")
 _NUMBERS = ("bos", "eos", "unknown")
+DAMAGE = (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, struct.error)
+"""What reading a damaged or hostile header can raise: numbers without end, deep nesting."""
 
 
 def write(path: str | Path, model: LanguageModel) -> None:
@@ -77,7 +79,7 @@ def read(path: str | Path) -> LanguageModel:
     try:
         model = _parse(content)
         check(model)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except DAMAGE as error:
         raise AsrError(
             f"{path}: not a language model of ours, or a damaged one ({error}); "
             "`asr lm convert` makes one from ARPA"

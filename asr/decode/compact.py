@@ -184,7 +184,7 @@ def _firsts(degrees: npt.NDArray[Any]) -> Indices:
 
 def read(path: str | Path) -> LanguageModel:
     """The model of a file that `write` wrote. Raises AsrError if it is damaged or no such file."""
-    from asr.decode.binary import check
+    from asr.decode.binary import DAMAGE, check
 
     path = Path(path)
     try:
@@ -194,7 +194,7 @@ def read(path: str | Path) -> LanguageModel:
     try:
         model = _unpack(_Reader(content))
         check(model)
-    except (KeyError, TypeError, ValueError, IndexError, struct.error, zlib.error) as error:
+    except (*DAMAGE, zlib.error) as error:
         raise AsrError(
             f"{path}: not a language model of ours, or a damaged one ({error}); "
             "`asr lm convert --compact` makes one"
