@@ -14,11 +14,11 @@ import typer
 
 if TYPE_CHECKING:
     from asr.chunks import ChunkOptions
-    from asr.decode import DecoderOptions
     from asr.subtitles import SubtitleOptions
 
 
-def _names(incomplete: str) -> list[str]:
+def named(incomplete: str) -> list[str]:
+    """Names of models that complete what is typed."""
     from asr import models
 
     return [name for name in models.names() if name.startswith(incomplete)]
@@ -26,14 +26,14 @@ def _names(incomplete: str) -> list[str]:
 
 _OR_NAME = "A model file, dense or packed, or the name of one that `asr models` lists"
 ModelFile = Annotated[Path, typer.Argument(help="A model file, dense or packed.")]
-ModelOrName = Annotated[str, typer.Argument(help=f"{_OR_NAME}.", autocompletion=_names)]
+ModelOrName = Annotated[str, typer.Argument(help=f"{_OR_NAME}.", autocompletion=named)]
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
         help=f"{_OR_NAME}. [default: english]",
-        autocompletion=_names,
+        autocompletion=named,
         show_default=False,
     ),
 ]
@@ -103,13 +103,6 @@ def decoding_given(
     return _given(values)
 
 
-def decoding(**given: Any) -> "DecoderOptions":
-    """The decoder options that were given, for a model file that brings none."""
-    from asr.decode import DecoderOptions
-
-    return DecoderOptions(**decoding_given(**given))
-
-
 def cutting(
     chunk_seconds: Annotated[
         float | None, _cutting("Longest piece of audio heard at once (20).")
@@ -155,16 +148,9 @@ def best_given(**given: Any) -> dict[str, Any]:
     return decoding_given(**given)
 
 
-def best_only(**given: Any) -> "DecoderOptions":
-    """Those of `decoding` that a command can use which wants no alternatives."""
-    return decoding(**given)
-
-
 _signature = inspect.signature(decoding_given)
 _best = [parameter for name, parameter in _signature.parameters.items() if name != "nbest"]
-decoding.__signature__ = _signature  # type: ignore[attr-defined]
 best_given.__signature__ = inspect.Signature(_best)  # type: ignore[attr-defined]
-best_only.__signature__ = inspect.Signature(_best)  # type: ignore[attr-defined]
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +160,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 def sharing(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of some groups; it gets what each of them makes of them.
 
-    `@sharing(decoding=decoding)` replaces the parameter `decoding` by the options of that group.
+    `@sharing(cutting=cutting)` replaces the parameter `cutting` by the options of that group.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,9 +15,9 @@ from asr.cli_options import (
     ModelOrName,
     Threads,
     best_given,
-    best_only,
     cutting,
     decoding_given,
+    named,
     sharing,
     subtitling,
 )
@@ -31,6 +31,12 @@ Compact = Annotated[
     typer.Option(
         "--compact",
         help="Weights in 8 bits, and packed: a seventh of the plain binary form.",
+    ),
+]
+Side = Annotated[
+    str,
+    typer.Argument(
+        help="A model file or name, or what `asr evaluate -o` wrote.", autocompletion=named
     ),
 ]
 Source = Annotated[str, typer.Argument(help="A manifest, or a folder of recordings with texts.")]
@@ -150,10 +156,10 @@ def evaluate(
     print(evaluate_to(model, manifest, output, threads, options, engine, exact))
 
 
-@sharing(decoding=best_only)
+@sharing(decoding=best_given)
 def compare(
-    a: Annotated[Path, typer.Argument(help="A model, or what `asr evaluate -o` wrote.")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
+    a: Side,
+    b: Side,
     decoding: Any,
     manifest: Annotated[
         str | None, typer.Argument(help="What models are run on: a manifest, or a folder.")
@@ -164,7 +170,11 @@ def compare(
     show: Annotated[int, typer.Option(min=0, help="Utterances that differ to print.")] = 10,
     threads: Threads = 2,
 ) -> None:
-    """Is one of two results better, by how much, and where do they differ?"""
+    """Is one of two results better, by how much, and where do they differ?
+
+    Each is a file that `asr evaluate -o` wrote, or a model: its decoder is chosen as in
+    `asr transcribe`.
+    """
     from asr.compare import compare_to
 
     print(compare_to(a, b, manifest, output, show, threads, decoding))

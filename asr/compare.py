@@ -4,13 +4,14 @@ The same utterances (or speakers) are drawn for both in every resample, so that 
 both cancels out: far smaller differences show than by two intervals side by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from asr import ref_hyp
+from asr import models, ref_hyp
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate import (
@@ -160,41 +161,53 @@ def compare_to(
     output: str | Path | None = None,
     show: int = 10,
     threads: int | None = None,
-    decoding: DecoderOptions | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> str:
-    """Compare two files, each a model or what `asr evaluate -o` wrote; what to print.
+    """Compare two sides, each a model or what `asr evaluate -o` wrote; what to print.
 
-    Models are run on `source` with `decoding`. The first `show` utterances that differ are
-    printed, all of them are written to `output`. Raises AsrError if there is a model and no
-    source, or a source or decoder and no model.
+    A model is a file, or a name that `asr models` lists. Models are run on `source`, each read
+    as `models.decoding` says from the decoder options in `given`. The first `show` utterances
+    that differ are printed, all of them are written to `output`. Raises AsrError if there is a
+    model and no source, or a source or decoder and no model.
     """
-    models = [path for path in (a, b) if not ref_hyp.is_ref_hyp(path)]
-    if models and source is None:
-        raise AsrError(f"{models[0]}: a model needs a manifest, or a folder, to be run on")
-    if not models and (source is not None or decoding not in (None, DecoderOptions())):
+    decodings = [_decoding(side, given or {}) for side in (a, b)]
+    networks = [side for side, decoding in zip((a, b), decodings, strict=True) if decoding]
+    if networks and source is None:
+        raise AsrError(f"{networks[0]}: a model needs a manifest, or a folder, to be run on")
+    if not networks and (source is not None or given):
         raise AsrError("both are results already; a manifest and a decoder are for models")
-    comparison = compare(_rows(a, source, threads, decoding), _rows(b, source, threads, decoding))
-    names = (f"{a}{_how(a, decoding)}", f"{b}{_how(b, decoding)}")
-    figures = table(comparison, names)
+    of_a, of_b = (
+        _rows(side, source, threads, decoding)
+        for side, decoding in zip((a, b), decodings, strict=True)
+    )
+    comparison = compare(of_a, of_b)
+    names = [
+        f"{side} ({describe(decoding)})" if decoding else f"{side}"
+        for side, decoding in zip((a, b), decodings, strict=True)
+    ]
+    figures = table(comparison, (names[0], names[1]))
     if output is not None:
         atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
     shown = listing(comparison.differing[:show])
     return f"{figures}\n\n{shown}".rstrip("\n") if shown else figures
 
 
-def _how(path: str | Path, decoding: DecoderOptions | None) -> str:
-    return "" if ref_hyp.is_ref_hyp(path) else f" ({describe(decoding or DecoderOptions())})"
+def _decoding(side: str | Path, given: Mapping[str, Any]) -> DecoderOptions | None:
+    """How a model is read; None for a file of results."""
+    if models.named(side) is None and ref_hyp.is_ref_hyp(side):
+        return None
+    return models.decoding(side, given)
 
 
 def _rows(
-    path: str | Path, source: str | None, threads: int | None, decoding: DecoderOptions | None
+    side: str | Path, source: str | None, threads: int | None, decoding: DecoderOptions | None
 ) -> list[Row]:
-    if ref_hyp.is_ref_hyp(path):
-        return ref_hyp.read(path)
+    if decoding is None:
+        return ref_hyp.read(side)
     from asr.corpus import sources
     from asr.hearing import open_engine
 
     assert source is not None
     data = Data()
     utterances = sources.resolve(source, data)
-    return evaluate_model(open_engine(path, threads), utterances, data, decoding=decoding)[1]
+    return evaluate_model(open_engine(side, threads), utterances, data, decoding=decoding)[1]

@@ -68,7 +68,7 @@ def transcribe_to(
     formats, folders without audio, two recordings that would share an output file, options that
     no format uses.
     """
-    options = replace(options or TranscribeOptions(), on_error="report")
+    options = replace(recogniser.completed(options), on_error="report")
     writers = [find_writer(name) for name in dict.fromkeys(formats)]
     _refuse(writers, output, options, overwrite)
     recogniser.decoder(options.decoding)
@@ -180,7 +180,7 @@ def _refuse(
     if options.subtitles != SubtitleOptions() and not any(w.subtitles for w in writers):
         raise AsrError("limits of subtitles are for the formats srt and vtt; ask for one of them")
     names = {writer.suffix[1:] for writer in writers}
-    if options.decoding.nbest > 1 and "json" not in names:
+    if options.decoding and options.decoding.nbest > 1 and "json" not in names:
         raise AsrError("nbest: of the formats only json holds alternatives; ask for it with -f")
 
 

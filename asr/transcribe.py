@@ -7,7 +7,7 @@ and transcripts come out in the order given. Their texts do not depend on each o
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +48,9 @@ _DECODERS = 8
 class TranscribeOptions:
     """How recordings are transcribed: the Python interface, the command and servers use this."""
 
-    decoding: DecoderOptions = field(default_factory=DecoderOptions)
-    """Decoder, language model, boosted phrases, alternatives."""
+    decoding: DecoderOptions | None = None
+    """Decoder, language model, boosted phrases, alternatives; None: what the recogniser reads
+    best with (`Recogniser.decoding`)."""
     chunks: ChunkOptions = field(default_factory=ChunkOptions)
     """How long recordings are cut."""
     subtitles: SubtitleOptions = field(default_factory=SubtitleOptions)
@@ -99,6 +100,11 @@ class Transcript:
     aligned: bool = False
     """The text was given and only its times were found: no decoder had a part in it."""
 
+    @property
+    def decoding(self) -> DecoderOptions:
+        """The decoder options that it was made with; those of a recogniser are filled in."""
+        return self.options.decoding or DecoderOptions()
+
     def to(self, format: str) -> str:
         """The content of a txt, json, srt, vtt or tsv file. Raises AsrError for another name."""
         from asr.writers import find_writer
@@ -145,7 +151,7 @@ class Recogniser:
     def __init__(self, engine: Engine, name: str, decoding: DecoderOptions | None = None) -> None:
         self.name = name
         self.decoding = decoding or DecoderOptions()
-        """How it reads when no options are given: for a recogniser that comes with the package
+        """How it reads when no decoder options are given: for a recogniser that comes with the package
         the beam search with its language model, else greedily."""
         self.engine = engine
         """What runs the network."""
@@ -172,7 +178,7 @@ class Recogniser:
         that cannot be used, and at a recording that cannot be read, after all those before it
         were yielded, unless `options.on_error` is "report".
         """
-        options = options or TranscribeOptions(self.decoding)
+        options = self.completed(options)
         self.decoder(options.decoding)
         if isinstance(sources, str | Path | np.ndarray):
             sources = [sources]
@@ -202,8 +208,17 @@ class Recogniser:
         self._hear_all(window, options, heard)
         yield from self._complete(waiting, options)
 
-    def decoder(self, options: DecoderOptions) -> Decoder:
-        """The decoder of these options; the latest ones are kept, with their language models."""
+    def completed(self, options: TranscribeOptions | None) -> TranscribeOptions:
+        """The same with the decoder options that a transcription will use; None: the usual ones."""
+        options = options or TranscribeOptions()
+        return replace(options, decoding=options.decoding or self.decoding)
+
+    def decoder(self, options: DecoderOptions | None = None) -> Decoder:
+        """The decoder of these options, `self.decoding` for None.
+
+        The latest ones are kept, with their language models.
+        """
+        options = options or self.decoding
         with self._making:
             found = self._decoders.pop(options, None) or make_decoder(options, self.units)
             self._decoders[options] = found
@@ -279,7 +294,7 @@ class Recogniser:
             part.words = find_words(
                 log_probs, hypotheses[0].tokens, self.units, self.frame_seconds, self.calibration
             )
-        if options.decoding.nbest > 1:
+        if options.decoding and options.decoding.nbest > 1:
             part.hypotheses = hypotheses
         part.features = None
         part.recording.unheard -= 1

@@ -38,8 +38,8 @@ def to_plain(transcript: "Transcript") -> dict[str, Any]:
         "text": transcript.text,
         "duration": milliseconds(transcript.seconds) / 1000,
         "model": transcript.model,
-        "decoder": None if transcript.aligned else transcript.options.decoding.decoder,
-        "lm": Path(transcript.options.decoding.lm).name or None,
+        "decoder": None if transcript.aligned else transcript.decoding.decoder,
+        "lm": Path(transcript.decoding.lm).name or None,
         "words": [
             {
                 "word": word.text,

@@ -11,7 +11,6 @@ from tone_network import RATE, save_tone_model, speak
 
 from asr.compare import compare, compare_to, listing, table
 from asr.corpus.manifest import Utterance, write_manifest
-from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.ref_hyp import Row, write
 
@@ -139,7 +138,7 @@ def test_files_are_compared(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="both are results already"):
         compare_to(tmp_path / "a.txt", tmp_path / "b.txt", "test.jsonl")
     with pytest.raises(AsrError, match="both are results already"):
-        compare_to(tmp_path / "a.txt", tmp_path / "b.txt", decoding=DecoderOptions("beam"))
+        compare_to(tmp_path / "a.txt", tmp_path / "b.txt", given={"decoder": "beam"})
 
 
 def test_a_model_is_run_and_compared_with_a_file(tmp_path: Path) -> None:

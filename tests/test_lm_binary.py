@@ -79,7 +79,10 @@ def crafted(path: Path, model: LanguageModel) -> None:
         ("logs", 0, np.nan, "not finite"),
     ],
 )
-def test_a_well_packed_file_with_hostile_numbers_is_refused(name, place, value, fragment, path):
+def test_a_well_packed_file_with_hostile_numbers_is_refused(
+    name, place, value, fragment, path, monkeypatch
+):
+    monkeypatch.setattr(binary, "_refuse_scores", lambda model: None)
     array = getattr(small_model(), name).copy()
     array[place] = value
     crafted(path, replace(small_model(), **{name: array}))
@@ -87,15 +90,45 @@ def test_a_well_packed_file_with_hostile_numbers_is_refused(name, place, value, 
         open_lm(path)
 
 
-def test_a_header_that_points_outside_is_refused(path):
+def test_a_model_with_endless_scores_is_not_written(path):
+    backoffs = small_model().backoffs.copy()
+    backoffs[1] = -np.inf
+    before = path.read_bytes()
+    with pytest.raises(AsrError, match="not a finite number"):
+        binary.write(path, replace(small_model(), backoffs=backoffs))
+    assert path.read_bytes() == before
+
+
+def with_header(path: Path, change) -> None:
+    """The file with its header changed by `change`, which may give other bytes instead."""
     content = path.read_bytes()
     length = struct.unpack_from("<I", content, 8)[0]
     header = json.loads(content[16 : 16 + length])
-    header["arrays"]["logs"]["count"] = 2**40
-    changed = json.dumps(header).encode()
+    changed = change(header) or json.dumps(header).encode()
     prefix = struct.pack("<8sII", binary.MAGIC, len(changed), zlib.crc32(changed))
     path.write_bytes(prefix + changed + content[16 + length :])
+
+
+def test_a_header_that_points_outside_is_refused(path):
+    with_header(path, lambda header: header["arrays"]["logs"].update(count=2**40))
     with pytest.raises(AsrError, match="cut short"):
+        open_lm(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.update(bos=1e999),
+        lambda header: header.update(counts=[1e999]),
+        lambda header: header["arrays"]["logs"].update(count=1e999),
+        lambda header: header["arrays"]["logs"].update(offset=1e999),
+        lambda header: header.update(arrays=[]),
+        lambda header: b"[" * 200_000,
+    ],
+)
+def test_a_hostile_header_is_refused(path, change):
+    with_header(path, change)
+    with pytest.raises(AsrError, match=r"m\.lm: not a language model of ours"):
         open_lm(path)
 
 

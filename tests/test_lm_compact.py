@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from decoding import SENTENCES, small_model
 
+from asr import models
 from asr.decode import automaton, binary, compact
 from asr.decode.lm import ARRAYS, LanguageModel, open_lm, perplexity
 from asr.decode.ngram import read_text, train
@@ -92,7 +93,9 @@ def rewritten(path: Path, change) -> None:
     for name, array in arrays.items():
         packed.add(name, array)
         packed.entries[name] |= {
-            k: v for k, v in reader.header["arrays"][name].items() if k in ("planes", "count")
+            k: v
+            for k, v in reader.header["arrays"][name].items()
+            if k in ("planes", "count") or v == np.inf
         }
     header = compact.json.dumps(reader.header | {"arrays": packed.entries}).encode()
     start = compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header))
@@ -117,8 +120,15 @@ def _set(name, value):
         lambda header, arrays: header.update(counts=[5]),
         lambda header, arrays: header.update(counts=[]),
         lambda header, arrays: header.update(counts=[10**12, 1]),
+        lambda header, arrays: header.update(counts=[1e999, 1]),
+        lambda header, arrays: header.update(bos=1e999),
         lambda header, arrays: header.update(ranges={}),
+        lambda header, arrays: header.update(unknown_log=-1e999),
+        lambda header, arrays: header.update(unknown_log="low"),
         lambda header, arrays: header["ranges"].update(logs2=[0.0, 1e999]),
+        lambda header, arrays: header["ranges"].update(logs2=[0.0, 10**400]),
+        lambda header, arrays: header["arrays"]["logs2"].update(offset=1e999),
+        lambda header, arrays: header["arrays"]["logs2"].update(count=1e999),
         lambda header, arrays: header["arrays"]["logs2"].update(count=10**15),
         lambda header, arrays: header["arrays"]["logs2"].update(count=3),
         lambda header, arrays: header["arrays"]["places2"].update(planes=9),
@@ -134,6 +144,13 @@ def test_a_hostile_file_with_right_checksums_is_refused(path, change):
         open_lm(path)
 
 
+def test_a_header_nested_without_end_is_refused(path):
+    header = b"[" * 200_000
+    path.write_bytes(compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header)) + header)
+    with pytest.raises(AsrError, match=r"m\.lm"):
+        open_lm(path)
+
+
 def test_a_model_without_the_last_words_of_an_n_gram_is_refused(tmp_path):
     model = pruned(2)
     words = model.words.copy()
@@ -141,3 +158,49 @@ def test_a_model_without_the_last_words_of_an_n_gram_is_refused(tmp_path):
     with pytest.raises(AsrError, match="no compact form"):
         compact.write(tmp_path / "m.lm", replace(model, words=words))
     assert not (tmp_path / "m.lm").exists()
+
+
+def written(path: Path, unigrams: str, bigrams: str = "-0.3 A B\n-0.4 A C\n") -> Path:
+    """An ARPA file of the words A, B and C and some more lines of unigrams."""
+    lines = f"-99 <s> -0.2\n-1.5 </s>\n-1 A -0.3\n-2 B\n-7 C\n{unigrams}"
+    counts = f"\\data\\\nngram 1={lines.count(chr(10))}\nngram 2={bigrams.count(chr(10))}\n"
+    path.write_text(f"{counts}\n\\1-grams:\n{lines}\n\\2-grams:\n{bigrams}\n\\end\\\n")
+    return path
+
+
+@pytest.mark.parametrize("unknown", ["", "-100 <unk>\n", "-30 <unk>\n", "-6 <unk>\n"])
+def test_an_unknown_far_below_all_words_does_not_make_their_steps_wider(tmp_path, unknown):
+    ours = open_lm(written(tmp_path / "m.arpa", unknown))
+    compact.write(tmp_path / "m.lm", ours)
+    again = open_lm(tmp_path / "m.lm")
+    spread = np.log(10.0) * 6  # of A, B, C
+    assert np.abs(again.logs - ours.logs)[: ours.size].max() <= 0.51 * spread / 255
+    far = float(unknown.split()[0] if unknown else -100) * np.log(10.0)
+    if far < -20:
+        assert again.logs[again.unknown] == np.float32(far)
+
+
+@pytest.mark.parametrize(
+    ("unigrams", "bigrams"),
+    [
+        ("-99999 D\n", "-0.3 A B\n"),
+        ("-inf D\n", "-0.3 A B\n"),
+        ("nan D\n", "-0.3 A B\n"),
+        ("-99999 <unk>\n", "-0.3 A B\n"),
+        ("-inf <unk>\n", "-0.3 A B\n"),
+        ("nan <unk>\n", "-0.3 A B\n"),
+        ("-1 D -inf\n", "-0.3 A B\n-0.3 D B\n"),
+        ("-1 D\n", "-99999 A B\n"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, unigrams, bigrams):
+    model = open_lm(written(tmp_path / "m.arpa", unigrams, bigrams))
+    with pytest.raises(AsrError, match=r"of its [12]-grams lie from .* \(log10"):
+        compact.write(tmp_path / "m.lm", model)
+    assert not (tmp_path / "m.lm").exists()
+
+
+def test_the_model_of_the_package_comes_back_byte_by_byte(tmp_path):
+    english = models.find("english").lm
+    compact.write(tmp_path / "m.lm", open_lm(english))
+    assert (tmp_path / "m.lm").read_bytes() == english.read_bytes()

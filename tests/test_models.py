@@ -12,10 +12,12 @@ from conftest import TRAINED, run_asr
 
 import asr
 from asr import models
+from asr.compare import compare_to
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions
 from asr.decode.lm import open_lm
 from asr.errors import AsrError
+from asr.evaluate import evaluate_to
 from asr.inspection import describe
 
 ENGLISH = models.find("english")
@@ -101,6 +103,12 @@ def test_an_unknown_name_lists_what_there_is(command: str, recording: str) -> No
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 65, "a" * 64, f"{'a' * 300}/b", ""])
+def test_a_name_of_any_length_is_told(name: str) -> None:
+    with pytest.raises(AsrError):
+        describe(models.resolve(name))
+
+
 def test_the_name_works_where_networks_are_run(recording: str, corpus: Path) -> None:
     few = corpus / "few.jsonl"
     few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
@@ -110,6 +118,25 @@ def test_the_name_works_where_networks_are_run(recording: str, corpus: Path) -> 
     refused = run_asr("calibrate", "english", few)
     assert refused.returncode == 2
     assert "-o" in refused.stderr
+
+
+def test_the_name_is_compared_and_read_its_own_way(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = corpus / "two.jsonl"
+    few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    lines = compare_to("english", ENGLISH.model, str(few)).splitlines()
+    assert lines[0].startswith("A english (beam 32, english.lm x ")
+    assert lines[1].startswith(f"B {ENGLISH.model} (greedy): WER ")
+    evaluate_to("english", str(few), "eng.txt", decoding=DecoderOptions())
+    same = compare_to("english", "eng.txt", str(few), given={"decoder": "greedy"}).splitlines()
+    assert same[0].startswith("A english (greedy): WER ")
+    assert same[1].startswith("B eng.txt: WER ")
+    assert "B - A: +0.00 points" in same[2]
+    for wrong, why in (("englsh", "there is english"), ("no.txt", "cannot be read")):
+        with pytest.raises(AsrError, match=why):
+            compare_to(wrong, "eng.txt", str(few))
 
 
 def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_file_becomes_a_transcript(recogniser: Recogniser, tmp_path: Path) -> 
     assert texts(recogniser.transcribe(str(path))) == ["BAD CAFE"]
 
 
+def test_other_options_leave_the_decoder_of_the_recogniser(recogniser: Recogniser) -> None:
+    own = DecoderOptions("beam", beam=8, nbest=2)
+    ours = Recogniser(recogniser.engine, "ours.asr", own)
+    for options in (None, TranscribeOptions(), TranscribeOptions(chunks=ChunkOptions(9.0))):
+        [transcript] = ours.transcribe(speak("BAD CAFE"), options)
+        assert transcript.options.decoding == transcript.decoding == own
+        assert [len(part.hypotheses) for part in transcript.nbest] == [2]
+    [greedy] = ours.transcribe(speak("BAD CAFE"), TranscribeOptions(DecoderOptions()))
+    assert (greedy.decoding, greedy.nbest) == (DecoderOptions(), ())
+    assert '"decoder": "beam"' in transcript.to("json")
+    assert '"decoder": "greedy"' in greedy.to("json")
+    assert ours.decoder() is ours.decoder(own)
+
+
 @pytest.mark.parametrize("batch_seconds", [0.1, 2.0, 120.0])
 def test_texts_come_in_order_whatever_the_batches(
     recogniser: Recogniser, batch_seconds: float

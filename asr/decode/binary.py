@@ -27,10 +27,13 @@ MAGIC = b"ASRLM\x001\n"
 _ALIGN = 64
 _PREFIX = struct.Struct("<8sII")
 _NUMBERS = ("bos", "eos", "unknown")
+DAMAGE = (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, struct.error)
+"""What reading a damaged or hostile header can raise: numbers without end, deep nesting."""
 
 
 def write(path: str | Path, model: LanguageModel) -> None:
-    """Write `model` to `path`, whole or not at all."""
+    """Write `model` to `path`, whole or not at all. Raises AsrError for scores not finite."""
+    _refuse_scores(model)
     arrays = {
         name: np.ascontiguousarray(getattr(model, name), dtype=np.dtype(kind).newbyteorder("<"))
         for name, kind in ARRAYS.items()
@@ -52,6 +55,15 @@ def write(path: str | Path, model: LanguageModel) -> None:
             file.write(b"\0" * (_padded(array.nbytes) - array.nbytes))
 
 
+def _refuse_scores(model: LanguageModel) -> None:
+    """Refuse what `read` would refuse of a model that an ARPA file gave."""
+    if not _finite(model):
+        raise AsrError(
+            "language model: a log probability or back-off weight of it is not a finite number; "
+            "correct it where the model was made"
+        )
+
+
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
@@ -67,7 +79,7 @@ def read(path: str | Path) -> LanguageModel:
     try:
         model = _parse(content)
         check(model)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except DAMAGE as error:
         raise AsrError(
             f"{path}: not a language model of ours, or a damaged one ({error}); "
             "`asr lm convert` makes one from ARPA"
@@ -130,6 +142,10 @@ def check(model: LanguageModel) -> None:
         hashes = getattr(model, name)
         if (hashes[1:] <= hashes[:-1]).any():
             raise ValueError(f"{name}: not rising")
-    scores = (model.logs, model.backoffs, model.prefix_logs)
-    if not all(np.isfinite(score).all() for score in scores):
+    if not _finite(model):
         raise ValueError("a score is not finite")
+
+
+def _finite(model: LanguageModel) -> bool:
+    scores = (model.logs, model.backoffs, model.prefix_logs)
+    return all(bool(np.isfinite(score).all()) for score in scores)

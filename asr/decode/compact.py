@@ -13,7 +13,8 @@ of its context. So an n-gram is the place of that arc among those of its state, 
 word and, where it has no state of its own, the next state. A state's own lower state is the one
 that this arc leads to. Places are kept as differences, their bytes of equal weight together.
 Logarithms are one of 256 evenly spaced values for each order: half a step is 0.03 at most in
-practice, and no codebook need be fitted.
+practice, and no codebook need be fitted. An <unk> far below all words, such as the log10 of -100
+that it has where an ARPA file lists none, would spread them: it is kept as it is, in the header.
 """
 
 import json
@@ -34,9 +35,13 @@ from asr.files import atomic_path
 MAGIC = b"ASRLM\x002\n"
 _PREFIX = struct.Struct("<8sII")
 _NUMBERS = ("bos", "eos", "unknown")
+_UNKNOWN_LOG = "unknown_log"
+"""Log probability of <unk>, in the header of a model where it is far below all words."""
 _NEVER = -99.0 * np.log(10.0)
 """Log probability of <s>, which nobody asks for; it would widen the range of the others."""
 _LEVELS = 255
+_FARTHEST = 1e4
+"""Logarithms are nearer to 0 than that: no model of words says more."""
 _DENSEST = 1040
 """zlib packs at most 1032 bytes into one: no header can ask for more memory than that."""
 
@@ -49,12 +54,11 @@ def write(path: str | Path, model: LanguageModel) -> None:
     """Write `model` to `path`, whole or not at all.
 
     Raises AsrError for a model that lacks the last words of one of its n-grams as an n-gram, as
-    some other programs' pruning leaves them.
+    some other programs' pruning leaves them, and for logarithms beyond +-10000 or not finite.
     """
     packed = _Packed()
     packed.add("vocabulary", model.vocabulary)
-    logs = model.logs[: model.size].copy()
-    logs[model.bos] = logs[np.arange(model.size) != model.bos].min(initial=0.0)
+    logs, apart = _unigrams(model)
     packed.add_weights("logs1", logs)
     starts = np.cumsum([0, *model.counts])
     first, lowers, nexts = (_wide(getattr(model, n)) for n in ("first", "lowers", "nexts"))
@@ -74,6 +78,7 @@ def write(path: str | Path, model: LanguageModel) -> None:
     header = {
         "counts": model.counts,
         **{name: int(getattr(model, name)) for name in _NUMBERS},
+        **apart,
         "ranges": packed.ranges,
         "arrays": packed.entries,
     }
@@ -82,6 +87,34 @@ def write(path: str | Path, model: LanguageModel) -> None:
         file.write(_PREFIX.pack(MAGIC, len(content), zlib.crc32(content)))
         file.write(content)
         file.writelines(packed.blobs)
+
+
+def _unigrams(model: LanguageModel) -> tuple[Floats, dict[str, float]]:
+    """Log probabilities of all words as they are packed, and what the header says of them.
+
+    <s> has the lowest of the others, and so has an <unk> that is far below them.
+    """
+    logs = model.logs[: model.size].copy()
+    logs[model.bos] = logs[np.arange(model.size) != model.bos].min(initial=0.0)
+    words = np.delete(logs, [model.bos, model.unknown])
+    unknown = float(logs[model.unknown])
+    # Otherwise the range would be more than twice as wide, and every step with it.
+    if not len(words) or unknown >= 2 * float(words.min()) - float(words.max()):
+        return logs, {}
+    if not unknown > -_FARTHEST:
+        raise _too_far("logs1", unknown, unknown)
+    logs[[model.bos, model.unknown]] = words.min()
+    return logs, {_UNKNOWN_LOG: unknown}
+
+
+def _too_far(name: str, low: float, high: float) -> AsrError:
+    kind = "back-off weights" if name.startswith("backoffs") else "log probabilities"
+    ten = np.log(10.0)
+    return AsrError(
+        f"language model: {kind} of its {name[-1]}-grams lie from {low / ten:.6g} to "
+        f"{high / ten:.6g} (log10, as in ARPA); the compact form takes those within "
+        f"+-{_FARTHEST / ten:.0f}: correct them where the model was made"
+    )
 
 
 @dataclass
@@ -111,6 +144,8 @@ class _Packed:
 
     def add_weights(self, name: str, weights: Floats) -> None:
         low, high = (float(weights.min()), float(weights.max())) if len(weights) else (0.0, 0.0)
+        if not -_FARTHEST < low <= high < _FARTHEST:
+            raise _too_far(name, low, high)
         self.ranges[name] = [low, high]
         scaled = (weights.astype(np.float64) - low) * (_LEVELS / ((high - low) or 1.0))
         self.add(name, np.rint(scaled).astype(np.uint8))
@@ -149,7 +184,7 @@ def _firsts(degrees: npt.NDArray[Any]) -> Indices:
 
 def read(path: str | Path) -> LanguageModel:
     """The model of a file that `write` wrote. Raises AsrError if it is damaged or no such file."""
-    from asr.decode.binary import check
+    from asr.decode.binary import DAMAGE, check
 
     path = Path(path)
     try:
@@ -159,7 +194,7 @@ def read(path: str | Path) -> LanguageModel:
     try:
         model = _unpack(_Reader(content))
         check(model)
-    except (KeyError, TypeError, ValueError, IndexError, struct.error, zlib.error) as error:
+    except (*DAMAGE, zlib.error) as error:
         raise AsrError(
             f"{path}: not a language model of ours, or a damaged one ({error}); "
             "`asr lm convert --compact` makes one"
@@ -202,7 +237,7 @@ class _Reader:
 
     def weights(self, name: str) -> Floats:
         low, high = map(float, self.header["ranges"][name])
-        if not -1e4 < low <= high < 1e4:
+        if not -_FARTHEST < low <= high < _FARTHEST:
             raise ValueError(f"{name}: an impossible range")
         values = low + np.arange(_LEVELS + 1) * ((high - low) / _LEVELS)
         return values.astype(np.float32)[self.array(name)]
@@ -219,6 +254,11 @@ def _unpack(file: _Reader) -> LanguageModel:
     _agree("logs1", len(unigrams), size)
     _agree("counts", counts[0] if counts else 0, size)
     unigrams[special["bos"]] = _NEVER
+    if _UNKNOWN_LOG in file.header:
+        unknown = float(file.header[_UNKNOWN_LOG])
+        if not -_FARTHEST < unknown < _FARTHEST:
+            raise ValueError(f"{_UNKNOWN_LOG}: impossible")
+        unigrams[special["unknown"]] = unknown
     arcs = _Arcs(np.arange(size, dtype=np.uint32), np.zeros(size, np.uint32), unigrams)
     first, lowers = np.array([0, size], np.uint32), np.zeros(1, np.uint32)
     backoffs = np.zeros(1, np.float32)

@@ -6,6 +6,7 @@ them. Nothing here imports more than the standard library until decoder options 
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ DEFAULT = "english"
 """The recogniser of those who ask for none."""
 SCHEMA = 1
 """Version of `NAME.json`."""
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TUNED = ("lm_weight", "word_bonus", "unknown_score")
 """Decoder options that hold for one language model only."""
 
@@ -124,7 +125,7 @@ def named(model: str | Path | None) -> Shipped | None:
     """
     if model is None:
         return find(DEFAULT)
-    if not _NAME.fullmatch(str(model)) or Path(model).is_file():
+    if not _NAME.fullmatch(str(model)) or os.path.isfile(model):  # which takes any name
         return None
     if str(model) not in names():
         raise AsrError(
