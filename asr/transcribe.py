@@ -151,8 +151,8 @@ class Recogniser:
     def __init__(self, engine: Engine, name: str, decoding: DecoderOptions | None = None) -> None:
         self.name = name
         self.decoding = decoding or DecoderOptions()
-        """How it reads when no decoder options are given: a recogniser that comes with the package by
-        beam search with its language model, others greedily."""
+        """How it reads when no decoder options are given: a recogniser that comes with the package
+        by beam search with its language model, others greedily."""
         self.engine = engine
         """What runs the network."""
         self.units = engine.units
