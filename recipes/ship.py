@@ -25,14 +25,13 @@ from typing import Any
 
 from asr import models
 from asr.benchmark import card
-from asr.benchmark.card import Row
+from asr.benchmark.card import LM_BYTES, MODEL_BYTES, Row
 from asr.decode import DecoderOptions
 from asr.decode.lm import BOS, EOS, UNKNOWN, open_lm
 from asr.errors import AsrError
 from asr.inspection import describe
 from asr.report.measurements import Measurement, read_measurement
 
-MODEL_BYTES, LM_BYTES = 4_000_000, 5_000_000
 FOLDER = Path(models.__file__).parent
 
 

@@ -1,22 +1,26 @@
 """The recogniser that ships with the package, from recordings and books to the files in the wheel.
 
-    python recipes/shipped.py SPEECH --text BOOKS [--noise FOLDER] [key=value of every run ...]
+    python recipes/shipped.py SPEECH --text BOOKS [--noise FOLDER] [--test SET ...] \\
+        [--by-age SET ...] [key=value of every run ...]
     python recipes/shipped.py SPEECH --seeds [key=value ...]
 
-SPEECH has the subsets that `shipped_stage.yaml` names, each in LibriSpeech's layout; BOOKS has
+SPEECH has the training and dev sets that `shipped_stage.yaml` names and the test sets of `--test`,
+each in LibriSpeech's layout, and ages in `utterances.tsv` for those of `--by-age`; BOOKS has
 `books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training, and a
-table `noise.tsv` above it names the authors for the card. Each step is skipped where it is done:
+table `noise.tsv` in it or above it names the authors for the card. All of this, and that
+PocketSphinx is installed, is looked at first. Each step is skipped where it is done:
 
-1. trains the grid of `shipped.yaml`: in two stages a dense network, its pruned twin, and a small
+1. a language model of books and training transcripts, at most 5 MB;
+2. trains the grid of `shipped.yaml`: in two stages a dense network, its pruned twin, and a small
    dense one of as many non-zeros; the pruned one goes on in a third (two trainings at a time with
    one thread: about three hours of processor time);
-2. a language model of books and training transcripts, at most 5 MB;
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;
 5. writes `asr/models/english.*` and the section of RESULTS.md.
 
-With another list of test sets or a wider network only `shipped_stage.yaml` changes. `--seeds`
-trains and tests the grid of `shipped_seeds.yaml` instead.
+Other recordings, or a wider network: change `shipped_stage.yaml`, or give key=value; other test
+sets: `--test` and `--by-age`. What the card says of the data is in `card.md`. `--seeds` trains and
+tests the grid of `shipped_seeds.yaml` instead.
 """
 
 import argparse
@@ -24,12 +28,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from asr.benchmark import card
+from asr.benchmark.card import LM_BYTES
+from asr.benchmark.recognisers import pocketsphinx_version
+from asr.benchmark.views import TEST, split_sets, views
 from asr.calibrate import calibrate_to
+from asr.configure import load
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.decode import DecoderOptions
@@ -37,7 +47,7 @@ from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.grid import Plan, folder_of, read_grid, run_grid
 from asr.report import print_table, read_records, report
-from asr.settings import Data
+from asr.settings import Data, Run
 
 HERE = Path(__file__).parent
 RECORD = HERE / "results" / "recogniser" / "english.json"
@@ -51,7 +61,6 @@ NETWORKS = {
 }
 """Labels in tables, and runs of the grid."""
 SHIPPED, TWIN = "sparse, third stage", "dense twin"
-DEV = ["dev-libri", "dev-so762"]
 LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
@@ -71,20 +80,54 @@ def trained(plan: Plan, results: Path) -> None:
         raise AsrError(f"failed: {', '.join(failed)}")
 
 
-def language_model(speech: Path, text: Path, output: Path, train: list[str]) -> None:
-    """Books and training transcripts to a compact file."""
-    if output.exists():
-        return
+def language_model(text: Path, output: Path, data: Data) -> None:
+    """Books and training transcripts to a compact file, which must be small enough to ship."""
+    if not output.exists():
+        books = books_in(text)
+        said: list[Utterance] = []
+        for entry in data.train:
+            if Path(entry).name != UNTOLD and not entry.startswith("spoken:"):
+                said += sources.resolve(entry, data)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        transcripts = output.with_name("transcripts.txt")
+        atomic_write_text(transcripts, "".join(f"{u.text}\n" for u in said))
+        run(["-m", "asr", "lm", "train", *books, str(transcripts), "-o", str(output), *LM])
+    if (size := output.stat().st_size) > LM_BYTES:
+        raise AsrError(
+            f"{output}: {size:,} bytes, more than the {LM_BYTES:,} that ship; remove it and raise "
+            "--prune in LM of recipes/shipped.py"
+        )
+
+
+def books_in(text: Path) -> list[str]:
+    """The files of books in a folder. Raises AsrError if there is none."""
     books = sorted(map(str, [*text.glob("books-*.txt.xz"), *text.glob("books-*.txt")]))
     if not books:
         raise AsrError(f"{text}: there is no books-*.txt.xz or books-*.txt in it")
-    said: list[Utterance] = []
-    for name in train:
-        if name != UNTOLD:
-            said += sources.resolve(str(speech / name), Data())
-    transcripts = output.with_name("transcripts.txt")
-    atomic_write_text(transcripts, "".join(f"{u.text}\n" for u in said))
-    run(["-m", "asr", "lm", "train", *books, str(transcripts), "-o", str(output), *LM])
+    return books
+
+
+def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run) -> None:
+    """Raises AsrError for whatever would stop a step after the trainings, which take hours."""
+    pocketsphinx_version()
+    books_in(text)
+    data = settings.data
+    for entry in data.train:
+        if not entry.startswith("spoken:"):
+            sources.resolve(entry, data)
+    sets = {name: sources.resolve(under(data, name), data) for name in [*data.dev, *test]}
+    views(Path(data.root), {name: sets[name] for name in test}, by_age)
+    card.read_template(HERE / "card.md", card.noises(noise_folder(settings)))
+
+
+def under(data: Data, name: str) -> str:
+    """A dev or test set as the benchmark finds it: below the folder of the recordings."""
+    return str(Path(data.root) / name)
+
+
+def noise_folder(settings: Run) -> Path | None:
+    """The recordings that were mixed in."""
+    return Path(settings.augment.noise_folder) if settings.augment.noise_folder else None
 
 
 def tuned(record: Path) -> dict[str, Any]:
@@ -93,35 +136,34 @@ def tuned(record: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
-def calibrated(plan: Plan, speech: Path, lm: Path, record: Path) -> Path:
+def calibrated(plan: Plan, data: Data, lm: Path, record: Path) -> Path:
     """The packed sparse network with confidences that fit its decoder."""
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])
     dev = folder / "dev.jsonl"
-    utterances = [u for name in DEV for u in sources.resolve(str(speech / name), Data())]
-    write_manifest(dev, utterances)
+    write_manifest(dev, [u for name in data.dev for u in sources.resolve(under(data, name), data)])
     output = folder / "calibrated.asr"
     print(calibrate_to(folder / "packed.asr", str(dev), output, options))
     return output
 
 
-def ship(speech: Path, text: Path, noise: Path | None, plan: Plan, train: list[str]) -> None:
+def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
     """Steps 1 to 5."""
+    data = settings.data
+    lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
+    language_model(text, lm, data)
     trained(plan, HERE / "results" / "shipped")
-    lm = folder_of(plan, "sparse").with_name("english.lm")
-    language_model(speech, text, lm, train)
-    networks = [
-        f"--network={label}={folder_of(plan, name) / 'packed.asr'}"
-        for label, name in NETWORKS.items()
-    ]
-    words = [str(HERE / "benchmarks" / "recogniser.py"), str(speech), "-o", str(RECORD), *networks]
+    words = [str(HERE / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
+    for label, name in NETWORKS.items():
+        words.append(f"--network={label}={folder_of(plan, name) / 'packed.asr'}")
     words += [f"--lm={lm}", f"--beam={BEAM}", f"--unknown-score={UNKNOWN_SCORE:g}"]
-    run([*words, "--pocketsphinx", "--dev", *DEV])
-    model = calibrated(plan, speech, lm, RECORD)
+    words += ["--pocketsphinx", "--dev", *data.dev, "--test", *test, "--by-age", *by_age]
+    run(words)
+    model = calibrated(plan, data, lm, RECORD)
     words = [str(HERE / "ship.py"), str(model), str(lm), f"--record={RECORD}"]
     words += [f"--network={SHIPPED}", f"--twin={TWIN}"]
-    words += [f"--{key.replace('_', '-')}={value:g}" for key, value in tuned(RECORD).items()]
-    if noise:
+    words += [f"--{key.replace('_', '-')}={value}" for key, value in tuned(RECORD).items()]
+    if noise := noise_folder(settings):
         words += [f"--noise={noise}"]
     run(words)
     report(RECORD.parent, RECORD.parent, HERE / "RESULTS.md")
@@ -141,27 +183,32 @@ def main(words: list[str]) -> None:
     parser.add_argument("speech", type=Path)
     parser.add_argument("--text", type=Path, help="folder of books")
     parser.add_argument("--noise", type=Path, help="folder of noise recordings")
+    parser.add_argument("--test", nargs="+", metavar="SET", help=f"default: {' '.join(TEST)}")
+    parser.add_argument("--by-age", nargs="*", metavar="SET", help="test sets split by age")
     parser.add_argument("--seeds", action="store_true", help="the three-seed comparison instead")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(words)
     if not arguments.seeds and arguments.text is None:
         raise AsrError("--text FOLDER: the books of the language model")
-    if arguments.seeds and (arguments.noise or arguments.text):
-        raise AsrError("--noise and --text are not for --seeds")
+    others = (arguments.noise, arguments.text, arguments.test, arguments.by_age)
+    if arguments.seeds and any(value is not None for value in others):
+        raise AsrError("--noise, --text, --test and --by-age are not for --seeds")
     given = [f"data.root={os.path.abspath(arguments.speech)}"]
     if arguments.noise:
         given.append(f"augment.noise_folder={os.path.abspath(arguments.noise)}")
     given += arguments.overrides
     grid = HERE / ("shipped_seeds.yaml" if arguments.seeds else "shipped.yaml")
     plan = read_grid(grid, given)
+    settings = load(Run, plan.base, plan.runs[-1].set)  # of the network that ships
+    if not Path(settings.data.root).is_dir():
+        raise AsrError(f"{settings.data.root}: no folder; the first word is that of the recordings")
     if arguments.seeds:
         seeds(plan)
         return
-    from asr.configure import load
-    from asr.settings import Run
-
-    train = load(Run, plan.base, given).data.train
-    ship(arguments.speech, arguments.text, arguments.noise, plan, train)
+    test = arguments.test or list(TEST)
+    by_age = split_sets(test, arguments.by_age)
+    check(arguments.text, test, by_age, settings)
+    ship(plan, settings, arguments.text, test, by_age)
 
 
 if __name__ == "__main__":

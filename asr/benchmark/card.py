@@ -23,6 +23,8 @@ from asr.decode.lm import LanguageModel
 from asr.errors import AsrError
 from asr.inspection import Description
 
+MODEL_BYTES, LM_BYTES = 4_000_000, 5_000_000
+"""Largest files that ship."""
 NOISES = "noise.tsv"
 Row = dict[str, Any]
 _SECTION = re.compile(
@@ -154,10 +156,10 @@ def noises(folder: Path | None) -> list[dict[str, str]]:
     return [known[path] for path in used]
 
 
-def fill(template: Path, known: Mapping[str, str], noises: Sequence[Mapping[str, str]]) -> str:
-    """A card: a template with what is known, and the sections of those noises alone.
+def read_template(template: Path, noises: Sequence[Mapping[str, str]]) -> str:
+    """A template with the sections of those noises alone.
 
-    Raises AsrError if it asks for what is not known, or no section names a noise's origin.
+    Raises AsrError if it cannot be read, or no section names a noise's origin.
     """
     try:
         text = template.read_text(encoding="utf-8")
@@ -173,10 +175,16 @@ def fill(template: Path, known: Mapping[str, str], noises: Sequence[Mapping[str,
         matches = any(fnmatch(file, glob) for file in files for glob in found["globs"].split())
         return found["text"] if matches else ""
 
+    return _SECTION.sub(kept, text)
+
+
+def fill(template: Path, known: Mapping[str, str], noises: Sequence[Mapping[str, str]]) -> str:
+    """A card. Raises AsrError as `read_template` does, and if it asks for what is not known."""
+    text = read_template(template, noises)
     authors = sorted({r["author"] for r in noises if r["licence"] == "CC-BY"}, key=str.lower)
     named = f" CC BY: those by {', '.join(authors)}." if authors else ""
     try:
-        return Template(_SECTION.sub(kept, text)).substitute(known, noise=named)
+        return Template(text).substitute(known, noise=named)
     except KeyError as error:
         there = ", ".join(sorted([*known, "noise"]))
         raise AsrError(f"{template}: ${error.args[0]} is not known; there is {there}") from None

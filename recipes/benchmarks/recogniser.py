@@ -41,7 +41,6 @@ The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESU
 """
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -50,60 +49,10 @@ from asr.benchmark import recogniser_record as report
 from asr.benchmark.contestants import Bench, spread
 from asr.benchmark.rates import BEAM
 from asr.benchmark.store import Kept, Store
-from asr.corpus.manifest import Utterance
+from asr.benchmark.views import DEV, TEST, split_sets, views
 from asr.errors import AsrError
 from asr.record import command
 from asr.report.measurements import write_measurement
-
-CHILD_BELOW = 13
-BY_AGE = ["test-so762"]
-"""Sets that are split where nothing else is said."""
-
-
-def views(arguments: argparse.Namespace, sets: report.Sets) -> list[report.View]:
-    """The columns: each test set, and after it adults and children where they are told apart."""
-    found = []
-    for name, utterances in sets.items():
-        found.append(report.View(name, name, tuple(range(len(utterances)))))
-        if name in arguments.by_age:
-            ages = read_ages(arguments.data / "utterances.tsv", name)
-            for who in ("adults", "children"):
-                chosen = [
-                    i
-                    for i, utterance in enumerate(utterances)
-                    if (age(ages, utterance, name) < CHILD_BELOW) == (who == "children")
-                ]
-                if not chosen:
-                    more = " or raise --limit" if arguments.limit else ""
-                    raise AsrError(f"{name}: nothing said by {who}; leave it out of --by-age{more}")
-                found.append(report.View(f"{name} {who}", name, tuple(chosen)))
-    return found
-
-
-def read_ages(table: Path, subset: str) -> dict[str, str]:
-    """Ages of a subset's utterances, as written. Raises AsrError for another table."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-            return {row["utterance"]: row["age"] for row in rows if row["subset"] == subset}
-    except OSError as error:
-        raise AsrError(
-            f"{table}: cannot be read ({error.strerror}), and it has the ages that --by-age "
-            f"{subset} needs; `--by-age` with nothing after it splits no set"
-        ) from None
-    except KeyError as error:
-        raise AsrError(f"{table}: has no column {error}; needs subset, utterance, age") from None
-
-
-def age(ages: dict[str, str], utterance: Utterance, subset: str) -> float:
-    """Years of who spoke."""
-    try:
-        return float(ages[utterance.id])
-    except (KeyError, ValueError):
-        raise AsrError(
-            f"{subset}: the age of who says {utterance.id} is not in utterances.tsv; leave the "
-            "set out of --by-age"
-        ) from None
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -116,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> None:
     searched = (arguments.lm, arguments.beam, arguments.unknown_score)
     bench = Bench(arguments.data, arguments.dev, store, *searched, *given)
     sets = {name: spread(bench.resolve(name), limit) for name in arguments.test}
-    columns = views(arguments, sets)
+    columns = views(arguments.data, sets, arguments.by_age)
     contestants = [c for label, path in arguments.network for c in bench.network(label, path)]
     if arguments.pocketsphinx:
         contestants.append(bench.pocketsphinx())
@@ -186,10 +135,7 @@ def checked(arguments: argparse.Namespace) -> argparse.Namespace:
     searched = (arguments.beam, arguments.unknown_score) != (BEAM, 0.0)
     if not arguments.lm and (arguments.tuned or arguments.values or searched):
         raise AsrError("--beam, --unknown-score, --lm-weight, --word-bonus, --tuned: need --lm")
-    if arguments.by_age is None:
-        arguments.by_age = [name for name in BY_AGE if name in arguments.test]
-    if unknown := sorted(set(arguments.by_age) - set(arguments.test)):
-        raise AsrError(f"--by-age: not among the sets of --test: {', '.join(unknown)}")
+    arguments.by_age = split_sets(arguments.test, arguments.by_age)
     if arguments.limit is not None and arguments.limit < 1:
         raise AsrError(f"--limit={arguments.limit}: at least 1")
     return arguments
@@ -208,9 +154,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--lm-weight", type=float, help="of every network; else tuned on dev")
     parser.add_argument("--word-bonus", type=float, help="of every network; else tuned on dev")
     parser.add_argument("--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS")
-    parser.add_argument("--dev", nargs="+", default=["dev-libri", "dev-so762"])
-    tests = ["test-libri", "test-other", "test-so762", "test-digits"]
-    parser.add_argument("--test", nargs="+", default=tests)
+    parser.add_argument("--dev", nargs="+", default=DEV)
+    parser.add_argument("--test", nargs="+", default=TEST)
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="which of --test to split")
     parser.add_argument("--limit", type=int, help="utterances of each test set; for trying it")
     parser.add_argument("--work", type=Path, help="where figures are kept")
