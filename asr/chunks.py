@@ -19,6 +19,8 @@ from asr.errors import AsrError
 
 _LEVEL_SECONDS = 0.02
 """Step at which loudness is measured."""
+_FLOOR = 1e-5
+"""What is no louder holds no sound: a third of the smallest step of 16 bits."""
 _QUIET_SECONDS = 0.2
 """A cut needs this much quiet around it."""
 _SAME_SECONDS = 0.3
@@ -120,6 +122,14 @@ def _small(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
             yield block[first : first + size]
 
 
+def is_silent(samples: Samples) -> bool:
+    """Whether there is no sound at all in `(samples,)`: all zero, or one constant level.
+
+    A network that was trained on speech alone makes up words for that. Noise is no silence.
+    """
+    return not len(samples) or float(np.ptp(samples)) <= 2 * _FLOOR
+
+
 def find_quiet(samples: Samples, rate: int, first: int, last: int) -> int | None:
     """The quietest sample from `first` to `last`; None if it is not quiet there.
 
@@ -129,7 +139,7 @@ def find_quiet(samples: Samples, rate: int, first: int, last: int) -> int | None
     step = max(round(_LEVEL_SECONDS * rate), 1)
     count, around = len(samples) // step, round(_QUIET_SECONDS / _LEVEL_SECONDS)
     power = np.square(samples[: count * step].reshape(count, step), dtype=np.float64).mean(axis=1)
-    levels = 10 * np.log10(power + 1e-10)
+    levels = 10 * np.log10(power + _FLOOR**2)
     # The loudest step of each stretch of 0.2 s, so that no short word hides in a mean.
     begin, end = -(-first // step), last // step - around + 1
     if end <= begin:

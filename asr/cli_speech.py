@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -78,6 +78,10 @@ def transcribe(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also do what is done already.")
     ] = False,
+    case: Annotated[
+        Literal["lower", "upper"] | None,
+        typer.Option(help="Letters of the text. [default: the model's]", show_default=False),
+    ] = None,
     batch_seconds: Annotated[float, typer.Option(help="Seconds of audio of a batch.")] = 120.0,
     progress: Annotated[
         bool | None, typer.Option(help="Show a bar. [default: on a terminal]", show_default=False)
@@ -97,8 +101,9 @@ def transcribe(
     from asr.jobs import transcribe_to
     from asr.transcribe import TranscribeOptions, load
 
-    options = TranscribeOptions(models.decoding(model, decoding), cutting, subtitles, batch_seconds)
-    bar = sys.stderr.isatty() and output is not None if progress is None else progress
+    reading = models.decoding(model, decoding)
+    options = TranscribeOptions(reading, cutting, subtitles, batch_seconds, case=case)
+    bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
         load(model, threads, engine, exact),
         paths,

@@ -197,14 +197,24 @@ def check_units(units: "Units", dimensions: Model) -> None:
 def hear_files(
     engine: Engine, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
 ) -> Iterator[tuple[int, Floats]]:
-    """Index and log-probabilities of each recording, in batches by length, longest first."""
+    """Index and log-probabilities of each recording, in batches by length, longest first.
+
+    A recording without any sound has none, `(0, outputs)`, as in a transcription.
+    """
     from asr import audio
+    from asr.chunks import is_silent
     from asr.corpus.cut import sorted_batches
 
     for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
-        sounds = (audio.load(paths[i], engine.frontend.sample_rate) for i in batch)
-        heard = engine.hear([engine.features(sound.samples) for sound in sounds])
-        yield from zip(batch, heard, strict=True)
+        rows: dict[int, Floats] = {}
+        for i in batch:
+            samples = audio.load(paths[i], engine.frontend.sample_rate).samples
+            if not is_silent(samples):
+                rows[i] = engine.features(samples)
+        heard = engine.hear(list(rows.values())) if rows else []
+        found = dict(zip(rows, heard, strict=True))
+        nothing = np.zeros((0, engine.dimensions.outputs), np.float32)
+        yield from ((i, found.get(i, nothing)) for i in batch)
 
 
 def set_threads(threads: int | None) -> None:

@@ -141,7 +141,7 @@ class _Run:
             text = writer.line(transcript)
         text = text.rstrip("\n")
         if text or not self.several:
-            print(text, flush=True)
+            self.shown.put(text)
 
     def interrupted(self, count: int, output: Path | None) -> str:
         """What to say when somebody stops the work."""

@@ -18,6 +18,10 @@ class Progress(Protocol):
         """Something a person must know, on standard error at once."""
         ...
 
+    def put(self, text: str) -> None:
+        """A result, on standard output at once."""
+        ...
+
 
 class Silent:
     """Shows messages only: for logs and pipes."""
@@ -28,6 +32,10 @@ class Silent:
     def say(self, message: str) -> None:
         """Print the message."""
         print(message, file=sys.stderr, flush=True)
+
+    def put(self, text: str) -> None:
+        """Print the text."""
+        print(text, flush=True)
 
 
 class Bar:
@@ -48,6 +56,7 @@ class Bar:
             TimeRemainingColumn(compact=True),
             console=self._console,
             transient=True,
+            redirect_stdout=False,  # to standard error, that is: not where results belong
         )
         self._task = self._bar.add_task("", total=total, factor="")
 
@@ -67,6 +76,15 @@ class Bar:
     def say(self, message: str) -> None:
         """Print above the bar."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def put(self, text: str) -> None:
+        """Print on standard output; where that is a terminal too, the bar makes room."""
+        if not (self._console.is_terminal and sys.stdout.isatty()):
+            print(text, flush=True)
+            return
+        self._bar.stop()
+        print(text, flush=True)
+        self._bar.start()
 
 
 @contextmanager

@@ -59,12 +59,20 @@ class TranscribeOptions:
     """A batch holds at most this much audio, padding included; a longer chunk goes alone."""
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `error` and go on."""
+    case: Literal["lower", "upper"] | None = None
+    """Letters of texts, words and alternatives; None: as the network's units write them."""
 
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
             raise AsrError(f"batch_seconds={self.batch_seconds}: above 0")
         if self.on_error not in ("raise", "report"):
             raise AsrError(f"on_error={self.on_error!r}: raise or report")
+        if self.case not in (None, "lower", "upper"):
+            raise AsrError(f"case={self.case!r}: lower or upper, or None for the network's own")
+
+    def cased(self, text: str) -> str:
+        """A text in the letters that are asked for."""
+        return text if self.case is None else getattr(text, self.case)()
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ class _Part:
     fresh: float
     """Seconds of audio that the chunk before did not have."""
     features: np.ndarray | None
+    """None where there is no sound, and so no words, or it is heard."""
     words: list[Word] = field(default_factory=list)
     hypotheses: list[Hypothesis] = field(default_factory=list)
 
@@ -152,7 +161,7 @@ class Recogniser:
         self.name = name
         self.decoding = decoding or DecoderOptions()
         """How it reads when no decoder options are given: a recogniser that comes with the package
-        by beam search with its language model, others greedily."""
+        by beam search with its language model, another one greedily."""
         self.engine = engine
         """What runs the network."""
         self.units = engine.units
@@ -241,7 +250,8 @@ class Recogniser:
             for chunk in chunks.stream(self._blocks(source, recording), rate, options.chunks):
                 if not self.frontend.frames(len(chunk.samples)):
                     continue
-                row = self.engine.features(chunk.samples)
+                silent = chunks.is_silent(chunk.samples)
+                row = None if silent else self.engine.features(chunk.samples)
                 part = _Part(recording, chunk.place, chunk.place.end - reached, row)
                 reached = chunk.place.end
                 recording.parts.append(part)
@@ -275,8 +285,13 @@ class Recogniser:
         self, window: list[_Part], options: TranscribeOptions, heard: Callable[[float], None]
     ) -> None:
         """Hear what waits in the window, longest first, and empty it."""
-        parts = [part for part in window if not part.recording.error]
+        waiting = [part for part in window if not part.recording.error]
         window.clear()
+        for part in waiting:
+            if part.features is None:
+                part.recording.unheard -= 1
+                heard(part.fresh)
+        parts = [part for part in waiting if part.features is not None]
         decoder = self.decoder(options.decoding)
         for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
             together = [parts[i] for i in indices]
@@ -311,9 +326,16 @@ class Recogniser:
 
     def _transcript(self, recording: _Recording, options: TranscribeOptions) -> Transcript:
         parts = recording.parts
-        words = chunks.join([(part.place, part.words) for part in parts])
+        words = [
+            replace(word, text=options.cased(word.text))
+            for word in chunks.join([(part.place, part.words) for part in parts])
+        ]
         nbest = tuple(
-            Alternatives(part.place.start, part.place.end, tuple(part.hypotheses))
+            Alternatives(
+                part.place.start,
+                part.place.end,
+                tuple(replace(h, text=options.cased(h.text)) for h in part.hypotheses),
+            )
             for part in parts
             if part.hypotheses
         )

@@ -218,6 +218,7 @@ def test_options_that_are_given_reach_their_field(
     phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
     rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
     rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
+    rest += " --case lower"
     words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
     status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
     assert (status, err) == (0, "")
@@ -235,6 +236,7 @@ def test_options_that_are_given_reach_their_field(
         ChunkOptions(9.0, 1.0, True),
         SubtitleOptions(30, 1, 5.0, 2.0, 0.5, 3.0),
         60.0,
+        case="lower",
     )
     assert (seen["paths"], seen["output"]) == (["a", "b", "-"], Path("out"))
     assert (seen["formats"], seen["overwrite"], seen["bar"]) == (["json", "srt"], True, False)

@@ -13,6 +13,7 @@ from tone_network import RATE, save_tone_model, speak
 from asr import audio
 from asr.checkpoint import describe, load_model, pack
 from asr.corpus.manifest import read_manifest
+from asr.decode import DecoderOptions, make_decoder
 from asr.engine.plan import kernels
 from asr.errors import AsrError
 from asr.evaluate import evaluate_to
@@ -89,6 +90,20 @@ def test_recordings_come_with_their_index_longest_first(trained: Path, sounds: l
     for i, log_probs in heard.items():
         alone = engine.hear([engine.features(audio.load(sounds[i]).samples)])[0]
         np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
+
+
+def test_a_recording_without_sound_has_no_frames(
+    trained: Path, sounds: list[str], tmp_path: Path
+) -> None:
+    engine = open_engine(trained)
+    silent = str(tmp_path / "silent.wav")
+    soundfile.write(silent, np.zeros(48000, np.float32), 16000)
+    for paths in ([silent, sounds[0], silent], [silent]):
+        heard = dict(hear_files(engine, paths, [3.0] * len(paths), batch_seconds=120.0))
+        assert [len(heard[i]) > 0 for i in range(len(paths))] == [p != silent for p in paths]
+        assert heard[0].shape == (0, engine.dimensions.outputs)
+    for options in (DecoderOptions(), DecoderOptions("beam")):
+        assert make_decoder(options, engine.units).decode(heard[0])[0].text == ""
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Many files: where outputs go, what is skipped, what fails, what is said, and how much is held."""
 
+import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +270,33 @@ def test_an_interrupt_ends_the_command_with_130_and_no_traceback(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err.decode()
     assert "Traceback" not in err.decode()
+
+
+@pytest.mark.parametrize("to_terminal", [False, True])
+def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
+    model: Path, tmp_path: Path, to_terminal: bool
+) -> None:
+    pty = pytest.importorskip("pty")
+    wav = record(tmp_path / "a.wav", "BAD CAFE")
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "asr", "transcribe", str(wav), "-m", str(model)]
+    out = theirs if to_terminal else subprocess.PIPE
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+        while content := os.read(mine, 4096):
+            shown += content
+    os.close(mine)
+    printed = process.communicate(timeout=120)[0] or b""
+    assert process.returncode == 0
+    assert b"s of audio" in shown
+    if to_terminal:
+        # On a line of its own: the bar was erased before.
+        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", shown), shown
+    else:
+        assert (printed, b"BAD CAFE" in shown) == (b"BAD CAFE\n", False)
 
 
 def peak_megabytes(model: Path, folder: Path) -> float:

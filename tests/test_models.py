@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TRAINED, run_asr
 
@@ -71,6 +72,13 @@ def test_without_a_model_a_file_is_read_by_beam_search_with_the_language_model(
     ):
         run = run_asr("transcribe", recording, *words)
         assert (run.returncode, run.stdout, run.stderr) == (0, f"{text}\n", "")
+
+
+def test_where_there_is_no_sound_there_are_no_words() -> None:
+    for level, seconds in ((0.0, 3), (0.0, 45), (0.02, 3)):
+        silence = np.full(seconds * 16000, level, np.float32)
+        [transcript] = asr.load().transcribe(silence)
+        assert (transcript.text, transcript.words, transcript.seconds) == ("", (), seconds)
 
 
 def test_options_that_are_given_go_before_those_of_the_model() -> None:

@@ -63,6 +63,29 @@ def test_other_options_leave_the_decoder_of_the_recogniser(recogniser: Recognise
     assert ours.decoder() is ours.decoder(own)
 
 
+def test_letters_are_those_that_are_asked_for(recogniser: Recogniser) -> None:
+    beam = DecoderOptions("beam", beam=8, nbest=2)
+    texts_of = {}
+    for case in (None, "lower", "upper"):
+        [heard] = recogniser.transcribe(speak("BAD CAFE"), TranscribeOptions(beam, case=case))
+        assert [word.text for word in heard.words] == heard.text.split()
+        assert heard.nbest[0].hypotheses[0].text == heard.text
+        texts_of[case] = heard.text
+    assert texts_of == {None: "BAD CAFE", "lower": "bad cafe", "upper": "BAD CAFE"}
+    assert heard.to("srt").endswith("BAD CAFE\n")
+    with pytest.raises(AsrError, match="case='title': lower or upper"):
+        TranscribeOptions(case="title")
+
+
+def test_silence_moves_the_bar_and_takes_no_words_away(recogniser: Recogniser) -> None:
+    still = np.full(12 * RATE, 0.25, np.float32)
+    sources = [still, np.concatenate([speak("BAD CAFE"), still]), np.zeros(RATE, np.float32)]
+    seconds: list[float] = []
+    options = TranscribeOptions(chunks=ChunkOptions(2.0, 0.5))
+    assert texts(recogniser.transcribe(sources, options, seconds.append)) == ["", "BAD CAFE", ""]
+    assert sum(seconds) == pytest.approx(sum(map(len, sources)) / RATE)
+
+
 @pytest.mark.parametrize("batch_seconds", [0.1, 2.0, 120.0])
 def test_texts_come_in_order_whatever_the_batches(
     recogniser: Recogniser, batch_seconds: float
