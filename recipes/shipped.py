@@ -1,7 +1,7 @@
 """The recogniser that ships with the package, from recordings and books to the files in the wheel.
 
-    python recipes/shipped.py SPEECH --text BOOKS [--noise FOLDER] [--test SET ...] \\
-        [--by-age SET ...] [key=value of every run ...]
+    python recipes/shipped.py SPEECH [key=value of every run ...] --text BOOKS [--noise FOLDER] \\
+        [--test SET ...] [--by-age SET ...]
     python recipes/shipped.py SPEECH --seeds [key=value ...]
 
 SPEECH has the training and dev sets that `shipped_stage.yaml` names and the test sets of `--test`,
@@ -199,7 +199,9 @@ def main(words: list[str]) -> None:
     given += arguments.overrides
     grid = HERE / ("shipped_seeds.yaml" if arguments.seeds else "shipped.yaml")
     plan = read_grid(grid, given)
-    settings = load(Run, plan.base, plan.runs[-1].set)  # of the network that ships
+    # Settings of the run that ships, whose `init` is not there yet.
+    own = given if arguments.seeds else [*plan.run(NETWORKS[SHIPPED]).set, "init=later"]
+    settings = load(Run, plan.base, own)
     if not Path(settings.data.root).is_dir():
         raise AsrError(f"{settings.data.root}: no folder; the first word is that of the recordings")
     if arguments.seeds:

@@ -5,6 +5,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import soundfile
+from tone_network import RATE, speak
 
 from asr.configure import load
 from asr.errors import AsrError
@@ -12,6 +14,7 @@ from asr.grid import Plan, read_grid
 from asr.settings import Pruning, Run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+MAIN = runpy.run_path(str(RECIPES / "shipped.py"))["main"]
 
 
 def settings(plan: Plan, name: str) -> Run:
@@ -58,15 +61,111 @@ def test_seeds_differ_in_the_seed_alone(seed: int) -> None:
         (["speech"], "--text FOLDER"),
         (["speech", "--seeds", "--text", "books"], "not for --seeds"),
         (["speech", "--text", "books", "model.hiden=2"], "hiden"),
+        (["speech", "--seeds", "--by-age"], "not for --seeds"),
+        (["speech", "--seeds"], "speech: no folder"),
+        (["data.root=speech", "--seeds"], "no folder"),
     ],
 )
 def test_what_the_script_refuses(words: list[str], message: str) -> None:
-    script = runpy.run_path(str(RECIPES / "shipped.py"))
     with pytest.raises(AsrError, match=message):
-        script["main"](words)
+        MAIN(words)
 
 
-def test_the_language_model_is_of_books_and_what_was_said(tmp_path: Path) -> None:
-    script = runpy.run_path(str(RECIPES / "shipped.py"))
-    with pytest.raises(AsrError, match="no books"):
-        script["language_model"](tmp_path, tmp_path, tmp_path / "english.lm", [])
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """A set of each kind, and noises."""
+    folder = tmp_path / "speech"
+    said = {"train-a": "AB CD", "train-coffee": "FED", "dev-a": "BAD", "test-a": "CAFE"}
+    for subset, text in said.items():
+        for speaker in ("1", "2"):
+            chapter = folder / subset / speaker / "1"
+            chapter.mkdir(parents=True)
+            soundfile.write(chapter / f"{speaker}-1-0.flac", speak(text), RATE)
+            (chapter / f"{speaker}-1.trans.txt").write_text(f"{speaker}-1-0 {text}\n")
+    ages = "subset\tutterance\tage\ntest-a\t1-1-0\t30\ntest-a\t2-1-0\t9\n"
+    (folder / "utterances.tsv").write_text(ages)
+    (folder / "noise" / "esc10").mkdir(parents=True)
+    (folder / "noise" / "esc10" / "dog.wav").touch()
+    table = "file\tlicence\tauthor\nesc10/dog.wav\tCC0\tZoe\n"
+    (folder / "noise" / "noise.tsv").write_text(table)
+    (folder / "books-a.txt").write_text("A BOOK\n")
+    return folder
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """What the script ran, without the work of it; `main` is beside it."""
+    monkeypatch.setenv("ASR_RUNS", str(tmp_path / "runs"))
+    ran: list[list[str]] = []
+
+    def run(words: list[str]) -> None:
+        ran.append(words)
+        if words[1:4] == ["asr", "lm", "train"]:
+            Path(words[words.index("-o") + 1]).write_bytes(bytes(1000))
+
+    tuned = {"beam": 256, "lm_weight": 0.6000001, "word_bonus": 1.0, "unknown_score": -16.0}
+    for name, value in {
+        "run": run,
+        "trained": lambda *_: ran.append(["trained"]),
+        "tuned": lambda _: tuned,
+        "calibrated": lambda *_: Path("calibrated.asr"),
+        "report": lambda *_: None,
+        "pocketsphinx_version": lambda: "5",
+    }.items():
+        monkeypatch.setitem(MAIN.__globals__, name, value)
+    return ran
+
+
+def arguments(speech: Path, *more: str) -> list[str]:
+    sets = ["data.train=[train-a,train-coffee,spoken:train]", "data.dev=[dev-a]"]
+    return [str(speech), *sets, *more, "--text", str(speech), "--test", "test-a", "--by-age"]
+
+
+def test_settings_and_sets_reach_every_step(
+    speech: Path, done: list[list[str]], tmp_path: Path
+) -> None:
+    noise = speech / "noise" / "esc10"
+    MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
+    lm, trained, benchmark, ship = done
+    assert lm[1:4] == ["asr", "lm", "train"]
+    assert trained == ["trained"], "what can fail in minutes comes before hours"
+    transcripts = tmp_path / "runs" / "shipped" / "transcripts.txt"
+    assert transcripts.read_text() == "AB CD\nAB CD\n"
+    assert benchmark[-6:] == ["--dev", "dev-a", "--test", "test-a", "--by-age", "test-a"]
+    assert f"--noise={noise}" in ship
+    assert "--lm-weight=0.6000001" in ship
+
+
+def test_what_a_later_step_needs_is_looked_at_before_the_trainings(
+    speech: Path, done: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = arguments(speech)
+    (speech / "other").mkdir()
+    (speech / "other" / "dog.wav").touch()
+    for refused, fragment in (
+        ([*words[:4], "nowhere", *words[5:]], "nowhere: there is no books"),
+        ([*words[:-2], "test-b"], "test-b"),
+        ([*words, "test-c"], "not among the sets of --test: test-c"),
+        ([words[0], "data.dev=[dev-b]", *words[3:]], "no such folder|dev-b"),
+        ([*words[:3], "data.train=[train-b]", *words[3:]], "train-b"),
+        ([*words[:3], "--noise", str(speech / "other"), *words[3:]], "noise.tsv in it or above"),
+    ):
+        with pytest.raises(AsrError, match=fragment):
+            MAIN(refused)
+    (speech / "utterances.tsv").unlink()
+    with pytest.raises(AsrError, match=r"utterances\.tsv: cannot be read"):
+        MAIN([*words, "test-a"])
+
+    def missing() -> str:
+        raise AsrError("PocketSphinx is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(MAIN.__globals__, "pocketsphinx_version", missing)
+        with pytest.raises(AsrError, match="not installed"):
+            MAIN(words)
+    assert done == []
+    monkeypatch.setitem(MAIN.__globals__, "LM_BYTES", 999)
+    for _ in range(2):  # made, and found
+        with pytest.raises(AsrError, match="more than the 999 that ship"):
+            MAIN(words)
+    assert ["trained"] not in done
