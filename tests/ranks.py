@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
@@ -170,6 +171,9 @@ def main(folder: Path, mode: str) -> None:
         start = max((folder / "killed").glob("*.ckpt"), key=lambda path: int(path.stem))
         done = found(*fit(SETTINGS[0], seed=5, start=str(start)))
     (folder / f"{mode}.{RANK}.json").write_text(json.dumps(done))
+    # Lightning leaves gloo's threads running; a process that ends beside them may abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
