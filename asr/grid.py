@@ -34,7 +34,7 @@ class GridRun:
     label: str = ""
     """What tables call it; empty: the name."""
     set: list[str] = field(default_factory=list)
-    """Settings as key=value."""
+    """Settings as key=value; in YAML also lists of them, for what several runs share."""
     dense: str = ""
     """Pruned runs: the run whose network the thresholds are calibrated from."""
     match: str = ""
@@ -84,7 +84,9 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
         AsrError: for unknown keys, two runs of one name, references to a run that comes later.
     """
     grid = from_mapping(Grid, read_yaml(path), str(path))
-    runs = [from_mapping(GridRun, run, f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)]
+    runs = [
+        from_mapping(GridRun, _flat(run), f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)
+    ]
     names: list[str] = []
     for run in runs:
         for needed in sorted(run.needs):
@@ -100,8 +102,21 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
     runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
     plan = Plan(path.parent / grid.base, grid.workers, runs)
     for run in runs:  # a misspelt key of the last run must not wait for the others
-        load(Run, plan.base, _words(run))
+        settings_of(plan, run.name)
     return plan
+
+
+def _flat(run: Any) -> Any:
+    """The run with one list of settings: YAML can put an anchor into a list, but not join them."""
+
+    def words(entry: Any) -> list[Any]:
+        if not isinstance(entry, list):
+            return [entry]
+        return [word for part in entry for word in words(part)]
+
+    if isinstance(run, dict) and isinstance(run.get("set"), list):
+        return run | {"set": words(run["set"])}
+    return run
 
 
 def overrides_of(plan: Plan, run: GridRun) -> list[str]:
@@ -155,9 +170,14 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     return best
 
 
+def settings_of(plan: Plan, name: str) -> Run:
+    """Settings of the run called `name`, with `later` for each file of another run."""
+    return load(Run, plan.base, _words(plan.run(name)))
+
+
 def folder_of(plan: Plan, name: str) -> Path:
     """Run folder of the run called `name`."""
-    return run_folder(load(Run, plan.base, _words(plan.run(name))))
+    return run_folder(settings_of(plan, name))
 
 
 def read_record(folder: Path) -> dict[str, Any]:

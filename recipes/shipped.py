@@ -8,12 +8,14 @@ SPEECH has the training and dev sets that `shipped_stage.yaml` names and the tes
 each in LibriSpeech's layout, and ages in `utterances.tsv` for those of `--by-age`; BOOKS has
 `books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training, and a
 table `noise.tsv` in it or above it names the authors for the card. All of this, and that
-PocketSphinx is installed, is looked at first. Each step is skipped where it is done:
+PocketSphinx and the synthesisers are installed, is looked at first (flite is a program of its own:
+`apt install flite`). Each step is skipped where it is done:
 
-1. a language model of books and training transcripts, at most 5 MB;
-2. trains the grid of `shipped.yaml`: in two stages a dense network, its pruned twin, and a small
-   dense one of as many non-zeros; the pruned one goes on in a third (two trainings at a time with
-   one thread: about three hours of processor time);
+1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
+   the strings of digits that synthesisers say in the last stage;
+2. trains the grid of `shipped.yaml`: in four stages a dense network, its pruned twin, and a small
+   dense one of as many non-zeros (two trainings at a time with one thread: about HOURS hours of
+   processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;
 5. writes `asr/models/english.*` and the section of RESULTS.md.
@@ -26,9 +28,11 @@ tests the grid of `shipped_seeds.yaml` instead.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +43,13 @@ from asr.benchmark.card import LM_BYTES
 from asr.benchmark.recognisers import pocketsphinx_version
 from asr.benchmark.views import TEST, split_sets, views
 from asr.calibrate import calibrate_to
-from asr.configure import load
-from asr.corpus import sources
+from asr.corpus import sources, synthesisers
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.decode import DecoderOptions
+from asr.decode.texts import read_sentences
 from asr.errors import AsrError
 from asr.files import atomic_write_text
-from asr.grid import Plan, folder_of, read_grid, run_grid
+from asr.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
 from asr.report import print_table, read_records, report
 from asr.settings import Data, Run
 
@@ -53,14 +57,14 @@ HERE = Path(__file__).parent
 RECORD = HERE / "results" / "recogniser" / "english.json"
 UNTOLD = "train-coffee"
 """345 orders of 55 words, whose phrases would crowd the language model."""
-NETWORKS = {
-    "dense twin": "twin",
-    "sparse": "sparse",
-    "small dense": "small",
-    "sparse, third stage": "sparse-stage3",
-}
+NETWORKS = {"dense twin": "twin", "sparse": "sparse", "small dense": "small"}
 """Labels in tables, and runs of the grid."""
-SHIPPED, TWIN = "sparse, third stage", "dense twin"
+SHIPPED, TWIN = "sparse", "dense twin"
+SPOKEN = "spoken:"
+"""Begins the entries of synthetic speech."""
+DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
+SAID_LINES, SAID_DIGITS = 12_000, 1_200
+"""What there is to say; six hours take about four in ten of it."""
 LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
@@ -86,7 +90,7 @@ def language_model(text: Path, output: Path, data: Data) -> None:
         books = books_in(text)
         said: list[Utterance] = []
         for entry in data.train:
-            if Path(entry).name != UNTOLD and not entry.startswith("spoken:"):
+            if Path(entry).name != UNTOLD and not entry.startswith(SPOKEN):
                 said += sources.resolve(entry, data)
         output.parent.mkdir(parents=True, exist_ok=True)
         transcripts = output.with_name("transcripts.txt")
@@ -97,6 +101,28 @@ def language_model(text: Path, output: Path, data: Data) -> None:
             f"{output}: {size:,} bytes, more than the {LM_BYTES:,} that ship; remove it and raise "
             "--prune in LM of recipes/shipped.py"
         )
+
+
+def lines_to_say(text: Path, output: Path) -> None:
+    """Short lines of the books and strings of digits, drawn with one seed, for the synthesisers."""
+    draw = random.Random(1)
+    lines = [line.strip() for line in read_sentences(books_in(text))]
+    lines = [line for line in lines if 3 <= len(line.split()) <= 20 and len(line) <= 120]
+    said = draw.sample(lines, min(SAID_LINES, len(lines)))
+    for _ in range(SAID_DIGITS):
+        said.append(" ".join(draw.choice(DIGITS) for _ in range(draw.randint(3, 7))))
+    atomic_write_text(output, "".join(f"{line}\n" for line in said))
+
+
+def speaking(plan: Plan, said: Path) -> Plan:
+    """The plan whose runs with synthetic speech say the lines of that file."""
+
+    def told(run: GridRun) -> GridRun:
+        if not any(entry.startswith(SPOKEN) for entry in settings_of(plan, run.name).data.train):
+            return run
+        return replace(run, set=[*run.set, f"data.spoken.text=[{said}]"])
+
+    return replace(plan, runs=[told(run) for run in plan.runs])
 
 
 def books_in(text: Path) -> list[str]:
@@ -113,7 +139,9 @@ def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run)
     books_in(text)
     data = settings.data
     for entry in data.train:
-        if not entry.startswith("spoken:"):
+        if entry.startswith(SPOKEN):
+            synthesisers.require(data.spoken.synthesisers)
+        else:
             sources.resolve(entry, data)
     sets = {name: sources.resolve(under(data, name), data) for name in [*data.dev, *test]}
     views(Path(data.root), {name: sets[name] for name in test}, by_age)
@@ -152,7 +180,9 @@ def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[st
     data = settings.data
     lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
     language_model(text, lm, data)
-    trained(plan, HERE / "results" / "shipped")
+    said = lm.with_name("said.txt")
+    lines_to_say(text, said)
+    trained(speaking(plan, said), HERE / "results" / "shipped")
     words = [str(HERE / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
     for label, name in NETWORKS.items():
         words.append(f"--network={label}={folder_of(plan, name) / 'packed.asr'}")
@@ -199,9 +229,7 @@ def main(words: list[str]) -> None:
     given += arguments.overrides
     grid = HERE / ("shipped_seeds.yaml" if arguments.seeds else "shipped.yaml")
     plan = read_grid(grid, given)
-    # Settings of the run that ships, whose `init` is not there yet.
-    own = given if arguments.seeds else [*plan.run(NETWORKS[SHIPPED]).set, "init=later"]
-    settings = load(Run, plan.base, own)
+    settings = settings_of(plan, NETWORKS[SHIPPED])
     if not Path(settings.data.root).is_dir():
         raise AsrError(f"{settings.data.root}: no folder; the first word is that of the recordings")
     if arguments.seeds:

@@ -14,7 +14,7 @@ import pytest
 
 from asr.configure import load
 from asr.errors import AsrError
-from asr.grid import matching_hidden, overrides_of, read_grid
+from asr.grid import matching_hidden, overrides_of, read_grid, settings_of
 from asr.model import DeepSpeech, count_parameters
 from asr.settings import Model, Run
 
@@ -26,6 +26,18 @@ def grid(tmp_path: Path, runs: str) -> Path:
     path = tmp_path / "grid.yaml"
     path.write_text(f"base: base.yaml\nset: [recipe=g, runs={tmp_path}/runs]\nruns:\n{runs}")
     return path
+
+
+def test_settings_of_several_runs_are_put_together(tmp_path: Path) -> None:
+    path = grid(
+        tmp_path,
+        "  - {name: a, set: &a [seed=2, training.epochs=3]}\n"
+        "  - {name: b, set: [*a, [[model.hidden=8]], training.epochs=4]}\n",
+    )
+    b = settings_of(read_grid(path, []), "b")
+    assert (b.seed, b.model.hidden, b.training.epochs) == (2, 8, 4)
+    with pytest.raises(AsrError, match="run 1"):
+        read_grid(grid(tmp_path, "  - {name: a, set: [[{seed: 2}]]}\n"), [])
 
 
 @pytest.mark.parametrize("parameters", [60_000, 107_000, 300_000])

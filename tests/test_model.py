@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -202,6 +203,19 @@ def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch,
         loss.backward()
         found.append(gradients(model) | {"loss": loss.detach()})
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-5)  # log-probs are float32
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
+def test_under_autocast_a_network_without_gradients_takes_the_quick_path_too(cell, monkeypatch):
+    dimensions = replace(SMALL, cell=cell)
+    model, batch, found = network(dimensions), ragged(dimensions, [40, 25, 33], extra=4), []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert recurrence.supports([model.rnn[0].forward_cell], torch.zeros(1))
+        found.append(model(*batch[:2])[0])
+        monkeypatch.setattr(recurrence, "supports", lambda cells, x: False)
+        found.append(model(*batch[:2])[0])
+    torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.02)  # bfloat16
+    assert not torch.equal(found[0], found[1]), "both took one path"
 
 
 def test_a_hooked_cell_is_called_itself():

@@ -3,56 +3,61 @@
 import runpy
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 from tone_network import RATE, speak
 
-from asr.configure import load
 from asr.errors import AsrError
-from asr.grid import Plan, read_grid
+from asr.grid import Plan, read_grid, settings_of
 from asr.settings import Pruning, Run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 MAIN = runpy.run_path(str(RECIPES / "shipped.py"))["main"]
 
 
-def settings(plan: Plan, name: str) -> Run:
-    return load(Run, plan.base, plan.run(name).set)
-
-
 def apart(first: Run, second: Run) -> set[str]:
-    """Names of the sections in which two runs differ."""
+    """Names of the sections in which two runs differ, but for what they are called."""
     one, other = asdict(first), asdict(second)
-    return {key for key in one if one[key] != other[key]}
+    return {key for key in one if one[key] != other[key]} - {"name", "group", "label"}
 
 
-def test_the_twin_differs_from_the_sparse_network_in_pruning_alone() -> None:
+def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alone() -> None:
     plan = read_grid(RECIPES / "shipped.yaml", ["data.root=somewhere"])
-    twin, sparse, small = (settings(plan, name) for name in ("twin", "sparse", "small"))
-    assert apart(twin, sparse) == {"pruning"}
+    twin, sparse, small = (settings_of(plan, name) for name in ("twin", "sparse", "small"))
+    assert apart(twin, sparse) == {"pruning", "distillation"}
     assert twin.pruning == Pruning()
     assert apart(twin, small) == set()
-    assert apart(settings(plan, "stage1"), settings(plan, "small-stage1")) == set()
-    assert plan.run("small").match == plan.run("small-stage1").match == "sparse"
-    assert [plan.run(n).init for n in ("twin", "sparse", "small")] == [
-        "stage1",
-        "stage1",
-        "small-stage1",
-    ]
+    assert plan.run("twin").init == plan.run("sparse").init == plan.run("sparse").teacher
+    for stage in (1, 2, 3):
+        dense, name = settings_of(plan, f"stage{stage}"), f"small-stage{stage}"
+        assert apart(dense, settings_of(plan, name)) == set()
+        assert plan.run(name).match == plan.run("small").match == "sparse"
+    for name in ("", "small-"):
+        last = "small" if name else "twin"
+        chain = [plan.run(n).init for n in (f"{name}stage2", f"{name}stage3", last)]
+        assert chain == [f"{name}stage{n}" for n in (1, 2, 3)]
     assert twin.data.root == "somewhere"
+    assert twin.training.epochs == settings_of(plan, "stage3").training.epochs == 5
+
+
+def test_only_runs_with_synthetic_speech_are_told_what_is_said() -> None:
+    plan = MAIN.__globals__["speaking"](read_grid(RECIPES / "shipped.yaml", []), Path("said.txt"))
+    told = [r.name for r in plan.runs if settings_of(plan, r.name).data.spoken.text == ["said.txt"]]
+    assert told == ["twin", "sparse", "small"]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_seeds_differ_in_the_seed_alone(seed: int) -> None:
     plan = read_grid(RECIPES / "shipped_seeds.yaml", [])
     end = "" if seed == 1 else f"-seed{seed}"
-    dense, sparse, small = (settings(plan, n + end) for n in ("dense", "sparse", "small"))
+    dense, sparse, small = (settings_of(plan, n + end) for n in ("dense", "sparse", "small"))
     assert apart(dense, sparse) == {"pruning"}
     assert apart(dense, small) == set()
     assert plan.run(f"small{end}").match == f"sparse{end}"
     assert dense.seed == seed
-    assert replace(dense, seed=1) == settings(plan, "dense")
+    assert apart(replace(dense, seed=1), settings_of(plan, "dense")) == set()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def speech(tmp_path: Path) -> Path:
     (folder / "noise" / "esc10" / "dog.wav").touch()
     table = "file\tlicence\tauthor\nesc10/dog.wav\tCC0\tZoe\n"
     (folder / "noise" / "noise.tsv").write_text(table)
-    (folder / "books-a.txt").write_text("A BOOK\n")
+    (folder / "books-a.txt").write_text("A BOOK\nTHIS IS A BOOK\n")
     return folder
 
 
@@ -103,14 +108,19 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         if words[1:4] == ["asr", "lm", "train"]:
             Path(words[words.index("-o") + 1]).write_bytes(bytes(1000))
 
+    def trained(plan: Plan, results: Path) -> None:
+        said = {text for r in plan.runs for text in settings_of(plan, r.name).data.spoken.text}
+        ran.append(["trained", *said])
+
     tuned = {"beam": 256, "lm_weight": 0.6000001, "word_bonus": 1.0, "unknown_score": -16.0}
     for name, value in {
         "run": run,
-        "trained": lambda *_: ran.append(["trained"]),
+        "trained": trained,
         "tuned": lambda _: tuned,
         "calibrated": lambda *_: Path("calibrated.asr"),
         "report": lambda *_: None,
         "pocketsphinx_version": lambda: "5",
+        "synthesisers": SimpleNamespace(require=lambda _: None),
     }.items():
         monkeypatch.setitem(MAIN.__globals__, name, value)
     return ran
@@ -128,7 +138,11 @@ def test_settings_and_sets_reach_every_step(
     MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
     lm, trained, benchmark, ship = done
     assert lm[1:4] == ["asr", "lm", "train"]
-    assert trained == ["trained"], "what can fail in minutes comes before hours"
+    said = tmp_path / "runs" / "shipped" / "said.txt"
+    assert trained == ["trained", str(said)], "what can fail in minutes comes before hours"
+    book, *digits = said.read_text().splitlines()
+    assert book == "THIS IS A BOOK"
+    assert {word for line in digits for word in line.split()} == set(MAIN.__globals__["DIGITS"])
     transcripts = tmp_path / "runs" / "shipped" / "transcripts.txt"
     assert transcripts.read_text() == "AB CD\nAB CD\n"
     assert benchmark[-6:] == ["--dev", "dev-a", "--test", "test-a", "--by-age", "test-a"]
@@ -159,10 +173,17 @@ def test_what_a_later_step_needs_is_looked_at_before_the_trainings(
     def missing() -> str:
         raise AsrError("PocketSphinx is not installed")
 
-    with monkeypatch.context() as patch:
-        patch.setitem(MAIN.__globals__, "pocketsphinx_version", missing)
-        with pytest.raises(AsrError, match="not installed"):
-            MAIN(words)
+    def mute(names: list[str]) -> None:
+        raise AsrError(f"{', '.join(names)}: not installed")
+
+    for name, value in (
+        ("pocketsphinx_version", missing),
+        ("synthesisers", SimpleNamespace(require=mute)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(MAIN.__globals__, name, value)
+            with pytest.raises(AsrError, match="not installed"):
+                MAIN(words)
     assert done == []
     monkeypatch.setitem(MAIN.__globals__, "LM_BYTES", 999)
     for _ in range(2):  # made, and found
