@@ -152,8 +152,10 @@ def _program(path: Path) -> list[str]:
 
 
 def _name_only(word: str) -> str:
-    """`key=/some/folder/run/model.asr` -> `key=run/model.asr`."""
+    """`key=/some/folder/run/model.asr` -> `key=run/model.asr`; also in a list, `key=[...]`."""
     key, separator, value = word.rpartition("=")
+    if value.startswith("[") and value.endswith("]"):
+        return key + separator + f"[{','.join(map(_name_only, value[1:-1].split(',')))}]"
     path = Path(value)
     if not path.is_absolute():
         return word
@@ -169,8 +171,12 @@ def without_places(plain: dict[str, Any]) -> dict[str, Any]:
         ("pruning", "dense"),
         ("distillation", "teacher"),
         ("units", "file"),
+        ("augment", "noise_folder"),
+        ("augment", "response_folder"),
     ):
         plain[section][key] = _name_only(plain[section][key])
     plain["init"] = _name_only(plain["init"])
-    plain["data"]["spoken"]["folder"] = ""
+    spoken = plain["data"]["spoken"]
+    spoken["folder"] = ""
+    spoken["text"] = [_name_only(file) for file in spoken["text"]]
     return plain
