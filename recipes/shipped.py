@@ -11,8 +11,8 @@ table `noise.tsv` in it or above it names the authors for the card. All of this,
 PocketSphinx and the synthesisers are installed, is looked at first (flite is a program of its own:
 `apt install flite`). Each step is skipped where it is done:
 
-1. a language model of books and training transcripts, at most 5 MB, and the strings of digits that
-   synthesisers say in the last stage;
+1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
+   the strings of digits that synthesisers say in the last stage;
 2. trains the grid of `shipped.yaml`: in four stages a dense network, its pruned twin, and a small
    dense one of as many non-zeros (two trainings at a time with one thread: about HOURS hours of
    processor time);
@@ -46,6 +46,7 @@ from asr.calibrate import calibrate_to
 from asr.corpus import sources, synthesisers
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.decode import DecoderOptions
+from asr.decode.texts import read_sentences
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
@@ -62,8 +63,8 @@ SHIPPED, TWIN = "sparse", "dense twin"
 SPOKEN = "spoken:"
 """Begins the entries of synthetic speech."""
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
-SAID = 1500
-"""Strings that there are to say: six tenths of an hour take two thirds of them."""
+SAID_LINES, SAID_DIGITS = 12_000, 1_200
+"""What there is to say; six hours take about four in ten of it."""
 LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
@@ -102,15 +103,19 @@ def language_model(text: Path, output: Path, data: Data) -> None:
         )
 
 
-def digits_to_say(output: Path) -> None:
-    """Strings of digits, drawn with one seed, for the synthesisers."""
+def lines_to_say(text: Path, output: Path) -> None:
+    """Short lines of the books and strings of digits, drawn with one seed, for the synthesisers."""
     draw = random.Random(1)
-    lines = [[draw.choice(DIGITS) for _ in range(draw.randint(3, 7))] for _ in range(SAID)]
-    atomic_write_text(output, "".join(f"{' '.join(line)}\n" for line in lines))
+    lines = [line.strip() for line in read_sentences(books_in(text))]
+    lines = [line for line in lines if 3 <= len(line.split()) <= 20 and len(line) <= 120]
+    said = draw.sample(lines, min(SAID_LINES, len(lines)))
+    for _ in range(SAID_DIGITS):
+        said.append(" ".join(draw.choice(DIGITS) for _ in range(draw.randint(3, 7))))
+    atomic_write_text(output, "".join(f"{line}\n" for line in said))
 
 
 def speaking(plan: Plan, said: Path) -> Plan:
-    """The plan whose runs with synthetic speech say what stands in that file."""
+    """The plan whose runs with synthetic speech say the lines of that file."""
 
     def told(run: GridRun) -> GridRun:
         if not any(entry.startswith(SPOKEN) for entry in settings_of(plan, run.name).data.train):
@@ -175,8 +180,8 @@ def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[st
     data = settings.data
     lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
     language_model(text, lm, data)
-    said = lm.with_name("digits.txt")
-    digits_to_say(said)
+    said = lm.with_name("said.txt")
+    lines_to_say(text, said)
     trained(speaking(plan, said), HERE / "results" / "shipped")
     words = [str(HERE / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
     for label, name in NETWORKS.items():
