@@ -14,7 +14,7 @@ PocketSphinx and the synthesisers are installed, is looked at first (flite is a 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
    the strings of digits that synthesisers say in the last stage;
 2. trains the grid of `shipped.yaml`: in four stages a dense network, its pruned twin, and a small
-   dense one of as many non-zeros (two trainings at a time with one thread: about HOURS hours of
+   dense one of as many non-zeros (two trainings at a time with one thread: about five hours of
    processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;
@@ -57,7 +57,12 @@ HERE = Path(__file__).parent
 RECORD = HERE / "results" / "recogniser" / "english.json"
 UNTOLD = "train-coffee"
 """345 orders of 55 words, whose phrases would crowd the language model."""
-NETWORKS = {"dense twin": "twin", "sparse": "sparse", "small dense": "small"}
+NETWORKS = {
+    "dense twin": "twin",
+    "sparse": "sparse",
+    "small dense": "small",
+    "dense, third stage": "stage3",
+}
 """Labels in tables, and runs of the grid."""
 SHIPPED, TWIN = "sparse", "dense twin"
 SPOKEN = "spoken:"
