@@ -206,10 +206,12 @@ def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch,
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
-def test_under_autocast_a_network_without_gradients_takes_the_quick_path_too(cell, monkeypatch):
+def test_under_autocast_a_frozen_network_takes_the_quick_path_too(cell, monkeypatch):
     dimensions = replace(SMALL, cell=cell)
     model, batch, found = network(dimensions), ragged(dimensions, [40, 25, 33], extra=4), []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not recurrence.supports([model.rnn[0].forward_cell], torch.zeros(1))
+        model.requires_grad_(False)
         assert recurrence.supports([model.rnn[0].forward_cell], torch.zeros(1))
         found.append(model(*batch[:2])[0])
         monkeypatch.setattr(recurrence, "supports", lambda cells, x: False)
