@@ -135,7 +135,7 @@ def test_the_name_is_compared_and_read_its_own_way(
     few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
     monkeypatch.chdir(tmp_path)
     lines = compare_to("english", ENGLISH.model, str(few)).splitlines()
-    assert lines[0].startswith("A english (beam 32, english.lm x ")
+    assert lines[0].startswith(f"A english (beam {ENGLISH.decoder['beam']}, english.lm x ")
     assert lines[1].startswith(f"B {ENGLISH.model} (greedy): WER ")
     evaluate_to("english", str(few), "eng.txt", decoding=DecoderOptions())
     same = compare_to("english", "eng.txt", str(few), given={"decoder": "greedy"}).splitlines()
