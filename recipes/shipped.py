@@ -12,8 +12,8 @@ PocketSphinx and the synthesisers are installed, is looked at first (flite is a 
 `apt install flite`). Each step is skipped where it is done:
 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
-   the strings of digits that synthesisers say in the last stage;
-2. trains the grid of `shipped.yaml`: in four stages a dense network, its pruned twin, and a small
+   the strings of digits that synthesisers say in the last three stages;
+2. trains the grid of `shipped.yaml`: in six stages a dense network, its pruned twin, and a small
    dense one of as many non-zeros (two trainings at a time with one thread: about five hours of
    processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
@@ -69,7 +69,11 @@ SPOKEN = "spoken:"
 """Begins the entries of synthetic speech."""
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
 SAID_LINES, SAID_DIGITS = 12_000, 1_200
-"""What there is to say; six hours take about four in ten of it."""
+"""What there is to say in SAID; six hours take about four in ten of it."""
+DIGITS_ALONE = 1_500
+"""Strings of digits in SAID_LATER; six tenths of an hour take two thirds of them."""
+SAID, SAID_LATER = "said.txt", "digits.txt"
+"""Files of what is said, as `shipped.yaml` names them."""
 LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
@@ -108,24 +112,33 @@ def language_model(text: Path, output: Path, data: Data) -> None:
         )
 
 
-def lines_to_say(text: Path, output: Path) -> None:
-    """Short lines of the books and strings of digits, drawn with one seed, for the synthesisers."""
+def digits(draw: random.Random, count: int) -> list[str]:
+    """Strings of three to seven digits."""
+    return [" ".join(draw.choice(DIGITS) for _ in range(draw.randint(3, 7))) for _ in range(count)]
+
+
+def lines_to_say(text: Path, folder: Path) -> None:
+    """What synthesisers say: short lines of the books with strings of digits, and digits alone.
+
+    Each file is drawn with a seed of its own.
+    """
     draw = random.Random(1)
     lines = [line.strip() for line in read_sentences(books_in(text))]
     lines = [line for line in lines if 3 <= len(line.split()) <= 20 and len(line) <= 120]
-    said = draw.sample(lines, min(SAID_LINES, len(lines)))
-    for _ in range(SAID_DIGITS):
-        said.append(" ".join(draw.choice(DIGITS) for _ in range(draw.randint(3, 7))))
-    atomic_write_text(output, "".join(f"{line}\n" for line in said))
+    said = draw.sample(lines, min(SAID_LINES, len(lines))) + digits(draw, SAID_DIGITS)
+    for name, content in ((SAID, said), (SAID_LATER, digits(random.Random(1), DIGITS_ALONE))):
+        atomic_write_text(folder / name, "".join(f"{line}\n" for line in content))
 
 
-def speaking(plan: Plan, said: Path) -> Plan:
-    """The plan whose runs with synthetic speech say the lines of that file."""
+def speaking(plan: Plan, folder: Path) -> Plan:
+    """The plan whose runs find what `lines_to_say` wrote into that folder."""
 
     def told(run: GridRun) -> GridRun:
-        if not any(entry.startswith(SPOKEN) for entry in settings_of(plan, run.name).data.train):
+        text = settings_of(plan, run.name).data.spoken.text
+        if not {SAID, SAID_LATER}.intersection(text):
             return run
-        return replace(run, set=[*run.set, f"data.spoken.text=[{said}]"])
+        found = [str(folder / name) if name in (SAID, SAID_LATER) else name for name in text]
+        return replace(run, set=[*run.set, f"data.spoken.text=[{','.join(found)}]"])
 
     return replace(plan, runs=[told(run) for run in plan.runs])
 
@@ -185,9 +198,8 @@ def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[st
     data = settings.data
     lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
     language_model(text, lm, data)
-    said = lm.with_name("said.txt")
-    lines_to_say(text, said)
-    trained(speaking(plan, said), HERE / "results" / "shipped")
+    lines_to_say(text, lm.parent)
+    trained(speaking(plan, lm.parent), HERE / "results" / "shipped")
     words = [str(HERE / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
     for label, name in NETWORKS.items():
         words.append(f"--network={label}={folder_of(plan, name) / 'packed.asr'}")

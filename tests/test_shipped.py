@@ -25,27 +25,40 @@ def apart(first: Run, second: Run) -> set[str]:
 
 def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alone() -> None:
     plan = read_grid(RECIPES / "shipped.yaml", ["data.root=somewhere"])
-    twin, sparse, small = (settings_of(plan, name) for name in ("twin", "sparse", "small"))
-    assert apart(twin, sparse) == {"pruning", "distillation"}
-    assert twin.pruning == Pruning()
-    assert apart(twin, small) == set()
-    assert plan.run("twin").init == plan.run("sparse").init == plan.run("sparse").teacher
+    for dense_name, sparse_name, small_name in (
+        ("stage4", "sparse-stage4", "small-stage4"),
+        ("stage5", "sparse-stage5", "small-stage5"),
+        ("twin", "sparse", "small"),
+    ):
+        names = (dense_name, sparse_name, small_name)
+        dense, sparse, small = (settings_of(plan, name) for name in names)
+        assert apart(dense, sparse) == {"pruning", "distillation"}
+        assert dense.pruning == Pruning()
+        assert apart(dense, small) == set()
+        assert plan.run(sparse_name).teacher == "stage3"
+        assert dense.data.root == "somewhere"
     for stage in (1, 2, 3):
         dense, name = settings_of(plan, f"stage{stage}"), f"small-stage{stage}"
         assert apart(dense, settings_of(plan, name)) == set()
-        assert plan.run(name).match == plan.run("small").match == "sparse"
-    for name in ("", "small-"):
-        last = "small" if name else "twin"
-        chain = [plan.run(n).init for n in (f"{name}stage2", f"{name}stage3", last)]
-        assert chain == [f"{name}stage{n}" for n in (1, 2, 3)]
-    assert twin.data.root == "somewhere"
-    assert twin.training.epochs == settings_of(plan, "stage3").training.epochs == 5
+        assert plan.run(name).match == "sparse-stage4"
+    for name, last in (("", "twin"), ("small-", "small")):
+        chain = [plan.run(n).init for n in (*(f"{name}stage{n}" for n in (2, 3, 4, 5)), last)]
+        assert chain == [f"{name}stage{n}" for n in (1, 2, 3, 4, 5)]
+    stages = ["sparse-stage4", "sparse-stage5", "sparse"]
+    assert [plan.run(name).init for name in stages] == ["stage3", *stages[:-1]]
+    assert settings_of(plan, "sparse-stage5").pruning.method == "frozen"
+    assert settings_of(plan, "sparse").pruning.method == "frozen"
 
 
 def test_only_runs_with_synthetic_speech_are_told_what_is_said() -> None:
-    plan = MAIN.__globals__["speaking"](read_grid(RECIPES / "shipped.yaml", []), Path("said.txt"))
-    told = [r.name for r in plan.runs if settings_of(plan, r.name).data.spoken.text == ["said.txt"]]
-    assert told == ["twin", "sparse", "small"]
+    plan = MAIN.__globals__["speaking"](read_grid(RECIPES / "shipped.yaml", []), Path("runs"))
+    told = {r.name: settings_of(plan, r.name).data for r in plan.runs}
+    lines, digits = [str(Path("runs") / name) for name in ("said.txt", "digits.txt")]
+    for name, data in told.items():
+        said = {"stage4": lines} | dict.fromkeys(("stage5", "twin", "sparse", "small"), digits)
+        stage = name.split("-")[-1]
+        assert data.spoken.text == ([said[stage]] if stage in said else []), name
+        assert ("spoken:train" in data.train) == bool(data.spoken.text)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -138,11 +151,12 @@ def test_settings_and_sets_reach_every_step(
     MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
     lm, trained, benchmark, ship = done
     assert lm[1:4] == ["asr", "lm", "train"]
-    said = tmp_path / "runs" / "shipped" / "said.txt"
-    assert trained == ["trained", str(said)], "what can fail in minutes comes before hours"
+    said, alone = (tmp_path / "runs" / "shipped" / name for name in ("said.txt", "digits.txt"))
+    assert set(trained) == {"trained", str(said), str(alone)}, "what can fail early comes first"
     book, *digits = said.read_text().splitlines()
     assert book == "THIS IS A BOOK"
-    assert {word for line in digits for word in line.split()} == set(MAIN.__globals__["DIGITS"])
+    for words in (" ".join(digits), alone.read_text()):
+        assert set(words.split()) == set(MAIN.__globals__["DIGITS"])
     transcripts = tmp_path / "runs" / "shipped" / "transcripts.txt"
     assert transcripts.read_text() == "AB CD\nAB CD\n"
     assert benchmark[-6:] == ["--dev", "dev-a", "--test", "test-a", "--by-age", "test-a"]
