@@ -14,8 +14,8 @@ PocketSphinx and the synthesisers are installed, is looked at first (flite is a 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
    the strings of digits that synthesisers say in the last three stages;
 2. trains the grid of `shipped.yaml`: in six stages a dense network, its pruned twin, and a small
-   dense one of as many non-zeros (two trainings at a time with one thread: about five hours of
-   processor time);
+   dense one of as many non-zeros (two trainings at a time with one thread: six to seven hours
+   of processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;
 5. writes `asr/models/english.*` and the section of RESULTS.md.
@@ -120,7 +120,7 @@ def digits(draw: random.Random, count: int) -> list[str]:
 def lines_to_say(text: Path, folder: Path) -> None:
     """What synthesisers say: short lines of the books with strings of digits, and digits alone.
 
-    Each file is drawn with a seed of its own.
+    Each file is drawn anew from seed 1, so that one does not change with the other.
     """
     draw = random.Random(1)
     lines = [line.strip() for line in read_sentences(books_in(text))]
