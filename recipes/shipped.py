@@ -12,9 +12,9 @@ PocketSphinx and the synthesisers are installed, is looked at first (flite is a 
 `apt install flite`). Each step is skipped where it is done:
 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
-   the strings of digits that synthesisers say in the last four stages;
-2. trains the grid of `shipped.yaml`: in seven stages a dense network, its pruned twin, and a small
-   dense one of as many non-zeros (two trainings at a time with one thread: XX hours
+   the strings of digits that synthesisers say in the last five stages;
+2. trains the grid of `shipped.yaml`: in eight stages a dense network, its pruned twin, and a small
+   dense one of as many non-zeros (two trainings at a time with one thread: about nine hours
    of processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;

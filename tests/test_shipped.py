@@ -29,6 +29,7 @@ def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alo
         ("stage4", "sparse-stage4", "small-stage4"),
         ("stage5", "sparse-stage5", "small-stage5"),
         ("stage6", "sparse-stage6", "small-stage6"),
+        ("stage7", "sparse-stage7", "small-stage7"),
         ("twin", "sparse", "small"),
     ):
         names = (dense_name, sparse_name, small_name)
@@ -43,9 +44,9 @@ def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alo
         assert apart(dense, settings_of(plan, name)) == set()
         assert plan.run(name).match == "sparse-stage4"
     for name, last in (("", "twin"), ("small-", "small")):
-        chain = [plan.run(n).init for n in (*(f"{name}stage{n}" for n in range(2, 7)), last)]
-        assert chain == [f"{name}stage{n}" for n in range(1, 7)]
-    stages = ["sparse-stage4", "sparse-stage5", "sparse-stage6", "sparse"]
+        chain = [plan.run(n).init for n in (*(f"{name}stage{n}" for n in range(2, 8)), last)]
+        assert chain == [f"{name}stage{n}" for n in range(1, 8)]
+    stages = [*(f"sparse-stage{n}" for n in (4, 5, 6, 7)), "sparse"]
     assert [plan.run(name).init for name in stages] == ["stage3", *stages[:-1]]
     for name in stages[1:]:
         assert settings_of(plan, name).pruning.method == "frozen"
@@ -56,7 +57,7 @@ def test_only_runs_with_synthetic_speech_are_told_what_is_said() -> None:
     told = {r.name: settings_of(plan, r.name).data for r in plan.runs}
     lines, digits = [str(Path("runs") / name) for name in ("said.txt", "digits.txt")]
     for name, data in told.items():
-        later = ("stage5", "stage6", "twin", "sparse", "small")
+        later = ("stage5", "stage6", "stage7", "twin", "sparse", "small")
         said = {"stage4": lines} | dict.fromkeys(later, digits)
         stage = name.split("-")[-1]
         assert data.spoken.text == ([said[stage]] if stage in said else []), name
