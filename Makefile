@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 setup: $(VENV)/.ready
 
 # Remade when the list of packages changes.
-$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/native/*.c asr/native/sparse/*)
+$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/decode/*.c asr/sparse/kernels/c/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,voices,lm,media,onnx,dev]'
@@ -30,11 +30,11 @@ test-wheel: setup
 # Ten minutes of mutated model files; guided by coverage where atheris can be installed.
 fuzz: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	$(BIN)/python tests/fuzz.py --seconds 600
+	$(BIN)/python tests/helpers/fuzz.py --seconds 600
 
 # The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: setup
-	$(BIN)/python tests/sanitize.py
+	$(BIN)/python tests/helpers/sanitize.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -16,8 +16,8 @@ fast = [] if os.name == "nt" else fast
 setup(
     ext_modules=[
         Extension(
-            "asr.native._beam",
-            ["asr/native/beam.c"],
+            "asr.decode._beam",
+            ["asr/decode/beam.c"],
             extra_compile_args=flags,
             libraries=[] if os.name == "nt" else ["m"],
             export_symbols=["asr_beam_search", "asr_native_version"],
@@ -26,9 +26,9 @@ setup(
             py_limited_api=True,
         ),
         Extension(
-            "asr.native._sparse",
-            sorted(glob("asr/native/sparse/*.c")),
-            depends=glob("asr/native/sparse/*.h"),
+            "asr.sparse.kernels._sparse",
+            sorted(glob("asr/sparse/kernels/c/*.c")),
+            depends=glob("asr/sparse/kernels/c/*.h"),
             extra_compile_args=fast,
             libraries=[] if os.name == "nt" else ["m"],
             optional=True,

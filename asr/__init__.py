@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from asr.chunks import ChunkOptions
+    from asr.audio.chunk import ChunkOptions
     from asr.decode import DecoderOptions
-    from asr.decode.words import Word
+    from asr.decode.hypothesis import Word
     from asr.errors import AsrError
-    from asr.subtitles import SubtitleOptions
-    from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load
+    from asr.transcribe.options import TranscribeOptions
+    from asr.transcribe.recogniser import Recogniser, load
+    from asr.transcribe.subtitles import SubtitleOptions
+    from asr.transcribe.transcript import Transcript
 
 __all__ = [
     "AsrError",
@@ -35,14 +37,14 @@ __all__ = [
 
 _HOMES = {
     "AsrError": "asr.errors",
-    "ChunkOptions": "asr.chunks",
+    "ChunkOptions": "asr.audio.chunk",
     "DecoderOptions": "asr.decode",
-    "Recogniser": "asr.transcribe",
-    "SubtitleOptions": "asr.subtitles",
-    "TranscribeOptions": "asr.transcribe",
-    "Transcript": "asr.transcribe",
-    "Word": "asr.decode.words",
-    "load": "asr.transcribe",
+    "Recogniser": "asr.transcribe.recogniser",
+    "SubtitleOptions": "asr.transcribe.subtitles",
+    "TranscribeOptions": "asr.transcribe.options",
+    "Transcript": "asr.transcribe.transcript",
+    "Word": "asr.decode.hypothesis",
+    "load": "asr.transcribe.recogniser",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m asr` is the command `asr`."""
 
-from asr.cli import main
+from asr.cli.main import main
 
 main()

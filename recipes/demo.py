@@ -16,16 +16,16 @@ from typing import Any
 from rich.console import Console
 
 from asr import environment
-from asr.configure import load
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.evaluate import evaluate_model
-from asr.grid import folder_of, overrides_of, read_grid, run_grid
-from asr.hearing import open_engine
+from asr.evaluate.dataset import evaluate_model
+from asr.model.backend import open_engine
 from asr.report import print_table, read_records, report
 from asr.report.records import write_record
-from asr.settings import Run
-from asr.transcribe import load as load_recogniser
+from asr.settings.run import Run
+from asr.settings.yaml import load
+from asr.train.grid import folder_of, overrides_of, read_grid, run_grid
+from asr.transcribe.recogniser import load as load_recogniser
 
 HERE = Path(__file__).parent
 

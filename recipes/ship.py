@@ -23,13 +23,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from asr import models
 from asr.benchmark import card
 from asr.benchmark.card import LM_BYTES, MODEL_BYTES, Row
 from asr.decode import DecoderOptions
-from asr.decode.lm import BOS, EOS, UNKNOWN, open_lm
+from asr.decode.lm.model import BOS, EOS, UNKNOWN
+from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.inspection import describe
+from asr.model.info import describe
+from asr.pretrained import registry as models
 from asr.report.measurements import Measurement, read_measurement
 
 FOLDER = Path(models.__file__).parent

@@ -42,16 +42,18 @@ from asr.benchmark import card
 from asr.benchmark.card import LM_BYTES
 from asr.benchmark.recognisers import pocketsphinx_version
 from asr.benchmark.views import TEST, split_sets, views
-from asr.calibrate import calibrate_to
-from asr.corpus import sources, synthesisers
+from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
+from asr.corpus.spoken import synthesisers
 from asr.decode import DecoderOptions
-from asr.decode.texts import read_sentences
 from asr.errors import AsrError
+from asr.evaluate.calibrate import calibrate_to
 from asr.files import atomic_write_text
-from asr.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
 from asr.report import print_table, read_records, report
-from asr.settings import Data, Run
+from asr.settings.data import Data
+from asr.settings.run import Run
+from asr.text.read import read_sentences
+from asr.train.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
 
 HERE = Path(__file__).parent
 RECORD = HERE / "results" / "recogniser" / "english.json"

@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from asr.errors import AsrError
-from asr.grid import read_grid, run_grid
 from asr.report import print_table, read_records, report
+from asr.train.grid import read_grid, run_grid
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "sparsity"

@@ -1,16 +1,12 @@
 """What several rooms' tests share: a small spoken corpus and the command line in a process."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from places import TRAINED
 
-from asr.corpus import spoken
-from asr.settings import Spoken
-
-# A packed sparse network that `make demo` trained (tests/data/README.md has the command).
-TRAINED = Path(__file__).parent / "data" / "spoken.asr"
+from asr.corpus.spoken import build as spoken
+from asr.corpus.spoken.settings import Spoken
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +25,3 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained() -> Path:
     """The committed network; tests that compare transcripts use it, never an untrained one."""
     return TRAINED
-
-
-def run_asr(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """`asr WORDS...` in a process of its own."""
-    command = [sys.executable, "-m", "asr", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)

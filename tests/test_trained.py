@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from asr import cli
-from asr.checkpoint import describe, load_model, pack, save_model
+from asr.cli import main as cli
 from asr.corpus.manifest import Utterance, read_manifest
-from asr.evaluate import evaluate_model, score
-from asr.settings import Data
-from asr.text import normalise
-from asr.transcribe import load
+from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.wer import score
+from asr.model.file import describe, load_model, pack, save_model
+from asr.settings.data import Data
+from asr.text.normalise import normalise
+from asr.transcribe.recogniser import load
 
 BOUND = 0.50
 

@@ -17,8 +17,9 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import read_manifest
-from asr.models import decoding
-from asr.transcribe import TranscribeOptions, load
+from asr.pretrained.registry import decoding
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import load
 
 pytestmark = pytest.mark.wheel
 ROOT = Path(__file__).parent.parent
@@ -91,8 +92,8 @@ def test_the_installed_command_transcribes(installed: Path, trained: Path, corpu
 
 def test_the_installed_package_is_the_one_in_the_environment(installed: Path) -> None:
     code = (
-        "import asr, asr.native; from asr.sparse.kernels import library\n"
-        "print(asr.__file__, asr.native.native(), bool(library()), asr.load.__name__)"
+        "import asr, asr.decode.library; from asr.sparse.kernels import library\n"
+        "print(asr.__file__, asr.decode.library.native(), bool(library()), asr.load.__name__)"
     )
     python = installed / "venv/bin/python"
     where, native, sparse, name = run(python, "-c", code, cwd=installed).split()
@@ -185,7 +186,7 @@ def test_without_a_compiler_a_wheel_is_made_too(
     python = tmp_path / "venv/bin/python"
     pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
     run(*pip, wheel, cwd=tmp_path)
-    code = "from asr.native import native; print(native())"
+    code = "from asr.decode.library import native; print(native())"
     assert run(python, "-c", code, cwd=tmp_path) == "Python\n"
     assert "numpy alone, slow" in run(python, "-m", "asr", "info", trained, cwd=tmp_path)
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath

@@ -13,7 +13,7 @@ from typing import Any
 
 from asr import environment
 from asr.benchmark import dense
-from asr.benchmark.idle import LIMIT
+from asr.benchmark.load_monitor import LIMIT
 from asr.benchmark.sparse import used_level
 from asr.errors import AsrError
 from asr.files import atomic_write_text

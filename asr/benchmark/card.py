@@ -19,9 +19,9 @@ from string import Template
 from typing import Any
 
 from asr import audio
-from asr.decode.lm import LanguageModel
+from asr.decode.lm.model import LanguageModel
 from asr.errors import AsrError
-from asr.inspection import Description
+from asr.model.info import Description
 
 MODEL_BYTES, LM_BYTES = 4_000_000, 5_000_000
 """Largest files that ship."""

@@ -30,12 +30,12 @@ from asr.benchmark.store import Kept, Store
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.decode import DecoderOptions
-from asr.decode.lm import open_lm
-from asr.decode.tune import Trial
+from asr.decode.lm.open import open_lm
+from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
-from asr.hearing import EngineName
-from asr.inspection import WORTH_PACKING
-from asr.settings import Data
+from asr.model.backend import EngineName
+from asr.model.info import WORTH_PACKING
+from asr.settings.data import Data
 
 TRIED, REPEATS = 5, 3
 """Dev recordings of each set that choose the engine of a dense network, and how often."""

@@ -17,13 +17,13 @@ from asr.benchmark.dense import (
     torch_int8,
 )
 from asr.benchmark.weights import prune_layer, random_layer
-from asr.engine.folding import fold_after, fold_before, norm_of
 from asr.errors import AsrError
-from asr.settings import Model
-from asr.sparse.rows import Pattern, Rows, from_dense
+from asr.model.dimensions import Model
+from asr.model.fold import fold_after, fold_before, norm_of
+from asr.sparse.csr import Pattern, Rows, from_dense
 
 if TYPE_CHECKING:
-    from asr.model import DeepSpeech
+    from asr.model.torch_network import DeepSpeech
 
 
 class DenseNetwork:
@@ -75,7 +75,7 @@ def random_tensors(
 ) -> dict[str, np.ndarray]:
     """Weights of an untrained network without batch norm, its recurrent matrices pruned.
 
-    Named and shaped as in `asr.model.DeepSpeech`. Raises AsrError for a batch norm or a shared
+    Named and shaped as in `DeepSpeech`. Raises AsrError for a batch norm or a shared
     input matrix, which these weights do not have.
     """
     d, generator = dimensions, np.random.default_rng(1)
@@ -108,7 +108,7 @@ def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "Deep
     """The torch network of these weights, in evaluation mode."""
     import torch
 
-    from asr.model import DeepSpeech
+    from asr.model.torch_network import DeepSpeech
 
     model = DeepSpeech(dimensions)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})

@@ -93,7 +93,8 @@ def layer_model(layer: LayerWeights) -> Any:
 def network_model(tensors: Mapping[str, np.ndarray], dimensions: Any) -> Any:
     """A whole network without batch norm (folded): `x (N, T, mels)` to log-probabilities `y`.
 
-    `tensors` are named as in `asr.model.DeepSpeech`, `dimensions` is an `asr.settings.Model`.
+    `tensors` are named as in `DeepSpeech`, `dimensions` is an
+    `asr.model.dimensions.Model`.
     """
     d, graph = dimensions, Graph()
     x = graph.add("Transpose", "x", perm=[0, 2, 1])

@@ -2,13 +2,7 @@
 
 from collections.abc import Sequence
 
-from asr.benchmark.cells import (
-    Part,
-    absent_lines,
-    folded,
-    time_and_ratio,
-    time_and_spread,
-)
+from asr.benchmark.cells import Part, absent_lines, folded, time_and_ratio, time_and_spread
 from asr.benchmark.script import fastest
 from asr.report.tables import Column, Table, count, plain
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from asr.compare import compare
 from asr.decode import DecoderOptions
-from asr.decode.commands import hear_set
-from asr.decode.lm import LanguageModel
-from asr.decode.tune import Trial, at_edge, tune
-from asr.evaluate import (
+from asr.decode.lm.commands import hear_set
+from asr.decode.lm.model import LanguageModel
+from asr.decode.lm.tune import Trial, at_edge, tune
+from asr.evaluate.compare import compare
+from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import (
     NORMALISATION,
     RESAMPLES,
     count_errors,
@@ -25,9 +26,9 @@ from asr.evaluate import (
     score,
     speakers_of,
 )
-from asr.inspection import describe
-from asr.ref_hyp import Row
-from asr.text import Units, normalise
+from asr.model.info import describe
+from asr.text.normalise import normalise
+from asr.text.tokenizer import Units
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)

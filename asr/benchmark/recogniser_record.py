@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from asr.benchmark import idle
+from asr.benchmark import load_monitor as idle
 from asr.benchmark.rates import change, character_rate, rate
 from asr.benchmark.store import Kept, Store
 from asr.corpus.manifest import Utterance
-from asr.evaluate import NORMALISATION, counted, speakers_of
-from asr.ref_hyp import Row
+from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import NORMALISATION, counted, speakers_of
 from asr.report.measurements import Further, Shown
-from asr.text import normalise
+from asr.text.normalise import normalise
 
 POCKETSPHINX, OWN = "PocketSphinx", "its own"
 """Its name, and that of its decoder, in rows."""

@@ -24,7 +24,7 @@ from typing import Any
 from asr import audio, environment
 from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
-from asr.hearing import EngineName
+from asr.model.backend import EngineName
 
 POCKETSPHINX_RATE = 16_000
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -112,7 +112,8 @@ def _timed(hear: Callable[[str], str], path: str) -> tuple[str, float, float]:
 
 
 def _network(job: Job) -> tuple[Callable[[str], str], str]:
-    from asr.transcribe import TranscribeOptions, load
+    from asr.transcribe.options import TranscribeOptions
+    from asr.transcribe.recogniser import load
 
     recogniser = load(job.model, threads=1, engine=job.engine)
     options = TranscribeOptions(decoding=job.decoding)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.benchmark import idle
+from asr.benchmark import load_monitor as idle
 from asr.benchmark.book import Book
-from asr.benchmark.measure import ROUNDS, Measured, interleave
+from asr.benchmark.timing import ROUNDS, Measured, interleave
 from asr.errors import AsrError
 from asr.sparse.kernels import library
 

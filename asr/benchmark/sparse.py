@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from asr.benchmark.weights import LayerWeights, sparsity_of
+from asr.sparse.csr import Pattern, from_dense
 from asr.sparse.kernels import KERNELS, LEVELS, Cell, Matrix, Recurrent, Values, level, library
 from asr.sparse.kernels import prepare as prepare_matrix
-from asr.sparse.rows import Pattern, from_dense
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import environment
-from asr.benchmark import idle
+from asr.benchmark import load_monitor as idle
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 

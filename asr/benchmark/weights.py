@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.errors import AsrError
+from asr.sparse.csr import BANK, BLOCK, Pattern
 from asr.sparse.kernels import GATES, CellKind
-from asr.sparse.rows import BANK, BLOCK, Pattern
 
 
 @dataclass(frozen=True)

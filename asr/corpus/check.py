@@ -9,8 +9,10 @@ from typing import Protocol
 from asr import audio
 from asr.corpus.manifest import SHOWN, Utterance, header, listed
 from asr.errors import AsrError
-from asr.settings import Frontend, Model
-from asr.text import UnknownSymbols, normalise
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.text.normalise import normalise
+from asr.text.tokenizer import UnknownSymbols
 
 KINDS = {
     "unreadable": "the recording is missing, damaged or not as long as its manifest says",
@@ -26,7 +28,7 @@ _TOLERANCE = (0.1, 0.01)
 
 
 class Encoder(Protocol):
-    """What is asked of units here; `asr.text.Units` has it."""
+    """What is asked of units here; `asr.text.tokenizer.Units` has it."""
 
     def encode(self, text: str) -> list[int]:
         """Symbols of a normalised text; raises UnknownSymbols."""

@@ -14,7 +14,8 @@ from asr.corpus import librispeech
 from asr.corpus.check import CheckReport, Encoder, check, usable
 from asr.corpus.manifest import SHOWN, Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
-from asr.settings import Frontend, Model
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
 
 
 def make_manifest(

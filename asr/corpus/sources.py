@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 from asr.corpus import folder, librispeech
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import AsrError
-from asr.settings import Data
+from asr.settings.data import Data
 
 SpokenPart = Literal["train", "dev", "test"]
 _SPOKEN_PARTS: tuple[SpokenPart, ...] = get_args(SpokenPart)
@@ -29,7 +29,7 @@ def resolve(entry: str, data: Data) -> list[Utterance]:
     """
     if entry.startswith(_SPOKEN):
         # Late: the synthesiser is an extra that other corpora do without.
-        from asr.corpus import spoken
+        from asr.corpus.spoken import build as spoken
 
         return read_manifest(spoken.ensure(_spoken_part(entry), data.spoken))
     if not entry:

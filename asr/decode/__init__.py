@@ -1,8 +1,8 @@
 """Log-probabilities (numpy) and lengths to words; knows no torch and no model."""
 
-from asr.decode.make import make_decoder
+from asr.decode.decoder import Decoder, make_decoder
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.library import native
 from asr.decode.options import DecoderOptions
-from asr.decode.types import Decoder, Hypothesis
-from asr.native import native
 
 __all__ = ["Decoder", "DecoderOptions", "Hypothesis", "make_decoder", "native"]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.confidence import Calibration, span_probabilities
-from asr.decode.words import Word
+from asr.decode.hypothesis import Word
 from asr.errors import AsrError
-from asr.text import BLANK, Units
+from asr.text.tokenizer import BLANK, Units
 
 _WHOLE = 128 * 2**20
 """Frames x states (bytes of back pointers) up to which all states are kept for every frame."""

@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode import phrases
-from asr.decode.compiled import CompiledSearch
-from asr.decode.lm import LanguageModel, open_lm
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.library import library
+from asr.decode.lm.model import LanguageModel
+from asr.decode.lm.open import open_lm
+from asr.decode.native_beam import CompiledSearch
 from asr.decode.options import DecoderOptions
-from asr.decode.reading import Reader, spell
-from asr.decode.search import Found, log_add, search
-from asr.decode.types import Hypothesis
-from asr.native import library
-from asr.text import Units
+from asr.decode.reference import Found, log_add, search
+from asr.decode.scoring import Reader, spell
+from asr.text.tokenizer import Units
 
 
 class BeamDecoder:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.errors import AsrError
-from asr.text import BLANK
+from asr.text.tokenizer import BLANK
 
 Floats = npt.NDArray[np.floating]
 

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode.lm import UNKNOWN, LanguageModel, open_lm
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.lm.model import UNKNOWN, LanguageModel
+from asr.decode.lm.open import open_lm
 from asr.decode.options import DecoderOptions
-from asr.decode.reading import spell
-from asr.decode.types import Hypothesis
+from asr.decode.scoring import spell
 from asr.errors import AsrError
-from asr.text import BLANK, CharacterUnits, Units, UnknownSymbols
+from asr.text.tokenizer import BLANK, CharacterUnits, Units, UnknownSymbols
 
 _SPACE = CharacterUnits().encode(" ")[0]
 _NEVER = -1e5

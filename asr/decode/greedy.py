@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode.types import Hypothesis
-from asr.text import BLANK, Units
+from asr.decode.hypothesis import Hypothesis
+from asr.text.tokenizer import BLANK, Units
 
 
 def best_path(log_probs: npt.NDArray[np.floating], blank: int = BLANK) -> list[int]:

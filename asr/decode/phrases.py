@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.errors import AsrError
-from asr.text import Units, normalise
+from asr.text.normalise import normalise
+from asr.text.tokenizer import Units
 
 ROOT, OUTSIDE = 0, 1
 """Nodes: at the start of a word, and within a word that no phrase goes along with."""

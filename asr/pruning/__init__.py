@@ -22,7 +22,7 @@ from asr.pruning.patterns import Bank, Block, Element, Pattern, pattern_from_pla
 from asr.pruning.prunable import aliases, find, group_of
 from asr.pruning.pruner import Pruner
 from asr.pruning.rigl import RigL
-from asr.pruning.rules import Rule
+from asr.pruning.rule import Rule
 from asr.pruning.schedule import (
     FewUpdates,
     Frozen,
@@ -32,9 +32,9 @@ from asr.pruning.schedule import (
     Unfinished,
     schedule_from_plain,
 )
-from asr.pruning.sparsities import Constant, Cubic, Linear, OneCut
+from asr.pruning.sparsity_schedules import Constant, Cubic, Linear, OneCut
 from asr.pruning.statistics import Statistics, TensorStatistics, statistics
-from asr.pruning.thresholds import ThresholdRamp
+from asr.pruning.threshold_schedule import ThresholdRamp
 
 if TYPE_CHECKING:
     from asr.pruning.callback import GroupLassoCallback, PruningCallback

@@ -12,7 +12,7 @@ from asr.errors import AsrError
 from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import MIN_DENSITY
 from asr.pruning.pruner import STEPS_OF_THE_OPTIMISER, Pruner
-from asr.pruning.rules import Rule
+from asr.pruning.rule import Rule
 from asr.pruning.schedule import Unfinished
 
 Rules = Rule | Sequence[Rule]

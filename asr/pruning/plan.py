@@ -18,7 +18,7 @@ from asr.pruning.masks import MIN_DENSITY, PrunedTooFar
 from asr.pruning.patterns import Bank
 from asr.pruning.prunable import find, group_of
 from asr.pruning.pruner import Pruner
-from asr.pruning.rules import Rule, resolve
+from asr.pruning.rule import Rule, resolve
 from asr.pruning.schedule import Frozen, Schedule, ThresholdSchedule
 
 if TYPE_CHECKING:

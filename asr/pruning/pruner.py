@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 
 from asr.errors import AsrError
 from asr.pruning.masks import MIN_DENSITY, check_density, from_zeros, pack, unpack
-from asr.pruning.pools import Pool, make_pools
 from asr.pruning.prunable import find, owner
 from asr.pruning.ranks import check_equal
 from asr.pruning.rigl import RigL
-from asr.pruning.rules import Rule
+from asr.pruning.rule import Rule
 from asr.pruning.schedule import Frozen, Unfinished
+from asr.pruning.selection import Pool, make_pools
 from asr.pruning.statistics import Statistics, statistics
 
 STEPS_OF_THE_OPTIMISER = (

@@ -1,8 +1,8 @@
 """When masks change: pure functions of the optimiser step, of two types that cannot be mixed up.
 
 A step is one step of the optimiser, counted from 1; step n is `current_itr` = n of Algorithm 1 of
-the paper. A `ThresholdSchedule` says how large a weight must be to stay (`asr.pruning.thresholds`),
-a `SparsitySchedule` which share is dropped (`asr.pruning.sparsities`).
+the paper. A `ThresholdSchedule` says how large a weight must be to stay (`threshold_schedule`),
+a `SparsitySchedule` which share is dropped (`asr.pruning.sparsity_schedules`).
 """
 
 import inspect

@@ -8,15 +8,15 @@ asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from asr.sparse.csr import Rows
 from asr.sparse.file import read, read_header, read_rows, write
 from asr.sparse.header import Header, TensorEntry
-from asr.sparse.rows import Rows
 
 if TYPE_CHECKING:
     from asr.sparse.convert import Leave, Report, Wish, register, sparsify
-    from asr.sparse.layers import SparseConv1d, SparseConv2d, SparseLinear
-    from asr.sparse.models import load_into, save
-    from asr.sparse.recurrent import SparseGRU, SparseLSTM, SparseRNN
+    from asr.sparse.state_dict import load_into, save
+    from asr.sparse.torch_layers import SparseConv1d, SparseConv2d, SparseLinear
+    from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
 
 __all__ = [
     "Header",
@@ -43,9 +43,9 @@ __all__ = [
 
 _TORCH = {
     "convert": ("Leave", "Report", "Wish", "register", "sparsify"),
-    "layers": ("SparseConv1d", "SparseConv2d", "SparseLinear"),
-    "models": ("load_into", "save"),
-    "recurrent": ("SparseGRU", "SparseLSTM", "SparseRNN"),
+    "torch_layers": ("SparseConv1d", "SparseConv2d", "SparseLinear"),
+    "state_dict": ("load_into", "save"),
+    "torch_recurrent": ("SparseGRU", "SparseLSTM", "SparseRNN"),
 }
 
 

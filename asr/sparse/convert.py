@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.sparse.kernels import Values, library
-from asr.sparse.layers import SparseConv1d, SparseConv2d, SparseLayer, SparseLinear
-from asr.sparse.recurrent import SparseGRU, SparseLSTM, SparseRNN
+from asr.sparse.torch_layers import SparseConv1d, SparseConv2d, SparseLayer, SparseLinear
+from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
 from asr.sparse.weight import Options
 
 MIN_SPARSITY = 0.6

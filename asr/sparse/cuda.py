@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
+from asr.sparse.csr import Rows
 from asr.sparse.kernels import CellKind
-from asr.sparse.layers import SparseLinear
-from asr.sparse.recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
-from asr.sparse.rows import Rows
+from asr.sparse.torch_layers import SparseLinear
+from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
 from asr.sparse.weight import Weight
 
 Parts = tuple[Tensor, ...]

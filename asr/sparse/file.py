@@ -24,9 +24,9 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
+from asr.sparse.csr import Rows, from_dense
 from asr.sparse.formats import Array, Encoded, Values, decode, decode_rows, encode, has_rows
 from asr.sparse.header import HEADER_LIMIT, Header, TensorEntry, check_name, dump, parse
-from asr.sparse.rows import Rows, from_dense
 
 MAGIC = b"ASRMODEL"
 VERSION = 2

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
+from asr.sparse.csr import BANK, BLOCK, Pattern, Rows, by_block, keeps_banks, pattern_of
 from asr.sparse.quantise import from_int8, row_scales, to_half, to_int8
-from asr.sparse.rows import BANK, BLOCK, Pattern, Rows, by_block, keeps_banks, pattern_of
 
 Array = NDArray[Any]
 Values = Literal["fp32", "fp16", "int8"]
@@ -69,7 +69,7 @@ class Layout:
     values: str
     """Of the values on disk: `dtype` itself, or float16 or int8 for float32."""
     pattern: str
-    """That the zeros make, see `asr.sparse.rows`; `element` if the encoding is dense."""
+    """That the zeros make, see `asr.sparse.csr`; `element` if the encoding is dense."""
     encoding: str
     compression: str
     nonzeros: int

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.sparse.csr import Pattern, Rows, from_dense
 from asr.sparse.kernels import Matrix, Values, prepare
-from asr.sparse.rows import Pattern, Rows, from_dense
 
 
 @dataclass(frozen=True)

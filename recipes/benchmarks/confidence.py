@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from asr import audio
-from asr.calibrate import Heard, hear_words
 from asr.decode import DecoderOptions
 from asr.decode.confidence import Calibration, calibration_error, fit, separation
 from asr.errors import AsrError
-from asr.evaluate import describe
-from asr.record import command
+from asr.evaluate.calibrate import Heard, hear_words
+from asr.evaluate.dataset import describe
 from asr.report.measurements import Shown, write_measurement
-from asr.transcribe import Recogniser, TranscribeOptions, load
+from asr.train.record import command
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 BINS = 10
 SURE = 0.9

@@ -24,14 +24,17 @@ from asr.benchmark.rates import (
     tune_on,
     tuning_note,
 )
-from asr.decode import DecoderOptions, make_decoder, native
-from asr.decode.lm import LanguageModel, open_lm
+from asr.decode import DecoderOptions, make_decoder
+from asr.decode.library import native
+from asr.decode.lm.model import LanguageModel
+from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate import NORMALISATION, speakers_of
-from asr.record import command
-from asr.ref_hyp import Row
+from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import NORMALISATION, speakers_of
 from asr.report.measurements import Shown, write_measurement
-from asr.text import Units, normalise
+from asr.text.normalise import normalise
+from asr.text.tokenizer import Units
+from asr.train.record import command
 
 
 def decode(heard: Heard, options: DecoderOptions, units: Units, lm: LanguageModel) -> list[Row]:

@@ -17,18 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from asr.checkpoint import load_model
 from asr.corpus import sources
-from asr.corpus.datamodule import evaluation_batches
-from asr.decode import Decoder, DecoderOptions, make_decoder, native
+from asr.decode import Decoder, DecoderOptions, make_decoder
 from asr.decode.beam import BeamDecoder
-from asr.decode.lm import LanguageModel, open_lm
+from asr.decode.library import native
+from asr.decode.lm.model import LanguageModel
+from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.record import command
+from asr.model.backend import hear, set_threads
+from asr.model.file import load_model
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings import Data
-from asr.text import Units
-from asr.transcribe import hear, set_threads
+from asr.settings.data import Data
+from asr.text.tokenizer import Units
+from asr.train.data import evaluation_batches
+from asr.train.record import command
 
 BEAMS = (32, 128)
 WANTED = 0.1

@@ -20,10 +20,10 @@ import soundfile
 from asr import audio
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.progress import times_real
-from asr.record import command
 from asr.report.measurements import Shown, write_measurement
-from asr.settings import Data
+from asr.settings.data import Data
+from asr.train.record import command
+from asr.transcribe.progress import times_real
 
 RATE = 16_000
 WANTED_MIB = 1e9 / 2**20

@@ -19,9 +19,9 @@ from asr.benchmark.onnx_graphs import layer_of
 from asr.benchmark.script import Script, finish, start
 from asr.benchmark.sparse import Variant, sparse_layer
 from asr.benchmark.weights import CellWeights, LayerWeights, random_layer
-from asr.metadata import Metadata
+from asr.model.metadata import Metadata
 from asr.sparse import read
-from asr.sparse.rows import from_dense
+from asr.sparse.csr import from_dense
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 SKEWS = (0.5, 1.0)

@@ -19,9 +19,10 @@ from asr.benchmark.dense import Contestant
 from asr.benchmark.networks import DenseNetwork, random_tensors
 from asr.benchmark.script import Script, finish, rows, show, start
 from asr.benchmark.sparse import MAIN, Variant
-from asr.engine.frontend import features as native_features
-from asr.engine.network import Network
-from asr.settings import Frontend, Model
+from asr.features.logmel import features as native_features
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.native_network import Network
 
 SPARSITY = 0.90625
 SECONDS = 10
@@ -63,7 +64,7 @@ def frontends(samples: np.ndarray) -> dict[str, Contestant]:
     """Both ways to make features of samples."""
     import torch
 
-    from asr.frontend import features as torch_features
+    from asr.features.logmel_torch import features as torch_features
 
     settings = Frontend()
 

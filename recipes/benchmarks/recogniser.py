@@ -51,8 +51,8 @@ from asr.benchmark.rates import BEAM
 from asr.benchmark.store import Kept, Store
 from asr.benchmark.views import DEV, TEST, split_sets, views
 from asr.errors import AsrError
-from asr.record import command
 from asr.report.measurements import write_measurement
+from asr.train.record import command
 
 
 def measure(arguments: argparse.Namespace) -> None:

@@ -19,16 +19,19 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from asr import audio, chunks
-from asr.align import align
-from asr.chunks import ChunkOptions
+from asr import audio
+from asr.audio import chunk as chunks
+from asr.audio.chunk import ChunkOptions
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.record import command
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings import Data
-from asr.text import normalise
-from asr.transcribe import Recogniser, TranscribeOptions, Transcript, load
+from asr.settings.data import Data
+from asr.text.normalise import normalise
+from asr.train.record import command
+from asr.transcribe.align import align
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
+from asr.transcribe.transcript import Transcript
 
 NEAR_SECONDS, RECORDING_SECONDS = 1.0, 40.0
 OPTIONS = [

@@ -18,9 +18,9 @@ import numpy as np
 from asr.benchmark.networks import random_tensors
 from asr.benchmark.script import finish, start
 from asr.benchmark.weights import keep
-from asr.settings import Model
+from asr.model.dimensions import Model
 from asr.sparse import write
-from asr.sparse.rows import Pattern
+from asr.sparse.csr import Pattern
 
 SPARSITIES = (0.90625, 0.9375)
 PATTERNS: tuple[Pattern, ...] = ("element", "bank", "block")

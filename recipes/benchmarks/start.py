@@ -19,15 +19,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from asr.benchmark.measure import interleave
 from asr.benchmark.networks import random_tensors
 from asr.benchmark.script import Script, finish, rows, show, start
-from asr.corpus import espeak, spoken
+from asr.benchmark.timing import interleave
+from asr.corpus.spoken import build as spoken
+from asr.corpus.spoken import espeak
+from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
-from asr.metadata import Metadata
-from asr.settings import Frontend, Model, Spoken
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.metadata import Metadata
 from asr.sparse import write
-from asr.text import CharacterUnits
+from asr.text.tokenizer import CharacterUnits
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 ENGINES = ("torch", "native")

@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from asr.benchmark.dense import torch_int8
 from asr.benchmark.script import finish, start
-from asr.checkpoint import load_model, pack
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
-from asr.evaluate import evaluate_model, load_jiwer
-from asr.hearing import Engine, NativeEngine, TorchEngine, hear_files
-from asr.settings import Data, Spoken
+from asr.corpus.spoken.settings import Spoken
+from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.wer import load_jiwer
+from asr.model.backend import Engine, NativeEngine, TorchEngine, hear_files
+from asr.model.file import load_model, pack
+from asr.settings.data import Data
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asr.errors import AsrError
+from asr.sparse.csr import Pattern
 from asr.sparse.kernels.library import LEVELS
-from asr.sparse.rows import Pattern
 
 Values = Literal["auto", "fp32", "fp16", "int8"]
 

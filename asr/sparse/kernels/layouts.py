@@ -1,4 +1,4 @@
-"""Rows into the arrays that the C kernels read; see asr/native/sparse for what they mean."""
+"""Rows into the arrays that the C kernels read; see asr/sparse/kernels/c for what they mean."""
 
 import ctypes
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.rows import BANK, BLOCK, Rows
+from asr.sparse.csr import BANK, BLOCK, Rows
 
 FP16 = (1e-2, 65504.0)
 """Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""

@@ -12,7 +12,7 @@ VERSION = 3
 layout: an older build would read beyond its arrays."""
 
 LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
-"""Instruction sets, each with all those before it; twins of asr/native/sparse/sparse.h."""
+"""Instruction sets, each with all those before it; twins of asr/sparse/kernels/c/sparse.h."""
 
 
 @lru_cache(maxsize=1)
@@ -23,7 +23,7 @@ def library() -> ctypes.CDLL | None:
     """
     if os.environ.get("ASR_NATIVE") == "0":
         return None
-    folder = Path(__file__).resolve().parents[2] / "native"
+    folder = Path(__file__).resolve().parent
     given = os.environ.get("ASR_SPARSE_LIBRARY")
     for path in [Path(given)] if given else sorted(folder.glob("_sparse.*")):
         if path.suffix not in (".so", ".pyd", ".dylib"):

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
+from asr.sparse.csr import Rows
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
 from asr.sparse.kernels.layouts import FP16, Layout, lay_out, scratch, widest
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
-from asr.sparse.rows import Rows
 
 Array = NDArray[np.float32]
 
@@ -21,11 +21,11 @@ LIMIT = 2**24
 
 
 KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
-"""Twins of the numbers in asr/native/sparse/sparse.h."""
+"""Twins of the numbers in asr/sparse/kernels/c/sparse.h."""
 
 
 class MatrixStruct(ctypes.Structure):
-    """Twin of `asr_matrix` in asr/native/sparse/sparse.h."""
+    """Twin of `asr_matrix` in asr/sparse/kernels/c/sparse.h."""
 
     _fields_ = (
         ("kernel", ctypes.c_int32),

@@ -65,7 +65,7 @@ class Cell:
 
 
 class _Cell(ctypes.Structure):
-    """Twin of `asr_cell` in asr/native/sparse/recurrent.c."""
+    """Twin of `asr_cell` in asr/sparse/kernels/c/recurrent.c."""
 
     _fields_ = (
         ("kind", ctypes.c_int32),

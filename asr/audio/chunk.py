@@ -1,0 +1,149 @@
+"""Long recordings: cut into chunks that are heard one by one, and their words joined again.
+
+Neighbouring chunks share some audio, so that no word is heard from its middle on only; or, with
+`vad`, a cut is put where it is quietest and nothing is shared. Memory is bounded by the chunk.
+Each chunk is normalised by itself, as an utterance is: the words of a long recording are those of
+its chunks, away from the seams.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from asr import audio
+from asr.errors import AsrError
+
+_LEVEL_SECONDS = 0.02
+"""Step at which loudness is measured."""
+_FLOOR = 1e-5
+"""What is no louder holds no sound: a third of the smallest step of 16 bits."""
+_QUIET_SECONDS = 0.2
+"""A cut needs this much quiet around it."""
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ChunkOptions:
+    """How long recordings are cut."""
+
+    chunk_seconds: float = 20.0
+    """Longest piece of audio heard at once; shorter recordings are heard whole."""
+    overlap_seconds: float = 2.0
+    """Audio that two neighbours share; half of it is each one's context."""
+    vad: bool = False
+    """Cut at the quietest place in the second half of a chunk; where it is not quiet there
+    (by energy), chunks overlap as without."""
+
+    def __post_init__(self) -> None:
+        if not self.chunk_seconds >= 1:
+            raise AsrError(f"chunk_seconds={self.chunk_seconds}: at least 1")
+        if not 0 <= self.overlap_seconds <= self.chunk_seconds / 2:
+            raise AsrError(
+                f"overlap_seconds={self.overlap_seconds}: from 0 to half of "
+                f"chunk_seconds={self.chunk_seconds:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk lies in its recording, in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a recording, mono at the rate that was asked for."""
+
+    samples: Samples
+    place: Place
+
+
+def stream(
+    source: str | Path | np.ndarray | Iterable[Samples],
+    sample_rate: int,
+    options: ChunkOptions | None = None,
+) -> Iterator[Chunk]:
+    """The chunks of a file, of a waveform `(samples,)`, or of one that comes in blocks.
+
+    Waveforms are mono float32 at `sample_rate`; files are brought to that. At most two chunks are
+    held at a time. A recording no longer than a chunk is one chunk; the last chunk of a longer
+    one is as long as the others and shares more with its neighbour. No samples, no chunks.
+    Raises AsrError as `audio.load` does, for a file that is cut short after its last whole chunk.
+    """
+    options = options or ChunkOptions()
+    if isinstance(source, str | Path):
+        with audio.open_sound(source) as sound:
+            yield from _cut(audio.stream(sound, sample_rate), sample_rate, options)
+    else:
+        blocks = [source] if isinstance(source, np.ndarray) else source
+        yield from _cut(blocks, sample_rate, options)
+
+
+def _cut(blocks: Iterable[Samples], rate: int, options: ChunkOptions) -> Iterator[Chunk]:
+    size, shared = round(options.chunk_seconds * rate), round(options.overlap_seconds * rate)
+    held, start = np.zeros(0, np.float32), 0
+
+    def chunk(end: int) -> Chunk:
+        # A copy, or a heard chunk would keep all that was held with it.
+        return Chunk(held[:end].copy(), Place(start / rate, (start + end) / rate))
+
+    for block in _small(blocks, size):
+        held = np.concatenate([held, block])
+        # With so much ahead no chunk after this one will have to be a short one.
+        while len(held) > 2 * size:
+            quiet = find_quiet(held[:size], rate, size // 2, size) if options.vad else None
+            yield chunk(quiet or size)
+            step = quiet or size - shared
+            held, start = held[step:], start + step
+    while (rest := len(held) - size) > 0:
+        quarter = size // 4
+        first, last = min(max(rest, quarter), size // 2), min(size, len(held) - quarter)
+        quiet = find_quiet(held, rate, first, last) if options.vad else None
+        yield chunk(quiet or size)
+        step = quiet or min(size - shared, rest)
+        held, start = held[step:], start + step
+    if len(held):
+        yield chunk(len(held))
+
+
+def _small(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """The same samples in blocks of at most `size`: a whole waveform is not copied at once."""
+    for block in blocks:
+        for first in range(0, len(block), size):
+            yield block[first : first + size]
+
+
+def is_silent(samples: Samples) -> bool:
+    """Whether there is no sound at all in `(samples,)`: all zero, or one constant level.
+
+    A network that was trained on speech alone makes up words for that. Noise is no silence.
+    """
+    return not len(samples) or float(np.ptp(samples)) <= 2 * _FLOOR
+
+
+def find_quiet(samples: Samples, rate: int, first: int, last: int) -> int | None:
+    """The quietest sample from `first` to `last`; None if it is not quiet there.
+
+    Quiet is what lies in the lower third, in decibels, between the quiet and the loud parts of
+    all `samples` (their 5th and 95th percentile), for 0.2 s. Of equally quiet places the last.
+    """
+    step = max(round(_LEVEL_SECONDS * rate), 1)
+    count, around = len(samples) // step, round(_QUIET_SECONDS / _LEVEL_SECONDS)
+    power = np.square(samples[: count * step].reshape(count, step), dtype=np.float64).mean(axis=1)
+    levels = 10 * np.log10(power + _FLOOR**2)
+    # The loudest step of each stretch of 0.2 s, so that no short word hides in a mean.
+    begin, end = -(-first // step), last // step - around + 1
+    if end <= begin:
+        return None
+    loudest = np.lib.stride_tricks.sliding_window_view(levels, around).max(axis=1)[begin:end]
+    best = len(loudest) - 1 - int(loudest[::-1].argmin())
+    low, high = np.percentile(levels, [5, 95])
+    if loudest[best] > low + (high - low) / 3:
+        return None
+    return (begin + best + around // 2) * step

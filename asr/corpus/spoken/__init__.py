@@ -1,0 +1,1 @@
+"""The built-in corpus of synthetic speech and its synthesisers."""

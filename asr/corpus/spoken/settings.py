@@ -1,0 +1,37 @@
+"""Settings of the built-in spoken corpus."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from asr.errors import problems
+
+Synthesiser = Literal["espeak", "pico", "flite"]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The built-in spoken corpus, of synthetic speech; used by entries `spoken:train` and so on."""
+
+    vocabulary: Literal["small", "large"] = "small"
+    """Grammar: `small` has about 300 words, `large` at least 1,500."""
+    text: list[str] = field(default_factory=list)
+    """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
+    synthesisers: list[Synthesiser] = field(default_factory=lambda: ["espeak"])
+    """Who speaks: each training sentence draws one of these, and one that stands here twice is
+    drawn twice as often. dev and test are spoken by espeak alone."""
+    train_hours: float = 1.0
+    """Hours of the part `train`."""
+    dev_hours: float = 0.1
+    """Hours of the part `dev`."""
+    test_hours: float = 0.3
+    """Hours of the part `test`."""
+    seed: int = 1
+    """Draws sentences, voices and acoustics."""
+    folder: str = ""
+    """Where it is made; empty: `data/spoken/<a name made from these settings>`."""
+
+    def __post_init__(self) -> None:
+        with problems() as check:
+            for name in ("train_hours", "dev_hours", "test_hours"):
+                check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
+            check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")

@@ -1,0 +1,1 @@
+"""Word n-gram language models: trained, read, written, searched."""

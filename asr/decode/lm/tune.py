@@ -1,0 +1,70 @@
+"""Weight and word bonus of a language model, by trial on log-probabilities heard once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.decode.decoder import make_decoder
+from asr.decode.lm.open import open_lm
+from asr.decode.options import DecoderOptions
+from asr.text.tokenizer import Units
+
+Rate = Callable[[list[str]], float]
+"""Word error rate of the texts of all utterances."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One pair of values and the word error rate it gave."""
+
+    lm_weight: float
+    word_bonus: float
+    wer: float
+
+
+def tune(
+    log_probs: Sequence[npt.NDArray[np.floating]],
+    rate: Rate,
+    units: Units,
+    options: DecoderOptions,
+    weights: Sequence[float],
+    bonuses: Sequence[float],
+) -> list[Trial]:
+    """Decode everything once for each pair, best first; of equals the smaller values.
+
+    `options` gives all but the two values. The model is opened once.
+    """
+    lm = open_lm(options.lm)
+    trials = []
+    for weight, bonus in product(weights, bonuses):
+        tried = replace(options, lm_weight=weight, word_bonus=bonus)
+        decoder = make_decoder(tried, units, lm)
+        texts = [decoder.decode(rows)[0].text for rows in log_probs]
+        trials.append(Trial(weight, bonus, rate(texts)))
+    return sorted(trials, key=lambda trial: (trial.wer, trial.lm_weight, abs(trial.word_bonus)))
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """WER in percent: a line for each weight, a column for each bonus."""
+    weights = sorted({trial.lm_weight for trial in trials})
+    bonuses = sorted({trial.word_bonus for trial in trials})
+    wers = {(trial.lm_weight, trial.word_bonus): trial.wer for trial in trials}
+    lines = ["lm_weight" + "".join(f"{f'bonus {bonus:g}':>12}" for bonus in bonuses)]
+    for weight in weights:
+        cells = "".join(f"{100 * wers[weight, bonus]:>11.2f}%" for bonus in bonuses)
+        lines.append(f"{weight:>9g}{cells}")
+    return "\n".join(lines)
+
+
+def at_edge(trials: Sequence[Trial]) -> list[str]:
+    """Names of the values whose best one is the largest that was tried, or the smallest."""
+    edges = []
+    for name in ("lm_weight", "word_bonus"):
+        values = sorted({getattr(trial, name) for trial in trials})
+        best = getattr(trials[0], name)
+        if len(values) > 1 and (best == values[-1] or (best == values[0] and best != 0)):
+            edges.append(name)
+    return edges

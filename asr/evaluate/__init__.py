@@ -1,0 +1,1 @@
+"""Word error rates, comparisons of two results, calibrated confidences."""

@@ -1,0 +1,188 @@
+"""Word error rate with its parts and a confidence interval.
+
+Counts come from jiwer. Rates are fractions, errors over reference words, and may exceed 1; where
+there is no reference word at all the errors stand alone, as in jiwer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from asr.errors import AsrError
+
+RESAMPLES = 2000
+
+
+NORMALISATION = "en-v1"
+"""The normal form in which texts are compared; it stands beside every figure."""
+
+
+_FEWEST_SPEAKERS = 5
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Word errors of one utterance, or of many together."""
+
+    words: int
+    """Words of the reference."""
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def total(self) -> int:
+        """Errors of all three kinds."""
+        return self.substitutions + self.deletions + self.insertions
+
+    def __str__(self) -> str:
+        kinds = ("substitutions", "deletions", "insertions")
+        parts = (counted(getattr(self, kind), kind[:-1]) for kind in kinds)
+        return f"{', '.join(parts)} in {counted(self.words, 'word')}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An utterance with what was said and what was heard, both in normal form."""
+
+    id: str
+    speaker: str
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of a set of utterances; `wer_low` to `wer_high` holds the WER with 95 % confidence."""
+
+    wer: float
+    cer: float
+    wer_low: float
+    wer_high: float
+    utterances: int
+    words: int
+    insertions: int
+    deletions: int
+    substitutions: int
+    per_utterance: tuple[Errors, ...] = field(repr=False)
+    """Word errors of each utterance, in the order given."""
+    groups: int = 0
+    """Speakers that the interval was drawn over; 0: utterances."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """The figures as JSON-able values, without the single utterances."""
+        left_out = ("per_utterance", "groups")
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
+
+    def __str__(self) -> str:
+        errors = Errors(self.words, self.substitutions, self.deletions, self.insertions)
+        return (
+            f"WER {percent(self.wer)} ({percent(self.wer_low)} to {percent(self.wer_high)}), "
+            f"CER {percent(self.cer)}: {errors} of {counted(self.utterances, 'utterance')}"
+        )
+
+
+def score(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    groups: Sequence[str] | None = None,
+    seed: int = 1,
+    resamples: int = RESAMPLES,
+) -> Score:
+    """WER, CER and their parts, with a 95 % percentile bootstrap interval of the WER.
+
+    Texts are compared word by word as they stand. `resamples` sets of utterances are drawn with
+    replacement from `seed`; with `groups` (the speaker of each utterance) whole groups are drawn,
+    which is wider and fairer where one speaker says much. Raises AsrError for nothing to score,
+    and for fewer than two groups.
+    """
+    if len(references) != len(hypotheses) or len(groups or references) != len(references):
+        raise ValueError("references, hypotheses and groups must be equally many")
+    if not references:
+        raise AsrError("nothing to score: there is not one utterance")
+    jiwer = load_jiwer()
+    words = jiwer.process_words(list(references), list(hypotheses))
+    characters = jiwer.process_characters(list(references), list(hypotheses))
+    per_utterance = tuple(map(count_errors, words.references, words.alignments))
+    errors = np.array([e.total for e in per_utterance])
+    said = np.array([e.words for e in per_utterance])
+    errors, said = resampled([errors, said], groups, seed, resamples)
+    low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
+    return Score(
+        wer=float(words.wer),
+        cer=float(characters.cer),
+        wer_low=float(low),
+        wer_high=float(high),
+        utterances=len(references),
+        words=sum(e.words for e in per_utterance),
+        insertions=words.insertions,
+        deletions=words.deletions,
+        substitutions=words.substitutions,
+        per_utterance=per_utterance,
+        groups=len(set(groups)) if groups is not None else 0,
+    )
+
+
+def load_jiwer() -> Any:
+    """The module jiwer. Raises AsrError naming the extra that it comes with."""
+    try:
+        import jiwer
+    except ModuleNotFoundError:
+        raise AsrError("scoring needs jiwer: pip install 'asr[train]'") from None
+    return jiwer
+
+
+def count_errors(reference: list[str], alignment: list[Any]) -> Errors:
+    """Errors of one of jiwer's alignments: chunks of equal, substitute, delete, insert."""
+    counts = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
+    for chunk in alignment:
+        heard = chunk.hyp_end_idx - chunk.hyp_start_idx
+        counts[chunk.type] += max(heard, chunk.ref_end_idx - chunk.ref_start_idx)
+    return Errors(len(reference), counts["substitute"], counts["delete"], counts["insert"])
+
+
+def resampled(
+    columns: Sequence[np.ndarray],
+    groups: Sequence[str] | None,
+    seed: int,
+    resamples: int,
+) -> list[np.ndarray]:
+    """Sums `(resamples,)` of each column over utterances, or groups, drawn with replacement.
+
+    The same utterances are drawn for all columns, so that these may be compared in pairs.
+    """
+    if groups is not None:
+        names, member = np.unique(np.asarray(groups), return_inverse=True)
+        if len(names) < 2:
+            raise AsrError("an interval over groups (speakers) needs at least two of them")
+        columns = [np.bincount(member, column) for column in columns]
+    draw, count = np.random.default_rng(seed), len(columns[0])
+    sums = [np.empty(resamples) for _ in columns]
+    step = max(1, 2_000_000 // count)  # resamples at a time: a table of at most 16 MB
+    for start in range(0, resamples, step):
+        chosen = draw.integers(count, size=(min(step, resamples - start), count))
+        for column, total in zip(columns, sums, strict=True):
+            total[start : start + step] = column[chosen].sum(axis=1)
+    return sums
+
+
+def speakers_of(rows: Sequence[Row]) -> list[str] | None:
+    """The speaker of each row, to draw over; None if some are unknown or they are too few.
+
+    Errors stick to speakers, so an interval over utterances is too narrow. Of fewer than five
+    speakers no interval can be drawn that means anything.
+    """
+    speakers = [row.speaker for row in rows]
+    return speakers if all(speakers) and len(set(speakers)) >= _FEWEST_SPEAKERS else None
+
+
+def percent(rate: float) -> str:
+    """A rate for people."""
+    return f"{100 * rate:.2f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 word`, `2 words`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Waveform -> log-mel features: one settings dataclass, two implementations (numpy, torch)."""

@@ -1,0 +1,71 @@
+"""Waveform -> log-mel features with numpy alone; equal to `logmel_torch` within 1e-4.
+
+Frames are cut, windowed and transformed some hundred at a time, so that memory beyond the result
+does not grow with the recording.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from asr.features.settings import Frontend
+from asr.sparse.csr import from_dense
+from asr.sparse.kernels import Matrix, prepare
+
+DEVIATION_FLOOR = 1e-5
+"""Added to the standard deviation, as in `logmel_torch`: a band of digital silence stays zero."""
+
+_BLOCK = 128
+"""Frames at a time: their spectra stay in the second-level cache."""
+
+
+def features(samples: NDArray[np.floating], settings: Frontend) -> NDArray[np.float32]:
+    """Features `(frames, mels)` of one waveform `(samples,)` at `settings.sample_rate`.
+
+    A waveform shorter than a window has no frames.
+    """
+    count = settings.frames(len(samples))
+    rows = np.empty((count, settings.mels), np.float32)
+    if not count:
+        return rows
+    window, mel_scale = _tables(settings)
+    cut = sliding_window_view(np.asarray(samples, np.float32), settings.window)[:: settings.step]
+    for start in range(0, count, _BLOCK):
+        # Where the window lies in the transform changes phases alone: zeros go behind it.
+        spectrum = np.fft.rfft(cut[start : start + _BLOCK] * window, settings.fft_size)
+        power = np.square(spectrum.real, dtype=np.float32)
+        power += np.square(spectrum.imag, dtype=np.float32)
+        mel_scale(power, out=rows[start : start + _BLOCK])
+    rows += np.float32(settings.log_floor)
+    np.log(rows, out=rows)
+    if settings.normalise == "utterance":
+        _normalise(rows)
+    return rows
+
+
+def mel_filters(settings: Frontend) -> NDArray[np.float32]:
+    """Triangles `(mels, bins)` of peak 1, equally wide on the HTK mel scale."""
+    bins = np.linspace(0.0, settings.sample_rate // 2, settings.fft_size // 2 + 1)
+    low, high = 2595 * np.log10(1 + np.array([settings.low_hertz, settings.high_hertz]) / 700)
+    corners = 700 * (10 ** (np.linspace(low, high, settings.mels + 2) / 2595) - 1)
+    left, centre, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def _normalise(rows: NDArray[np.float32]) -> None:
+    """Each band to mean 0 and (biased) standard deviation 1, in place."""
+    rows -= rows[0].copy()  # digital silence becomes exactly 0 and not the rounding of its mean
+    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = np.sqrt(np.einsum("ij,ij->j", rows, rows, dtype=np.float64) / len(rows))
+    rows /= (deviation + DEVIATION_FLOOR).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _tables(settings: Frontend) -> tuple[NDArray[np.float32], Matrix]:
+    """The periodic Hann window and the mel filters, of which nearly all elements are zero."""
+    phase = 2 * np.pi * np.arange(settings.window) / settings.window
+    window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    return window, prepare(from_dense(mel_filters(settings)), exact=True)

@@ -1,0 +1,1 @@
+"""The network: its dimensions, its file, and two backends that run it: torch, and C."""

@@ -1,0 +1,56 @@
+"""Which kernel runs which tensor of a model file here, from the file's header alone."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from asr.model.native_convolution import dense_name, sparse_pays
+from asr.sparse.csr import Pattern
+from asr.sparse.header import TensorEntry
+from asr.sparse.kernels import LEVELS, choose, level, library
+
+_KINDS = {
+    "convolution.weight": "convolutions",
+    "weight_ih_l0": "input weights",
+    "weight_hh_l0": "recurrent weights",
+    "linear.weight": "output",
+}
+
+
+def native_library() -> str:
+    """What the native engine computes with: `C, avx512vnni`, or that it is slow without."""
+    if library() is None:
+        return "numpy alone, slow: the C library was not built or ASR_NATIVE=0 forbids it"
+    return f"C library, {LEVELS[level()]}"
+
+
+def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, str]:
+    """The kernel of each weight tensor of a packed file, by its name; tied ones once.
+
+    The same that `Network.describe` says of the loaded file.
+    """
+    found = {}
+    for entry in tensors:
+        kind, layout = _kind(entry.name), entry.layout
+        if kind is None or entry.same_as:
+            continue
+        rows, columns = layout.matrix
+        zeros = 1.0 - layout.kept / max(rows * columns, 1)
+        if kind == "convolutions" and not sparse_pays(zeros, columns):
+            found[entry.name] = dense_name(level())
+            continue
+        pattern = cast(Pattern, layout.pattern)  # Layout.check has seen to that
+        here = LEVELS[level()] if library() else None
+        found[entry.name] = choose(pattern, zeros, here, exact=exact or kind == "output")
+    return found
+
+
+def summary(tensors: Iterable[TensorEntry]) -> str:
+    """Kernels by the kind of tensor, in one line."""
+    kinds: dict[str, set[str]] = {}
+    for name, kernel in kernels(tensors).items():
+        kinds.setdefault(_kind(name) or "", set()).add(kernel)
+    return "; ".join(f"{kind}: {' and '.join(sorted(names))}" for kind, names in kinds.items())
+
+
+def _kind(name: str) -> str | None:
+    return next((kind for end, kind in _KINDS.items() if name.endswith(end)), None)

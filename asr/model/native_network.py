@@ -1,0 +1,184 @@
+"""The Deep Speech network on sparse kernels: `torch_network.DeepSpeech` in evaluation."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.model.dimensions import Model
+from asr.model.fold import fold_after, fold_before, norm_of
+from asr.model.native_convolution import Convolution, ConvolutionStack, Floats
+from asr.model.shapes import check_layers, compare, parameter_shapes, statistics_shapes
+from asr.sparse.csr import Rows, from_dense
+from asr.sparse.kernels import Cell, Matrix, Recurrent, prepare
+from asr.sparse.kernels import level as level_of
+
+Tensors = Mapping[str, "Rows | NDArray[Any]"]
+
+
+class Network:
+    """A network laid out for this processor. Immutable, so that threads may share it.
+
+    `tensors` are those of a model file by their names, matrices as `Rows` or dense. `exact` leaves
+    out the kernels that round weights or activations, `level` forces an instruction set; `threads`
+    lay the layers out. Batch norms are folded into the weights.
+
+    Raises AsrError for tensors that do not fit the dimensions.
+    """
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        dimensions: Model,
+        exact: bool = False,
+        level: str | None = None,
+        threads: int = 1,
+    ) -> None:
+        _check(tensors, dimensions)
+        self.dimensions = dimensions
+        self.exact = exact
+        self._level = level
+        self._tensors = tensors
+        strides = dimensions.conv_strides
+        self.convolutions = ConvolutionStack([self._convolution(i) for i in range(len(strides))])
+        layers = dict[int, Recurrent]()
+
+        def lay_out(i: int) -> None:
+            layers[i] = self._layer(i)
+
+        _share(((i,) for i in range(dimensions.layers)), lay_out, threads)
+        self.layers = [layers[i] for i in range(dimensions.layers)]
+        norm = norm_of(tensors, "output", dimensions)
+        rows = self._rows("output.linear.weight")
+        rows, self._bias = fold_before(rows, self._array("output.linear.bias"), norm)
+        # The last layer is small, and what it rounds would stand in the result as it is.
+        self.linear = prepare(rows, exact=True, level=level)
+        del self._tensors
+
+    def log_probs(
+        self, features: Floats, lengths: NDArray[np.integer[Any]], threads: int = 1
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Log-probabilities of every output frame, as `DeepSpeech` gives them.
+
+        `features (batch, time, mels)` float32 and `lengths (batch,)` in frames; anything may stand
+        beyond a length. Returns `(batch, time', outputs)`, natural logarithms, exactly zero beyond
+        a length, and `lengths' (batch,)`. What an utterance gets depends on no other.
+        """
+        d = self.dimensions
+        longest = d.output_length(features.shape[1])
+        counts = np.array([d.output_length(int(n)) for n in lengths], np.int64)
+        if not longest:
+            return np.zeros((len(features), 0, d.outputs), np.float32), counts
+        x: Floats = np.zeros((len(features), longest, d.conv_features), np.float32)
+        jobs = (
+            (n, first, last)
+            for n, length in enumerate(lengths)
+            for first, last in self.convolutions.strips(int(length))
+        )
+
+        def convolve(n: int, first: int, last: int) -> None:
+            inside = features[n, : int(lengths[n])]
+            self.convolutions.strip(inside, first, last, x[n, first:last])
+
+        _share(jobs, convolve, threads)
+        for layer in self.layers:
+            x, _ = layer(x, counts, threads=threads)
+        scores = self.linear(x.reshape(-1, x.shape[2]), self._bias)
+        scores -= scores.max(axis=1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        result = scores.reshape(len(features), longest, d.outputs)
+        for row, count in zip(result, counts, strict=True):
+            row[count:] = 0.0
+        return result, counts
+
+    def describe(self) -> dict[str, str]:
+        """The kernel that each weight tensor runs on, by the tensor's name."""
+        found = {
+            f"conv.{i}.convolution.weight": layer.kernel
+            for i, layer in enumerate(self.convolutions.layers)
+        }
+        for i, layer in enumerate(self.layers):
+            for cell in layer.cells:
+                prefix = f"rnn.{i}.{'backward' if cell.reverse else 'forward'}_cell"
+                if not (cell.reverse and self.dimensions.shared_input):
+                    found[f"{prefix}.weight_ih_l0"] = cell.weight_ih.kernel
+                found[f"{prefix}.weight_hh_l0"] = cell.weight_hh.kernel
+        return found | {"output.linear.weight": self.linear.kernel}
+
+    def _convolution(self, i: int) -> Convolution:
+        d, name = self.dimensions, f"conv.{i}.convolution"
+        weight = self._array(f"{name}.weight")
+        bias = np.zeros(len(weight), np.float32) if d.batch_norm else self._array(f"{name}.bias")
+        weight, bias = fold_after(weight, bias, norm_of(self._tensors, f"conv.{i}", d))
+        bands, frames = d.conv_strides[i]
+        return Convolution(weight, bias, (bands, frames), level_of(self._level), self.exact)
+
+    def _layer(self, i: int) -> Recurrent:
+        d, cells = self.dimensions, list[Cell]()
+        norm = norm_of(self._tensors, f"rnn.{i}", d)
+        shared: Matrix | None = None
+        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
+            own = f"rnn.{i}.{direction}_cell"
+            tied = f"rnn.{i}.forward_cell" if d.shared_input else own
+            rows = self._rows(f"{tied}.weight_ih_l0")
+            rows, bias = fold_before(rows, self._array(f"{own}.bias_ih_l0"), norm)
+            if shared is None or not d.shared_input:
+                shared = self._prepare(rows)
+            recurrent = self._prepare(self._rows(f"{own}.weight_hh_l0"))
+            bias_hh = self._array(f"{own}.bias_hh_l0")
+            cells.append(Cell(d.cell, shared, recurrent, bias, bias_hh, direction == "backward"))
+        return Recurrent(cells, d.combine)
+
+    def _rows(self, name: str) -> Rows:
+        tensor = self._tensors[name]
+        return tensor if isinstance(tensor, Rows) else from_dense(tensor)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        tensor = self._tensors[name]
+        return tensor.to_dense() if isinstance(tensor, Rows) else tensor
+
+    def _prepare(self, rows: Rows) -> Matrix:
+        return prepare(rows, exact=self.exact, level=self._level)
+
+
+def _check(tensors: Tensors, dimensions: Model) -> None:
+    """Raise AsrError unless there is each tensor of the dimensions, in its shape, and no other."""
+    check_layers(dimensions, tensors)
+    expected = parameter_shapes(dimensions) | statistics_shapes(dimensions)
+    for name in [*expected, *(name for name in tensors if name not in expected)]:
+        tensor = tensors.get(name)
+        if name.endswith(".num_batches_tracked") and dimensions.batch_norm:
+            continue
+        tied = dimensions.shared_input and name.endswith("backward_cell.weight_ih_l0")
+        shape = expected.get(name.replace("backward", "forward") if tied else name)
+        kind = "float32" if tensor is None or isinstance(tensor, Rows) else tensor.dtype.name
+        found = None if tensor is None else (tuple(tensor.shape), kind)
+        compare(name, found, None if shape is None else (shape, "float32"))
+
+
+def _share(jobs: Iterator[tuple[int, ...]], run: Callable[..., None], threads: int) -> None:
+    """Run all jobs on this thread and `threads - 1` more; raises what a job raised."""
+    taking = threading.Lock()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        while not failed:
+            with taking:
+                job = next(jobs, None)
+            if job is None:
+                return
+            try:
+                run(*job)
+            except BaseException as error:
+                failed.append(error)
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if failed:
+        raise failed[0]

@@ -1,0 +1,100 @@
+"""The recurrent layer of `torch_layers` on sparse kernels, known to `asr.sparse.sparsify`.
+
+It has one input matrix for both directions if the network has, and sums directions, as in the
+paper; `asr.sparse` knows nothing of either, so the twins come from here.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.torch_layers import RecurrentLayer
+from asr.model.torch_recurrence import FrameOrder
+from asr.sparse.convert import TORCH_SPARSE, Leave, Wish, register
+from asr.sparse.kernels import Recurrent
+from asr.sparse.torch_layers import to_array
+from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
+from asr.sparse.weight import Options
+
+
+class SparseRecurrentLayer(nn.Module):
+    """`RecurrentLayer` without the zeros, inference only; its `state_dict` is the dense one."""
+
+    def __init__(self, dense: RecurrentLayer, options: Options) -> None:
+        super().__init__()
+        self.norm = dense.norm
+        self.dropout = dense.dropout
+        self.concat, self.shared_input = dense.concat, dense.shared_input
+        self.forward_cell = _twin(dense.forward_cell, options)
+        back = dense.backward_cell
+        self.backward_cell = None if back is None else _twin(back, options)
+        self._tie()
+        self.register_load_state_dict_pre_hook(RecurrentLayer._complete)
+        self.register_load_state_dict_post_hook(RecurrentLayer._completed)
+        self.train(dense.training)
+
+    def _tie(self) -> None:
+        if self.shared_input and self.backward_cell is not None:
+            self.backward_cell.share("weight_ih_l0", self.forward_cell)
+
+    def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
+        """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""
+        if self.norm is not None:
+            x = self.norm(x, mask)
+        return self._cells(self.dropout(x), mask.sum(dim=1))
+
+    def _cells(self, x: Tensor, lengths: Tensor) -> Tensor:
+        cells = [self.forward_cell.cell()]
+        if self.backward_cell is not None:
+            cells.append(self.backward_cell.cell(backwards=True))
+        layer = Recurrent(cells, "concat" if self.concat else "sum")
+        threads = min(2, torch.get_num_threads())
+        y, _ = layer(to_array(self, x), lengths.numpy(), threads=threads)
+        return torch.from_numpy(y)
+
+
+class CsrRecurrentLayer(SparseRecurrentLayer):
+    """The same by `torch.sparse`, on a GPU."""
+
+    def _cells(self, x: Tensor, lengths: Tensor) -> Tensor:
+        ahead: Tensor = self.forward_cell(x, lengths=lengths)[0]
+        if self.backward_cell is None:
+            return ahead
+        zero = x.new_zeros(len(x), self.backward_cell.hidden_size)
+        start = (zero,) * (2 if self.backward_cell.kind == "lstm" else 1)
+        back, _ = self.backward_cell.direction(x, start, lengths, backwards=True)
+        return torch.cat([ahead, back], dim=-1) if self.concat else ahead + back
+
+
+def _twin(cell: nn.RNNBase, options: Options) -> Any:
+    twins: dict[type[nn.RNNBase], Any]
+    if options.kernel == TORCH_SPARSE:
+        from asr.sparse.cuda import CsrGRU, CsrLSTM, CsrRNN
+
+        twins = {nn.GRU: CsrGRU, nn.LSTM: CsrLSTM, nn.RNN: CsrRNN}
+    else:
+        twins = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
+    return twins[type(cell)].from_dense(cell, options)
+
+
+def _factory(layer: RecurrentLayer, wish: Wish) -> nn.Module:
+    cells = [cell for cell in (layer.forward_cell, layer.backward_cell) if cell is not None]
+    if any(cell._forward_hooks or cell._forward_pre_hooks for cell in cells):
+        raise Leave("its cells have hooks, which would be lost")
+    if any(type(cell) not in (nn.GRU, nn.LSTM, nn.RNN) for cell in cells):
+        raise Leave("its cells are no plain nn.GRU, nn.LSTM or nn.RNN")
+    wish.weigh(
+        {
+            f"{i}.{name}": tensor
+            for i, cell in enumerate(cells)
+            for name, tensor in cell.named_parameters()
+            if tensor.dim() == 2
+        }
+    )
+    csr = wish.options.kernel == TORCH_SPARSE
+    return (CsrRecurrentLayer if csr else SparseRecurrentLayer)(layer, wish.options)
+
+
+register(RecurrentLayer, _factory)
+register(RecurrentLayer, _factory, csr=True)

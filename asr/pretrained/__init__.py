@@ -1,0 +1,1 @@
+"""The recognisers that come with the package."""

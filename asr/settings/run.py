@@ -1,0 +1,72 @@
+"""Every setting of the project as frozen dataclasses of plain values.
+
+No torch, no YAML here: a packed model is rebuilt from `Frontend` and `Model` on machines that
+have neither. Ranges and conflicts are checked when a dataclass is made, in the user's words;
+reading YAML files and `key=value` overrides is `asr.settings.yaml`.
+"""
+
+from dataclasses import dataclass, field
+
+from asr.errors import problems
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.settings.data import Augment, Data, Units
+from asr.settings.training import Distillation, Optimiser, Pruning, Training
+
+__all__ = [
+    "Augment",
+    "Data",
+    "Distillation",
+    "Frontend",
+    "Model",
+    "Optimiser",
+    "Pruning",
+    "Run",
+    "Training",
+    "Units",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, whole: the content of a recipe's YAML file."""
+
+    name: str = "run"
+    """Names the run folder."""
+    recipe: str = ""
+    """Recipe this run belongs to; recorded."""
+    group: str = ""
+    """Series it belongs to in tables and plots, such as `dense` or `sparse`; recorded."""
+    label: str = ""
+    """What tables call it; empty: the name."""
+    seed: int = 1
+    """Everything random is drawn from this."""
+    threads: int = 1
+    """Threads of torch."""
+    runs: str = ""
+    """Folder of run folders; empty: the environment variable ASR_RUNS, else `runs`."""
+    init: str = ""
+    """Model or packed file whose weights training starts from."""
+    data: Data = field(default_factory=Data)
+    units: Units = field(default_factory=Units)
+    frontend: Frontend = field(default_factory=Frontend)
+    augment: Augment = field(default_factory=Augment)
+    model: Model = field(default_factory=Model)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    pruning: Pruning = field(default_factory=Pruning)
+    distillation: Distillation = field(default_factory=Distillation)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        with problems() as check:
+            check(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
+            check(self.threads >= 1, f"threads={self.threads}: at least 1")
+            check(
+                self.model.mels == self.frontend.mels,
+                f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",
+            )
+            check(
+                bool(self.init) or not (self.pruning.method == "frozen" or self.pruning.keep_zeros),
+                "pruning.method=frozen and pruning.keep_zeros keep the zeros of init=FILE, and "
+                "init is empty",
+            )

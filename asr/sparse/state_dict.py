@@ -1,0 +1,107 @@
+"""Any torch model's tensors as one packed file, and back into the model, dense or sparse."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr.errors import AsrError
+from asr.sparse.csr import Rows
+from asr.sparse.file import read_rows, write
+from asr.sparse.formats import Values
+from asr.sparse.header import Header
+from asr.sparse.torch_layers import SparseLayer
+
+KIND = "torch.state_dict"
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    values: Values = "fp16",
+    metadata: dict[str, Any] | None = None,
+) -> Header:
+    """Write a model's `state_dict()` to `path`, packed; tied tensors are stored once.
+
+    `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) travels along. Types
+    that a file does not hold travel as their nearest: bfloat16 as float32, bool as uint8.
+
+    Raises AsrError, naming the tensor, for NaN and infinity, and for what is no tensor.
+    """
+    arrays: dict[str, Any] = {}
+    seen: dict[Any, Any] = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise AsrError(f"{path}: not written: {name!r} of the state is no tensor")
+        # By address: a state_dict detaches each name's tensor anew.
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if not tensor.numel() or key not in seen:
+            nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
+            plain = tensor.to("cpu", nearest.get(tensor.dtype, tensor.dtype)).contiguous()
+            seen[key] = (plain.numpy(), tensor)  # keeps the tensor alive, and so its address
+        arrays[name] = seen[key][0]
+    return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
+
+
+def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Fill a model with the tensors of a file, of `save` or another; returns its metadata.
+
+    Sparse layers take the kept elements as they are, without a dense copy.
+
+    Raises AsrError for a file that is no model file, and for tensors that are missing, unknown or
+    of another shape; the model is then as it was.
+    """
+    tensors, metadata = read_rows(path)
+    sparse = {
+        f"{prefix}.{name}" if prefix else name: (layer, name, weight.shape)
+        for prefix, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, SparseLayer)
+        for name, weight in layer.weights()
+    }
+    _compare(
+        path, tensors, _shapes(model) | {name: shape for name, (_, _, shape) in sparse.items()}
+    )
+    dense: dict[str, Tensor] = {}
+    for name, found in tensors.items():
+        if name in sparse and isinstance(found, Rows):
+            continue
+        array = found.to_dense() if isinstance(found, Rows) else found
+        dense[name] = torch.from_numpy(array)
+    for name, (layer, own, _) in sparse.items():
+        if isinstance(rows := tensors[name], Rows):
+            layer.set_weight(own, rows)
+        else:
+            layer.set_dense(own, np.asarray(dense.pop(name)))
+    model.load_state_dict(dense, strict=False)
+    own_metadata = metadata.get("metadata")
+    return own_metadata if metadata.get("kind") == KIND and own_metadata is not None else metadata
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the parameters and buffers that `state_dict()` has, under each of their names."""
+    shapes = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        tensors: dict[str, Tensor] = dict(
+            module.named_parameters(recurse=False, remove_duplicate=False)
+        )
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            if name not in module._non_persistent_buffers_set:
+                tensors[name] = buffer
+        for name, tensor in tensors.items():
+            shapes[f"{prefix}.{name}" if prefix else name] = tuple(tensor.shape)
+    return shapes
+
+
+def _compare(path: str | Path, found: dict[str, Any], wanted: dict[str, tuple[int, ...]]) -> None:
+    for name in wanted | found:
+        shapes = [
+            f"{list(shape)}" if shape is not None else "nothing"
+            for shape in (found[name].shape if name in found else None, wanted.get(name))
+        ]
+        if shapes[0] != shapes[1]:
+            raise AsrError(
+                f"{path}: does not fit this model: {name!r} is {shapes[0]} in the file and "
+                f"{shapes[1]} in the model"
+            )

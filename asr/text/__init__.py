@@ -1,0 +1,1 @@
+"""Text: normal forms, tokenizers, and readers of text files."""

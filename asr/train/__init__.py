@@ -1,0 +1,1 @@
+"""Training: data, network, pruning and records joined into runs and grids of runs."""

@@ -1,0 +1,124 @@
+"""What a trained teacher adds to the CTC loss of a student, on the same augmented batch.
+
+CTC posteriors are spikes amid blanks, and nothing ties the spike of a symbol to a frame: two good
+networks speak at different frames. `frame` is the naive baseline for that reason, `nonblank`
+looks mostly at the frames where the teacher speaks, `sequence` needs no alignment at all.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asr.errors import AsrError
+from asr.features.settings import Frontend
+from asr.model.file import Loaded, load_model
+from asr.model.torch_network import DeepSpeech
+from asr.settings.training import Distillation as Settings
+from asr.text.tokenizer import Units
+from asr.train.losses import best_sequences, ctc_losses, frame_divergence
+
+
+class Distillation:
+    """A teacher in evaluation mode, and the loss with which a student follows it.
+
+    The teacher is no submodule of the training module: it is neither trained, nor saved into the
+    checkpoint, nor counted. The student's loss is `(1 - weight) * CTC + weight * this`.
+
+    Raises:
+        AsrError: if teacher and student differ in symbols, stride or features.
+    """
+
+    def __init__(
+        self,
+        teacher: Loaded,
+        settings: Settings,
+        student: DeepSpeech,
+        units: Units,
+        frontend: Frontend,
+    ) -> None:
+        _check(teacher, student, units, frontend, settings.teacher)
+        self.settings = settings
+        self.teacher = teacher.model.eval().requires_grad_(False)
+        self.digest = _digest(self.teacher)
+        """Of the teacher's weights: a resumed training must go on with the same teacher."""
+
+    @classmethod
+    def load(
+        cls, settings: Settings, student: DeepSpeech, units: Units, frontend: Frontend
+    ) -> "Distillation":
+        """With the teacher of the model file `settings.teacher`, dense or packed."""
+        return cls(load_model(settings.teacher), settings, student, units, frontend)
+
+    def loss(
+        self, features: Tensor, feature_lengths: Tensor, log_probs: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """What the student's `log_probs (batch, time, outputs)` lose against the teacher.
+
+        A scalar: for `frame` and `nonblank` a mean over frames, for `sequence` the CTC loss of
+        the teacher's greedy transcripts over their symbols, as the loss of the truth is.
+        """
+        if next(self.teacher.parameters()).device != features.device:
+            self.teacher.to(features.device)
+        with torch.no_grad():
+            taught, _ = self.teacher(features, feature_lengths)
+        if self.settings.kind == "sequence":
+            targets, counts = best_sequences(taught, lengths)
+            losses = ctc_losses(log_probs, lengths, targets, counts)
+            return losses.sum() / counts.sum().clamp_min(1)
+        nonblank = self.settings.kind == "nonblank"
+        return frame_divergence(log_probs, taught, lengths, self.settings.temperature, nonblank)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: which teacher it was."""
+        return {"teacher": self.digest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """AsrError if the training was begun with other weights of the teacher."""
+        if state["teacher"] != self.digest:
+            raise AsrError(
+                f"distillation.teacher={self.settings.teacher} has other weights than when this "
+                "training began: put the old file back, or begin under another name (name=...)"
+            )
+
+    def to_plain(self) -> dict[str, Any]:
+        """For the record of a run; the teacher's name without the folders of this machine."""
+        return {
+            "teacher": "/".join(Path(self.settings.teacher).parts[-2:]),
+            "kind": self.settings.kind,
+            "weight": self.settings.weight,
+            "temperature": self.settings.temperature,
+        }
+
+
+def _digest(model: DeepSpeech) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check(
+    teacher: Loaded, student: DeepSpeech, units: Units, frontend: Frontend, name: str
+) -> None:
+    problems = []
+    if teacher.units.symbols != units.symbols:
+        problems.append(
+            f"its symbols are others ({teacher.units.kind}, {teacher.units.size}; the student has "
+            f"{units.kind}, {units.size}), so its outputs mean something else. Pieces learnt by "
+            "each run differ: give both the same units.file"
+        )
+    theirs, ours = teacher.model.dimensions.time_stride, student.dimensions.time_stride
+    if theirs != ours:
+        problems.append(
+            f"an output frame is {theirs} input frames there and {ours} here; make "
+            "model.conv_strides equal in time"
+        )
+    if teacher.frontend != frontend:
+        problems.append(f"its features are made otherwise: {teacher.frontend} against {frontend}")
+    if problems:
+        raise AsrError(
+            f"distillation.teacher={name} cannot teach this network:\n  " + "\n  ".join(problems)
+        )

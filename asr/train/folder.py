@@ -1,0 +1,121 @@
+"""A run folder: where it is, whose it is, when it was started and with which code and data."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asr import environment
+from asr.corpus.manifest import Utterance
+from asr.errors import AsrError
+from asr.files import atomic_write_text
+from asr.settings.run import Run
+from asr.settings.yaml import load, to_plain, write_yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+# Settings that say where and how, not what: a resumed run may change them.
+FREE_TO_CHANGE = (
+    "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
+    "data.cache_gigabytes", "data.spoken.folder", "training.progress",
+    "training.checkpoint_minutes", "training.checkpoint_steps", "training.invalid_loss",
+)  # fmt: skip
+
+
+def run_folder(settings: Run) -> Path:
+    """Folder of this run: `runs` setting, else the environment variable ASR_RUNS, else `runs/`."""
+    root = settings.runs or os.environ.get("ASR_RUNS") or "runs"
+    return Path(root).expanduser() / (settings.recipe or ".") / settings.name
+
+
+def resume_point(folder: Path) -> Path:
+    """Lightning's checkpoint that a killed run goes on from."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder; the lock dies with the process. AsrError if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise AsrError(f"{folder}: another process is training there") from None
+        for stale in folder.glob("checkpoints/.last.ckpt.*"):  # a kill while it was written
+            stale.unlink()
+        yield
+
+
+def check_same(folder: Path, settings: Run) -> None:
+    """AsrError with every difference if the folder's run was begun with other settings.
+
+    `training.precision=auto` stands for what was used then.
+    """
+    before = _flat(to_plain(load(Run, folder / "config.yaml")))
+    now = _flat(to_plain(settings))
+    before["model.outputs"] = now["model.outputs"]
+    if now["training.precision"] == "auto":
+        now["training.precision"] = before["training.precision"]
+    different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
+    if before["pruning.method"] == now["pruning.method"] == "none":
+        different = [k for k in different if not k.startswith("pruning.")]
+    if different:
+        lines = [f"  {k}: {before[k]!r} there, {now[k]!r} now" for k in different]
+        raise AsrError(
+            f"{folder} holds a run with other settings:\n"
+            + "\n".join(lines)
+            + "\nGive this one another name (name=...), or remove that folder."
+        )
+
+
+def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
+    """Note a start: settings to `config.yaml`, code and data to `starts.json`.
+
+    Raises AsrError if a run is resumed with other settings or other data than it began with.
+    """
+    digest = hashlib.sha256()
+    for u in utterances:
+        digest.update(f"{u.id}\t{u.duration:.4f}\t{u.text}\n".encode())
+    starts: list[dict[str, Any]] = []
+    if resume_point(folder).exists():
+        check_same(folder, settings)
+        starts = read_starts(folder)
+        if starts and starts[0]["data"] != digest.hexdigest():
+            raise AsrError(
+                f"{folder}: this run began with other training or dev data; a resumed training "
+                "needs the same. Give this one another name (name=...)."
+            )
+    starts.append(
+        {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": environment.git_state(),
+            "data": digest.hexdigest(),
+        }
+    )
+    write_yaml(folder / "config.yaml", settings)
+    atomic_write_text(folder / "starts.json", json.dumps(starts, indent=1) + "\n")
+
+
+def read_starts(folder: Path) -> list[dict[str, Any]]:
+    """When and with which code the run was started, and resumed."""
+    path = folder / "starts.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,294 @@
+"""Grids of trainings: plain `asr train` commands, side by side, each a resumable run folder."""
+
+import bisect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from asr.errors import AsrError
+from asr.model.dimensions import Model
+from asr.settings.run import Run
+from asr.settings.yaml import from_mapping, load, read_yaml
+from asr.train.folder import run_folder
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid: a name and what differs from the base recipe."""
+
+    name: str = ""
+    """Names the run folder and the record."""
+    group: str = "dense"
+    """Series in tables and plots."""
+    label: str = ""
+    """What tables call it; empty: the name."""
+    set: list[str] = field(default_factory=list)
+    """Settings as key=value; in YAML also lists of them, for what several runs share."""
+    dense: str = ""
+    """Pruned runs: the run whose network the thresholds are calibrated from."""
+    match: str = ""
+    """Small dense runs: hidden units are chosen to match the non-zeros of this run."""
+    teacher: str = ""
+    """Distilled runs: the run whose network teaches this one."""
+    init: str = ""
+    """Runs that go on from another's weights: the run whose network this one begins with."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the runs that must be finished before this one starts."""
+        return frozenset({self.dense, self.match, self.teacher, self.init} - {""})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A recipe of several runs, read from YAML."""
+
+    base: str = ""
+    """YAML file of the single training that every run varies, beside this file."""
+    workers: int = 2
+    """Trainings at once; each has `threads` of the base recipe."""
+    set: list[str] = field(default_factory=list)
+    """Settings of every run as key=value."""
+    runs: list[Any] = field(default_factory=list)
+    """The runs, each with the keys of a `GridRun`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid ready to run: `base` recipe, names of runs and their overrides in order."""
+
+    base: Path
+    workers: int
+    runs: list[GridRun]
+
+    def run(self, name: str) -> GridRun:
+        """The run called `name`."""
+        return next(run for run in self.runs if run.name == name)
+
+
+def read_grid(path: Path, overrides: list[str]) -> Plan:
+    """Read a grid; `overrides` (key=value) apply to every run and win.
+
+    Raises:
+        AsrError: for unknown keys, two runs of one name, references to a run that comes later.
+    """
+    grid = from_mapping(Grid, read_yaml(path), str(path))
+    runs = [
+        from_mapping(GridRun, _flat(run), f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)
+    ]
+    names: list[str] = []
+    for run in runs:
+        for needed in sorted(run.needs):
+            if needed not in names:
+                raise AsrError(
+                    f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
+                )
+        if not run.name or run.name in names:
+            raise AsrError(f"{path}: every run needs a name of its own, {run.name!r} is not one")
+        names.append(run.name)
+    if grid.workers < 1:
+        raise AsrError(f"{path}: workers={grid.workers}: at least 1")
+    runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
+    plan = Plan(path.parent / grid.base, grid.workers, runs)
+    for run in runs:  # a misspelt key of the last run must not wait for the others
+        settings_of(plan, run.name)
+    return plan
+
+
+def _flat(run: Any) -> Any:
+    """The run with one list of settings: YAML can put an anchor into a list, but not join them."""
+
+    def words(entry: Any) -> list[Any]:
+        if not isinstance(entry, list):
+            return [entry]
+        return [word for part in entry for word in words(part)]
+
+    if isinstance(run, dict) and isinstance(run.get("set"), list):
+        return run | {"set": words(run["set"])}
+    return run
+
+
+def overrides_of(plan: Plan, run: GridRun) -> list[str]:
+    """The key=value words of a run; those it needs must be finished."""
+    words = _words(run, plan)
+    if run.match:
+        settings = load(Run, plan.base, words)
+        record = read_record(folder_of(plan, run.match))
+        outputs = record["settings"]["model"]["outputs"]
+        model = replace(settings.model, outputs=outputs)
+        words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
+    return words
+
+
+def _words(run: GridRun, plan: Plan | None = None) -> list[str]:
+    """key=value words of a run; without a plan, files of other runs get a name that is none yet."""
+
+    def file(name: str) -> str:
+        return f"{folder_of(plan, name)}/model.asr" if plan else "later"
+
+    words = [f"name={run.name}", f"group={run.group}"]
+    words += [f"label={run.label}"] if run.label else []
+    words += run.set
+    words += ["pruning.method=ramp", f"pruning.dense={file(run.dense)}"] if run.dense else []
+    words += [f"distillation.teacher={file(run.teacher)}"] if run.teacher else []
+    words += [f"init={file(run.init)}"] if run.init else []
+    return words
+
+
+def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) -> int:
+    """Hidden units with which a dense network of these dimensions has about `parameters`.
+
+    Raises:
+        AsrError: if no width comes within that share of it.
+    """
+    from asr.model.torch_network import count_parameters
+
+    def size(hidden: int) -> int:
+        return count_parameters(replace(dimensions, hidden=hidden))
+
+    above = 1
+    while size(above) < parameters:
+        above *= 2
+    hidden = bisect.bisect_left(range(1, above + 1), parameters, key=size) + 1
+    best = min((max(1, hidden - 1), hidden), key=lambda h: abs(size(h) - parameters))
+    if abs(size(best) - parameters) > within * parameters:
+        raise AsrError(
+            f"no dense network of these dimensions has about {parameters:,} parameters: "
+            f"{best} hidden units give {size(best):,}. Use smaller convolutions."
+        )
+    return best
+
+
+def settings_of(plan: Plan, name: str) -> Run:
+    """Settings of the run called `name`, with `later` for each file of another run."""
+    return load(Run, plan.base, _words(plan.run(name)))
+
+
+def folder_of(plan: Plan, name: str) -> Path:
+    """Run folder of the run called `name`."""
+    return run_folder(settings_of(plan, name))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a finished run."""
+    return json.loads((folder / "record.json").read_text())
+
+
+def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[str]:
+    """Run what is not finished, `plan.workers` at a time; copy each record to `results`.
+
+    A run whose training fails takes those that need it with it; the others go on. Told to stop by
+    SIGTERM it stops its trainings, waits for them and exits with status 143; started again, it goes
+    on. Returns the names of the runs that failed.
+    """
+    console = console or Console(stderr=True)
+    with _sigterm() as told:
+        failed = _run_grid(plan, results, console, told)
+    if told.is_set():
+        console.print("told to stop: the same command goes on", highlight=False)
+        raise SystemExit(128 + signal.SIGTERM)
+    return failed
+
+
+def _run_grid(plan: Plan, results: Path, console: Console, told: threading.Event) -> list[str]:
+    waiting, finished, failed = list(plan.runs), set[str](), list[str]()
+    active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
+    try:
+        while (waiting or active) and not told.is_set():
+            for run in list(waiting):
+                if run.needs & set(failed):
+                    waiting.remove(run)
+                    failed.append(run.name)
+                elif run.needs <= finished and len(active) < plan.workers and not told.is_set():
+                    waiting.remove(run)
+                    try:
+                        active[run.name] = _start(plan, run, console)
+                    except AsrError as error:
+                        failed.append(run.name)
+                        console.print(f"{run.name}: FAILED: {error}", highlight=False)
+            time.sleep(0.2)
+            for name, (process, since, log) in list(active.items()):
+                if process.poll() is None:
+                    continue
+                del active[name]
+                if process.returncode or not (folder_of(plan, name) / "record.json").exists():
+                    failed.append(name)
+                    # The record of an earlier, other run of this name would pass for this one's.
+                    (results / f"{name}.json").unlink(missing_ok=True)
+                    tail = log.read_text().splitlines()[-8:] if log.exists() else []
+                    console.print(f"{name}: FAILED", *tail, sep="\n", highlight=False)
+                    continue
+                finished.add(name)
+                _collect(folder_of(plan, name), results / f"{name}.json")
+                _report(name, results / f"{name}.json", time.monotonic() - since, console)
+    finally:
+        for process, _, _ in active.values():
+            process.send_signal(signal.SIGTERM)
+        for process, _, _ in active.values():
+            process.wait()
+    return failed
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, which would end this process and leave its trainings behind.
+
+    An exception out of the handler could come between the start of a training and the note of it.
+    Only the main thread of a process gets signals; in others the event is never set.
+    """
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start(
+    plan: Plan, run: GridRun, console: Console
+) -> tuple[subprocess.Popen[bytes], float, Path]:
+    words = overrides_of(plan, run)
+    folder = folder_of(plan, run.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    alone = plan.workers == 1
+    if not (folder / "record.json").exists():
+        follow = "" if alone else f", {log} follows it"
+        console.print(f"{run.name}: training{follow}", highlight=False)
+    command = [sys.executable, "-m", "asr", "train", str(plan.base), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if alone:  # its progress bar is worth seeing
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+        return process, time.monotonic(), log
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    return process, time.monotonic(), log
+
+
+def _collect(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "record.json", target)
+
+
+def _report(name: str, path: Path, seconds: float, console: Console) -> None:
+    record = json.loads(path.read_text())
+    tests = ", ".join(f"{k} {100 * v['wer']:.1f} %" for k, v in record["evaluation"].items())
+    console.print(
+        f"{name}: {record['model']['nonzeros']:,} non-zeros, WER {tests} ({seconds:.0f} s)",
+        highlight=False,
+    )

@@ -1,0 +1,100 @@
+"""What a training will prune, and when, before it starts: `asr.pruning.plan` for a recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from asr.corpus import sources
+from asr.corpus.manifest import Utterance
+from asr.errors import AsrError
+from asr.files import atomic_path
+from asr.model.file import load_weights
+from asr.pruning.plan import Plan, plan
+from asr.settings.run import Run
+from asr.text.tokenizer import CharacterUnits, load_units_file
+from asr.train.data import SpeechData
+from asr.train.pruning import rule_of
+from asr.train.run import build_model, steps_per_epoch
+from asr.train.stats import check_picture
+
+
+def plan_to(settings: Run, plot: Path | None = None) -> str:
+    """The plan of a training as text, and its curve as a picture if `plot` names one.
+
+    Raises AsrError as the training itself would at its start, and for `pruning.method=none`.
+    """
+    check_picture(plot)
+    utterances = _utterances(settings)
+    steps = steps_per_epoch(_data(settings, utterances), settings)
+    total = steps * settings.training.epochs
+    found = plan_of(settings, total)
+    hours = sum(u.duration for u in utterances) / 3600
+    accumulated = f" of {settings.training.accumulate} batches" * (settings.training.accumulate > 1)
+    lines = [
+        f"{len(utterances):,} utterances, {hours:.2f} hours: {total:,} optimiser steps, "
+        f"{settings.training.epochs} epochs of {steps:,} steps{accumulated}",
+        "(fewer, if training finds utterances that it has to leave out)",
+        "",
+        found.table(),
+    ]
+    if plot is not None:
+        with atomic_path(plot) as temporary:
+            found.draw().savefig(temporary, dpi=160)
+        lines.append(f"written to {plot}")
+    return "\n".join(lines)
+
+
+def plan_of(settings: Run, total_steps: int) -> Plan:
+    """The plan of a training of so many optimiser steps.
+
+    Predicted from the weights of `pruning.dense` or `init`, if there are any.
+    """
+    torch.manual_seed(settings.seed)
+    size = replace(settings.model, outputs=_outputs(settings))
+    model = build_model(replace(settings, model=size))
+    rule = rule_of(settings.pruning, model, total_steps)
+    if rule is None:
+        raise AsrError(
+            "pruning.method=none: nothing is pruned. For the paper's ramp to 90 % zeros say "
+            "pruning.method=ramp pruning.target=0.9"
+        )
+    known = None
+    if settings.pruning.dense:
+        known = load_weights(settings.pruning.dense)
+    elif settings.init:
+        known = model.state_dict()
+    return plan(model, rule, known, total_steps)
+
+
+def _utterances(settings: Run) -> list[Utterance]:
+    """What can be trained on, as far as durations tell."""
+    data = settings.data
+    if not data.train:
+        raise AsrError("data.train must name at least one manifest or folder")
+    found = [u for entry in data.train for u in sources.resolve(entry, data)]
+    kept = [u for u in found if u.duration <= data.max_seconds]
+    if not kept:
+        raise AsrError(f"data.train: nothing of {len(found)} utterances is short enough to use")
+    return kept
+
+
+def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
+    return SpeechData(
+        utterances,
+        [],
+        CharacterUnits(),
+        settings.frontend,
+        settings.augment,
+        settings.data,
+        settings.seed,
+    )
+
+
+def _outputs(settings: Run) -> int:
+    """Symbols of the network; SentencePiece units that are not learnt yet have the size asked."""
+    if settings.units.kind == "characters":
+        return CharacterUnits().size
+    if settings.units.file:
+        return load_units_file(Path(settings.units.file)).size
+    return settings.units.size + 1

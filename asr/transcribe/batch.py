@@ -1,0 +1,248 @@
+"""Many files: found, skipped when done, transcribed, written where the input tree says.
+
+Every output is written whole or not at all, and none that is there is written again, so that a
+job that was interrupted goes on where it stopped when the same command is given again, and a text
+that somebody has corrected stays.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from asr import audio
+from asr.errors import AsrError
+from asr.files import atomic_write_text
+from asr.transcribe import progress
+from asr.transcribe.formats import Writer, find_writer
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser
+from asr.transcribe.subtitles import SubtitleOptions
+from asr.transcribe.transcript import Transcript
+
+STDIN = "-"
+_STDIN_NAME = "stdin"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording, and the file of each format that is wanted of it."""
+
+    path: Path
+    shown: str
+    """What it is called in outputs and messages."""
+    outputs: tuple[Path, ...] = ()
+
+    def missing(self) -> list[int]:
+        """Which of the outputs are not there."""
+        return [i for i, output in enumerate(self.outputs) if not output.exists()]
+
+    def stale(self) -> bool:
+        """Whether the recording is newer than an output of it."""
+        recorded = self.path.stat().st_mtime_ns
+        return any(o.exists() and o.stat().st_mtime_ns < recorded for o in self.outputs)
+
+
+def transcribe_to(
+    recogniser: Recogniser,
+    paths: Sequence[str | Path],
+    output: Path | None = None,
+    formats: Sequence[str] = ("txt",),
+    options: TranscribeOptions | None = None,
+    overwrite: bool = False,
+    bar: bool = False,
+) -> int:
+    """Transcribe files and folders to standard output, or into the folder `output`.
+
+    `-` is standard input. On standard output one recording is its document alone, several are
+    lines that begin with the path (JSON: one object a line). In `output` the input tree is
+    mirrored, one file per recording and format; files that are there are left alone, and
+    recordings that have them all are skipped, unless `overwrite`. Recordings that cannot be read
+    are reported on standard error, with the notes and a summary, and do not stop the rest. `bar`
+    shows progress.
+
+    Returns how many failed. Raises AsrError before any work for what cannot work: unknown
+    formats, folders without audio, two recordings that would share an output file, options that
+    no format uses.
+    """
+    options = replace(recogniser.completed(options), on_error="report")
+    writers = [find_writer(name) for name in dict.fromkeys(formats)]
+    _refuse(writers, output, options, overwrite)
+    recogniser.decoder(options.decoding)
+    with ExitStack() as stack:
+        jobs = _jobs(paths, output, writers, stack)
+        if output is None and len(jobs) > 1 and writers[0].line is None:
+            raise AsrError(
+                f"{len(jobs)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
+                "give one with -o"
+            )
+        left = [job for job in jobs if overwrite or not job.outputs or job.missing()]
+        total = sum(audio.header_seconds(job.path) for job in left) if bar else 0.0
+        with progress.shown(total, bar) as shown:
+            run = _Run(recogniser, writers, options, shown, len(jobs) > 1, overwrite)
+            try:
+                run.transcribe(left)
+            except KeyboardInterrupt:
+                shown.say(run.interrupted(len(left), output))
+                raise
+            done = set(jobs) - set(left)
+            run.sum_up(len(done), sum(job.stale() for job in done), output)
+    return run.failed
+
+
+class _Run:
+    """The work on a list of jobs, and what is counted on the way."""
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        writers: list[Writer],
+        options: TranscribeOptions,
+        shown: progress.Progress,
+        several: bool,
+        overwrite: bool,
+    ) -> None:
+        self.recogniser, self.writers, self.options = recogniser, writers, options
+        self.shown, self.several, self.overwrite = shown, several, overwrite
+        self.started = time.perf_counter()
+        self.done, self.failed, self.seconds = 0, 0, 0.0
+        self.notes: Counter[str] = Counter()
+
+    def transcribe(self, jobs: Sequence[Job]) -> None:
+        """Transcribe and write all jobs in their order."""
+        sources = (job.path for job in jobs)
+        transcripts = self.recogniser.transcribe(sources, self.options, self.shown.heard)
+        for job, transcript in zip(jobs, transcripts, strict=True):
+            if transcript.error:
+                self.failed += 1
+                self.shown.say(transcript.error.replace(str(job.path), job.shown))
+                continue
+            self._write(job, replace(transcript, path=job.shown))
+            self.done += 1
+            self.seconds += transcript.seconds
+            self.notes.update(transcript.notes)
+
+    def _write(self, job: Job, transcript: Transcript) -> None:
+        if job.outputs:
+            for i in range(len(job.outputs)) if self.overwrite else job.missing():
+                try:
+                    atomic_write_text(job.outputs[i], self.writers[i].document(transcript))
+                except OSError as error:
+                    where = error.filename or job.outputs[i]
+                    raise AsrError(f"{where}: cannot be written: {error.strerror}") from None
+            return
+        [writer] = self.writers
+        text = writer.document(transcript)
+        if self.several:
+            assert writer.line is not None
+            text = writer.line(transcript)
+        text = text.rstrip("\n")
+        if text or not self.several:
+            self.shown.put(text)
+
+    def interrupted(self, count: int, output: Path | None) -> str:
+        """What to say when somebody stops the work."""
+        again = ""
+        if output is not None:
+            again = f"; the files in {output} are whole, the same command goes on from here"
+        return f"stopped after {self.done} of {_recordings(count)}{again}"
+
+    def sum_up(self, skipped: int, stale: int, output: Path | None) -> None:
+        """Notes and figures on standard error, unless one recording was merely printed."""
+        for note, count in self.notes.items():
+            self.shown.say(f"{_recordings(count)}: {note}")
+        if output is None and not self.several:
+            return
+        elapsed = time.perf_counter() - self.started
+        parts = [f"{_recordings(self.done)} transcribed"]
+        if self.done:
+            parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
+            parts[0] += progress.times_real(self.seconds, elapsed)
+        if skipped:
+            changed = f", {stale} before the recording changed" if stale else ""
+            parts.append(f"{skipped} skipped, done before{changed} (--overwrite does them again)")
+        self.shown.say("; ".join([*parts, f"{self.failed} failed"]))
+
+
+def _refuse(
+    writers: Sequence[Writer], output: Path | None, options: TranscribeOptions, overwrite: bool
+) -> None:
+    """Refuse what was asked for and would be without effect."""
+    if output is None and len(writers) > 1:
+        raise AsrError("several formats need a folder to write to: give one with -o")
+    if output is None and overwrite:
+        raise AsrError("overwrite: there is nothing to overwrite without a folder (-o)")
+    if output is not None and output.exists() and not output.is_dir():
+        raise AsrError(f"{output}: is a file; the output must be a folder")
+    if options.subtitles != SubtitleOptions() and not any(w.subtitles for w in writers):
+        raise AsrError("limits of subtitles are for the formats srt and vtt; ask for one of them")
+    names = {writer.suffix[1:] for writer in writers}
+    if options.decoding and options.decoding.nbest > 1 and "json" not in names:
+        raise AsrError("nbest: of the formats only json holds alternatives; ask for it with -f")
+
+
+def _jobs(
+    paths: Sequence[str | Path], output: Path | None, writers: Sequence[Writer], stack: ExitStack
+) -> list[Job]:
+    """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
+    found: list[tuple[audio.Found, str]] = []
+    if list(map(str, paths)).count(STDIN) > 1:
+        raise AsrError("standard input (-) can be read once")
+    for path in paths:
+        if str(path) == STDIN:
+            copy = stack.enter_context(_standard_input())
+            found.append((audio.Found(copy.parent, copy), STDIN))
+        else:
+            found += [(recording, _printable(recording.path)) for recording in audio.find([path])]
+    unique = list({recording.path: (recording, shown) for recording, shown in found}.values())
+    if output is None:
+        return [Job(recording.path, shown) for recording, shown in unique]
+    stems = _stems([recording.relative for recording, _ in unique])
+    jobs, taken = [], dict[Path, str]()
+    for (recording, shown), stem in zip(unique, stems, strict=True):
+        base = output / stem
+        other = taken.setdefault(base, shown)
+        if other != shown:
+            raise AsrError(
+                f"{other} and {shown} would both be written to {base}{writers[0].suffix}; "
+                "transcribe them apart, or give the folder that holds both"
+            )
+        outputs = tuple(base.with_name(base.name + writer.suffix) for writer in writers)
+        jobs.append(Job(recording.path, shown, outputs))
+    return jobs
+
+
+def _printable(path: Path) -> str:
+    """A path as text; bytes of its name that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode("utf-8", errors="replace").replace("\ufffd", "?")
+
+
+def _stems(paths: Sequence[Path]) -> list[Path]:
+    """Names of outputs: without the suffix, but with it where two would otherwise be equal."""
+    stems = [path.with_suffix("") for path in paths]
+    while True:
+        count = Counter(stems)
+        longer = [p if count[s] > 1 else s for p, s in zip(paths, stems, strict=True)]
+        if longer == stems:
+            return stems
+        stems = longer
+
+
+@contextmanager
+def _standard_input() -> Iterator[Path]:
+    """Standard input as a file, whatever its length."""
+    with tempfile.TemporaryDirectory(prefix="asr-") as folder:
+        copy = Path(folder) / _STDIN_NAME
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield copy
+
+
+def _recordings(count: int) -> str:
+    return f"{count} recording{'' if count == 1 else 's'}"

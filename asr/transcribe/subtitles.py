@@ -1,0 +1,163 @@
+"""Words to subtitles: what fits on a screen, for how long, broken where the speaker pauses.
+
+Limits are kept always. Within them the cues are those of least cost: few, evenly filled, and ending
+at pauses. All arithmetic is in integer milliseconds.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from asr.decode.hypothesis import Word
+from asr.errors import AsrError
+
+_SHORTEST_MS = 100
+"""No cue is shown for less, even where words follow each other more closely."""
+
+
+@dataclass(frozen=True)
+class SubtitleOptions:
+    """Limits of a cue in SubRip (srt) and WebVTT (vtt) files."""
+
+    line_length: int = 42
+    """Characters of a line at most."""
+    lines: int = 2
+    """Lines of a cue at most."""
+    max_seconds: float = 7.0
+    """A cue stays no longer than this."""
+    min_seconds: float = 1.0
+    """A cue stays at least this long where the next one leaves room."""
+    min_gap: float = 0.08
+    """Seconds between two cues (two frames of film), so that a change is seen."""
+    pause: float = 1.5
+    """A silence of as many seconds always ends a cue."""
+
+    def __post_init__(self) -> None:
+        if self.line_length < 8:
+            raise AsrError(f"line_length={self.line_length}: at least 8 characters")
+        if self.lines < 1:
+            raise AsrError(f"lines={self.lines}: at least 1")
+        if not 0.5 <= self.max_seconds < float("inf"):
+            raise AsrError(f"max_seconds={self.max_seconds}: at least 0.5")
+        if not 0 <= self.min_seconds <= self.max_seconds:
+            raise AsrError(f"min_seconds={self.min_seconds}: from 0 to max_seconds")
+        if not 0 <= self.min_gap <= 1:
+            raise AsrError(f"min_gap={self.min_gap}: from 0 to 1 second")
+        if not self.pause > 0:
+            raise AsrError(f"pause={self.pause}: above 0")
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Lines that stand on the screen from `start_ms` to `end_ms`."""
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A word, or a part of one that is too long for a line."""
+
+    text: str
+    start: int
+    end: int
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as every writer gives it: rounded once, here."""
+    return round(1000 * seconds)
+
+
+def cues(words: Sequence[Word], options: SubtitleOptions | None = None) -> list[Cue]:
+    """The cues of a transcript, in order, never overlapping."""
+    options = options or SubtitleOptions()
+    pieces = _pieces(words, options)
+    found: list[tuple[int, int, tuple[str, ...]]] = []
+    first = 0
+    for last in range(1, len(pieces) + 1):
+        silence = last == len(pieces) or (
+            pieces[last].start - pieces[last - 1].end >= milliseconds(options.pause)
+        )
+        if silence:
+            for group in _split(pieces[first:last], options):
+                lines = layout(" ".join(piece.text for piece in group), options)
+                found.append((group[0].start, group[-1].end, lines))
+            first = last
+    return _timed(found, options)
+
+
+def _pieces(words: Sequence[Word], options: SubtitleOptions) -> list[_Piece]:
+    """Words in milliseconds, times never falling; a word longer than a line is cut."""
+    pieces: list[_Piece] = []
+    earliest = 0
+    for word in words:
+        start = max(milliseconds(word.start), earliest)
+        end = max(milliseconds(word.end), start)
+        parts = [
+            word.text[i : i + options.line_length]
+            for i in range(0, len(word.text), options.line_length)
+        ]
+        for number, part in enumerate(parts):
+            begin, finish = (start + (end - start) * i // len(parts) for i in (number, number + 1))
+            pieces.append(_Piece(part, begin, finish))
+        earliest = end
+    return pieces
+
+
+def layout(text: str, options: SubtitleOptions) -> tuple[str, ...]:
+    """A text that fits a cue, on as few lines as it needs, about equally long."""
+    needed = len(textwrap.wrap(text, options.line_length, break_on_hyphens=False))
+    for width in range(-(-len(text) // needed), options.line_length):
+        lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+        if len(lines) <= needed and max(map(len, lines)) <= width:
+            return tuple(lines)
+    return tuple(textwrap.wrap(text, options.line_length, break_on_hyphens=False))
+
+
+def _split(pieces: list[_Piece], options: SubtitleOptions) -> list[list[_Piece]]:
+    """The cheapest way to cut a run of pieces into cues that keep all limits.
+
+    A cue costs 1, the square of the share of it that is empty, and less by up to 1 if it ends at
+    a pause of up to half a second.
+    """
+    capacity = options.lines * options.line_length
+    longest = milliseconds(options.max_seconds)
+    best = [0.0] + [float("inf")] * len(pieces)
+    came_from = [0] * (len(pieces) + 1)
+    for first, opening in enumerate(pieces):
+        lines, line, characters = 1, -1, -1
+        for end, piece in enumerate(pieces[first : first + capacity], start=first + 1):
+            size = len(piece.text)
+            characters += 1 + size
+            line += 1 + size
+            if line > options.line_length:
+                lines, line = lines + 1, size
+            alone = end == first + 1
+            if not alone and (lines > options.lines or piece.end - opening.start > longest):
+                break
+            gap = pieces[end].start - piece.end if end < len(pieces) else 0
+            cost = best[first] + 1 + (1 - characters / capacity) ** 2 - min(gap, 500) / 500
+            if cost < best[end]:
+                best[end], came_from[end] = cost, first
+    bounds = [len(pieces)]
+    while bounds[-1]:
+        bounds.append(came_from[bounds[-1]])
+    return [pieces[start:end] for start, end in pairwise(reversed(bounds))]
+
+
+def _timed(found: list[tuple[int, int, tuple[str, ...]]], options: SubtitleOptions) -> list[Cue]:
+    """Give cues their shortest and longest time and the gap, moving one later if it must be."""
+    gap, free = milliseconds(options.min_gap), 0
+    result: list[Cue] = []
+    for number, (start, end, lines) in enumerate(found):
+        start = max(start, free)
+        end = max(end, start + milliseconds(options.min_seconds))
+        if number + 1 < len(found):
+            end = min(end, found[number + 1][0] - gap)
+        end = max(min(end, start + milliseconds(options.max_seconds)), start + _SHORTEST_MS)
+        result.append(Cue(start, end, lines))
+        free = end + gap
+    return result

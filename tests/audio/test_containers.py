@@ -1,0 +1,134 @@
+"""Containers of phones and browsers: their sound is heard, and what is damaged is refused."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_sound, stream
+from asr.audio import containers as media
+from asr.errors import AsrError
+
+KINDS = {"m4a": ("mp4", "aac"), "mp4": ("mp4", "aac"), "webm": ("webm", "libopus")}
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+def encode(
+    path: Path, samples: np.ndarray, rate: int = 48000, layout: str = "mono", film: bool = False
+) -> Path:
+    """Write samples `(channels, n)` as the suffix says, with some black frames if `film`."""
+    container_format, codec = KINDS[path.suffix[1:]]
+    with av.open(str(path), "w", format=container_format) as container:
+        sound = container.add_stream(codec, rate=rate, layout=layout)
+        if film:
+            pictures = container.add_stream("mpeg4", rate=10)
+            pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+            for _ in range(5):
+                black = np.zeros((32, 32, 3), np.uint8)
+                picture = av.VideoFrame.from_ndarray(black, format="rgb24")
+                container.mux(pictures.encode(picture))
+            container.mux(pictures.encode())
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(np.atleast_2d(samples)), format="fltp", layout=layout
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        while part := fifo.read(960 if codec == "libopus" else 1024, partial=True):
+            container.mux(sound.encode(part))
+        container.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", list(KINDS))
+def test_the_sound_of_a_container_is_heard(tmp_path: Path, suffix: str) -> None:
+    path = encode(tmp_path / f"a.{suffix}", tone(2.0, 48000), film=suffix == "mp4")
+    sound = load(path)
+    assert sound.notes == ("48000 Hz resampled to 16000 Hz",)
+    assert sound.seconds == pytest.approx(2.0, abs=0.1)
+    assert header_seconds(path) == pytest.approx(2.0, abs=0.1)
+    middle = sound.samples[8000:24000]
+    amplitudes = np.abs(np.fft.rfft(middle)) * 2 / len(middle)
+    assert amplitudes.argmax() == 440
+    assert amplitudes.max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_channels_are_mixed_and_said(tmp_path: Path) -> None:
+    stereo = np.stack([tone(1.0, 48000), tone(1.0, 48000, 880.0)])
+    sound = load(encode(tmp_path / "a.m4a", stereo, layout="stereo"))
+    assert sound.notes[0] == "2 channels mixed"
+    spectrum = np.abs(np.fft.rfft(sound.samples[4000:12000]))
+    assert set(np.argsort(spectrum)[-2:]) == {220, 440}
+
+
+def test_blocks_of_a_container_are_what_load_gives(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.webm", tone(3.0, 48000))
+    with open_sound(path) as sound:
+        blocks = list(stream(sound, 16000))
+    assert len(blocks) > 10
+    whole = load(path).samples
+    joined = np.concatenate(blocks)
+    assert abs(len(joined) - len(whole)) <= 1
+    count = min(len(joined), len(whole))
+    assert np.abs(joined[:count] - whole[:count]).max() < 1e-3
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "webm"])
+def test_a_container_cut_in_half_is_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, 4 * 48000).astype(np.float32)
+    path = encode(tmp_path / f"a.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AsrError, match=rf"a\.{suffix}: "):
+        load(path)
+
+
+def test_a_container_without_sound_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+        black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux(pictures.encode(black))
+        container.mux(pictures.encode())
+    with pytest.raises(AsrError, match=r"film\.mp4: has no sound in it"):
+        load(tmp_path / "film.mp4")
+    (tmp_path / "words.mp4").write_text("no film at all" * 50)
+    with pytest.raises(AsrError, match=r"words\.mp4: not audio that can be read"):
+        load(tmp_path / "words.mp4")
+    assert header_seconds(tmp_path / "words.mp4") == 0.0
+
+
+def test_a_container_is_known_by_its_content_where_the_name_says_nothing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.m4a", tone(1.0, 48000)).rename(tmp_path / "stdin")
+    assert load(path).seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_containers_are_found_in_folders(tmp_path: Path) -> None:
+    for name in ("a.m4a", "b.WEBM", "c.wav", "d.jpg"):
+        (tmp_path / name).touch()
+    assert [item.path.name for item in find([tmp_path])] == ["a.m4a", "b.WEBM", "c.wav"]
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.m4a", tone(1.0, 48000))
+    code = f"""import sys; sys.modules["av"] = None
+from asr.audio import header_seconds, load
+from asr.errors import AsrError
+try: load({str(path)!r})
+except AsrError as error: print(error)
+print(header_seconds({str(path)!r}))"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == (f"{path}: .m4a needs the package av: pip install 'asr[media]'\n0.0\n")
+
+
+def test_suffixes_are_lower_case_and_not_those_of_the_base() -> None:
+    assert all(suffix == suffix.lower() for suffix in media.MEDIA_SUFFIXES)
+    assert not set(media.MEDIA_SUFFIXES) & set(AUDIO_SUFFIXES)

@@ -1,0 +1,129 @@
+"""`asr benchmark FILE` measures a person's own model and says plainly when sparse loses."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.benchmark import compare as model
+from asr.benchmark.compare import EXACT, OWN_DENSE, SPARSE, Result, benchmark
+from asr.benchmark.timing import Measured, Timing
+from asr.cli import main as cli
+from asr.errors import AsrError
+from asr.sparse import read, write
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch: pytest.MonkeyPatch):
+    """Short turns; torch keeps its threads."""
+    monkeypatch.setattr(model, "SLOT_SECONDS", 0.01)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def result(seconds: dict[str, float], sparsity: float = 0.9, others: float = 0.0) -> Result:
+    timings = {name: Timing(s, s, s, 3, s) for name, s in seconds.items()}
+    zeros = dict.fromkeys(seconds, 0.0)
+    return Result(
+        path=Path("x/my.asr"), network="3 x gru 128", sparsity=sparsity, seconds=10, columns=1,
+        threads=2, measured=Measured(timings, others), errors=zeros, other=zeros,
+        kernels={SPARSE: "perm16"}, absent={"OpenVINO bf16": "package openvino is not installed"},
+    )  # fmt: skip
+
+
+def test_the_trained_network_is_measured_in_every_way_there_is(trained: Path) -> None:
+    found = benchmark(trained, seconds=0.5, threads=1)
+    assert {"torch fp32", OWN_DENSE, SPARSE, EXACT} <= set(found.measured.timings)
+    assert found.sparsity == pytest.approx(0.91, abs=0.02)
+    assert found.errors["torch fp32"] == 0
+    assert found.errors[EXACT] < 1e-3
+    assert found.errors[OWN_DENSE] < 1e-3
+    assert found.errors[SPARSE] < 0.5
+    assert found.other[SPARSE] < 0.2
+    for name, timing in found.measured.timings.items():
+        assert f"\n{name} " in found.table()
+        assert timing.seconds > 0
+
+
+def test_the_command_prints_the_verdict(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recording = tmp_path / "speech.wav"
+    soundfile.write(recording, 0.1 * np.random.default_rng(1).standard_normal(8000), 16000)
+    words = ["benchmark", str(trained), "--recording", str(recording), "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["asr", *words])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
+    out = capsys.readouterr().out
+    assert "spoken.asr: 3 x gru 128, 90.9 % of its recurrent weights zero" in out
+    assert "1 x 0.48 s of audio" in out
+    assert "Sparse is" in out or "Sparse LOSES here" in out
+
+
+def test_it_says_plainly_who_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.benchmark.compare.library", lambda: object())
+    wins = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.04}).table()
+    assert "Sparse is 2.50 times as quick as torch int8 here." in wins
+    assert "not measured: OpenVINO bf16: package openvino is not installed" in wins
+    assert "perm16" in wins
+    loses = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.2}, sparsity=0.5).table()
+    assert "Sparse LOSES here: torch int8 is 2.00 times as quick." in loses
+    assert "Below about 80 % zeros" in loses
+
+
+def test_a_busy_machine_and_a_missing_runtime_are_named() -> None:
+    table = result({OWN_DENSE: 0.3, SPARSE: 0.1}, others=0.4).table()
+    assert "Other programs used up to 40 % of a core" in table
+    assert "our own dense kernel, as no other runtime is installed" in table
+
+
+def test_without_torch_and_runtimes_the_dense_side_is_our_own(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "onnx", "onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "asr.benchmark.onnx_graphs", raising=False)
+    found = benchmark(trained, seconds=0.3, threads=1)
+    assert list(found.measured.timings) == [OWN_DENSE, SPARSE, EXACT]
+    assert found.fastest_dense[0] == OWN_DENSE
+    assert found.absent["torch int8"] == "package torch is not installed"
+
+
+def test_numbers_that_make_no_sense_and_recordings_too_short_are_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AsrError, match=r"seconds=0 \(0\.1 to 120\)"):
+        benchmark(trained, seconds=0)
+    soundfile.write(tmp_path / "x.wav", np.zeros(10), 16000)
+    with pytest.raises(AsrError, match="too short for a single frame"):
+        benchmark(trained, recording=tmp_path / "x.wav")
+
+
+def test_a_file_that_is_no_whole_model_is_refused_by_name(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "else.asr"
+    write(path, {"weight": np.ones((4, 4), np.float32)}, {})
+    with pytest.raises(AsrError, match=r"else\.asr: "):
+        benchmark(path)
+    tensors, metadata = read(trained)
+    del tensors["rnn.1.forward_cell.weight_hh_l0"]
+    write(path, tensors, metadata)
+    with pytest.raises(
+        AsrError, match=r"else\.asr: .*'rnn\.1\.forward_cell\.weight_hh_l0' is nothing"
+    ):
+        benchmark(path)
+
+
+def test_a_loss_without_the_c_library_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "library", lambda: None)
+    lost = result({OWN_DENSE: 0.1, SPARSE: 0.2})
+    assert "The C library of the kernels is not built" in lost.table()
+    assert dataclasses.replace(lost).ratio == 0.5

@@ -1,0 +1,280 @@
+"""The command line: what a person's mistake prints, exit codes, and how little is loaded."""
+
+import dataclasses
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio.chunk import ChunkOptions
+from asr.cli import main as cli
+from asr.cli import options as cli_options
+from asr.decode import DecoderOptions
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.file import save_model
+from asr.model.torch_network import DeepSpeech
+from asr.text.tokenizer import CharacterUnits
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.subtitles import SubtitleOptions
+
+
+@pytest.fixture
+def asr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `asr WORDS...` in this process: (status, standard output, standard error)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["asr", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of things that a person might hand over by mistake, and one good model."""
+    folder = tmp_path_factory.mktemp("files")
+    model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
+    save_model(folder / "model.asr", model, CharacterUnits(), Frontend())
+    content = (folder / "model.asr").read_bytes()
+    (folder / "cut.asr").write_bytes(content[: len(content) // 2])
+    flipped = bytearray(content)
+    flipped[-100] ^= 1
+    (folder / "flipped.asr").write_bytes(flipped)
+    (folder / "words.asr").write_text("not a model")
+
+    speech = np.random.default_rng(1).normal(0, 0.1, 16000).astype(np.float32)
+    soundfile.write(folder / "good.flac", speech, 16000)
+    flac = (folder / "good.flac").read_bytes()
+    (folder / "truncated.flac").write_bytes(flac[: len(flac) // 2])
+    soundfile.write(folder / "empty.wav", np.zeros(0, np.float32), 16000)
+    (folder / "no-audio").mkdir()
+    (folder / "no-audio" / "notes.txt").write_text("hello")
+    good = '{"audio_filepath": "good.flac", "duration": 1.0, "text": "hello"}\n'
+    (folder / "bad.jsonl").write_text(good + "{not json\n")
+    (folder / "digits.jsonl").write_text(good.replace("hello", "room 7"))
+    (folder / "units.model").write_text("not sentencepiece")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        ("transcribe missing.wav -m model.asr", ["missing.wav"]),
+        ("transcribe no-audio -m model.asr", ["no-audio", "flac"]),
+        ("transcribe truncated.flac -m model.asr", ["truncated.flac"]),
+        ("transcribe empty.wav -m model.asr", ["empty.wav"]),
+        ("transcribe good.flac -m missing.asr", ["missing.asr"]),
+        ("transcribe good.flac -m words.asr", ["words.asr", "model file"]),
+        ("transcribe good.flac -m cut.asr", ["cut.asr", "cut short", "again"]),
+        ("transcribe good.flac -m flipped.asr", ["flipped.asr", "again"]),
+        ("transcribe good.flac -m model.asr -f docx -o out", ["docx", "json", "txt"]),
+        ("transcribe good.flac -m model.asr --nbest 3", ["nbest", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --phrase Anna", ["phrases", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --lm no.arpa", ["lm", "decoder=beam"]),
+        ("transcribe good.flac -m model.asr --decoder beam --lm no.arpa", ["no.arpa"]),
+        ("transcribe good.flac -m model.asr --decoder beam --lm-weight 1", ["lm=FILE"]),
+        ("transcribe good.flac -m model.asr --decoder beam --nbest 3", ["json"]),
+        ("transcribe good.flac -m model.asr --decoder best", ["best", "greedy", "beam"]),
+        ("transcribe good.flac -m model.asr --lines 1", ["srt", "vtt"]),
+        ("transcribe good.flac -m model.asr -f srt --line-length 2", ["line_length=2"]),
+        ("transcribe good.flac -m model.asr --chunk-seconds 0.1", ["chunk_seconds=0.1"]),
+        ("transcribe good.flac -m model.asr --overwrite", ["overwrite", "-o"]),
+        ("transcribe good.flac -m model.asr --batch-seconds 0", ["batch_seconds=0"]),
+        ("align good.flac words.asr -m missing.asr", ["missing.asr"]),
+        ("align good.flac 5 -m model.asr", ["'5'"]),
+        ("evaluate model.asr digits.jsonl --decoder beam --nbest 2", ["--nbest"]),
+        ("compare model.asr model.asr", ["model.asr", "manifest"]),
+        ("compare model.asr missing.txt digits.jsonl", ["missing.txt"]),
+        ("calibrate model.asr missing.jsonl", ["missing.jsonl"]),
+        ("lm train missing.txt -o x.arpa", ["missing.txt"]),
+        ("lm info words.asr", ["words.asr"]),
+        ("lm tune model.asr digits.jsonl --lm missing.arpa", ["missing.arpa"]),
+        ("info words.asr", ["words.asr"]),
+        ("info good.flac", ["good.flac"]),
+        ("pack cut.asr -o x.asr", ["cut.asr"]),
+        ("evaluate model.asr bad.jsonl", ["bad.jsonl:2"]),
+        ("evaluate model.asr missing.jsonl", ["missing.jsonl"]),
+        ("manifest check bad.jsonl", ["bad.jsonl:2"]),
+        ("manifest check digits.jsonl", ["problem", "--exclude-to"]),
+        ("manifest check digits.jsonl --units units.model", ["units.model"]),
+        ("manifest make no-audio -o x.jsonl", ["no-audio"]),
+        ("manifest make missing -o x.jsonl", ["missing"]),
+        ("units train missing.txt -o x.model", ["missing.txt"]),
+        ("train missing.yaml", ["missing.yaml"]),
+        ("report no-audio -o out", ["no-audio"]),
+    ],
+)
+def test_a_mistake_is_a_message_and_a_status_without_a_traceback(
+    asr, files: Path, monkeypatch: pytest.MonkeyPatch, words: str, fragments: list[str]
+) -> None:
+    monkeypatch.chdir(files)
+    status, out, err = asr(*words.split())
+    said = " ".join((out + err).split())
+    assert status in (1, 2)
+    assert "Traceback" not in said
+    for fragment in fragments:
+        assert fragment in said
+    assert not (files / "x.asr").exists()
+    assert not (files / "x.jsonl").exists()
+
+
+def test_a_misspelt_setting_names_the_nearest_key(asr, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: x\n")
+    status, _, err = asr("train", tmp_path / "r.yaml", "model.hiden=64")
+    assert status == 2
+    assert "Did you mean: 'hidden'" in err
+
+
+def test_all_settings_can_be_listed(asr, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: x\n")
+    status, out, _ = asr("train", tmp_path / "r.yaml", "model.hidden=77", "--settings")
+    assert status == 0
+    assert "model.hidden" in out
+    assert "77" in out
+
+
+def test_info_shows_dimensions_and_non_zeros(asr, files: Path) -> None:
+    status, out, _ = asr("info", files / "model.asr")
+    assert status == 0
+    assert "rnn.0.forward_cell.weight_hh_l0" in out
+    assert f"{(files / 'model.asr').stat().st_size:,}" in out
+
+
+def test_pack_writes_a_file_that_info_reads(asr, files: Path, tmp_path: Path) -> None:
+    assert asr("pack", files / "model.asr", "-o", tmp_path / "p.asr", "--values", "fp32")[0] == 0
+    status, out, _ = asr("info", tmp_path / "p.asr")
+    assert status == 0
+    assert "packed" in out
+
+
+def test_a_missing_package_names_the_extra(files: Path) -> None:
+    code = f"""import sys
+sys.modules["torch"] = None
+sys.argv = ["asr", "transcribe", {str(files / "good.flac")!r}, "-m", {str(files / "model.asr")!r},
+    "--engine", "torch"]
+from asr.cli.main import main
+main()"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "asr[train]" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level packages, and rooms of asr, that a fresh interpreter has loaded after `code`."""
+    code += "\nimport sys; print(*sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = run.stdout.split()
+    return {n.split(".")[0] for n in names} | {".".join(n.split(".")[:2]) for n in names}
+
+
+def test_import_and_help_load_no_torch() -> None:
+    help_ = "import sys; sys.argv = ['asr', '--help']\nfrom asr.cli.main import main\n"
+    help_ += "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+    help_ += "    try: main()\n    except SystemExit: pass"
+    for code in ("import asr", help_):
+        found = loaded_after(code)
+        assert not found & {"torch", "lightning", "torchaudio", "numpy", "soundfile"}
+
+
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        (cli_options.decoding_given, DecoderOptions),
+        (cli_options.cutting, ChunkOptions),
+        (cli_options.subtitling, SubtitleOptions),
+    ],
+)
+def test_every_field_has_an_option_whose_help_tells_its_default(group, options: type) -> None:
+    parameters = inspect.signature(group).parameters
+    assert list(parameters) == [field.name for field in dataclasses.fields(options)]
+    made = group(**{name: p.default for name, p in parameters.items()})
+    assert (options(**made) if isinstance(made, dict) else made) == options()
+    for field in dataclasses.fields(options):
+        [option] = parameters[field.name].annotation.__metadata__
+        if field.default not in ("", (), False):
+            shown = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            assert f"({shown})" in option.help
+
+
+def test_options_that_are_given_reach_their_field(
+    asr, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def watching(recogniser, paths, output, formats, options, overwrite, bar) -> int:
+        seen.update(locals())
+        return 0
+
+    monkeypatch.setattr("asr.transcribe.batch.transcribe_to", watching)
+    decoding = "--decoder beam --beam 7 --score-margin 5 --unit-margin 4 --word-bonus 1 --nbest 2"
+    phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
+    rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
+    rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
+    rest += " --case lower"
+    words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
+    status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
+    assert (status, err) == (0, "")
+    assert seen["options"] == TranscribeOptions(
+        DecoderOptions(
+            "beam",
+            beam=7,
+            score_margin=5.0,
+            unit_margin=4.0,
+            word_bonus=1.0,
+            nbest=2,
+            phrases=("Anna", "BEE"),
+            phrase_bonus=2.0,
+        ),
+        ChunkOptions(9.0, 1.0, True),
+        SubtitleOptions(30, 1, 5.0, 2.0, 0.5, 3.0),
+        60.0,
+        case="lower",
+    )
+    assert (seen["paths"], seen["output"]) == (["a", "b", "-"], Path("out"))
+    assert (seen["formats"], seen["overwrite"], seen["bar"]) == (["json", "srt"], True, False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("asr tran", ["transcribe"]),
+        ("asr transcribe --dec", ["--decoder"]),
+        ("asr transcribe --decoder ", ["beam", "flashlight", "greedy"]),
+        ("asr transcribe --format ", ["json", "srt", "tsv", "txt", "vtt"]),
+        ("asr lm t", ["train", "tune"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_their_values(
+    typed: str, offered: list[str]
+) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    environment = os.environ | words | {"_ASR_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv = ['asr']; from asr.cli.main import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert sorted(run.stdout.split()) == offered
+
+
+def test_everything_of_the_python_interface_stands_in_the_package() -> None:
+    import asr as package
+
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="'asr' has no attribute 'transcibe'"):
+        _ = package.transcibe
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "asr", "--version"], capture_output=True, text=True)
+    assert run.stdout.startswith("asr 0.")

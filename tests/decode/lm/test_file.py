@@ -1,0 +1,209 @@
+"""The compact form of language models: round trip, size, damage."""
+
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decoding import SENTENCES, small_model
+
+from asr.decode.lm import binary
+from asr.decode.lm import build as automaton
+from asr.decode.lm import file as compact
+from asr.decode.lm.model import ARRAYS, LanguageModel, perplexity
+from asr.decode.lm.open import open_lm
+from asr.decode.lm.train import read_text, train
+from asr.errors import AsrError
+from asr.pretrained import registry as models
+
+WEIGHTS = ("logs", "backoffs", "prefix_logs")
+
+
+def pruned(order: int) -> LanguageModel:
+    """A model of random text, pruned so that some n-grams own no state and some states no arc."""
+    random = np.random.default_rng(order)
+    words = random.zipf(1.4, (3000, 9)) % 90
+    sentences = [" ".join(f"W{word}" for word in row) for row in words]
+    return automaton.build(train(read_text(sentences), order, (1,), prune=1e-6).ngrams)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_structure_comes_back_as_it_was_and_weights_within_half_a_step(order, tmp_path):
+    ours = pruned(order)
+    compact.write(tmp_path / "m.lm", ours)
+    again = open_lm(tmp_path / "m.lm")
+    assert (again.counts, again.bos, again.eos) == (ours.counts, ours.bos, ours.eos)
+    for name, kind in ARRAYS.items():
+        there, was = getattr(again, name), getattr(ours, name)
+        assert there.dtype == kind
+        if name in WEIGHTS:
+            spread = np.ptp(was if name == "backoffs" else np.delete(ours.logs, ours.bos))
+            assert np.abs(there - was).max(initial=0) <= 0.51 * spread / 255 + 1e-4
+        else:
+            assert np.array_equal(there, was)
+    text = [" ".join(f"W{w}" for w in row) for row in np.arange(400).reshape(-1, 8) % 95]
+    assert perplexity(again, text).with_unknown == pytest.approx(
+        perplexity(ours, text).with_unknown, rel=0.01
+    )
+
+
+def test_it_takes_a_quarter_of_the_plain_form(tmp_path):
+    compact.write(tmp_path / "small.lm", pruned(3))
+    binary.write(tmp_path / "plain.lm", pruned(3))
+    assert (tmp_path / "small.lm").stat().st_size < (tmp_path / "plain.lm").stat().st_size / 4
+
+
+def test_a_model_of_few_words_is_written_too(tmp_path):
+    compact.write(tmp_path / "m.lm", small_model())
+    again = open_lm(tmp_path / "m.lm")
+    for sentence in SENTENCES:
+        was = small_model().sentence(sentence)
+        assert [s for s, _ in again.sentence(sentence)] == pytest.approx(
+            [s for s, _ in was], abs=0.05
+        )
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    compact.write(tmp_path / "m.lm", small_model())
+    return tmp_path / "m.lm"
+
+
+def test_every_changed_byte_is_found(path):
+    content = path.read_bytes()
+    for place in range(0, len(content), 41):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x40
+        path.write_bytes(damaged)
+        with pytest.raises(AsrError, match=r"m\.lm"):
+            open_lm(path)
+
+
+@pytest.mark.parametrize("size", [8, 12, 100, -1, -200])
+def test_a_file_cut_short_is_refused(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(AsrError, match=r"m\.lm"):
+        open_lm(path)
+
+
+def rewritten(path: Path, change) -> None:
+    """The file with its header changed by `change`, and every checksum of it right again."""
+    reader = compact._Reader(path.read_bytes())
+    arrays = {name: reader.array(name).copy() for name in reader.header["arrays"]}
+    change(reader.header, arrays)
+    packed = compact._Packed()
+    for name, array in arrays.items():
+        packed.add(name, array)
+        packed.entries[name] |= {
+            k: v
+            for k, v in reader.header["arrays"][name].items()
+            if k in ("planes", "count") or v == np.inf
+        }
+    header = compact.json.dumps(reader.header | {"arrays": packed.entries}).encode()
+    start = compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header))
+    path.write_bytes(start + header + b"".join(packed.blobs))
+
+
+def _set(name, value):
+    return lambda header, arrays: arrays[name].__setitem__(slice(None), value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("places2", 255),
+        _set("places3", 255),
+        _set("degrees2", 200),
+        _set("owns2", 255),
+        _set("vocabulary", 65),
+        _set("vocabulary", 255),
+        lambda header, arrays: header.update(bos=-1),
+        lambda header, arrays: header.update(eos=10**6),
+        lambda header, arrays: header.update(counts=[5]),
+        lambda header, arrays: header.update(counts=[]),
+        lambda header, arrays: header.update(counts=[10**12, 1]),
+        lambda header, arrays: header.update(counts=[1e999, 1]),
+        lambda header, arrays: header.update(bos=1e999),
+        lambda header, arrays: header.update(ranges={}),
+        lambda header, arrays: header.update(unknown_log=-1e999),
+        lambda header, arrays: header.update(unknown_log="low"),
+        lambda header, arrays: header["ranges"].update(logs2=[0.0, 1e999]),
+        lambda header, arrays: header["ranges"].update(logs2=[0.0, 10**400]),
+        lambda header, arrays: header["arrays"]["logs2"].update(offset=1e999),
+        lambda header, arrays: header["arrays"]["logs2"].update(count=1e999),
+        lambda header, arrays: header["arrays"]["logs2"].update(count=10**15),
+        lambda header, arrays: header["arrays"]["logs2"].update(count=3),
+        lambda header, arrays: header["arrays"]["places2"].update(planes=9),
+        lambda header, arrays: header["arrays"]["places2"].update(planes=0),
+        lambda header, arrays: header["arrays"]["places2"].update(planes="a"),
+    ],
+)
+def test_a_hostile_file_with_right_checksums_is_refused(path, change):
+    rewritten(path, lambda header, arrays: None)
+    assert open_lm(path).order == small_model().order
+    rewritten(path, change)
+    with pytest.raises(AsrError, match=r"m\.lm"):
+        open_lm(path)
+
+
+def test_a_header_nested_without_end_is_refused(path):
+    header = b"[" * 200_000
+    path.write_bytes(compact._PREFIX.pack(compact.MAGIC, len(header), zlib.crc32(header)) + header)
+    with pytest.raises(AsrError, match=r"m\.lm"):
+        open_lm(path)
+
+
+def test_a_model_without_the_last_words_of_an_n_gram_is_refused(tmp_path):
+    model = pruned(2)
+    words = model.words.copy()
+    words[model.size :] = model.size  # a word that there is not
+    with pytest.raises(AsrError, match="no compact form"):
+        compact.write(tmp_path / "m.lm", replace(model, words=words))
+    assert not (tmp_path / "m.lm").exists()
+
+
+def written(path: Path, unigrams: str, bigrams: str = "-0.3 A B\n-0.4 A C\n") -> Path:
+    """An ARPA file of the words A, B and C and some more lines of unigrams."""
+    lines = f"-99 <s> -0.2\n-1.5 </s>\n-1 A -0.3\n-2 B\n-7 C\n{unigrams}"
+    counts = f"\\data\\\nngram 1={lines.count(chr(10))}\nngram 2={bigrams.count(chr(10))}\n"
+    path.write_text(f"{counts}\n\\1-grams:\n{lines}\n\\2-grams:\n{bigrams}\n\\end\\\n")
+    return path
+
+
+@pytest.mark.parametrize("unknown", ["", "-100 <unk>\n", "-30 <unk>\n", "-6 <unk>\n"])
+def test_an_unknown_far_below_all_words_does_not_make_their_steps_wider(tmp_path, unknown):
+    ours = open_lm(written(tmp_path / "m.arpa", unknown))
+    compact.write(tmp_path / "m.lm", ours)
+    again = open_lm(tmp_path / "m.lm")
+    spread = np.log(10.0) * 6  # of A, B, C
+    assert np.abs(again.logs - ours.logs)[: ours.size].max() <= 0.51 * spread / 255
+    far = float(unknown.split()[0] if unknown else -100) * np.log(10.0)
+    if far < -20:
+        assert again.logs[again.unknown] == np.float32(far)
+
+
+@pytest.mark.parametrize(
+    ("unigrams", "bigrams"),
+    [
+        ("-99999 D\n", "-0.3 A B\n"),
+        ("-inf D\n", "-0.3 A B\n"),
+        ("nan D\n", "-0.3 A B\n"),
+        ("-99999 <unk>\n", "-0.3 A B\n"),
+        ("-inf <unk>\n", "-0.3 A B\n"),
+        ("nan <unk>\n", "-0.3 A B\n"),
+        ("-1 D -inf\n", "-0.3 A B\n-0.3 D B\n"),
+        ("-1 D\n", "-99999 A B\n"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, unigrams, bigrams):
+    model = open_lm(written(tmp_path / "m.arpa", unigrams, bigrams))
+    with pytest.raises(AsrError, match=r"of its [12]-grams lie from .* \(log10"):
+        compact.write(tmp_path / "m.lm", model)
+    assert not (tmp_path / "m.lm").exists()
+
+
+def test_the_model_of_the_package_comes_back_byte_by_byte(tmp_path):
+    english = models.find("english").lm
+    compact.write(tmp_path / "m.lm", open_lm(english))
+    assert (tmp_path / "m.lm").read_bytes() == english.read_bytes()

@@ -1,0 +1,94 @@
+"""torchaudio's decoder behind our options, and how far it agrees with ours."""
+
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from decoding import SENTENCES, spoken_log_probs, write_small_model
+
+from asr.corpus.manifest import read_manifest
+from asr.decode import DecoderOptions, make_decoder
+from asr.decode.lm import binary
+from asr.decode.lm import build as automaton
+from asr.decode.lm.train import read_text, train
+from asr.model.backend import hear
+from asr.model.file import load_model
+from asr.settings.data import Data
+from asr.text.tokenizer import CharacterUnits, train_sentencepiece
+from asr.train.data import evaluation_batches
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="flashlight-text has no wheel for this Python"
+)
+CHARACTERS = CharacterUnits()
+
+
+def both(units, **options):
+    closed = {"unknown_score": -math.inf} if "lm" in options else {}
+    ours = make_decoder(DecoderOptions("beam", **options, **closed), units)
+    return ours, make_decoder(DecoderOptions("flashlight", **options, **closed), units)
+
+
+def test_a_clear_utterance_is_read_alike_with_equal_scores_and_frames(tmp_path):
+    ours, theirs = both(CHARACTERS, lm=write_small_model(tmp_path), lm_weight=0.7, word_bonus=0.5)
+    log_probs = spoken_log_probs(SENTENCES[0], CHARACTERS, 1, 0.5)
+    a, b = ours.decode(log_probs)[0], theirs.decode(log_probs)[0]
+    assert a.text == b.text == SENTENCES[0]
+    assert a.frames == b.frames
+    assert a.confidences == pytest.approx(b.confidences)
+    assert a.lm_score == pytest.approx(b.lm_score)
+    assert a.score == pytest.approx(b.score, abs=0.1)
+    assert a.acoustic_score == pytest.approx(b.acoustic_score, abs=0.1)
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_with_a_language_model_nearly_all_noisy_utterances_are_read_alike(pieces, tmp_path):
+    units = train_sentencepiece(SENTENCES, 30, tmp_path / "units") if pieces else CHARACTERS
+    ours, theirs = both(units, lm=write_small_model(tmp_path), lm_weight=0.8, nbest=2)
+    alike = 0
+    for seed in range(40):
+        log_probs = spoken_log_probs(SENTENCES[seed % 8], units, seed, 1.8)
+        alike += ours.decode(log_probs)[0].text == theirs.decode(log_probs)[0].text
+    assert alike >= 37
+
+
+def test_without_a_language_model_utterances_are_read_alike():
+    ours, theirs = both(CHARACTERS)
+    for seed in range(10):
+        log_probs = spoken_log_probs(SENTENCES[seed % 8], CHARACTERS, seed, 1.3)
+        a, b = ours.decode(log_probs)[0], theirs.decode(log_probs)[0]
+        assert (a.text, a.frames) == (b.text, b.frames)
+        assert b.lm_score == 0.0
+
+
+def test_real_log_probs_are_read_alike(trained, corpus, tmp_path):
+    loaded = load_model(trained)
+    utterances = read_manifest(corpus / "test.jsonl")[:20]
+    # The test texts too: agreement is asked for, not a word error rate.
+    manifests = (corpus / "train.jsonl", corpus / "test.jsonl")
+    texts = [utterance.text for path in manifests for utterance in read_manifest(path)]
+    binary.write(tmp_path / "m.lm", automaton.build(train(read_text(texts), 2, (1,)).ngrams))
+    ours, theirs = both(loaded.units, lm=str(tmp_path / "m.lm"), lm_weight=0.5)
+    alike = total = 0
+    for batch in evaluation_batches(utterances, None, loaded.frontend, Data()):
+        for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
+            a, b = ours.decode(log_probs)[0], theirs.decode(log_probs)[0]
+            alike, total = alike + (a.text == b.text), total + 1
+    assert alike >= 0.9 * total
+
+
+def test_no_frames_are_no_words(tmp_path):
+    for options in ({}, {"lm": write_small_model(tmp_path)}):
+        found = both(CHARACTERS, **options)[1].decode(np.zeros((0, 29), np.float32))
+        assert found[0].text == ""
+        assert found[0].tokens == ()
+
+
+def test_threads_take_turns(tmp_path):
+    theirs = both(CHARACTERS, lm=write_small_model(tmp_path))[1]
+    rows = [spoken_log_probs(SENTENCES[seed], CHARACTERS, seed, 1.0) for seed in range(6)]
+    alone = [theirs.decode(row) for row in rows]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(theirs.decode, rows)) == alone

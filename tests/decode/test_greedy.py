@@ -1,0 +1,76 @@
+"""Greedy CTC decoding against a plain loop."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decode.greedy import best_path, decode
+from asr.text.tokenizer import CharacterUnits
+
+
+def plain_loop(log_probs: np.ndarray, blank: int) -> list[int]:
+    """The definition, one frame after the other."""
+    symbols, previous = [], None
+    for frame in log_probs.tolist():
+        best = frame.index(max(frame))
+        if best not in (previous, blank):
+            symbols.append(best)
+        previous = best
+    return symbols
+
+
+def frames(symbols: list[int], size: int = 29) -> np.ndarray:
+    """Log-probabilities whose best path is `symbols`."""
+    log_probs = np.full((len(symbols), size), -5.0, np.float32)
+    log_probs[np.arange(len(symbols)), symbols] = -0.1
+    return log_probs
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 3))
+def test_best_path_is_that_of_a_plain_loop(seed: int, length: int, blank: int) -> None:
+    # Whole numbers from a small range: most frames have equally probable symbols.
+    log_probs = np.random.default_rng(seed).integers(-3, 0, (length, 4)).astype(np.float32)
+    assert best_path(log_probs, blank) == plain_loop(log_probs, blank)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "expected"),
+    [
+        ([0, 3, 3, 0, 3, 4, 4], [3, 3, 4]),
+        ([3, 3, 3], [3]),
+        ([0, 0], []),
+        ([], []),
+        ([5], [5]),
+    ],
+)
+def test_repeats_collapse_unless_a_blank_stands_between(
+    symbols: list[int], expected: list[int]
+) -> None:
+    assert best_path(frames(symbols)) == expected
+
+
+def test_frames_beyond_a_length_are_not_read() -> None:
+    units = CharacterUnits()
+    alphabet = units.encode("HELLO THERE")
+    symbols = [s for symbol in alphabet for s in (symbol, symbol, 0)]
+    long = frames(symbols)
+    short = frames(units.encode("NO") + units.encode("X") * (len(symbols) - 2))
+    short[2:] = np.nan
+    batch = np.stack([long, short, long])
+    assert decode(batch, [len(symbols), 2, 0], units) == ["HELLO THERE", "NO", ""]
+    assert decode(batch, np.array([len(symbols), 2, 6]), units) == ["HELLO THERE", "NO", "HE"]
+
+
+def test_a_batch_that_does_not_fit_the_units_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError):
+        decode(np.zeros((1, 2, 30)), [2], CharacterUnits())
+
+
+def test_decoding_loads_no_torch() -> None:
+    code = "import sys, asr.text.tokenizer, asr.decode.greedy; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,64 @@
+"""What tests of decoders share: log-probabilities of texts with noise, a small language model."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from asr.decode.lm import binary
+from asr.decode.lm import build as automaton
+from asr.decode.lm.model import LanguageModel
+from asr.decode.lm.train import read_text, train
+from asr.text.tokenizer import Units
+
+SENTENCES = [
+    "THE CAT SAT ON THE MAT",
+    "THE CAT SAT ON THE HAT",
+    "A CAT IS ON THE MAT",
+    "THE DOG SAT BY THE DOOR",
+    "THE DOG RAN TO THE DOOR",
+    "A MAN SAT ON A BENCH",
+    "THE MAN RAN TO THE CAT",
+    "IT IS ON THE MAT",
+] * 3
+
+
+def small_model(order: int = 3) -> LanguageModel:
+    """A 3-gram model of SENTENCES."""
+    return automaton.build(train(read_text(SENTENCES), order, (1,)).ngrams)
+
+
+def write_small_model(folder: Path) -> str:
+    """The same as a file."""
+    binary.write(folder / "small.lm", small_model())
+    return str(folder / "small.lm")
+
+
+def random_log_probs(frames: int, units: int, seed: int, spread: float = 2.0) -> np.ndarray:
+    """Rows of log-probabilities that sum to one, of nothing in particular."""
+    return _normalised(np.random.default_rng(seed).normal(size=(frames, units)) * spread)
+
+
+def spoken_log_probs(text: str, units: Units, seed: int, noise: float) -> np.ndarray:
+    """What a network might give for `text`: one or two frames a unit, a blank, noise on all."""
+    generator = np.random.default_rng(seed)
+    path = []
+    for unit in units.encode(text):
+        path += [unit] * int(generator.integers(1, 3)) + [0]
+    rows = generator.normal(size=(len(path), units.size)) * noise
+    rows[np.arange(len(path)), path] += 6.0
+    return _normalised(rows)
+
+
+def _normalised(rows: np.ndarray) -> np.ndarray:
+    return (rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def table(frames: int, units: int, seed: int, sharpness: float = 3.0) -> np.ndarray:
+    """Log-probabilities `(frames, units)` drawn from `seed`."""
+    logits = sharpness * np.random.default_rng(seed).standard_normal((frames, units))
+    return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+
+
+def collapse(path: tuple[int, ...]) -> list[int]:
+    return [symbol for symbol, _ in itertools.groupby(path) if symbol]

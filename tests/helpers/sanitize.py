@@ -1,0 +1,61 @@
+"""Runs the tests of the sparse kernels with their C under two sanitizers (`make test-sanitize`).
+
+The library is built into a temporary folder with AddressSanitizer and
+UndefinedBehaviorSanitizer, and loaded from there through ASR_SPARSE_LIBRARY. Needs gcc.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from glob import glob
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = [
+    "tests/sparse/kernels/test_products.py",
+    "tests/sparse/kernels/test_recurrent.py",
+    "tests/model/test_native_convolution.py",
+]
+FLAGS = [
+    *("-O1", "-g", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+]
+
+
+def runtime(compiler: str, name: str) -> str:
+    """Path of one of the compiler's own libraries."""
+    command = [compiler, f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> int:
+    """Exit status of pytest; 1 with a message where there is no compiler."""
+    compiler = os.environ.get("CC", "gcc")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "_sparse.so"
+        sources = sorted(glob(str(ROOT / "asr/sparse/kernels/c/*.c")))
+        try:
+            command = [compiler, *FLAGS, *sources, "-lm", "-o", str(library)]
+            subprocess.run(command, check=True)
+            preload = [runtime(compiler, name) for name in ("libasan.so", "libubsan.so")]
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"the sanitizers need gcc: {error}", file=sys.stderr)
+            return 1
+        environment = os.environ | {
+            "ASR_SPARSE_LIBRARY": str(library),
+            "LD_PRELOAD": " ".join(preload),
+            # Python itself leaves memory behind.
+            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONMALLOC": "malloc",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *TESTS, *sys.argv[1:]], cwd=ROOT, env=environment
+        )
+        return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Networks of our own, sparsified, give what they gave."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from networks import VARIANTS, network
+from pruned import pruned
+
+from asr.model.file import load_model
+from asr.model.torch_layers import RecurrentLayer
+from asr.model.torch_network import DeepSpeech
+from asr.model.torch_sparse import SparseRecurrentLayer
+from asr.sparse import convert, load_into, save, sparsify
+from asr.sparse.kernels import library
+
+KERNEL = None if library() else "numpy"
+
+
+@torch.inference_mode()
+def log_probs(model: DeepSpeech) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return model(torch.randn(3, 80, 80, generator=generator), torch.tensor([80, 33, 57]))[0]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_every_kind_of_network_is_the_same_without_its_zeros(variant, tmp_path):
+    model = network(variant)
+    sparse = copy.deepcopy(model)
+    report = sparsify(sparse, exact=True, min_elements=0, kernel=KERNEL)
+    assert [swap.name for swap in report.swapped] == ["rnn.0", "rnn.1"]
+    assert {"conv.0.convolution", "output.linear"} <= report.left.keys()
+    assert (log_probs(sparse) - log_probs(model)).abs().max() < 2e-5
+    assert list(sparse.state_dict()) == list(model.state_dict())
+
+    other = DeepSpeech(model.dimensions).eval()
+    other.load_state_dict(sparse.state_dict())
+    assert torch.equal(log_probs(other), log_probs(model))
+    save(model, tmp_path / "a.asr", "fp32")
+    before = log_probs(sparse)
+    sparse.load_state_dict(DeepSpeech(model.dimensions).state_dict())
+    assert (log_probs(sparse) - before).abs().max() > 0.01
+    load_into(sparse, tmp_path / "a.asr")
+    assert torch.equal(log_probs(sparse), before)
+
+
+def test_a_shared_input_matrix_is_laid_out_once():
+    model = network({"shared_input": True})
+    sparsify(model, min_elements=0, kernel=KERNEL)
+    layer = model.rnn[1]
+    assert isinstance(layer, SparseRecurrentLayer)
+
+    def weight(cell: object) -> object:
+        return dict(cell.weights())["weight_ih_l0"]
+
+    assert weight(layer.forward_cell) is weight(layer.backward_cell)
+    state = {k: v for k, v in model.state_dict().items() if "backward_cell.weight_ih" not in k}
+    model.load_state_dict(state)
+    assert weight(layer.forward_cell) is weight(layer.backward_cell)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_network_survives_pickling(sparse):
+    model = network({"shared_input": True})
+    if sparse:
+        sparsify(model, min_elements=0, kernel=KERNEL)
+    other = pickle.loads(pickle.dumps(model))
+    assert torch.equal(log_probs(other), log_probs(model))
+    state = {k: v for k, v in model.state_dict().items() if "backward_cell.weight_ih" not in k}
+    other.load_state_dict(state)
+    assert torch.equal(log_probs(other), log_probs(model))
+
+
+def test_cells_with_hooks_and_foreign_cells_are_left():
+    model = network({})
+    model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)
+
+    class Own(torch.nn.GRU):
+        pass
+
+    model.rnn[1].forward_cell = pruned(Own(16, 16, batch_first=True))
+    report = sparsify(model, min_elements=0, kernel="csr" if library() else "numpy")
+    assert "hooks, which would be lost" in report.left["rnn.0"]
+    assert "no plain nn.GRU" in report.left["rnn.1"]
+    assert isinstance(model.rnn[0], RecurrentLayer)
+
+
+def test_our_layer_is_known_to_the_sparse_room_only_by_registration():
+    assert RecurrentLayer in convert._FACTORIES
+
+
+def test_a_trained_network_keeps_its_log_probabilities(trained):
+    model = load_model(trained).model
+    sparse = copy.deepcopy(model)
+    report = sparsify(sparse, exact=True, kernel=KERNEL)
+    assert len(report.swapped) == model.dimensions.layers
+    assert 0.85 < report.swapped[0].sparsity < 0.95
+    expected = log_probs(model)
+    assert (log_probs(sparse) - expected).abs().max() < 1e-3
+    quick = copy.deepcopy(model)
+    sparsify(quick, kernel=KERNEL)
+    assert (log_probs(quick).exp() - expected.exp()).abs().max() < 0.05

@@ -1,0 +1,192 @@
+"""The recogniser that comes with the package: found by name, read its own way, described."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from places import TRAINED
+from process import run_asr
+
+import asr
+from asr.corpus.manifest import read_manifest
+from asr.decode import DecoderOptions
+from asr.decode.lm.open import open_lm
+from asr.errors import AsrError
+from asr.evaluate.compare import compare_to
+from asr.evaluate.dataset import evaluate_to
+from asr.model.info import describe
+from asr.pretrained import registry as models
+
+ENGLISH = models.find("english")
+
+
+@pytest.fixture(scope="module")
+def recording(corpus: Path) -> str:
+    return read_manifest(corpus / "test.jsonl")[0].audio_filepath
+
+
+def test_the_files_are_those_that_the_description_says_and_small_enough() -> None:
+    assert models.names() == ["english"]
+    plain = json.loads(ENGLISH.model.with_suffix(".json").read_text())
+    for kind, limit in (("model", 4_000_000), ("lm", 5_000_000)):
+        content = (ENGLISH.model.parent / plain[kind]["file"]).read_bytes()
+        assert len(content) == plain[kind]["bytes"] <= limit
+        assert hashlib.sha256(content).hexdigest() == plain[kind]["sha256"]
+    header = describe(ENGLISH.model)
+    assert header.packed
+    assert header.parameters.nonzeros == ENGLISH.figures["nonzeros"]
+    assert header.parameters.elements == ENGLISH.figures["parameters"]
+    assert header.pruned.sparsity > 0.5
+    assert open_lm(ENGLISH.lm).order >= 2
+    assert ENGLISH.decoding().lm == str(ENGLISH.lm)
+
+
+def test_the_card_names_what_licences_ask_for() -> None:
+    card = models.card("english")
+    for name in ("LibriSpeech", "Panayotov", "CC BY 4.0", "VCTK", "CC BY-SA 4.0", "speechocean762"):
+        assert name in card
+    assert "$" not in card
+    for entry in describe(ENGLISH.model).tensors:
+        if len(entry.layout.shape) > 1:
+            assert entry.name in card
+
+
+def test_without_a_model_a_file_is_read_by_beam_search_with_the_language_model(
+    recording: str,
+) -> None:
+    [beam] = asr.load().transcribe(recording)
+    assert beam.options.decoding == ENGLISH.decoding()
+    [greedy] = asr.load("english").transcribe(
+        recording, asr.TranscribeOptions(asr.DecoderOptions())
+    )
+    [own] = asr.load(ENGLISH.model).transcribe(recording)
+    assert own.text == greedy.text
+    for words, text in (
+        ([], beam.text),
+        (["-m", "english", "--decoder", "greedy"], greedy.text),
+        (["-m", ENGLISH.model], greedy.text),
+    ):
+        run = run_asr("transcribe", recording, *words)
+        assert (run.returncode, run.stdout, run.stderr) == (0, f"{text}\n", "")
+
+
+def test_where_there_is_no_sound_there_are_no_words() -> None:
+    for level, seconds in ((0.0, 3), (0.0, 45), (0.02, 3)):
+        silence = np.full(seconds * 16000, level, np.float32)
+        [transcript] = asr.load().transcribe(silence)
+        assert (transcript.text, transcript.words, transcript.seconds) == ("", (), seconds)
+
+
+def test_options_that_are_given_go_before_those_of_the_model() -> None:
+    own = ENGLISH.decoding()
+    assert models.decoding(None, {"lm_weight": 0.1}).lm_weight == 0.1
+    assert models.decoding(None, {"beam": 5}).word_bonus == own.word_bonus
+    assert models.decoding(None, {"decoder": "greedy"}) == DecoderOptions()
+    other = models.decoding("english", {"lm": "books.lm"})
+    assert (other.decoder, other.lm, other.lm_weight) == ("beam", "books.lm", 0.5)
+    assert models.decoding("mine.asr", {}) == DecoderOptions()
+    with pytest.raises(AsrError, match="greedy decoding cannot use"):
+        models.decoding(None, {"decoder": "greedy", "lm_weight": 0.9})
+
+
+def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "english").mkdir()
+    assert models.resolve("english") == ENGLISH.model
+    (tmp_path / "english").rmdir()
+    shutil.copy(TRAINED, tmp_path / "english")
+    assert models.resolve("english") == Path("english")
+    assert models.decoding("english", {}) == DecoderOptions()
+
+
+@pytest.mark.parametrize("command", ["transcribe {} -m englsh", "info englsh", "align {} A -m de"])
+def test_an_unknown_name_lists_what_there_is(command: str, recording: str) -> None:
+    run = run_asr(*command.format(recording).split())
+    assert run.returncode == 2
+    assert "there is english" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 65, "a" * 64, f"{'a' * 300}/b", ""])
+def test_a_name_of_any_length_is_told(name: str) -> None:
+    with pytest.raises(AsrError):
+        describe(models.resolve(name))
+
+
+def test_the_name_works_where_networks_are_run(recording: str, corpus: Path) -> None:
+    few = corpus / "few.jsonl"
+    few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
+    assert "english.lm" in run_asr("evaluate", "english", few).stdout
+    assert "decoder greedy" in run_asr("evaluate", "english", few, "--decoder", "greedy").stdout
+    assert '"words"' in run_asr("align", recording, "ONE WORD").stdout
+    refused = run_asr("calibrate", "english", few)
+    assert refused.returncode == 2
+    assert "-o" in refused.stderr
+
+
+def test_the_name_is_compared_and_read_its_own_way(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = corpus / "two.jsonl"
+    few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    lines = compare_to("english", ENGLISH.model, str(few)).splitlines()
+    assert lines[0].startswith(f"A english (beam {ENGLISH.decoder['beam']}, english.lm x ")
+    assert lines[1].startswith(f"B {ENGLISH.model} (greedy): WER ")
+    evaluate_to("english", str(few), "eng.txt", decoding=DecoderOptions())
+    same = compare_to("english", "eng.txt", str(few), given={"decoder": "greedy"}).splitlines()
+    assert same[0].startswith("A english (greedy): WER ")
+    assert same[1].startswith("B eng.txt: WER ")
+    assert "B - A: +0.00 points" in same[2]
+    for wrong, why in (("englsh", "there is english"), ("no.txt", "cannot be read")):
+        with pytest.raises(AsrError, match=why):
+            compare_to(wrong, "eng.txt", str(few))
+
+
+def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:
+    listed = run_asr("models").stdout
+    for said in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
+        assert said in listed
+    assert str(ENGLISH.model.parent) in listed
+    assert models.card("english") in run_asr("info", "english").stdout
+    shutil.copy(TRAINED, tmp_path / "mine.asr")
+    assert models.card(tmp_path / "mine.asr") == ""
+    (tmp_path / "mine.md").write_text("# Mine\x1b[31m\n")
+    assert "# Mine?[31m" in run_asr("info", tmp_path / "mine.asr").stdout
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "schema", "words"])
+def test_a_damaged_install_is_told(tmp_path: Path, damage: str) -> None:
+    for path in ENGLISH.model.parent.glob("english.*"):
+        shutil.copy(path, tmp_path)
+    description = tmp_path / "english.json"
+    assert models.read(description).bytes == ENGLISH.bytes
+    if damage == "cut":
+        (tmp_path / "english.lm").write_bytes(b"short")
+    elif damage == "gone":
+        (tmp_path / "english.asr").unlink()
+    elif damage == "schema":
+        description.write_text(description.read_text().replace('"schema": 1', '"schema": 2'))
+    else:
+        description.write_text("not json")
+    with pytest.raises(AsrError, match="install asr again"):
+        models.read(description)
+
+
+def test_models_load_nothing_heavy_and_are_not_loaded_by_help() -> None:
+    for code, absent in (
+        (
+            "import asr.pretrained.registry; asr.pretrained.registry.table()",
+            {"numpy", "torch", "soundfile"},
+        ),
+        ("import asr.cli.main", {"asr.pretrained.registry", "numpy"}),
+    ):
+        code += "; import sys; print(*sys.modules)"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert not absent & set(run.stdout.split())

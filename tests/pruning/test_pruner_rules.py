@@ -1,0 +1,283 @@
+"""What rules make of a model in training: scopes, rates, scores, regrowth, patterns, refusals."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from small_training import OPTIMISERS, RAMP, STEPS, Net, backward, train
+
+from asr.errors import AsrError
+from asr.pruning.patterns import Bank, Block
+from asr.pruning.pruner import Pruner
+from asr.pruning.rule import Rule
+from asr.pruning.schedule import Frozen, SparsitySchedule
+from asr.pruning.sparsity_schedules import Constant, Cubic, Linear, OneCut
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ({"rnn.weight": 0.1}, r"threshold for 'rnn\.weight', which is no prunable"),
+        ({"output.weight": 0.0}, r"output\.weight: q=0\.0 must be a number above"),
+        ({"output.weight": float("nan")}, r"q=nan must be"),
+    ],
+)
+def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
+    with pytest.raises(AsrError, match=fragment):
+        Pruner(Net(), Rule(RAMP, thresholds=arguments))
+
+
+@pytest.mark.parametrize(
+    ("rules", "fragment"),
+    [
+        (
+            Rule(RAMP, ["rnn*"], thresholds={"output.weight": 1.0}),
+            r"no threshold for rnn\.weight_ih",
+        ),
+        (Rule(Frozen()), r"no weight of .* is zero: load the pruned"),
+        (Rule(RAMP, ["lstm*"], target=0.9), r"no prunable weight matches 'lstm\*'"),
+        ([], "no rule given"),
+        ([RAMP], r"ThresholdRamp is not a Rule: write Pruner\(model, Rule\(schedule"),
+        (
+            [Rule(Cubic(1, 40, 1, 0.9), ["rnn*"]), Rule(RAMP, ["*hh_l0"], target=0.9)],
+            r"rnn.weight_hh_l0 is in rule 1 and in rule 2",
+        ),
+        (
+            Rule(Cubic(1, 40, 1, 0.9), rates={"gru*": 0.8}),
+            r"'gru\*', which matches no tensor of its",
+        ),
+        (
+            Rule(Cubic(1, 40, 1, 0.9), rates={"*hh_l0": 0.8, "rnn*": 0.7}),
+            r"two rates for rnn.weight_hh_l0: '\*hh_l0' and 'rnn\*'",
+        ),
+    ],
+)
+def test_rules_that_do_not_fit_the_model_are_refused(rules, fragment):
+    with pytest.raises(AsrError, match=fragment):
+        Pruner(Net(), rules)
+
+
+@pytest.mark.parametrize("scope", ["tensor", "group", "global"])
+@pytest.mark.parametrize("kind", ["ramp", "cubic", "linear", "constant", "one cut"])
+def test_wanted_sparsity_is_reached_exactly_in_every_scope(kind, scope):
+    rule = {
+        "ramp": Rule(RAMP, ["rnn*"], scope=scope, target=0.9),
+        "cubic": Rule(Cubic(4, 66, 2, 0.9), ["rnn*"], scope=scope),
+        "linear": Rule(Linear(4, 66, 2, 0.9), ["rnn*"], scope=scope),
+        "constant": Rule(Constant(0.9), ["rnn*"], scope=scope),
+        "one cut": Rule(OneCut(30, 0.9), ["rnn*"], scope=scope),
+    }[kind]
+    model = Net()
+    pruner = Pruner(model, rule, OPTIMISERS["adamw"](model.parameters()))
+    train(model, pruner.optimiser, pruner, STEPS)
+    stats = pruner.finalize()
+    wanted = round(0.9 * stats.prunable_parameters)
+    zeros = stats.prunable_parameters - stats.prunable_nonzeros
+    if scope == "global":
+        assert zeros == wanted
+    elif scope == "group":
+        for group in ("input", "recurrent"):
+            tensors = [t for t in stats.tensors if t.group == group]
+            elements = sum(t.elements for t in tensors)
+            assert sum(t.nonzeros for t in tensors) == elements - round(0.9 * elements)
+    else:
+        for tensor in stats.tensors:
+            assert tensor.nonzeros == tensor.elements - round(0.9 * tensor.elements)
+    assert pruner.sparsities() == {t.name: pytest.approx(t.sparsity) for t in stats.tensors}
+
+
+def test_rates_of_single_tensors_win_over_the_rest():
+    model = Net()
+    rates = {"*weight_hh_l0": 0.5, "output*": 0.75}
+    for rule in (
+        Rule(Cubic(4, 66, 2, 0.9), rates=rates),
+        Rule(RAMP, target=0.9, rates=rates),
+    ):
+        pruner = Pruner(model, rule)
+        train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+        reached = pruner.sparsities()
+        assert reached.pop("rnn.weight_hh_l0") == pytest.approx(0.5, abs=1e-3)
+        assert reached.pop("output.weight") == pytest.approx(0.75, abs=1e-3)
+        assert all(share == pytest.approx(0.9, abs=5e-3) for share in reached.values())
+
+
+def test_rules_prune_their_tensors_by_their_own_schedules():
+    model = Net()
+    rules = [Rule(OneCut(3, 0.5), ["output*"]), Rule(Cubic(10, 40, 1, 0.8), ["rnn*hh*"])]
+    pruner = Pruner(model, rules)
+    optimiser = OPTIMISERS["adamw"](model.parameters())
+    train(model, optimiser, pruner, 5)
+    assert pruner.sparsities() == {
+        "rnn.weight_hh_l0": 0.0, "rnn.weight_hh_l0_reverse": 0.0, "output.weight": 0.5
+    }  # fmt: skip
+    assert not pruner.finished
+    train(model, optimiser, pruner, 35)
+    assert pruner.sparsities()["rnn.weight_hh_l0"] == pytest.approx(0.8, abs=2e-3)
+    assert pruner.sparsities()["output.weight"] == 0.5
+    assert pruner.finished
+
+
+def test_score_decides_who_stays():
+    model = Net()
+
+    def early_columns(name, weight):
+        return -torch.arange(weight.shape[1]).expand(weight.shape)
+
+    pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=early_columns))
+    pruner.step()
+    keep = pruner.masks()["rnn.weight_hh_l0"]
+    assert keep[:, :6].all()
+    assert not keep[:, 6:].any()
+    for score, fragment in (
+        (lambda name, weight: weight[0], r"is of shape \[12\], the weight of \[36, 12\]"),
+        (lambda name, weight: weight / 0, r"score of rnn.weight_hh_l0 holds NaN"),
+    ):
+        pruner = Pruner(model, Rule(Constant(0.5), ["rnn.weight_hh_l0"], score=score))
+        with pytest.raises(AsrError, match=fragment):
+            pruner.step()
+
+
+@dataclass(frozen=True)
+class Again(SparsitySchedule):
+    """The same share, chosen anew at steps 2, 4 and 6."""
+
+    final: float = 0.5
+
+    @property
+    def update_steps(self):
+        return range(2, 7, 2)
+
+    def sparsity(self, step):
+        return self.final
+
+
+def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
+    model = Net()
+    seen = []
+
+    def score(name, weight):
+        seen.append(weight.grad.count_nonzero().item())
+        # Grow what had been dropped: the mask turns round at every update.
+        if len(seen) == 1:
+            return weight.abs()
+        return (~pruner.masks()[name]).float()
+
+    pruner = Pruner(model, Rule(Again(), ["rnn.weight_hh_l0"], score=score, regrow=True))
+    optimiser = OPTIMISERS["adamw"](model.parameters())
+    train(model, optimiser, pruner, 2)
+    first = pruner.masks()["rnn.weight_hh_l0"]
+    optimiser.zero_grad()
+    backward(model, 2)
+    pruner.mask_gradients()
+    assert not model.rnn.weight_hh_l0.grad[~first].any()
+    optimiser.step()
+    pruner.step(optimiser)
+    train(model, optimiser, pruner, 1)
+    second = pruner.masks()["rnn.weight_hh_l0"]
+    assert torch.equal(second, ~first)
+    assert not model.rnn.weight_hh_l0.any()
+    train(model, optimiser, pruner, 1)
+    assert model.rnn.weight_hh_l0[second].all()
+    assert seen == [432, 432]
+
+
+def test_zeros_that_were_there_stay_when_a_pruned_network_is_pruned_further():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[:, :6] = 0.0
+    rule = Rule(Cubic(6, 66, 2, 0.9, initial=0.5), ["rnn.weight_hh_l0"], keep_zeros=True)
+    pruner = Pruner(model, rule)
+    assert pruner.sparsity() == 0.5
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+    assert not model.rnn.weight_hh_l0[:, :6].any()
+    assert pruner.sparsity() == pytest.approx(0.9, abs=2e-3)
+
+
+@pytest.mark.parametrize("pattern", [Block(4, 1), Block(5, 5), Block(4, 4, "l2"), Bank(8)], ids=str)
+def test_patterns_are_kept_through_training(pattern):
+    model = Net()
+    pruner = Pruner(model, Rule(Cubic(4, 66, 2, 0.75), ["rnn*"], pattern))
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, STEPS)
+    for name, keep in pruner.masks().items():
+        if isinstance(pattern, Bank):
+            widths = [8, 4] if keep.shape[1] == 12 else [6] if keep.shape[1] == 6 else [8, 8, 8]
+            for bank in keep.split(widths, dim=1):
+                assert bank.sum(1).unique().tolist() == [round(bank.shape[1] / 4 + 0.01)]
+            continue
+        units = pattern.units(keep.float())
+        assert torch.equal(pattern.expand(units > 0, keep.shape), keep)
+        assert pruner.sparsities()[name] == pytest.approx(0.75, abs=0.06)
+
+
+@dataclass(frozen=True)
+class Back(SparsitySchedule):
+    """Half at step 1, nothing from step 2 on."""
+
+    final: float = 0.5
+
+    @property
+    def update_steps(self):
+        return range(1, 3)
+
+    def sparsity(self, step):
+        return self.final if step == 1 else 0.0
+
+
+def test_all_that_was_dropped_may_come_back():
+    model = Net()
+    pruner = Pruner(model, Rule(Back(), ["rnn.weight_hh_l0"], regrow=True))
+    optimiser = OPTIMISERS["adamw"](model.parameters())
+    train(model, optimiser, pruner, 1)
+    assert pruner.sparsity() == 0.5
+    train(model, optimiser, pruner, 3)
+    assert pruner.sparsity() == 0.0
+    assert pruner.masks()["rnn.weight_hh_l0"].all()
+    assert model.rnn.weight_hh_l0.all()
+
+
+@pytest.mark.parametrize("pattern", [Bank(4), Block(6, 6)], ids=str)
+def test_zeros_that_were_kept_do_not_hinder_going_on_at_the_same_share(pattern):
+    """A share that the pattern rounds up is no more than is wanted: after a resume, or further."""
+    rule = Rule(Cubic(4, 66, 2, 0.65), ["rnn*hh*"], pattern, keep_zeros=True)
+    model = Net()
+    pruner = Pruner(model, rule)
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+    again = Pruner(model, rule)
+    again.load_state_dict(pruner.state_dict())
+    assert again.sparsity() == pruner.sparsity() > 0.655
+
+
+def test_banks_that_have_too_few_weights_left_are_refused_where_they_are():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[7, 5:8] = 0.0
+    with pytest.raises(AsrError, match=r"row 7, bank 1 has 1 weights left where each shall keep 2"):
+        Pruner(model, Rule(Cubic(4, 66, 2, 0.5), ["rnn*hh*"], Bank(4), keep_zeros=True))
+    Pruner(model, Rule(Cubic(4, 66, 2, 0.75), ["rnn*hh*"], Bank(4), keep_zeros=True))
+
+
+@pytest.mark.parametrize("kind", ["cubic", "ramp"])
+def test_blocks_of_a_network_with_scattered_zeros_end_at_the_share_of_all_its_weights(kind):
+    model = Net()
+    with torch.no_grad():
+        for name in ("weight_hh_l0", "weight_hh_l0_reverse"):
+            weight = getattr(model.rnn, name)
+            weight.mul_(torch.rand(weight.shape) > 0.6)
+    schedule, target = (Cubic(4, 66, 2, 0.9), None) if kind == "cubic" else (RAMP, 0.9)
+    rule = Rule(schedule, ["rnn*hh*"], Block(4, 1), target=target, keep_zeros=True)
+    pruner = Pruner(model, rule)
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+    for share in pruner.sparsities().values():
+        assert share == pytest.approx(0.9, abs=0.005)
+
+
+@pytest.mark.parametrize("scope", ["tensor", "group"])
+def test_a_floor_as_high_as_what_shall_stay_leaves_the_ramp_its_shape(scope):
+    model = Net()
+    rule = Rule(RAMP, ["rnn*hh*"], scope=scope, target=0.9, floor=0.1)
+    pruner = Pruner(model, rule)
+    train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
+    shares = [share for _, share in pruner.curve]
+    assert shares[0] < 0.2
+    assert shares[len(shares) // 2] < 0.6
+    assert shares[-1] == pytest.approx(0.9, abs=0.005)

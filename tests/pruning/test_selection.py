@@ -1,0 +1,204 @@
+"""Who competes with whom: against torch's own pruning, in every scope, with floors and ties."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+
+from asr.errors import AsrError
+from asr.pruning.masks import PrunedTooFar
+from asr.pruning.patterns import Bank, Block, Element
+from asr.pruning.prunable import find
+from asr.pruning.pruner import Pruner
+from asr.pruning.rule import Rule
+from asr.pruning.selection import make_pools
+from asr.pruning.sparsity_schedules import Constant, Cubic
+from asr.pruning.threshold_schedule import ThresholdRamp
+
+RAMP = ThresholdRamp(1, 20, 80, 2)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = nn.Conv2d(2, 8, 3)
+        self.rnn = nn.LSTM(7, 10, num_layers=2)
+        self.output = nn.Linear(10, 6)
+
+
+def cut(model, rule):
+    """Masks after one update of a constant share."""
+    pruner = Pruner(model, rule)
+    pruner.step()
+    return pruner.masks()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.906, 0.95])
+def test_each_tensor_equals_torch_s_unstructured_pruning(share):
+    ours, theirs = Net(), Net()
+    masks = cut(ours, Rule(Constant(share)))
+    for name, keep in masks.items():
+        module, _, leaf = name.rpartition(".")
+        prune.l1_unstructured(theirs.get_submodule(module), leaf, amount=share)
+        assert torch.equal(keep, dict(theirs.named_buffers())[f"{name}_mask"].bool()), name
+
+
+def test_all_tensors_together_equal_torch_s_global_pruning():
+    ours, theirs = Net(), Net()
+    masks = cut(ours, Rule(Constant(0.6), scope="global"))
+    parts = [name.rpartition(".") for name in find(theirs)]
+    prune.global_unstructured(
+        [(theirs.get_submodule(module), leaf) for module, _, leaf in parts],
+        pruning_method=prune.L1Unstructured,
+        amount=0.6,
+    )
+    buffers = dict(theirs.named_buffers())
+    for name, keep in masks.items():
+        assert torch.equal(keep, buffers[f"{name}_mask"].bool()), name
+
+
+def test_groups_compete_among_themselves():
+    model = Net()
+    with torch.no_grad():
+        model.output.weight.mul_(100)  # would win against all others
+        model.rnn.weight_hh_l1.mul_(2)
+    masks = cut(model, Rule(Constant(0.75), scope="group"))
+    assert int(masks["output.weight"].sum()) == 15
+    first, second = (int(masks[f"rnn.weight_hh_l{layer}"].sum()) for layer in (0, 1))
+    assert first + second == 200
+    assert second > 2 * first
+
+
+def test_floor_keeps_a_share_of_every_tensor_and_the_others_pay():
+    model = Net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.mul_(1e-3)
+    with pytest.raises(PrunedTooFar, match=r"rnn\.weight_hh_l0 .* 0 of 400 weights left.*floor"):
+        cut(model, Rule(Constant(0.9), ["rnn*"], scope="global"))
+    masks = cut(model, Rule(Constant(0.9), ["rnn*"], scope="global", floor=0.02))
+    assert int(masks["rnn.weight_hh_l0"].sum()) == 8
+    weight = model.rnn.weight_hh_l0
+    assert weight.count_nonzero() == 8
+    elements = sum(keep.numel() for keep in masks.values())
+    assert sum(int(keep.sum()) for keep in masks.values()) == elements - round(0.9 * elements)
+    kept = cut(Net(), Rule(Constant(0.99), ["output*"], floor=0.25))["output.weight"]
+    assert int(kept.sum()) == 15
+
+
+def test_blocks_of_the_block_paper_are_compared_with_a_threshold_for_their_size():
+    model = Net()
+    q = 0.35
+    expected = {}
+    for name, weight in find(model, ["rnn*"]).items():
+        tiles = weight.detach().view(10, 4, -1, 1).abs().amax(dim=(1, 3))
+        eps = RAMP.threshold(40, q) * 4**0.25
+        expected[name] = (tiles >= eps).repeat_interleave(4, 0)
+    thresholds = dict.fromkeys(expected, q)
+    pruner = Pruner(model, Rule(RAMP, pattern=Block(4, 1), thresholds=thresholds))
+    for _ in range(41):
+        pruner.step()
+    assert 0.1 < pruner.sparsity() < 0.9
+    for name, keep in pruner.masks().items():
+        assert torch.equal(keep, expected[name]), name
+
+
+def test_a_convolution_is_pruned_in_banks_of_its_inputs_and_taps():
+    masks = cut(Net(), Rule(Constant(0.5), ["conv*"], Bank(6)))
+    assert (masks["conv.weight"].flatten(1).view(8, 3, 6).sum(2) == 3).all()
+
+
+def test_of_equal_weights_those_of_lower_index_stay():
+    model = nn.Linear(4, 2, bias=False)
+    nn.init.ones_(model.weight)
+    keep = cut(model, Rule(Constant(0.625)))["weight"]
+    assert keep.tolist() == [[True, True, True, False], [False] * 4]
+
+
+patterns = st.sampled_from([Element(), Block(3, 2), Block(4, 4, "l2"), Block(16, 1), Bank(4)])
+shapes = st.tuples(st.integers(2, 9), st.integers(2, 9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(patterns, shapes, st.lists(st.floats(0.05, 0.8), min_size=1, max_size=4), st.integers(0, 99))
+def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, shares, seed):
+    torch.manual_seed(seed)
+    model = nn.Linear(shape[1], shape[0], bias=False)
+    (name,) = find(model)
+    alive = {}
+    for share in sorted(shares):
+        with torch.no_grad():  # as an optimiser would, those that were dropped included
+            model.weight.copy_(torch.randint(-3, 4, shape) / 2 + 0.1)
+        (pool,) = make_pools(model, [Rule(Constant(share), pattern=pattern)])
+        weights = {name: model.weight}
+        keep = pool.keeps(1, weights, alive)[0][name]
+        again = pool.keeps(1, weights, {name: keep})[0][name]
+        assert torch.equal(keep, again), "idempotent"
+        assert not alive or not (keep & ~alive[name]).any(), "monotonic"
+        dropped = int((~keep).sum())
+        if isinstance(pattern, Bank):
+            for bank in keep.split(pattern.columns, dim=1):
+                short = None if bank.shape[1] == pattern.columns else bank.shape[1]
+                assert (bank.sum(1) == pattern.count(share, short)).all(), "banks equal"
+        else:
+            units = pattern.units(keep.float()) > 0
+            assert torch.equal(pattern.expand(units, keep.shape), keep), "blocks whole"
+            sizes = pattern.sizes(keep.shape)
+            largest = keep.numel() // len(units) if sizes is None else int(sizes.max())
+            assert abs(dropped - share * keep.numel()) <= largest / 2 + 1e-4, "counted"
+        alive = {name: keep}
+
+
+@pytest.mark.parametrize("scope", ["tensor", "group", "global"])
+@pytest.mark.parametrize("pattern", [Element(), Block(4, 1), Block(5, 3, "l2")], ids=str)
+def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern, scope):
+    model = Net()
+    tensors = ["rnn*weight_hh*"] if scope == "tensor" else ["rnn*"]
+    pruner = Pruner(model, Rule(RAMP, tensors, pattern, scope, target=0.9))
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(80):
+        with torch.no_grad():
+            for weight in find(model, tensors).values():
+                weight.mul_(1.01).add_(0.02 * torch.randn(weight.shape, generator=generator))
+        pruner.step()
+    shares = [share for _, share in pruner.curve]
+    assert shares == sorted(shares)
+    assert len(shares) == RAMP.updates
+    # Whole blocks of up to 15 elements in tensors of 400.
+    assert shares[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
+    # The largest of a block varies little from block to block, so most fall in the last third.
+    assert (0.1 if pattern == Element() else 0.0) < shares[len(shares) // 2] < 0.85
+    assert max(b - a for a, b in pairwise(shares)) < 0.3
+    assert all(q > 0 for q in pruner.thresholds.values())
+
+
+def test_a_network_that_is_sparser_than_wanted_is_refused():
+    model = Net()
+    with torch.no_grad():
+        model.output.weight[:5] = 0.0
+    for rule in (
+        Rule(Cubic(1, 40, 1, 0.8), ["output*"], keep_zeros=True),
+        Rule(RAMP, ["output*"], target=0.8, keep_zeros=True),
+    ):
+        with pytest.raises(
+            AsrError, match=r"output.weight: 83\.33% .* more than the 80\.00% wanted"
+        ):
+            Pruner(model, rule)
+    Pruner(model, Rule(Cubic(1, 40, 1, 0.84), ["output*"], keep_zeros=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("pattern", [Element(), Block(4, 1), Bank(4)], ids=str)
+def test_a_gpu_chooses_the_same_weights_and_deterministically(pattern):
+    rule = Rule(Constant(0.75), ["rnn*"], pattern)
+    here = cut(Net(), rule)
+    torch.use_deterministic_algorithms(True)
+    try:
+        there = cut(Net().cuda(), rule)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(here[name], there[name].cpu()) for name in here)

@@ -1,0 +1,225 @@
+"""Every script of recipes/benchmarks runs with --quick, and RESULTS is made from its record."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from places import ROOT
+
+from asr.benchmark.book import read_book
+from asr.benchmark.dense import NAMES
+from asr.benchmark.other_tables import gpu_section
+from asr.benchmark.speed_tables import break_even
+from asr.benchmark.tables import END, START, markdown, write_results
+from asr.errors import AsrError
+
+FOLDER = ROOT / "recipes" / "benchmarks"
+RECORDS = ROOT / "recipes" / "results" / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch):
+    """Also where the C library is absent the scripts are run, on numpy; torch keeps its threads."""
+    monkeypatch.setattr("asr.benchmark.script.library", object)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+def run(name: str, records: Path, *arguments: object) -> dict:
+    """The parts of the record; a script that has run already measures nothing again."""
+    words = ["--quick", "--output", str(records), *map(str, arguments)]
+    assert script(name).main(words) == 0
+    return read_book(records / f"{name}.json").parts
+
+
+def test_no_script_has_the_name_of_a_module_that_others_import() -> None:
+    # The folder of a script is the first that Python looks in: `cuda.py` there breaks torch.
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    taken = {"cuda", "onnx", "openvino", "torch", "numpy", "asr"} | sys.stdlib_module_names
+    assert not names & taken
+
+
+ONLY = {"recurrent": ["--only", "gru-64-n1"], "network": ["--only", "2x32-t1"]}
+
+
+def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("recurrent", records, *ONLY["recurrent"])
+    parts = read_book(records / "recurrent.json").parts
+    assert set(parts) == {"gru-64-n1-t1", "gru-64-n1-t2"}
+    part = parts["gru-64-n1-t2"]
+    assert part["quick"]
+    dense = {row["name"] for row in part["results"] if row["kind"] == "dense"}
+    assert "torch fp32" in dense
+    assert "torch int8" in dense | set(part["absent"])
+    assert "ONNX Runtime int8" in part["absent"]
+    sparse = [row for row in part["results"] if row["kind"] == "sparse"]
+    assert {row["pattern"] for row in sparse} == {"element", "bank", "block"}
+    for row in sparse:
+        assert row["seconds"] > 0
+        assert row["error"] < 0.02, row["name"]
+    assert "gru-64-n1-t2" in capsys.readouterr().out
+    run("recurrent", records, *ONLY["recurrent"])
+    assert "in the record already" in capsys.readouterr().out
+
+
+def test_network(records: Path) -> None:
+    part = run("network", records, *ONLY["network"])["2x32-t1"]
+    found = {row["name"]: row for row in part["results"]}
+    assert {"torch fp32", "element", "bank", "block", "features, native"} <= set(found)
+    assert found["element, exact"]["error"] < 1e-4
+    assert found["element"]["error"] < 0.05
+    assert found["features, native"]["error"] < 1e-4
+
+
+def test_sizes(records: Path) -> None:
+    rows = run("sizes", records)["96x64"]["results"]
+    found = {(r["name"], r.get("pattern")): r["bytes"] for r in rows}
+    assert found["dense fp32", None] == 4 * 96 * 64
+    assert found["dense int8", None] == 96 * 64 + 4 * 96
+    packed = [found[f"packed {values}", "element"] for values in ("fp32", "fp16", "int8")]
+    assert packed == sorted(packed, reverse=True)
+
+
+def test_masks(records: Path, trained: Path) -> None:
+    parts = run("masks", records)
+    assert {f"{trained.name}, layer {i}" for i in (1, 2, 3)} < set(parts)
+    skewed = next(part for key, part in parts.items() if "log-normal rows 1" in key)
+    own, random = (skewed["results"][i] for i in (0, 1))
+    assert own["kept"] == random["kept"]
+    assert own["row_spread"] > 1.5 * random["row_spread"]
+
+
+def test_wer(records: Path, corpus: Path) -> None:
+    part = next(iter(run("wer", records, "--set", corpus / "test.jsonl").values()))
+    found = {row["name"]: row for row in part["results"]}
+    assert found["torch fp32"]["different"] == 0
+    assert found["sparse, exact"]["different"] == 0
+    assert {"torch int8", "sparse", "sparse, file of int8 values"} <= {*found, *part["absent"]}
+    for row in found.values():
+        assert row["wer"] < found["torch fp32"]["wer"] + 0.05
+        assert row["wer"] < 0.5
+        changed = row["frames_changed"]
+        assert (row["margin_changed"] is None) == (changed == 0)
+        assert changed == 0 or row["margin_changed"] < row["margin"]
+        assert row["letters_changed"] <= 0.1 * row["letters"]
+    assert found["sparse, exact"]["letters_changed"] == 0
+    assert found["sparse, exact"]["frames_changed"] <= 0.001 * found["sparse, exact"]["frames"]
+
+
+def test_start(records: Path) -> None:
+    rows = {row["name"]: row for row in run("start", records)["3x128"]["results"]}
+    assert set(rows) == {"torch, 5 s", "native, 5 s"}
+    assert rows["native, 5 s"]["characters"] > 20
+    assert rows["native, 5 s"]["same_text"]
+    assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
+
+
+def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--quick", "--output", str(records)]
+    assert script("gpu").main(arguments) == 0
+    parts = read_book(records / "gpu.json").parts
+    if torch.cuda.is_available():
+        rows = {row["name"]: row for row in parts["gru-512-n1"]["results"]}
+        assert rows["torch.sparse CSR"]["error"] < 1e-4
+        return
+    assert "not run: torch finds no CUDA GPU" in capsys.readouterr().out
+    assert parts["not run"]["results"] == []
+    assert "(cuSPARSE)**: not run: torch finds no CUDA GPU" in markdown(records)
+    assert script("gpu").main(arguments) == 0
+    assert "in the record already" in capsys.readouterr().out
+
+
+def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
+    names = ("torch fp32", "torch bf16", "torch.sparse CSR")
+    results = [
+        {"name": name, "kind": kind, "seconds": seconds, "error": 1e-6}
+        for name, kind, seconds in zip(
+            names, ("dense", "dense", "sparse"), (0.004, 0.002, 0.008), strict=True
+        )
+    ]
+    part = {"gpu": "A GPU", "hidden": 800, "columns": 1, "results": results}
+    _, table = gpu_section([part])
+    assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
+
+
+def test_tables_are_made_from_the_records_between_markers(
+    records: Path, corpus: Path, tmp_path: Path
+) -> None:
+    for name in ("recurrent", "network", "sizes", "masks", "start"):
+        run(name, records, *ONLY.get(name, []))
+    run("wer", records, "--set", corpus / "test.jsonl")
+    results = tmp_path / "RESULTS.md"
+    results.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    assert script("results").main([str(records), str(results)]) == 0
+    lines = results.read_text().split("\n")
+    assert lines[:2] == ["before", START]
+    assert lines[-3:] == [END, "after", ""]
+    text = results.read_text()
+    assert "old" not in lines
+    for wanted in ("| GRU | 64 | 1 | 2 |", "Whole network", "Shell prompt to text", "Tiny sizes"):
+        assert wanted in text
+    assert "ONNX Runtime int8: not measured in 2 of 2 conditions" in text
+    for path in records.glob("*.json"):
+        assert f"recipes/benchmarks/{path.stem}.py --quick" in text
+    results.write_text("no markers\n")
+    with pytest.raises(AsrError, match="the tables go between two lines"):
+        write_results(records, results)
+    with pytest.raises(AsrError, match="no record of a benchmark"):
+        markdown(tmp_path)
+
+
+def test_the_break_even_is_where_the_times_cross() -> None:
+    rows = [{"sparsity": s, "seconds": t} for s, t in ((0.5, 8.0), (0.75, 4.0), (0.9, 1.0))]
+    assert break_even(rows, {"seconds": 4.5}) == "72 %"
+    assert break_even(rows, {"seconds": 9.0}) == "below 50 %"
+    assert break_even(rows, {"seconds": 0.5}) == "above 90 %"
+    assert break_even(rows, None) == "-"
+
+
+def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> None:
+    for path in RECORDS.glob("*.json"):
+        book = read_book(path)
+        assert book.name == path.stem
+        for key, part in book.parts.items():
+            assert not part["quick"], (path.name, key)
+            assert not part["busy"], (path.name, key)
+            assert part["results"] or part["reason"], (path.name, key)
+            if path.stem in ("recurrent", "network"):
+                for name in NAMES:
+                    rows = {row["name"] for row in part["results"]}
+                    reason = part["absent"].get(name, "no")
+                    assert name in rows or (reason != "no" and "not installed" not in reason), (
+                        path.name,
+                        key,
+                        name,
+                    )
+
+
+def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:
+    results = FOLDER.parent / "RESULTS.md"
+    copy = tmp_path / "RESULTS.md"
+    copy.write_text(results.read_text())
+    if any(RECORDS.glob("*.json")):
+        write_results(RECORDS, copy)
+    assert copy.read_text() == results.read_text()

@@ -1,0 +1,122 @@
+"""Recipes run from end to end in a small setting: the demo, a grid, LibriSpeech in miniature."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import soundfile
+from places import ROOT
+
+from asr.audio import load as load_audio
+from asr.corpus.manifest import read_manifest
+from asr.report import read_records
+from asr.settings.run import Run
+from asr.settings.yaml import load
+from asr.train.run import train
+
+RECIPES = ROOT / "recipes"
+
+
+def small(corpus: Path, folder: Path) -> list[str]:
+    return [
+        f"runs={folder}", f"data.root={corpus}", "data.train=[train.jsonl]",
+        "data.dev=[dev.jsonl]", "data.test=[test.jsonl]", "data.batch_seconds=10",
+        "data.max_seconds=9", "model.hidden=24", "model.layers=2", "model.conv_channels=[2,4]",
+        "training.epochs=2", "pruning.updates=10", "pruning.percentile=0.6", "threads=1",
+    ]  # fmt: skip
+
+
+def test_the_demo_ends_with_a_table_speeds_and_transcripts(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = runpy.run_path(str(RECIPES / "demo.py"))
+    status = demo["main"]([*small(corpus, tmp_path), "pruning.tolerance=0.4", "data.workers=0"])
+    said = capsys.readouterr().out
+    assert status == 0, said
+    folder = tmp_path / "demo"
+    records = {p.stem: json.loads(p.read_text()) for p in (folder / "records").glob("*.json")}
+    sparse, small_dense = records["large-sparse"]["model"], records["small-dense"]["model"]
+    assert abs(small_dense["parameters"] / sparse["nonzeros"] - 1) <= 0.05
+    assert records["large-sparse"]["pruning"]["sparsity"] > 0.3
+    for name in ("report.html", "plot.png", "plot.svg", "table.md", "table.csv"):
+        assert (folder / "report" / name).stat().st_size > 500
+    assert json.loads((folder / "records/large-sparse.json").read_text())["speed"]["threads"] == 1
+    for part in ("real-time factor", "packed.asr", "said ", "heard", "minutes"):
+        assert part in said
+
+
+def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
+    corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "base.yaml").write_text((RECIPES / "spoken.yaml").read_text())
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "base: base.yaml\nworkers: 2\nset: [recipe=sparsity]\nruns:\n"
+        '  - {name: large, set: ["data.train=[train.jsonl]"]}\n'
+        '  - {name: impossible, set: ["data.train=[none.jsonl]"]}\n'
+        "  - {name: needs-it, dense: impossible, group: sparse}\n"
+    )
+    results = tmp_path / "RESULTS.md"
+    results.write_text("before\n<!-- asr report: sparsity -->\n<!-- end: sparsity -->\nafter\n")
+    recipe = runpy.run_path(str(RECIPES / "sparsity.py"))
+    words = [w for w in small(corpus, tmp_path / "runs") if "data.train" not in w]
+    status = recipe["main"](words, grid, tmp_path / "records", results)
+    assert status == 1, "a run failed, and that must not go unseen"
+    assert [p.stem for p in (tmp_path / "records").glob("*.json")] == ["large"]
+    written = results.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "large" in written
+
+
+def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
+    corpus: Path, tmp_path: Path
+) -> None:
+    parts = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
+    for number, (part, source) in enumerate(parts.items()):
+        utterances = read_manifest(corpus / f"{source}.jsonl")
+        chapter = tmp_path / "LibriSpeech" / part / f"{10 + number}" / "1"
+        chapter.mkdir(parents=True)
+        lines = []
+        for i, utterance in enumerate(utterances[:30]):
+            identity = f"{10 + number}-1-{i:04d}"
+            audio = load_audio(utterance.audio_filepath)
+            soundfile.write(chapter / f"{identity}.flac", audio.samples, audio.sample_rate)
+            lines.append(f"{identity} {utterance.text}\n")
+        (chapter / f"{10 + number}-1.trans.txt").write_text("".join(lines))
+    words = [
+        f"runs={tmp_path}/runs", f"data.root={tmp_path}/LibriSpeech", "data.test=[test-clean]",
+        "data.workers=0", "threads=1", "units.size=40", "model.hidden=8", "model.layers=1",
+        "training.epochs=1", "training.progress=false", "data.batch_seconds=20",
+        "model.conv_channels=[2,2]",
+    ]  # fmt: skip
+    folder = train(load(Run, RECIPES / "librispeech_100h.yaml", words))
+    record = json.loads((folder / "record.json").read_text())
+    assert record["evaluation"]["test-clean"]["words"] > 100
+    assert record["model"]["units"] == "sentencepiece"
+    assert (folder / "units.model").exists()
+
+
+@pytest.mark.slow
+def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Path) -> None:
+    text = (RECIPES / "methods.yaml").read_text()
+    kept = [row for row in text.split("\n  - {") if "-seed" not in row]
+    (tmp_path / "spoken.yaml").write_text((RECIPES / "spoken.yaml").read_text())
+    (tmp_path / "methods.yaml").write_text("\n  - {".join(kept))
+    results = tmp_path / "RESULTS.md"
+    results.write_text("<!-- asr report: methods -->\n<!-- end: methods -->\n")
+    recipe = runpy.run_path(str(RECIPES / "methods.py"))
+    words = [
+        *small(corpus, tmp_path / "runs"), "model.hidden=32", "pruning.tolerance=0.02",
+        "training.epochs=4", "training.progress=false",
+    ]  # fmt: skip
+    words = [w for w in words if not w.startswith("pruning.percentile")]
+    status = recipe["main"](words, tmp_path / "methods.yaml", tmp_path / "records", results)
+    assert status == 0
+    records = read_records(tmp_path / "records")
+    assert len(records) == len(kept) - 1
+    for record in records:
+        if record.pruning and record.pruning.wanted:
+            assert record.pruning.sparsity == pytest.approx(0.906, abs=0.02)
+    assert "small dense, distilled" in results.read_text()

@@ -1,0 +1,319 @@
+"""The benchmark of whole recognisers: its figures are right where the errors are known."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from places import ROOT
+from tone_network import LETTERS, RATE, speak, tone_model
+
+from asr.benchmark import contestants
+from asr.benchmark.rates import character_rate, rate
+from asr.benchmark.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
+from asr.corpus import sources
+from asr.decode.lm import binary
+from asr.decode.lm import build as automaton
+from asr.decode.lm.train import read_text, train
+from asr.decode.lm.tune import Trial
+from asr.errors import AsrError
+from asr.evaluate.ref_hyp import Row
+from asr.features.settings import Frontend
+from asr.model.file import pack, save_model
+from asr.report import report
+from asr.settings.data import Data
+from asr.text.tokenizer import CharacterUnits
+
+SCRIPT = ROOT / "recipes" / "benchmarks" / "recogniser.py"
+SPEECH = ROOT.parent / "shared" / "speech"
+SAID = {"1": ("AB CD", "30"), "2": ("BAD CAFE", "12"), "3": ("FED", "13")}
+"""Text and age of each speaker."""
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_recogniser", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets of tones, three networks that hear them, a language model."""
+    folder = tmp_path_factory.mktemp("place")
+    for subset in ("dev-tones", "test-tones"):
+        for speaker, (text, _) in SAID.items():
+            chapter = folder / subset / speaker / "1"
+            chapter.mkdir(parents=True)
+            soundfile.write(chapter / f"{speaker}-1-0.flac", speak(text), RATE)
+            (chapter / f"{speaker}-1.trans.txt").write_text(f"{speaker}-1-0 {text}\n")
+    ages = [f"test-tones\t{speaker}-1-0\t{age}\n" for speaker, (_, age) in SAID.items()]
+    (folder / "utterances.tsv").write_text("subset\tutterance\tage\n" + "".join(ages))
+    model, save = tone_model(), (CharacterUnits(), Frontend(normalise="none"))
+    save_model(folder / "exact.model", model, *save)
+    pack(folder / "exact.model", folder / "exact.asr")
+    with torch.no_grad():
+        for parameter in model.parameters():  # no zeros, and nothing that is heard changes
+            parameter[parameter == 0] = 1e-7
+    save_model(folder / "dense.asr", model, *save)
+    with torch.no_grad():
+        deaf = tone_model()
+        dict(deaf.named_parameters())["rnn.0.forward_cell.weight_ih_l0"][LETTERS.index("A")] = 0
+    save_model(folder / "deaf.model", deaf, *save)
+    pack(folder / "deaf.model", folder / "deaf.asr")
+    sentences = [text for text, _ in SAID.values()] * 3
+    binary.write(folder / "tones.lm", automaton.build(train(read_text(sentences), 2, (1,)).ngrams))
+    return folder
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Jobs that were done, in this process, which need not start torch again."""
+    done: list[Job] = []
+
+    def here(job: Job) -> Outcome:
+        done.append(job)
+        return work(job)
+
+    monkeypatch.setattr(contestants, "run", here)
+    return done
+
+
+def words(place: Path, output: Path, *more: str, **networks: str) -> list[str]:
+    given = [f"--network={label}={place / file}" for label, file in networks.items()]
+    sets = ["--dev", "dev-tones", "--test", "test-tones", "--by-age", "test-tones"]
+    work = output.parent / "kept"
+    return [str(place), "-o", str(output), "--work", str(work), *sets, *given, *more]
+
+
+def rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    plain = json.loads(path.read_text())
+    return {(row["network"], row["decoder"]): row for row in plain["rows"]}
+
+
+def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard(
+    script: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
+) -> None:
+    path = tmp_path / "records" / "all.json"
+    lm = ["--lm", str(place / "tones.lm"), "--tuned", "dense=0.3,1"]
+    assert script.main(words(place, path, *lm, dense="dense.asr", deaf="deaf.asr")) == 0
+    found = rows(path)
+    who = [(n, d) for n in ("dense", "deaf") for d in ("greedy", "beam with LM")]
+    assert list(found) == who
+    dense, deaf = found["dense", "greedy"], found["deaf", "greedy"]
+    assert dense["wer test-tones"]["wer"] == 0
+    assert deaf["wer test-tones"]["wer"] == pytest.approx(3 / 5)
+    assert deaf["wer test-tones adults"]["wer"] == pytest.approx(1 / 3)
+    assert deaf["wer test-tones children"]["wer"] == 1
+    assert deaf["cer test-tones"]["value"] == pytest.approx(3 / 16)
+    assert dense["nonzeros"] == dense["parameters"] > 2 * deaf["nonzeros"]
+    lm_bytes = (place / "tones.lm").stat().st_size
+    assert found["deaf", "beam with LM"]["bytes"] == deaf["model_bytes"] + lm_bytes
+    assert deaf["bytes"] == (place / "deaf.asr").stat().st_size
+    assert deaf["engine"].startswith("native")
+    for row in found.values():
+        assert row["rtf"] > 0 < row["wall_rtf"]
+        assert row["load_seconds"] > 0
+        assert row["peak_bytes"] > 2**20
+
+    record = json.loads(path.read_text())
+    [difference, with_lm] = record["tables"][0]["rows"]
+    assert (difference["network"], difference["less"]) == ("deaf", "dense")
+    assert difference["change test-tones"]["wer"] == pytest.approx(3 / 5)
+    assert difference["time_ratio"] == pytest.approx(deaf["rtf"] / dense["rtf"], rel=1e-3)
+    assert difference["same_run"]
+    assert with_lm["decoder"] == "beam with LM"
+
+    networks = record["details"]["networks"]
+    tried = networks["dense"]["engines"]
+    assert set(tried) == {"torch", "native"}
+    chosen = min(tried, key=tried.get)
+    assert dense["engine"].startswith(chosen)
+    assert (networks["dense"]["lm_weight"], networks["dense"]["word_bonus"]) == (0.3, 1)
+    assert len(networks["deaf"]["tuning"]) == 49
+    assert networks["deaf"]["tuning"][0][:2] == [
+        networks["deaf"]["lm_weight"], networks["deaf"]["word_bonus"]
+    ]  # fmt: skip
+    used = {job.decoding.lm_weight for job in ran if job.decoding.decoder == "beam"}
+    assert used == {0.3, networks["deaf"]["lm_weight"]}
+    assert [len(job.recordings) for job in ran] == [3] * 6
+
+    results = tmp_path / "RESULTS.md"
+    results.write_text("<!-- asr report: recogniser -->\n<!-- end: recogniser -->\n")
+    report(path.parent, tmp_path / "out", results)
+    shown = results.read_text()
+    assert "| Network | Decoder | WER %, test-tones | WER %, test-tones adults |" in shown
+    assert "| deaf | greedy | 60.0 (" in shown
+    assert "| deaf | greedy | dense | +60.0 (" in shown
+    assert "**Costs**" in shown
+    assert f"| deaf | greedy | {deaf['parameters']:,} | {deaf['nonzeros']:,} |" in shown
+
+
+def test_what_was_heard_is_not_heard_again_and_what_was_heard_later_is_marked(
+    script: ModuleType,
+    place: Path,
+    tmp_path: Path,
+    ran: list[Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "r" / "later.json"
+    clock = iter(f"2026-01-{day:02}T00:00:00+00:00" for day in range(1, 32))
+    monkeypatch.setattr("asr.benchmark.store._now", lambda: next(clock))
+    script.main(words(place, path, exact="exact.asr"))
+    assert len(ran) == 1
+    assert "NOT MEASURED IN ONE RUN" not in path.read_text()
+    script.main(words(place, path, exact="exact.asr", deaf="deaf.asr"))
+    assert [job.model for job in ran] == [str(place / name) for name in ("exact.asr", "deaf.asr")]
+    assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == 0
+    [note] = [n for n in json.loads(path.read_text())["notes"] if n.startswith("NOT MEASURED")]
+    assert "exact greedy in the run of 2026-01-01" in note
+    notes = "NOT MEASURED IN ONE RUN", "Measured in the run of 2026-01-01"
+    script.main(words(place, path, exact="exact.asr"))
+    found = [n for n in json.loads(path.read_text())["notes"] if n.startswith(notes)]
+    assert len(ran) == 2
+    assert len(found) == 1
+    assert found[0].startswith(notes[1])
+    assert "not in the run that wrote this record" in found[0]
+    assert "revision" in found[0]
+    script.main(words(place, path, exact="deaf.asr"))
+    assert len(ran) == 3, "another network of that name was heard before"
+    assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == pytest.approx(3 / 5)
+    script.main(words(place, path, "--again", exact="deaf.asr"))
+    assert len(ran) == 4
+
+
+def test_a_tuning_is_kept_as_long_as_the_same_is_tried(
+    script: ModuleType,
+    place: Path,
+    tmp_path: Path,
+    ran: list[Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "r" / "tuned.json"
+    arguments = words(place, path, "--lm", str(place / "tones.lm"), exact="exact.asr")
+    monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.2, 0.5, 0.25)])
+    script.main(arguments)
+    [kept] = (tmp_path / "r" / "kept").glob("exact,*tuning.json")
+    plain = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**plain, "revision": "before"}))
+    monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.4, 0.5, 0.25)])
+    script.main(arguments)
+    [note] = [n for n in json.loads(path.read_text())["notes"] if "Tuned in the run" in n]
+    assert note.endswith("with revision before.")
+    assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.2
+    monkeypatch.setattr(contestants, "WEIGHTS", (0.1, 0.2))
+    script.main(arguments)
+    assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.4
+
+
+def test_a_part_of_a_set_is_called_no_result(
+    script: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
+) -> None:
+    path = tmp_path / "r" / "part.json"
+    script.main(words(place, path, "--by-age", "--limit=2", exact="exact.asr", deaf="deaf.asr"))
+    assert [len(job.recordings) for job in ran] == [2, 2]
+    plain = json.loads(path.read_text())
+    assert plain["notes"][0].startswith("NOT A RESULT: only 2 utterances")
+    assert "only 2 utterances" in plain["label"]
+    assert "(only 2 utterances)" in plain["columns"][2]["heading"]
+    assert rows(path)["deaf", "greedy"]["wer test-tones"]["words"] == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "fragment"),
+    [
+        ([], "nothing to measure"),
+        (["--network", "a.asr"], "LABEL=FILE"),
+        (["--network=a=x", "--network=a=y"], "every label once"),
+        (["--network=a=x", "--lm-weight", "1"], "both, or neither"),
+        (["--network=a=x", "--tuned", "b=1,1"], "no --network has the label b"),
+        (["--network=a=x", "--tuned", "a=1"], "a weight and a bonus"),
+        (["--network=a=x", "--tuned", "a=1,1"], "need --lm"),
+        (["--network=a=x", "--limit", "0"], "at least 1"),
+        (["--network=a=x"], "x: cannot be read"),
+        (["--network=a=b=x"], "b=x: cannot be read"),
+        (["--network=a=x", "--by-age", "test-tone"], "not among the sets of --test: test-tone"),
+        (["--network=a=x", "--test", "dev-tones"], "nothing after it"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    script: ModuleType, place: Path, tmp_path: Path, more: list[str], fragment: str
+) -> None:
+    if "dev-tones" in more:
+        (tmp_path / "dev-tones").symlink_to(place / "dev-tones")
+        place, more = tmp_path, [*more, "--by-age", "dev-tones"]
+    with pytest.raises(AsrError, match=fragment):
+        script.main([*words(place, tmp_path / "r" / "x.json"), *more])
+
+
+def test_an_age_that_is_not_known_is_named(script: ModuleType, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "test-tones").symlink_to(place / "test-tones")
+    table = (place / "utterances.tsv").read_text()
+    for text, fragment in (
+        (table.replace("2-1-0\t12", "2-1-0\t-"), "age of who says 2-1-0"),
+        (table.replace("\t12\n", "\t40\n"), "nothing said by children"),
+        (table.replace("age\n", "years\n"), "no column 'age'"),
+    ):
+        (tmp_path / "utterances.tsv").write_text(text)
+        arguments = words(tmp_path, tmp_path / "r" / "x.json", exact=str(place / "exact.asr"))
+        with pytest.raises(AsrError, match=fragment):
+            script.main(arguments)
+
+
+def test_a_process_of_its_own_hears_the_same_and_its_fault_is_told(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(2)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{SCRIPT.parents[2]}")
+    paths = tuple(str(place / "test-tones" / s / "1" / f"{s}-1-0.flac") for s in SAID)
+    found = run(Job(paths, str(place / "exact.asr"), repeats=2))
+    assert found.texts == [text for text, _ in SAID.values()]
+    assert len(found.seconds) == len(found.cpu_seconds) == 3
+    assert found.load_seconds > 2, "loading begins with the process"
+    assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it holds what it does not need"
+    with pytest.raises(AsrError, match=r"nothing\.asr"):
+        run(Job(paths, str(tmp_path / "nothing.asr")))
+
+
+def test_the_character_rate_is_that_of_the_score_and_its_interval_holds_it() -> None:
+    said = [("ABCD", "ABCD"), ("EFGH IJ", "EFG IK"), ("KL", "KLM"), ("NO", "")]
+    found = [Row(str(i), "", r, h) for i, (r, h) in enumerate(said)]
+    cer = character_rate(found)
+    assert cer["value"] == pytest.approx(5 / 15)
+    assert cer["value"] == rate(found)["cer"]
+    assert 0 <= cer["low"] < cer["value"] < cer["high"]
+
+
+def test_pocketsphinx_hears_speech() -> None:
+    pytest.importorskip("pocketsphinx")
+    if not (SPEECH / "dev-so762").is_dir():
+        pytest.skip("the recorded speech is not here")
+    utterance = sources.resolve(str(SPEECH / "dev-so762"), Data())[5]
+    found = work(Job((utterance.audio_filepath,)))
+    assert found.texts[0].upper() == utterance.text == "PHONE PARTS TICKETS"
+    assert found.described.startswith("pocketsphinx 5")
+
+
+def test_the_model_of_pocketsphinx_is_weighed() -> None:
+    pytest.importorskip("pocketsphinx")
+    sizes = pocketsphinx_bytes()
+    assert 25e6 < sizes["lm"] < 30e6
+    assert 8e6 < sizes["model"] < 15e6
+    assert sizes["installed"] > sizes["lm"] + sizes["model"]

@@ -1,0 +1,235 @@
+"""`recipes/ship.py`: the four files of a recogniser, with a card that says what records say."""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from decoding import small_model
+from places import ROOT, TRAINED
+
+from asr.decode.lm import file as compact
+from asr.errors import AsrError
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.file import save_model
+from asr.model.info import describe
+from asr.model.torch_network import DeepSpeech
+from asr.pretrained import registry as models
+from asr.report.measurements import Shown, write_measurement
+from asr.text.tokenizer import CharacterUnits
+
+sys.path.insert(0, str(ROOT / "recipes"))
+import ship
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> Path:
+    compact.write(tmp_path / "any.lm", small_model())
+    return tmp_path / "any.lm"
+
+
+@pytest.fixture
+def record(tmp_path: Path, lm: Path) -> Path:
+    """In the shape of recipes/benchmarks/recogniser.py."""
+    found = describe(TRAINED).parameters
+    decoder = {"beam": 32, "lm_weight": 0.7, "word_bonus": 0, "unknown_score": -8}
+    own = {"parameters": found.elements, "nonzeros": found.nonzeros, **decoder}
+    details = {
+        "limit": None,
+        "networks": {"sparse": own, "dense": {}},
+        "lm": {"sha256": sha256(lm.read_bytes()).hexdigest()},
+    }
+
+    def row(network: str, decoder: str, wer: float, rtf: float) -> dict:
+        return {
+            "network": network,
+            "decoder": decoder,
+            "wer test-digits": {"wer": wer, "low": wer - 0.01, "high": wer + 0.01, "words": 500},
+            "cer test-digits": {"value": wer / 2, "low": 0.0, "high": 0.05},
+            "wer test-other": {"wer": 0.5, "low": 0.4, "high": 0.6},
+            "rtf": rtf,
+            "peak_bytes": 81_000_000,
+        }
+
+    rows = [
+        row("sparse", "greedy", 0.04, 0.002),
+        row("sparse", "beam with LM", 0.03, 0.004),
+        row("dense", "greedy", 0.02, 0.02),
+        {"network": "PocketSphinx", "decoder": "its own"},
+    ]
+    shown = [Shown("Network", "network")]
+    write_measurement(
+        tmp_path / "r.json", "recogniser", "all", "command", shown, rows, details=details
+    )
+    return tmp_path / "r.json"
+
+
+def shipped(tmp_path: Path, lm: Path, *words: object) -> Path:
+    output = tmp_path / "models"
+    ship.main([str(w) for w in (TRAINED, lm, "--output", output, "--name", "small", *words)])
+    return output
+
+
+def test_files_and_card_say_what_the_record_says(tmp_path: Path, lm: Path, record: Path) -> None:
+    words = ("--record", record, "--twin", "dense", "--lm-weight", 0.7, "--unknown-score", -8)
+    output = shipped(tmp_path, lm, *words)
+    assert sorted(p.name for p in output.iterdir()) == [
+        "small.asr", "small.json", "small.lm", "small.md",
+    ]  # fmt: skip
+    made = models.read(output / "small.json")
+    assert made.model.read_bytes() == TRAINED.read_bytes()
+    assert (made.decoder["lm_weight"], made.decoder["unknown_score"]) == (0.7, -8)
+    assert made.figures["wer"]["beam, LM"] == {"test-digits": 0.03, "test-other": 0.5}
+    assert "word errors, greedy" in made.table()
+    card = made.card.read_text()
+    assert "| test-digits | greedy | 4.0 (3.0-5.0) | 2.0 (0.0-5.0) |" in card
+    assert "| test-other | beam, LM | 50.0 (40.0-60.0) | not measured |" in card
+    assert "0.0020 processor seconds" in card
+    assert "its dense twin 0.0200" in card
+    assert "its dense twin 0.0040" not in card
+    assert "$" not in card
+    assert "PocketSphinx" not in card
+
+
+def test_what_was_not_measured_or_not_mixed_in_is_not_on_the_card(tmp_path: Path, lm: Path) -> None:
+    card = (shipped(tmp_path, lm) / "small.md").read_text()
+    assert "Not measured" in card
+    assert "processor seconds" not in card
+    assert "ESC-10" not in card
+    assert "noise -->" not in card
+    assert "wer" not in models.read(tmp_path / "models" / "small.json").table()
+
+
+def test_authors_of_noises_are_named(tmp_path: Path, lm: Path) -> None:
+    rows = {"esc10/a.wav": "CC-BY\tZoe", "esc10/b.wav": "CC0\tNobody", "esc10/c.wav": "CC-BY\tadam"}
+    rows |= {"other/doing_the_dishes.wav": "CC BY 4.0\tGoogle", "rir/rir_clap.wav": "CC0\tEcho"}
+    noise = tmp_path / "noise"
+    for name in rows:
+        (noise / name).parent.mkdir(parents=True, exist_ok=True)
+        (noise / name).touch()
+    lines = ["file\tlicence\tauthor", *(f"{name}\t{rest}" for name, rest in rows.items())]
+    (noise / "noise.tsv").write_text("\n".join(lines) + "\n")
+    card = (shipped(tmp_path, lm, "--noise", noise / "esc10") / "small.md").read_text()
+    assert "adam, Zoe." in card
+    assert not [w for w in ("Nobody", "Speech Commands", "SpeechBrain", "seminar") if w in card]
+    assert "<!--" not in card
+    card = (shipped(tmp_path, lm, "--noise", noise) / "small.md").read_text()
+    assert [w for w in ("adam, Zoe.", "Speech Commands", "seminar room") if w not in card] == []
+    assert not [w for w in ("SpeechBrain", "audiomentations") if w in card]
+    for change, fragment in (
+        (("Zoe", ""), "does not name licence and author"),
+        (("author", "by"), "needs columns"),
+        (("esc10/a", "esc11/a"), "does not name licence and author"),
+    ):
+        (noise / "noise.tsv").write_text("\n".join(lines).replace(*change) + "\n")
+        with pytest.raises(AsrError, match=fragment):
+            shipped(tmp_path, lm, "--noise", noise / "esc10")
+    (noise / "noise.tsv").write_text("file\tlicence\tauthor\nmine/a.wav\tCC0\tI\n")
+    (noise / "esc10").rename(noise / "mine")
+    (noise / "mine" / "b.wav").unlink()
+    (noise / "mine" / "c.wav").unlink()
+    with pytest.raises(AsrError, match=r"no section .* is about mine/a\.wav"):
+        shipped(tmp_path, lm, "--noise", noise / "mine")
+    with pytest.raises(AsrError, match="not a folder of noises"):
+        shipped(tmp_path, lm, "--noise", tmp_path)
+
+
+def set_to(value: Any, *keys: str) -> Any:
+    """A change of a record."""
+
+    def change(plain: dict) -> None:
+        for key in keys[:-1]:
+            plain = plain[key]
+        plain[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (set_to(3, "details", "limit"), "only 3 utterances"),
+        (set_to("0", "details", "lm", "sha256"), "another language model"),
+        (set_to(0.6, "details", "networks", "sparse", "lm_weight"), "lm_weight is 0.6, but 0.7"),
+        (set_to(16, "details", "networks", "sparse", "beam"), "beam is 16, but 32"),
+        (set_to(9, "details", "networks", "sparse", "nonzeros"), "nonzeros is 9, but"),
+        (set_to({}, "details"), "not a record of"),
+        (set_to("decoders", "recipe"), "not a record of"),
+    ],
+)
+def test_a_record_of_something_else_is_not_on_the_card(
+    tmp_path: Path, lm: Path, record: Path, change: Any, fragment: str
+) -> None:
+    plain = json.loads(record.read_text())
+    change(plain)
+    record.write_text(json.dumps(plain))
+    words = ("--record", record, "--lm-weight", 0.7, "--unknown-score", -8)
+    with pytest.raises(AsrError, match=fragment):
+        shipped(tmp_path, lm, *words)
+    assert not (tmp_path / "models").exists()
+
+
+def test_files_that_are_none_and_cards_that_ask_too_much_are_refused(
+    tmp_path: Path, lm: Path
+) -> None:
+    (tmp_path / "text").write_text("no record")
+    (tmp_path / "list").write_text("[]")
+    (tmp_path / "asks.md").write_text("$name $nothing")
+    (tmp_path / "price.md").write_text("$ 5")
+    for words, fragment in (
+        (["--record", tmp_path / "gone"], "gone: cannot be read"),
+        (["--record", tmp_path / "text"], "text: not a record"),
+        (["--record", tmp_path / "list"], "list: not a record"),
+        (["--card", tmp_path / "gone"], "gone: cannot be read"),
+        (["--card", tmp_path / "asks.md"], r"\$nothing is not known; there is .*errors"),
+        (["--card", tmp_path / "price.md"], "dollar"),
+        (["--noise", tmp_path / "gone"], "gone: not a folder of noises"),
+        (["--output", tmp_path / "text" / "in"], "cannot be written there"),
+    ):
+        with pytest.raises(AsrError, match=fragment):
+            shipped(tmp_path, lm, *words)
+
+
+def test_a_stop_between_leaves_no_recogniser_of_old_and_new_files(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = shipped(tmp_path, lm)
+    replace = Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if path.suffix == ".lm":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        shipped(tmp_path, lm)
+    assert sorted(p.suffix for p in output.iterdir()) == [".asr", ".lm", ".md"]
+
+
+def test_what_cannot_be_shipped_leaves_what_is_there(
+    tmp_path: Path, lm: Path, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = shipped(tmp_path, lm)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    for words, fragment in (
+        (["--record", record, "--network", "sparser"], "there is PocketSphinx, dense, sparse"),
+        (["--lm-weight", "-1"], "lm_weight"),
+    ):
+        with pytest.raises(AsrError, match=fragment):
+            shipped(tmp_path, lm, *words)
+    monkeypatch.setattr(ship, "LM_BYTES", 10)
+    with pytest.raises(AsrError, match="more than 10"):
+        shipped(tmp_path, lm)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_dense_network_is_not_shipped(tmp_path: Path, lm: Path) -> None:
+    model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
+    save_model(tmp_path / "dense.asr", model, CharacterUnits(), Frontend())
+    with pytest.raises(AsrError, match="asr pack"):
+        ship.main([str(tmp_path / "dense.asr"), str(lm), "--output", str(tmp_path / "models")])
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,466 @@
+"""Tensors survive the way to disk and back, small when sparse, and bad bytes are refused."""
+
+import dataclasses
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from asr.errors import AsrError
+from asr.sparse.csr import BANK, BLOCK, from_dense
+from asr.sparse.formats import DTYPES, Encoded, decode, decode_rows, encode, has_rows
+from asr.sparse.quantise import row_scales
+
+quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+
+def pruned(shape: tuple[int, ...], sparsity: float, seed: int = 0) -> np.ndarray:
+    """Gaussian weights whose smallest are zero."""
+    weights = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
+    weights[np.abs(weights) < np.quantile(np.abs(weights), sparsity)] = 0
+    return weights
+
+
+def in_blocks(shape: tuple[int, int], sparsity: float, seed: int = 0) -> np.ndarray:
+    """Gaussian weights in blocks of 16 rows and one column."""
+    generator = np.random.default_rng(seed)
+    keep = generator.random((shape[0] // BLOCK, shape[1])) >= sparsity
+    weights = generator.normal(0, 0.05, shape).astype(np.float32)
+    return np.where(keep.repeat(BLOCK, axis=0), weights, np.float32(0))
+
+
+def in_banks(shape: tuple[int, int], kept: int, seed: int = 0) -> np.ndarray:
+    """Gaussian weights, the same count in each bank of 32 columns, none in what is left over."""
+    generator = np.random.default_rng(seed)
+    weights = generator.normal(0, 0.05, shape).astype(np.float32)
+    banks = weights[:, : shape[1] // BANK * BANK].reshape(shape[0], -1, BANK)
+    order = np.argsort(np.abs(banks), axis=2)
+    np.put_along_axis(banks, order[:, :, : BANK - kept], 0, axis=2)
+    weights[:, shape[1] // BANK * BANK :] = 0
+    weights[:, : shape[1] // BANK * BANK] = banks.reshape(shape[0], -1)
+    return weights
+
+
+def arrays_of(dtype: str) -> st.SearchStrategy[np.ndarray]:
+    limits = {} if "int" in dtype else {"allow_nan": False, "allow_infinity": False}
+    return hnp.arrays(
+        dtype,
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=7),
+        elements=hnp.from_dtype(np.dtype(dtype), **limits),
+        fill=st.just(0),
+    )
+
+
+@quick
+@given(st.sampled_from(sorted(DTYPES)).flatmap(arrays_of), st.booleans())
+def test_every_type_and_shape_comes_back_exactly(array, compress):
+    encoded = encode(array, compress=compress)
+    again = decode(encoded)
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    assert np.array_equal(again, array)
+    assert again.flags.writeable
+    assert encoded.layout.nonzeros == np.count_nonzero(array)
+    assert encoded.layout.stored_bytes == len(encoded.blob)
+    assert encoded.layout.dense_bytes == array.nbytes
+
+
+@quick
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=1, max_dims=2, max_side=9),
+        elements=st.just(0.0) | st.floats(-65504, 65504, width=32),
+    )
+)
+def test_fp16_keeps_the_pattern_and_rounds_to_half_precision(array):
+    again = decode(encode(array, "fp16"))
+    assert again.dtype == np.float32
+    assert np.array_equal(again != 0, array != 0)
+    assert np.all(np.abs(again - array) <= np.maximum(np.abs(array) * 2.0**-11, 2.0**-24))
+
+
+def test_fp16_rounds_what_would_vanish_to_the_smallest_number_of_its_sign():
+    array = np.array([[1e-30, -1e-12, 0.0, 1.0]], np.float32)
+    assert decode(encode(array, "fp16")).tolist() == [[2.0**-24, -(2.0**-24), 0.0, 1.0]]
+
+
+@quick
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=4, max_side=9),
+        elements=st.just(0.0) | st.floats(width=32, allow_nan=False, allow_infinity=False),
+    )
+)
+def test_int8_keeps_the_pattern_and_errs_by_a_scale_of_its_row_at_most(array):
+    encoded = encode(array, "int8")
+    again = decode(encoded)
+    assert again.dtype == np.float32
+    assert np.array_equal(again != 0, array != 0)
+    rows = array.reshape(len(array), -1)
+    scales = row_scales(rows)[:, None].astype(np.float64)
+    error = np.abs(again.reshape(rows.shape).astype(np.float64) - rows)
+    assert (error <= scales * np.where(np.abs(rows) < scales / 2, 1, 0.5001)).all()
+    largest = np.abs(rows).max(axis=1)
+    assert (scales[:, 0] <= np.maximum(largest / 127 * (1 + 2.0**-14), 2.0**-126)).all()
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("make", [pruned, in_blocks])
+def test_what_was_read_is_written_to_the_same_bytes(values, make):
+    encoded = encode(make((48, 64), 0.7), values)
+    assert encode(decode(encoded), values) == encoded
+
+
+def test_int8_spares_vectors_scalars_and_other_types():
+    for array in (
+        np.float32([1, 1 / 3]),
+        np.array(1 / 3, np.float32),
+        np.full((2, 2), 1 / 3),
+        np.full((2, 2), 300, np.int16),
+        np.zeros((0, 4), np.float32),
+    ):
+        encoded = encode(array, "int8")
+        assert np.array_equal(decode(encoded), array)
+        assert encoded.layout.values == array.dtype.name
+
+
+def test_int8_bytes_are_the_mask_the_scales_and_the_integers():
+    array = np.zeros((2, 9), np.float32)
+    array[0, 1], array[0, 2], array[1, 8] = 127.0, -2.0, -0.5
+    encoded = encode(array, "int8")
+    assert encoded.layout.compression == "none"
+    mask = bytes([0b01100000, 0b00000000, 0b01000000])
+    scales = row_scales(array).tobytes()
+    assert encoded.blob == mask + scales + np.int8([127, -2, -127]).tobytes()
+    assert row_scales(array)[0] == 1.0
+
+
+def test_fp16_leaves_integers_and_double_precision_alone():
+    for array in (np.array(300, np.int64), np.array([1e300, 1 / 3])):
+        assert decode(encode(array, "fp16")) == pytest.approx(array, abs=0)
+
+
+def test_fp16_refuses_a_weight_beyond_its_range_and_names_it():
+    with pytest.raises(AsrError, match=r"weight of 65520, beyond 65504: choose fp32 or int8"):
+        encode(np.array([1, -65520], np.float32), "fp16")
+
+
+def test_minus_zero_is_a_zero_like_others_under_a_bitmask():
+    array = np.array([-0.0] * 30 + [1.0], np.float32)
+    encoded = encode(array)
+    assert encoded.layout.encoding == "bitmask"
+    assert not np.signbit(decode(encoded)).any()
+    assert encoded.layout.nonzeros == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    with pytest.raises(AsrError, match="NaN or infinity"):
+        encode(np.array([0, bad], np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "complex64", "O", "U3"])
+def test_types_that_no_file_can_hold_are_refused(dtype):
+    with pytest.raises(AsrError, match="which a model file cannot hold"):
+        encode(np.zeros(3, dtype))
+
+
+def test_bytes_on_disk_do_not_depend_on_byte_order_or_memory_order():
+    array = pruned((24, 40), 0.8)
+    plain = encode(array)
+    assert encode(array.astype(">f4")) == plain
+    assert encode(np.asfortranarray(array)) == plain
+    assert decode(plain).dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "encoding"), [(0.0, "dense"), (0.02, "dense"), (0.05, "bitmask")]
+)
+def test_the_smaller_encoding_is_chosen(sparsity, encoding):
+    # A mask costs one bit of 32 for each element: it pays from 1/32 zeros on.
+    assert encode(pruned((64, 64), sparsity)).layout.encoding == encoding
+
+
+def test_without_compression_the_bytes_are_the_values():
+    array = pruned((8, 40), 0.9)
+    encoded = encode(array, compress=False)
+    assert encoded.blob == array.tobytes()
+    assert (encoded.layout.encoding, encoded.layout.compression) == ("dense", "none")
+
+
+def test_bitmask_bytes_are_the_mask_row_by_row_then_the_values():
+    array = np.zeros((2, 5), np.float32)
+    array[0, 1], array[1, 4] = 2.0, -3.0
+    encoded = encode(array)
+    assert encoded.layout.compression == "none"  # 10 bytes have nothing to deflate
+    assert encoded.blob == bytes([0b01000000, 0b01000000]) + np.float32([2, -3]).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(384, 640), (384, 128)])
+@pytest.mark.parametrize(("values", "fraction"), [("fp16", 1 / 18), ("fp32", 1 / 10)])
+def test_gaussian_weights_with_90_percent_zeros_shrink_as_promised(shape, values, fraction):
+    # The promise to users is 1/8 and 1/6; the code for it does better, and is held to that.
+    array = pruned(shape, 0.9)
+    assert len(encode(array, values).blob) <= fraction * array.nbytes
+
+
+@pytest.mark.parametrize(("values", "mebibytes"), [("fp32", 3.5), ("fp16", 2.1), ("int8", 1.4)])
+def test_the_recurrent_matrix_of_a_large_gru_at_90_percent_zeros_has_its_promised_size(
+    values, mebibytes
+):
+    array = pruned((5280, 1760), 0.9)
+    assert len(encode(array, values).blob) <= mebibytes * 2**20
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+def test_blocks_are_smaller_than_the_same_weights_with_a_bit_for_each(values):
+    array = in_blocks((384, 640), 0.9)
+    encoded = encode(array, values)
+    assert (encoded.layout.encoding, encoded.layout.pattern) == ("block", "block")
+    assert encoded.layout.mask_bytes == 24 * 640 // 8
+    scattered = encode(
+        np.random.default_rng(1).permutation(array.ravel()).reshape(384, 640), values
+    )
+    assert scattered.layout.encoding == "bitmask"
+    assert len(encoded.blob) < len(scattered.blob) - 10_000
+    if values == "fp32":
+        assert np.array_equal(decode(encoded), array)
+
+
+def test_a_kept_block_may_hold_zeros():
+    array = in_blocks((64, 96), 0.8)
+    rows, columns = np.nonzero(array)
+    array[rows[5], columns[5]] = 0
+    for values in ("fp32", "fp16", "int8"):
+        encoded = encode(array, values)
+        assert encoded.layout.encoding == "block"
+        assert encoded.layout.kept == encoded.layout.nonzeros + 1
+        assert np.array_equal(decode(encoded) != 0, array != 0)
+        assert decode_rows(encoded).kept == encoded.layout.kept
+
+
+def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
+    array = np.zeros((32, 3), np.float32)
+    ahead, behind = np.random.default_rng(0).normal(0, 1, (2, 16)).astype(np.float32)
+    array[:16, 1], array[16:, 0] = ahead, behind
+    encoded = encode(array)
+    assert encoded.layout.compression == "none"
+    assert encoded.blob[:1] == bytes([0b01010000])
+    assert encoded.blob[1:] == ahead.tobytes() + behind.tobytes()
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize(
+    ("array", "pattern"),
+    [
+        (pruned((50, 70), 0.9), "element"),
+        (pruned((3, 33), 0.5), "element"),
+        (pruned((700, 2), 0.5), "element"),
+        (in_banks((40, 96), 3), "bank"),
+        (in_banks((33, 70), 2), "bank"),
+        (in_banks((40000, 32), 3), "bank"),
+        (in_blocks((48, 70), 0.9), "block"),
+        (in_blocks((16, 1), -1) * np.float32([[1] + [0] * 30]), "block"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.shape),
+)
+def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
+    encoded = encode(array, values)
+    assert has_rows(encoded.layout)
+    rows = decode_rows(encoded)
+    assert rows.pattern == encoded.layout.pattern == pattern
+    dense = decode(encoded)
+    assert np.array_equal(rows.to_dense(), dense)
+    expected = from_dense(dense)
+    assert rows.shape == expected.shape
+    for name in ("starts", "columns", "values"):
+        found = getattr(rows, name)
+        assert found.dtype == getattr(expected, name).dtype
+        assert np.array_equal(found, getattr(expected, name))
+
+
+def test_rows_of_a_long_matrix_take_no_dense_copy():
+    array = pruned((2**15, 512), 0.97)  # 64 MiB
+    encoded = encode(array, "fp16")
+    tracemalloc.start()
+    try:
+        rows = decode_rows(encoded)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(rows.to_dense(), decode(encoded))
+    assert peak < array.nbytes / 2
+
+
+def test_only_masked_float32_matrices_have_rows():
+    for array in (np.ones((3, 4), np.float32), pruned((40,), 0.9), pruned((4, 5, 6), 0.9)):
+        encoded = encode(array)
+        assert not has_rows(encoded.layout)
+        with pytest.raises(AsrError, match="no float32 matrix"):
+            decode_rows(encoded)
+
+
+def test_a_mask_that_repeats_itself_costs_next_to_nothing():
+    # 8 consecutive rows keep the same columns: beside its 16-bit values the tensor has 24 x 640
+    # bits to say, where a scattered mask of the same density costs 7 kB.
+    generator = np.random.default_rng(0)
+    kept = np.repeat(generator.random((24, 640)) < 0.1, 8, axis=0)
+    array = np.where(kept, generator.integers(1, 2**15, kept.shape), 0).astype(np.int16)
+    encoded = encode(array)
+    assert encoded.layout.encoding == "bitmask"
+    assert len(encoded.blob) < encoded.layout.nonzeros * 2 + 4000
+
+
+def test_a_tensor_of_almost_only_zeros_stays_within_what_a_reader_grants():
+    array = np.zeros((1000, 4000), np.float32)
+    array[7, 7] = 1
+    encoded = encode(array)
+    assert array.nbytes / 260 < len(encoded.blob) < array.nbytes / 200
+    assert np.array_equal(decode(encoded), array)
+
+
+GOOD = encode(pruned((32, 33), 0.9))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": (33, 33)},
+        {"shape": (2**21, 2**21)},
+        {"shape": (0, 2**62)},
+        {"shape": (1,) * 9},
+        {"dtype": "float64"},
+        {"dtype": "object"},
+        {"values": "float16"},
+        {"values": "int64"},
+        {"encoding": "dense"},
+        {"encoding": "pickle"},
+        {"encoding": "block"},
+        {"encoding": "block", "pattern": "block"},
+        {"pattern": "block"},
+        {"pattern": "bank"},
+        {"pattern": "any"},
+        {"values": "int8"},
+        {"kept": GOOD.layout.kept + 1},
+        {"kept": 33 * 33},
+        {"compression": "none"},
+        {"compression": "lzma"},
+        {"nonzeros": GOOD.layout.nonzeros + 1},
+        {"nonzeros": 33 * 33},
+        {"raw_bytes": GOOD.layout.raw_bytes + 1},
+        {"stored_bytes": GOOD.layout.stored_bytes - 1},
+    ],
+    ids=str,
+)
+def test_a_layout_that_contradicts_its_bytes_is_refused(change):
+    assert decode(GOOD).shape == (32, 33)
+    with pytest.raises(AsrError):
+        decode(Encoded(dataclasses.replace(GOOD.layout, **change), GOOD.blob))
+
+
+def test_a_layout_may_not_ask_for_more_memory_than_its_bytes_justify():
+    # 30 kB of zeros, deflated to 45 bytes, would become a tensor of 1 MB.
+    blob = zlib.compressobj(9, zlib.DEFLATED, -15)
+    blob = blob.compress(bytes(30000)) + blob.flush()
+    layout = dataclasses.replace(
+        GOOD.layout, shape=(240000,), nonzeros=0, kept=0, raw_bytes=30000, stored_bytes=len(blob)
+    )
+    with pytest.raises(AsrError, match="more memory than"):
+        decode(Encoded(layout, blob))
+
+
+def raw_bitmask(mask: bytes, values: list[float], elements: int, nonzeros: int) -> Encoded:
+    raw = mask + np.float32(values).tobytes()
+    layout = dataclasses.replace(
+        GOOD.layout,
+        shape=(elements,),
+        compression="none",
+        nonzeros=nonzeros,
+        kept=nonzeros,
+        raw_bytes=len(raw),
+        stored_bytes=len(raw),
+    )
+    return Encoded(layout, raw)
+
+
+def test_masks_and_values_that_contradict_each_other_are_refused():
+    assert decode(raw_bitmask(b"\xc0", [1, 2], 5, 2)).tolist() == [1, 2, 0, 0, 0]
+    for bad, message in [
+        (raw_bitmask(b"\xe0", [1, 2], 5, 2), "a mask that contradicts"),
+        (raw_bitmask(b"\x81", [1, 2], 5, 2), "a mask that contradicts"),  # beyond the last element
+        (raw_bitmask(b"\xc0", [1, 0], 5, 2), "another number of non-zero values"),
+        (raw_bitmask(b"\xc0", [1, np.inf], 5, 2), "NaN or infinity"),
+    ]:
+        with pytest.raises(AsrError, match=message):
+            decode(bad)
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "bomb", "noise"])
+def test_deflate_streams_of_another_size_are_refused(damage):
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    blob = {
+        "cut": GOOD.blob[:-3],
+        "longer": GOOD.blob + b"\0",
+        "bomb": coder.compress(bytes(10**6)) + coder.flush(),
+        "noise": bytes(range(256)) * 2,
+    }[damage]
+    layout = dataclasses.replace(GOOD.layout, stored_bytes=len(blob))
+    with pytest.raises(AsrError, match="inflate"):
+        decode(Encoded(layout, blob))
+
+
+BANKS = encode(in_banks((8, 64), 3))
+BLOCKS = encode(in_blocks((32, 24), 0.8))
+SCALED = encode(pruned((32, 33), 0.9), "int8")
+
+
+@pytest.mark.parametrize("reader", [decode, decode_rows])
+def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
+    wrong = dataclasses.replace(encode(pruned((40, 64), 0.9)).layout, pattern="bank")
+    with pytest.raises(AsrError, match="no banks of equal counts"):
+        reader(Encoded(wrong, encode(pruned((40, 64), 0.9)).blob))
+    narrow = encode(pruned((40, 31), 0.9))
+    with pytest.raises(AsrError, match="has pattern 'bank'"):
+        reader(Encoded(dataclasses.replace(narrow.layout, pattern="bank"), narrow.blob))
+    for change in ({"pattern": "element"}, {"shape": (24, 32)}, {"encoding": "bitmask"}):
+        with pytest.raises(AsrError):
+            reader(Encoded(dataclasses.replace(BLOCKS.layout, **change), BLOCKS.blob))
+    assert reader(BANKS).shape == (8, 64)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, 3e38, 0.0, 1e-45])
+@pytest.mark.parametrize("reader", [decode, decode_rows])
+def test_scales_that_make_no_finite_weights_of_the_same_pattern_are_refused(reader, scale):
+    layout = dataclasses.replace(
+        SCALED.layout, compression="none", stored_bytes=SCALED.layout.raw_bytes
+    )
+    values = np.full(layout.kept, 2, np.int8).tobytes()
+    mask = np.packbits(decode(SCALED) != 0).tobytes()
+    good = np.full(32, 0.5, np.float32)
+    assert np.count_nonzero(decode(Encoded(layout, mask + good.tobytes() + values)))
+    good[np.flatnonzero(decode(SCALED).any(axis=1))[0]] = scale
+    if scale == 1e-45:
+        values = values.replace(b"\2", b"\0", 1)
+    with pytest.raises(AsrError, match=r"scale that is|NaN or infinity|another number of non-zero"):
+        reader(Encoded(layout, mask + good.tobytes() + values))
+
+
+def test_a_tensor_without_elements_asks_for_no_scales():
+    layout = dataclasses.replace(
+        GOOD.layout,
+        shape=(2**38, 0),
+        values="int8",
+        encoding="dense",
+        nonzeros=0,
+        kept=0,
+        raw_bytes=2**40,
+        stored_bytes=2**33,
+    )
+    with pytest.raises(AsrError, match="shape or encoding unlike it"):
+        layout.check()

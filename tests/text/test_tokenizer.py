@@ -1,0 +1,206 @@
+"""Normalisation, characters and SentencePiece units."""
+
+import json
+import pickle
+import random
+import string
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import AsrError
+from asr.text.normalise import normalise
+from asr.text.tokenizer import (
+    CharacterUnits,
+    SentencePieceUnits,
+    Units,
+    UnknownSymbols,
+    load_units_file,
+    train_sentencepiece,
+)
+
+WORDS = "THE OLD SAILOR DON'T SING WHERE WINTER WATER RUNS UNDER A BRIDGE OF STONE".split()  # noqa: SIM905
+SOON = settings(deadline=None, derandomize=True)
+
+
+def sentences(count: int = 200) -> list[str]:
+    draw = random.Random(3)
+    return [" ".join(draw.choices(WORDS, k=7)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceUnits:
+    return train_sentencepiece(sentences(), 50, tmp_path_factory.mktemp("units") / "bpe.model")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, world!", "HELLO WORLD"),
+        ("don\u2019t  stop\t\n", "DON'T STOP"),
+        ("DON\u02bcT", "DON'T"),
+        ("crème brûlée, Straße, Ærø, naïve", "CREME BRULEE STRASSE AERO NAIVE"),
+        (unicodedata.normalize("NFD", "Zoë"), "ZOE"),
+        ("well-known \u2014 half\u2013done", "WELL KNOWN HALF DONE"),
+        ("wait\u2026what...now", "WAIT WHAT NOW"),
+        ("and/or yes,sir", "AND OR YES SIR"),
+        ("the U.S. (so-called)", "THE US SO CALLED"),
+        ("\u201cquoted\u201d ``twice'' ' alone", "QUOTED TWICE ALONE"),
+        ("'Tis the dogs' bowl", "'TIS THE DOGS' BOWL"),
+        ("co\u00adoperate\ufeff\u200b \u266a la \u266a", "COOPERATE LA"),
+        ("\ufb01ne \uff21\uff22", "FINE AB"),
+        (" \t\n ", ""),
+        ("", ""),
+    ],
+)
+def test_normalise_en_v1(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("Room 5", "ROOM 5"), ("R&D at 3%", "R&D AT 3%"), ("£5", "£5"), ("да", "ДА")],
+)
+def test_what_is_spoken_but_not_spelt_stays_and_is_refused(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+    with pytest.raises(UnknownSymbols):
+        CharacterUnits().encode(normalise(text))
+
+
+@SOON
+@given(st.text(max_size=40))
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+
+
+@SOON
+@given(st.text(alphabet=string.ascii_letters + string.punctuation + " \u2019\u2014", max_size=40))
+def test_characters_encode_and_decode_every_normal_form_they_know(text: str) -> None:
+    units, normal = CharacterUnits(), normalise(text)
+    unknown = sorted(set(normal) - set(units.symbols))
+    if unknown:
+        with pytest.raises(UnknownSymbols) as caught:
+            units.encode(normal)
+        assert caught.value.symbols == unknown
+    else:
+        assert units.decode(units.encode(normal)) == normal
+
+
+def test_unknown_normalisation_names_those_that_exist() -> None:
+    with pytest.raises(AsrError, match=r"'en-v9' is unknown; there is en-v1"):
+        normalise("a", "en-v9")
+
+
+def test_characters_are_blank_space_apostrophe_and_a_to_z() -> None:
+    units = CharacterUnits()
+    assert units.size == 29
+    assert units.encode("A Z'") == [3, 1, 28, 2]
+    assert units.decode([1, 3, 1, 1, 0, 28, 2, 1]) == "A Z'"
+    assert units.encode("") == []
+    assert units.decode([]) == ""
+
+
+def test_unknown_symbols_are_listed_once_and_named_in_the_message() -> None:
+    with pytest.raises(UnknownSymbols, match=r"the units lack '5' 'x', found in '5 x 5'") as caught:
+        CharacterUnits().encode("5 x 5")
+    assert caught.value.symbols == ["5", "x"]
+
+
+def test_pieces_round_trip_and_spare_the_blank(pieces: SentencePieceUnits) -> None:
+    assert pieces.size == 51
+    assert len(pieces.symbols) == 51
+    for text in sentences(20):
+        ids = pieces.encode(text)
+        assert min(ids) >= 2, "0 is the blank and 1 the piece for unknown symbols"
+        assert max(ids) < pieces.size
+        assert pieces.decode(ids) == text
+    assert len(pieces.encode(sentences()[0])) < 0.7 * len(sentences()[0])
+    assert pieces.encode("") == []
+    assert pieces.decode([]) == ""
+    assert pieces.decode([0, 1, *pieces.encode("THE OLD"), 1, 0]) == "THE OLD"
+
+
+def test_pieces_refuse_symbols_they_never_saw(pieces: SentencePieceUnits) -> None:
+    with pytest.raises(UnknownSymbols) as caught:
+        pieces.encode("THE 5 OLD QéÉ")
+    assert caught.value.symbols == ["5", "Q", "É", "é"]
+
+
+@pytest.mark.parametrize("kind", ["characters", "pieces"])
+def test_units_survive_json_and_pickle(kind: str, pieces: SentencePieceUnits) -> None:
+    units = CharacterUnits() if kind == "characters" else pieces
+    text = sentences()[0]
+    for copy in (
+        Units.from_plain(json.loads(json.dumps(units.to_plain()))),
+        pickle.loads(pickle.dumps(units)),
+    ):
+        assert copy == units
+        assert hash(copy) == hash(units)
+        assert copy.symbols == units.symbols
+        assert copy.encode(text) == units.encode(text)
+    assert CharacterUnits() != pieces
+
+
+def test_training_pieces_is_deterministic_and_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train_sentencepiece(sentences(), 40, tmp_path / "one.model")
+    train_sentencepiece(iter(sentences()), 40, tmp_path / "two.model")
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "one.model").read_bytes() == (tmp_path / "two.model").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.model", "two.model"]
+    assert load_units_file(tmp_path / "one.model").size == 41
+
+
+def test_a_very_long_text_is_learnt_from_too(tmp_path: Path) -> None:
+    units = train_sentencepiece(["A B", "XY " * 4000], 6, tmp_path / "long.model")
+    assert units.decode(units.encode("XY A")) == "XY A"
+
+
+@pytest.mark.parametrize(
+    ("size", "fragment"),
+    [(5000, r"5000 pieces are too many for these texts; at most \d+$"), (5, "too few .* at least")],
+)
+def test_impossible_sizes_say_what_is_possible(tmp_path: Path, size: int, fragment: str) -> None:
+    with pytest.raises(AsrError, match=fragment) as caught:
+        train_sentencepiece(sentences(), size, tmp_path / "x.model")
+    assert not list(tmp_path.iterdir())
+    possible = int(str(caught.value).split()[-1])
+    assert train_sentencepiece(sentences(), possible, tmp_path / "x.model").size == possible + 1
+
+
+def test_no_text_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AsrError, match="no text to learn"):
+        train_sentencepiece(["", "  "], 30, tmp_path / "x.model")
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no model", b"\0" * 64, "cut"])
+def test_damaged_units_files_are_refused_by_name(
+    tmp_path: Path,
+    content: bytes | str,
+    pieces: SentencePieceUnits,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "bad.model"
+    path.write_bytes(content if isinstance(content, bytes) else pieces._model[:200])
+    with pytest.raises(AsrError, match=r"bad\.model: units: not a SentencePiece model"):
+        load_units_file(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_units_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(AsrError, match=r"none\.model: cannot read the units file: No such file"):
+        load_units_file(tmp_path / "none.model")
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [{}, {"kind": "words"}, {"kind": "sentencepiece"}, {"kind": "sentencepiece", "model": "*"}],
+)
+def test_plain_values_that_are_no_units_are_refused(plain: dict[str, str]) -> None:
+    with pytest.raises(AsrError, match="units"):
+        Units.from_plain(plain)

@@ -1,0 +1,215 @@
+"""A teacher beside the truth: the mixed loss, what is refused, exact resuming, the record."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from asr.errors import AsrError
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.file import Loaded, load_model, save_model
+from asr.model.torch_network import DeepSpeech
+from asr.settings.run import Run
+from asr.settings.training import Distillation as Settings
+from asr.settings.training import Optimiser
+from asr.settings.yaml import load
+from asr.text.tokenizer import CharacterUnits
+from asr.train.batches import Batch
+from asr.train.callbacks import SeedEachStep
+from asr.train.distillation import Distillation
+from asr.train.losses import best_sequences, ctc_losses, frame_divergence
+from asr.train.module import SpeechTraining
+from asr.train.run import train
+
+SMALL = Model(hidden=8, layers=1, conv_channels=[2, 2])
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model file of an untrained network whose batch norms have seen something."""
+    path = tmp_path_factory.mktemp("teacher") / "model.asr"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = DeepSpeech(replace(SMALL, hidden=12, dropout=0.5, layers=2))
+        for _ in range(3):
+            network(torch.randn(4, 60, 80), torch.tensor([60, 50, 40, 60]))
+    save_model(path, network, CharacterUnits(), Frontend())
+    return path
+
+
+def batch() -> Batch:
+    targets = torch.tensor([[3, 4, 5, 0], [6, 7, 8, 9]])
+    features = torch.randn(2, 100, 80, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([100, 80])
+    return Batch(features, lengths, targets, torch.tensor([3, 4]), ["first", "second"], 2.0)
+
+
+def student(dimensions: Model = SMALL) -> DeepSpeech:
+    torch.manual_seed(1)
+    return DeepSpeech(dimensions)
+
+
+def distillation(teacher: Path, **settings: Any) -> Distillation:
+    chosen = Settings(teacher=str(teacher), **settings)
+    return Distillation.load(chosen, student(), CharacterUnits(), Frontend())
+
+
+@pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
+def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str) -> None:
+    temperature = 1.0 if kind == "sequence" else 2.0
+    taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
+    training = SpeechTraining(student(), CharacterUnits(), Optimiser(), 10, distillation=taught)
+    result = training.training_step(batch(), 0)
+    one = batch()
+    log_probs, lengths = student()(one.features, one.feature_lengths)
+    with torch.no_grad():
+        other, _ = load_model(teacher).model(one.features, one.feature_lengths)
+    if kind == "sequence":
+        targets, counts = best_sequences(other, lengths)
+        wanted = ctc_losses(log_probs, lengths, targets, counts).sum() / counts.sum()
+    else:
+        wanted = frame_divergence(log_probs, other, lengths, 2.0, kind == "nonblank")
+    truth = ctc_losses(log_probs, lengths, one.targets, one.target_lengths).sum() / 7
+    assert isinstance(result, dict)
+    assert float(result["ctc_loss"]) == pytest.approx(truth.item(), rel=1e-5)
+    assert float(result["distillation_loss"]) == pytest.approx(wanted.item(), rel=1e-5)
+    mixed = 0.7 * truth.item() + 0.3 * wanted.item()
+    assert float(result["loss"].detach()) == pytest.approx(mixed, rel=1e-5)
+
+
+def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
+    teacher: Path,
+) -> None:
+    taught = distillation(teacher)
+    training = SpeechTraining(student(), CharacterUnits(), Optimiser(), 10, distillation=taught)
+    training.train()
+    before = {k: v.clone() for k, v in taught.teacher.state_dict().items()}
+    result = training.training_step(batch(), 0)
+    assert isinstance(result, dict)
+    result["loss"].backward()
+    assert all(p.grad is None for p in taught.teacher.parameters())
+    assert all(torch.equal(before[k], v) for k, v in taught.teacher.state_dict().items())
+    assert not taught.teacher.training
+    assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
+
+
+def other_units(loaded: Loaded) -> Loaded:
+    class Fewer(CharacterUnits):
+        symbols = CharacterUnits().symbols[:-1]  # type: ignore[assignment]
+
+    return replace(loaded, units=Fewer())
+
+
+def other_frontend(loaded: Loaded) -> Loaded:
+    return replace(loaded, frontend=replace(loaded.frontend, low_hertz=50.0))
+
+
+def other_stride(loaded: Loaded) -> Loaded:
+    dimensions = replace(SMALL, conv_strides=[[2, 2], [2, 1]])
+    return replace(loaded, model=student(dimensions))
+
+
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (other_units, "its symbols are others (characters, 28; the student has characters, 29)"),
+        (other_frontend, "its features are made otherwise"),
+        (other_stride, "an output frame is 2 input frames there and 4 here"),
+    ],
+)
+def test_a_teacher_that_means_something_else_is_refused(
+    teacher: Path, change: Callable[[Loaded], Loaded], fragment: str
+) -> None:
+    loaded = change(load_model(teacher))
+    chosen = Settings(teacher=str(teacher))
+    with pytest.raises(AsrError, match="cannot teach this network") as error:
+        Distillation(loaded, chosen, student(), CharacterUnits(), Frontend())
+    assert fragment in str(error.value)
+    assert str(error.value).count("\n") == 1, "nothing else is wrong with it"
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        (["distillation.weight=0"], "weight=0.0: above 0, at most 1"),
+        (["distillation.weight=1.1"], "weight=1.1: above 0, at most 1"),
+        (["distillation.temperature=0"], "temperature=0.0: above 0"),
+        (["distillation.kind=sequence", "distillation.temperature=2"], "does nothing for"),
+        (["distillation.weight=0.3"], "do nothing without distillation.teacher=FILE"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(words: list[str], fragment: str) -> None:
+    if "teacher" not in fragment:
+        words = ["distillation.teacher=file.asr", *words]
+    with pytest.raises(AsrError, match=fragment.replace(".", r"\.")):
+        load(Run, None, words)
+
+
+def words_of(folder: Path, corpus: Path, name: str, teacher: Path, *more: str) -> list[str]:
+    return [
+        f"runs={folder}", f"name={name}", "recipe=t", f"data.root={corpus}",
+        "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
+        "data.max_seconds=9", "model.hidden=8", "model.layers=1", "model.conv_channels=[2,2]",
+        "model.dropout=0.1", "training.epochs=2", "training.progress=false",
+        "training.precision=float32", "training.checkpoint_steps=4",
+        f"distillation.teacher={teacher}", *more,
+    ]  # fmt: skip
+
+
+class PowerCut(Exception):
+    """Ends a training between two steps."""
+
+
+def cut_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SeedEachStep.on_train_batch_start
+
+    def dying(self: SeedEachStep, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            raise PowerCut
+        before(self, trainer, *rest)
+
+    monkeypatch.setattr(SeedEachStep, "on_train_batch_start", dying)
+
+
+def test_a_resumed_student_equals_one_that_was_never_cut_and_names_its_teacher(
+    corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(load(Run, None, words_of(tmp_path, corpus, "whole", teacher)))
+    steps = json.loads((whole / "record.json").read_text())["training"]["steps"]
+    words = words_of(tmp_path, corpus, "cut", teacher)
+    with monkeypatch.context() as patch:
+        cut_at(steps // 2 + 2, patch)
+        with pytest.raises(PowerCut):
+            train(load(Run, None, words))
+    # Another file under the teacher's name must not slip in half way.
+    kept = teacher.read_bytes()
+    stranger = student(replace(SMALL, hidden=12, layers=2))
+    save_model(teacher, stranger, CharacterUnits(), Frontend())
+    with pytest.raises(AsrError, match="has other weights than when this training began"):
+        train(load(Run, None, words))
+    teacher.write_bytes(kept)
+    cut = train(load(Run, None, words))
+    a, b = (load_model(run / "model.asr").model.state_dict() for run in (whole, cut))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+    record = json.loads((cut / "record.json").read_text())
+    rows = [
+        list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, cut)
+    ]
+    for first, second in zip(*rows, strict=True):
+        assert {k: v for k, v in first.items() if k != "seconds"} == {
+            k: v for k, v in second.items() if k != "seconds"
+        }
+        mixed = 0.5 * float(first["ctc_loss"]) + 0.5 * float(first["distillation_loss"])
+        assert float(first["train_loss"]) == pytest.approx(mixed, rel=1e-3)
+    found = record["distillation"]
+    assert found["teacher"] == f"{teacher.parent.name}/model.asr"
+    assert (found["kind"], found["weight"], found["temperature"]) == ("frame", 0.5, 1.0)
+    assert found["ctc_loss"] == pytest.approx(float(rows[1][-1]["ctc_loss"]), rel=1e-4)
+    assert record["settings"]["distillation"]["teacher"] == found["teacher"]

@@ -1,0 +1,46 @@
+"""What a record says of a run, and what it leaves out: the places of this machine."""
+
+import sys
+
+import pytest
+
+from asr.corpus.spoken.settings import Spoken
+from asr.settings.data import Augment, Data
+from asr.settings.run import Run
+from asr.settings.yaml import to_plain
+from asr.train.record import command, without_places
+
+SAID = "/home/me/runs/shipped/said.txt"
+
+
+def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> None:
+    run = Run(
+        init="/home/me/runs/a/model.asr",
+        runs="/home/me/runs",
+        data=Data(root="/home/me/speech", spoken=Spoken(text=[SAID, "b.txt"], folder="/home/me/x")),
+        augment=Augment(
+            noise_folder="/home/me/noise/esc10",
+            noise_probability=0.5,
+            response_folder="rooms",
+            reverberation_probability=0.5,
+        ),
+    )
+    plain = without_places(to_plain(run))
+    assert "/home" not in str(plain)
+    assert plain["init"] == "a/model.asr"
+    assert plain["data"]["spoken"]["text"] == ["shipped/said.txt", "b.txt"]
+    assert plain["augment"]["noise_folder"] == "noise/esc10"
+    assert plain["augment"]["response_folder"] == "rooms"
+
+
+def test_a_command_names_files_but_no_folders_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["/home/me/plan/a.yaml", "data.root=/home/me/speech", "seed=2", "data.train=[a,b]"]
+    monkeypatch.setattr(
+        sys, "argv", ["/usr/bin/asr", "train", *words, f"data.spoken.text=[{SAID}]"]
+    )
+    expected = (
+        "asr train plan/a.yaml seed=2 'data.train=[a,b]' 'data.spoken.text=[shipped/said.txt]'"
+    )
+    assert command() == expected

@@ -1,0 +1,337 @@
+"""One training: resumed exactly after SIGKILL, recorded truly, refused clearly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.corpus.manifest import read_manifest, write_manifest
+from asr.errors import AsrError
+from asr.model.file import load_model
+from asr.settings.run import Run
+from asr.settings.yaml import load
+from asr.train.folder import alone
+from asr.train.run import train
+
+# The process kills itself before batch `at`, the way a machine that loses power would.
+KILLED = """
+import os, signal, sys
+from asr import callbacks, cli
+before = callbacks.SeedEachStep.on_train_batch_start
+def dying(self, trainer, *rest):
+    if trainer.global_step == int(os.environ["DIE_AT"]):
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+    before(self, trainer, *rest)
+callbacks.SeedEachStep.on_train_batch_start = dying
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+sys.argv = ["asr", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def settings_of(folder: Path, corpus: Path, name: str, *more: str) -> list[str]:
+    return [
+        f"runs={folder}", f"name={name}", "recipe=t", f"data.root={corpus}",
+        "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
+        "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
+        "model.dropout=0.1", "training.epochs=3", "training.progress=false",
+        "training.checkpoint_steps=4", "pruning.updates=30", "pruning.end=0.9",
+        *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def dense(folder: Path, corpus: Path) -> Path:
+    """Run folder of a small dense network, trained and tested."""
+    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
+    return train(load(Run, None, words))
+
+
+def pruned(dense: Path) -> list[str]:
+    return ["pruning.method=ramp", f"pruning.dense={dense / 'model.asr'}"]
+
+
+def in_process(
+    words: list[str], die_at: int | None = None, sent: signal.Signals = signal.SIGKILL
+) -> subprocess.CompletedProcess[str]:
+    empty = Path(words[0].removeprefix("runs=")) / "empty.yaml"
+    empty.write_text("")
+    environment = os.environ | {
+        "DIE_AT": str(-1 if die_at is None else die_at),
+        "SIGNAL": str(int(sent)),
+    }
+    command = [sys.executable, "-c", KILLED, "train", str(empty), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:
+    """A run killed before step `die_at` and started again equals one that was never killed."""
+    tag = "-".join([str(die_at), *(m.split("=")[1] for m in more)])
+    # Thresholds of a dense network and a target: all that a pruner has to remember.
+    how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
+    whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
+    cut = settings_of(folder, corpus, f"cut-{tag}", *how, *more)
+    assert in_process(whole).returncode == 0
+    assert in_process(cut, die_at).returncode == -signal.SIGKILL
+    last = folder / "t" / f"cut-{tag}" / "checkpoints" / "last.ckpt"
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < step <= die_at
+    assert not (folder / "t" / f"cut-{tag}" / "record.json").exists()
+    again = in_process(cut)
+    assert again.returncode == 0, again.stderr
+    for file in ("checkpoints/last.ckpt",):
+        a, b = (
+            torch.load(folder / "t" / f"{kind}-{tag}" / file, weights_only=True)["state_dict"]
+            for kind in ("whole", "cut")
+        )
+        assert list(a) == list(b)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "cut"))
+    first, second = load_model(a).model.state_dict(), load_model(b).model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    record = json.loads((b.parent / "record.json").read_text())
+    assert record["pruning"]["sparsity"] == pytest.approx(0.85, abs=0.005)
+    assert len(record["resumed"]) == 1
+
+
+def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal_weights(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
+    per_epoch = steps // 3
+    die_at = per_epoch + per_epoch // 2 + 1
+    assert die_at % 4 != 0, "not where a resume point is"
+    assert die_at % per_epoch != 0, "in the middle of an epoch"
+    check_resume(folder, corpus, dense, die_at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("share", [0.1, 0.34, 0.67, 0.95])
+def test_killed_anywhere_and_resumed_ends_with_equal_weights(
+    folder: Path, corpus: Path, dense: Path, share: float, workers: int
+) -> None:
+    steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
+    check_resume(folder, corpus, dense, round(share * steps), f"data.workers={workers}")
+
+
+def test_the_record_says_what_was_done(dense: Path) -> None:
+    record = json.loads((dense / "record.json").read_text())
+    parameters = sum(p.numel() for p in load_model(dense / "model.asr").model.parameters())
+    assert record["model"]["parameters"] == parameters
+    assert record["pruning"] is None
+    assert record["evaluation"]["test"]["words"] > 50
+    assert record["training"]["steps"] % 3 == 0
+    assert record["settings"]["runs"] == ""
+    assert record["resumed"] == []
+    assert str(dense.parent.parent) not in json.dumps(record)
+    assert {p.name for p in dense.iterdir()} >= {
+        "config.yaml", "metrics.csv", "model.asr", "packed.asr", "ref_hyp.test.txt", "record.json"
+    }  # fmt: skip
+    assert len((dense / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_a_finished_run_is_left_alone_and_other_settings_are_refused(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
+    before = (dense / "model.asr").stat().st_mtime_ns
+    train(load(Run, None, words))
+    assert (dense / "model.asr").stat().st_mtime_ns == before
+    with pytest.raises(AsrError, match=r"model\.hidden: 12 there, 16 now"):
+        train(load(Run, None, [*words, "model.hidden=16"]))
+
+
+def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    sparse = train(load(Run, None, settings_of(folder, corpus, "sparse", *pruned(dense))))
+    more = [f"init={sparse / 'packed.asr'}", "pruning.method=frozen", "training.epochs=1"]
+    tuned = train(load(Run, None, settings_of(folder, corpus, "tuned", *more)))
+    before = load_model(sparse / "packed.asr").model.state_dict()
+    after = load_model(tuned / "model.asr").model.state_dict()
+    names = [n for n in before if n.startswith("rnn") and ".weight_" in n]
+    assert sum(int((before[n] == 0).sum()) for n in names) > 1000
+    for name in names:
+        assert bool((after[name][before[name] == 0] == 0).all())
+    assert any(not torch.equal(before[n], after[n]) for n in names)
+
+
+def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the_packed_file(
+    folder: Path, corpus: Path
+) -> None:
+    words = ["pruning.method=ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
+    sparse = train(load(Run, None, settings_of(folder, corpus, "to-target", *words)))
+    record = json.loads((sparse / "record.json").read_text())["pruning"]
+    assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
+    assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
+    assert (record["method"], record["wanted"], record["scope"]) == ("ramp", 0.7, "tensor")
+    assert len(record["curve"]) == record["updates"] >= 30
+    assert all(t["q"] > 0 for t in record["thresholds"].values())
+    more = [
+        f"init={sparse / 'packed.asr'}", "pruning.method=cubic", "pruning.target=0.85",
+        "pruning.keep_zeros=true",
+    ]  # fmt: skip
+    further = train(load(Run, None, settings_of(folder, corpus, "further", *more)))
+    before, after = (load_model(f / "packed.asr").model.state_dict() for f in (sparse, further))
+    record = json.loads((further / "record.json").read_text())["pruning"]
+    assert record["pattern"] == {"kind": "Element"}
+    assert record["sparsity"] == pytest.approx(0.85, abs=0.005)
+    for name in (n for n in before if n.startswith("rnn") and ".weight_" in n):
+        assert not after[name][before[name] == 0].any()
+
+
+def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) -> None:
+    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.updates=10"]
+    run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
+    record = json.loads((run / "record.json").read_text())["pruning"]
+    assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
+    assert {round(share, 2) for _, share in record["curve"]} == {0.8}, "from the first step on"
+
+    norms = []
+    for weight in (0.0, 0.3):
+        words = [
+            "pruning.method=one_cut", "pruning.target=0.5", "pruning.cut=1", "training.epochs=1",
+            "pruning.pattern=block", "pruning.block=[4,1]", f"pruning.lasso={weight}",
+        ]  # fmt: skip
+        run = train(load(Run, None, settings_of(folder, corpus, f"lasso{weight}", *words)))
+        state = load_model(run / "model.asr").model.state_dict()
+        weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
+        norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
+    assert norms[1] < 0.95 * norms[0], "the penalty is what becomes smaller"
+
+
+def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:
+    words = settings_of(folder, corpus, "other", f"init={dense / 'model.asr'}", "model.hidden=16")
+    with pytest.raises(AsrError, match="does not fit the network"):
+        train(load(Run, None, words))
+    words = settings_of(folder, corpus, "other2", *pruned(dense), "model.hidden=16")
+    with pytest.raises(AsrError, match="hidden 12 against 16"):
+        train(load(Run, None, words))
+
+
+def test_a_recording_in_two_parts_is_refused(folder: Path, corpus: Path) -> None:
+    words = settings_of(folder, corpus, "leak", "data.test=[train.jsonl]")
+    with pytest.raises(AsrError, match=r"in data\.train and in data\.test"):
+        train(load(Run, None, words))
+
+
+def test_a_recording_in_two_parts_is_refused_by_another_path_too(
+    folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(corpus)
+    words = settings_of(folder, corpus, "leak2", f"data.test=[{link}/dev.jsonl]")
+    with pytest.raises(AsrError, match=r"in data\.dev and in data\.test"):
+        train(load(Run, None, words))
+
+
+def test_a_damaged_test_recording_is_refused_before_training(
+    folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    utterances = read_manifest(corpus / "test.jsonl")[:1]
+    flac = Path(utterances[0].audio_filepath).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
+    bad = replace(utterances[0], id="cut", audio_filepath=str(tmp_path / "cut.flac"))
+    write_manifest(tmp_path / "test.jsonl", [*utterances, bad])
+    words = settings_of(folder, corpus, "cut-test", f"data.test=[{tmp_path}/test.jsonl]")
+    with pytest.raises(AsrError, match=r"data\.test, .*cut\.flac"):
+        train(load(Run, None, words))
+    for name in ("x", "y"):
+        write_manifest(tmp_path / name / "eval1.jsonl", utterances)
+    tests = f"data.test=[{tmp_path}/x/eval1.jsonl,{tmp_path}/y/eval1.jsonl]"
+    words = settings_of(folder, corpus, "twice", tests)
+    with pytest.raises(AsrError, match=r"both called 'eval1'"):
+        train(load(Run, None, words))
+
+
+def test_a_refused_start_can_be_corrected_under_the_same_name(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    words = settings_of(folder, corpus, "corrected", "training.epochs=1")
+    with pytest.raises(AsrError, match="does not fit the network"):
+        train(load(Run, None, [*words, f"init={dense / 'model.asr'}", "model.hidden=16"]))
+    assert (train(load(Run, None, words)) / "record.json").exists()
+
+
+def test_other_data_is_not_resumed(folder: Path, corpus: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(corpus / "train.jsonl")
+    write_manifest(tmp_path / "train.jsonl", utterances)
+    words = settings_of(folder, corpus, "data", f"data.train=[{tmp_path}/train.jsonl]")
+    assert in_process(words, die_at=6).returncode == -signal.SIGKILL
+    write_manifest(tmp_path / "train.jsonl", utterances[1:])
+    again = in_process(words)
+    assert again.returncode == 2
+    assert "other training or dev data" in again.stderr
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_does_not_look_finished(
+    folder: Path, corpus: Path, sent: signal.Signals, status: int
+) -> None:
+    words = settings_of(folder, corpus, f"sent-{sent.name}")
+    run = in_process(words, die_at=6, sent=sent)
+    assert run.returncode == status, run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (folder / "t" / f"sent-{sent.name}" / "record.json").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) -> None:
+    settings = load(Run, None, settings_of(folder, corpus, "busy"))
+    with alone(folder / "t" / "busy"), pytest.raises(AsrError, match="another process"):
+        train(settings)
+
+
+def test_sparsity_that_missed_what_was_wanted_fails_loudly(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    more = [*pruned(dense), "pruning.wanted=0.1", "pruning.tolerance=0.01"]
+    settings = load(Run, None, settings_of(folder, corpus, "missed", *more))
+    for _ in range(2):  # the second time it is a finished run
+        with pytest.raises(AsrError, match=r"where 10\.0% was wanted"):
+            train(settings)
+
+
+def test_a_batch_that_memory_cannot_hold_fails_before_training(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("asr.train.run.ctc_losses", full)
+    words = settings_of(folder, corpus, "large")
+    with pytest.raises(AsrError, match=r"(?s)largest batch.*out of memory.*data\.batch_seconds"):
+        train(load(Run, None, words))
+    saved = torch.load(folder / "t" / "large" / "failed_batch.pt", weights_only=True)
+    assert saved["ids"]
+    assert saved["features"].dim() == 3
+
+
+def test_utterances_that_cannot_be_aligned_are_refused_or_listed(
+    folder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    utterances = read_manifest(corpus / "train.jsonl")
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(16000, np.float32), 16000)
+    bad = type(utterances[0])("short", str(path), 1.0, "MANY WORDS " * 10, "s")
+    write_manifest(tmp_path / "train.jsonl", [*utterances, bad])
+    words = settings_of(folder, corpus, "short", f"data.train=[{tmp_path}/train.jsonl]")
+    with pytest.raises(AsrError, match=r"(?s)short.*data\.unusable=exclude"):
+        train(load(Run, None, words))
+    words += ["data.unusable=exclude", "training.epochs=1"]
+    done = train(load(Run, None, words))
+    assert "short" in (done / "unusable.txt").read_text()
+    assert json.loads((done / "record.json").read_text())["training"]["excluded_utterances"] == 1

@@ -1,0 +1,128 @@
+"""Known text on its recording: words stay as written, times are right, misfits are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
+
+from asr.audio.chunk import ChunkOptions
+from asr.corpus.manifest import read_manifest
+from asr.errors import AsrError
+from asr.transcribe.align import align, align_to, hear
+from asr.transcribe.recogniser import Recogniser, load
+
+LETTER = SPOKEN_SECONDS + SILENT_SECONDS
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
+
+
+def test_words_stay_as_they_are_written(tones: Recogniser) -> None:
+    text = "\u2014 Bad, caf\u00e9 \u2013 face/bed: \u201cegg\u201d!"
+    spoken = "BAD CAFE FACE BED EGG"
+    transcript = align(tones, speak(spoken), text)
+    shown = [word.text for word in transcript.words]
+    assert shown == ["\u2014 Bad,", "caf\u00e9 \u2013", "face/bed:", "\u201cegg\u201d!"]
+    assert transcript.text == text
+    assert transcript.seconds == len(speak(spoken)) / RATE
+    both = transcript.words[2]
+    assert both.start == pytest.approx(SILENT_SECONDS + 9 * LETTER, abs=0.03)
+    assert both.end == pytest.approx(SILENT_SECONDS + 17 * LETTER - SILENT_SECONDS, abs=0.03)
+
+
+def test_text_that_was_misheard_is_aligned_all_the_same(tones: Recogniser) -> None:
+    transcript = align(tones, speak("BAD CAFE EGG"), "BAD CAGE EGG")
+    assert [word.text for word in transcript.words] == ["BAD", "CAGE", "EGG"]
+    sure = [word.confidence for word in transcript.words]
+    assert sure[1] < 0.1 < 0.7 < min(sure[0], sure[2])
+
+
+def long_text(words: int) -> str:
+    draw = np.random.default_rng(3)
+    return " ".join("".join(draw.choice(list("ABCDEFG"), size=5)) for _ in range(words))
+
+
+@pytest.mark.parametrize("options", [ChunkOptions(5.0, 1.0), ChunkOptions(5.0, 0.0, vad=True)])
+def test_a_long_recording_is_aligned_as_a_whole_one(
+    tones: Recogniser, options: ChunkOptions
+) -> None:
+    text = long_text(40)
+    samples = speak(text)
+    whole = align(tones, samples, text, ChunkOptions(1000.0))
+    cut_up = align(tones, samples, text, options)
+    for a, b in zip(whole.words, cut_up.words, strict=True):
+        assert (a.text, a.start) == (b.text, pytest.approx(b.start, abs=0.03))
+        assert a.end == pytest.approx(b.end, abs=0.03)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 1.0])
+def test_the_chunks_of_a_recording_make_one_table(tones: Recogniser, overlap: float) -> None:
+    samples = speak(long_text(20))
+    whole, seconds = hear(tones, samples, ChunkOptions(1000.0))
+    parts, _ = hear(tones, samples, ChunkOptions(4.0, overlap))
+    assert seconds == len(samples) / RATE
+    assert whole.shape == parts.shape
+    same = np.isclose(whole, parts, atol=1e-4).all(axis=1)
+    assert same.mean() > (0.95 if overlap else 0.9)
+
+
+def test_every_word_of_real_speech_is_found_in_order(trained: Path, corpus: Path) -> None:
+    recogniser = load(trained)
+    for utterance in read_manifest(corpus / "test.jsonl")[:6]:
+        transcript = align(recogniser, utterance.audio_filepath, utterance.text)
+        assert transcript.text == utterance.text
+        times = [time for word in transcript.words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert times[0] < 1.0
+        assert transcript.seconds - 1.0 < times[-1] <= transcript.seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("", "no word in it"),
+        ("\u2014 ... !", "no word in it"),
+        ("BAD 7 EGGS", "lack '7'"),
+        ("BAD " * 200, r"does not fit the recording: its 799 symbols need 799 frames"),
+    ],
+)
+def test_text_that_cannot_be_aligned_is_refused(
+    tones: Recogniser, text: str, fragment: str
+) -> None:
+    with pytest.raises(AsrError, match=fragment):
+        align(tones, speak("BAD"), text)
+    with pytest.raises(AsrError):
+        align(tones, np.zeros(0, np.float32), "BAD")
+
+
+def test_the_text_comes_from_a_file_or_from_the_words(
+    tones: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "a.wav", speak("BAD EGG"), RATE)
+    (tmp_path / "a.txt").write_text("Bad\negg.\n")
+    align_to(tones, tmp_path / "a.wav", str(tmp_path / "a.txt"))
+    plain = json.loads(capsys.readouterr().out)
+    assert [word["word"] for word in plain["words"]] == ["Bad", "egg."]
+    assert plain["decoder"] is None, "nothing was decoded"
+    align_to(tones, tmp_path / "a.wav", "bad egg", tmp_path / "out" / "a.srt", "srt")
+    assert capsys.readouterr().out == ""
+    assert "bad egg" in (tmp_path / "out" / "a.srt").read_text()
+    align_to(tones, tmp_path / "a.wav", "bad  egg " + " " * 5000)
+    assert json.loads(capsys.readouterr().out)["text"] == "bad egg"
+
+
+def test_what_cannot_be_written_or_read_is_refused(tones: Recogniser, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", speak("BAD"), RATE)
+    with pytest.raises(AsrError, match="is a folder"):
+        align_to(tones, tmp_path / "a.wav", "BAD", tmp_path)
+    with pytest.raises(AsrError, match="'doc' is unknown"):
+        align_to(tones, tmp_path / "a.wav", "BAD", None, "doc")
+    with pytest.raises(AsrError, match=r"a\.wav: not a text file"):
+        align_to(tones, tmp_path / "a.wav", str(tmp_path / "a.wav"))
+    with pytest.raises(AsrError, match=r"none\.wav: no such file"):
+        align_to(tones, tmp_path / "none.wav", "BAD")

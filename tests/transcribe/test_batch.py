@@ -1,0 +1,363 @@
+"""Many files: where outputs go, what is skipped, what fails, what is said, and how much is held."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tone_network import RATE, save_tone_model, speak
+
+from asr.decode import DecoderOptions
+from asr.errors import AsrError
+from asr.transcribe.batch import transcribe_to
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
+from asr.transcribe.subtitles import SubtitleOptions
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr")
+
+
+@pytest.fixture(scope="module")
+def recogniser(model: Path) -> Recogniser:
+    return load(model)
+
+
+def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(speak(text, rate)[:, None], channels, axis=1), rate)
+    return path
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every file below a folder, hidden ones too, and what is in it."""
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_one_recording_prints_its_text_and_nothing_else(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = record(tmp_path / "cafe.wav", "BAD CAFE")
+    assert transcribe_to(recogniser, [path]) == 0
+    assert capsys.readouterr() == ("BAD CAFE\n", "")
+    assert transcribe_to(recogniser, [path], formats=["json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == "BAD CAFE"
+
+
+def test_several_recordings_print_a_line_each_with_their_paths(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = record(tmp_path / "in" / "one.wav", "BAD", rate=8000)
+    two = record(tmp_path / "in" / "sub" / "two.ogg", "CAFE", channels=2)
+    assert transcribe_to(recogniser, [tmp_path / "in"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{one}\tBAD\n{two}\tCAFE\n"
+    assert "1 recording: 8000 Hz resampled to 16000 Hz\n1 recording: 2 channels mixed\n" in err
+    assert "2 recordings transcribed, " in err
+    assert "; 0 failed" in err
+    assert transcribe_to(recogniser, [one, two], formats=["json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["path"], line["text"]) for line in lines] == [
+        (str(one), "BAD"),
+        (str(two), "CAFE"),
+    ]
+
+
+def test_a_folder_is_mirrored_and_other_files_are_left_alone(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {"one.wav": "BAD", "sub/one.wav": "CAFE", "sub/v1.2.flac": "EGG"}.items():
+        record(tmp_path / "in" / name, text)
+    (tmp_path / "in" / "notes.md").write_text("no audio")
+    failed = transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out", ["txt", "json"])
+    assert (failed, capsys.readouterr().out) == (0, "")
+    written = files(tmp_path / "out")
+    assert {name: text for name, text in written.items() if name.endswith(".txt")} == {
+        "one.txt": "BAD\n",
+        "sub/one.txt": "CAFE\n",
+        "sub/v1.2.txt": "EGG\n",
+    }
+    assert {n: json.loads(t)["text"] for n, t in written.items() if n.endswith(".json")} == {
+        "one.json": "BAD",
+        "sub/one.json": "CAFE",
+        "sub/v1.2.json": "EGG",
+    }
+    assert len(written) == 6
+
+
+def test_a_truncated_file_is_counted_and_writes_nothing(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "in" / "good.flac", "BAD")
+    record(tmp_path / "in" / "later.flac", "EGG")
+    cut = record(tmp_path / "in" / "cut.flac", "CAFE")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "later.txt"]
+    err = capsys.readouterr().err
+    assert f"{cut}: " in err
+    assert "2 recordings transcribed" in err
+    assert "1 failed" in err
+
+
+def test_two_recordings_of_one_name_keep_their_suffix(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
+    for name, text in {"a.wav": "BAD", "a.flac": "EGG", "b.wav": "DAD", "a.wav.flac": "A"}.items():
+        record(tmp_path / "in" / name, text)
+    assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 0
+    assert files(tmp_path / "out") == {
+        "a.wav.txt": "BAD\n",
+        "a.flac.txt": "EGG\n",
+        "b.txt": "DAD\n",
+        "a.wav.flac.txt": "A\n",
+    }
+
+
+def test_what_is_done_is_skipped_and_never_written_again_unless_asked(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (record(tmp_path / "in" / f"{name}.wav", "BAD") for name in ("one", "two"))
+    out = tmp_path / "out"
+    transcribe_to(recogniser, [tmp_path / "in"], out)
+    assert "skipped" not in capsys.readouterr().err
+    (out / "one.txt").write_text("corrected by hand\n")
+    transcribe_to(recogniser, [tmp_path / "in"], out)
+    err = capsys.readouterr().err
+    assert "0 recordings transcribed; 2 skipped, done before (--overwrite" in err
+    assert files(out) == {"one.txt": "corrected by hand\n", "two.txt": "BAD\n"}
+
+    record(two, "EGG")
+    os.utime(two, ns=(time.time_ns() + 10**9,) * 2)
+    transcribe_to(recogniser, [tmp_path / "in"], out)
+    assert "2 skipped, done before, 1 before the recording changed" in capsys.readouterr().err
+    assert (out / "two.txt").read_text() == "BAD\n"
+
+    transcribe_to(recogniser, [one, two], out, ["txt", "json"])
+    assert json.loads((out / "one.json").read_text())["text"] == "BAD"
+    assert (out / "one.txt").read_text() == "corrected by hand\n"
+
+    transcribe_to(recogniser, [one, two], out, overwrite=True)
+    assert [(out / f"{name}.txt").read_text() for name in ("one", "two")] == ["BAD\n", "EGG\n"]
+
+
+def test_a_name_that_is_no_text_and_a_folder_that_cannot_be_made(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    record(tmp_path / "plain.wav", "BAD").rename(odd)
+    assert transcribe_to(recogniser, [odd], formats=["json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/caf?.wav"
+    assert transcribe_to(recogniser, [tmp_path], tmp_path / "out") == 0
+    assert [os.fsencode(p.name) for p in (tmp_path / "out").iterdir()] == [b"caf\xe9.txt"]
+    odd.write_bytes(b"no audio")
+    assert transcribe_to(recogniser, [odd]) == 1
+    assert "caf?.wav: not audio" in capsys.readouterr().err
+
+    (tmp_path / "file").write_text("no folder")
+    good = record(tmp_path / "good.wav", "BAD")
+    with pytest.raises(AsrError, match=r"file.*: cannot be written: "):
+        transcribe_to(recogniser, [good], tmp_path / "file" / "out")
+
+
+def test_standard_input_is_a_recording(
+    recogniser: Recogniser,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = record(tmp_path / "a.flac", "BAD CAFE").read_bytes()
+
+    def hand_over(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    hand_over(content)
+    assert transcribe_to(recogniser, ["-"]) == 0
+    assert capsys.readouterr() == ("BAD CAFE\n", "")
+    hand_over(content)
+    assert transcribe_to(recogniser, ["-", tmp_path / "a.flac"]) == 0
+    assert capsys.readouterr().out == f"-\tBAD CAFE\n{tmp_path / 'a.flac'}\tBAD CAFE\n"
+    hand_over(content)
+    assert transcribe_to(recogniser, ["-"], tmp_path / "out", ["json"]) == 0
+    assert json.loads((tmp_path / "out" / "stdin.json").read_text())["path"] == "-"
+    hand_over(b"no audio")
+    assert transcribe_to(recogniser, ["-"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("-: not audio that can be read")
+
+
+def test_lines_of_tsv_begin_with_the_path(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [record(tmp_path / f"{i}.wav", text) for i, text in enumerate(["BAD EGG", "", "DAD"])]
+    assert transcribe_to(recogniser, paths, formats=["tsv"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(row[0], row[3]) for row in rows] == [
+        (str(paths[0]), "BAD"),
+        (str(paths[0]), "EGG"),
+        (str(paths[2]), "DAD"),
+    ]
+
+
+def test_a_bar_shows_seconds_of_audio_and_the_real_time_factor(
+    recogniser: Recogniser,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    for i in range(5):
+        record(tmp_path / "in" / f"{i}.wav", "BAD CAFE")
+    (tmp_path / "in" / "bad.wav").write_text("no audio")
+    assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out", bar=True) == 1
+    err = capsys.readouterr().err
+    assert "of 7 s of audio" in err
+    assert "x real time (RTF 0." in err
+    assert "bad.wav: not audio" in err
+    assert "5 recordings transcribed, 6.7 s of audio" in err
+
+
+def test_an_interrupted_job_leaves_whole_files_and_goes_on(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    for i in range(4):
+        record(tmp_path / "in" / f"{i}.wav", "BAD")
+    hearing = recogniser.transcribe
+
+    def interrupted(sources, options, heard):
+        for number, transcript in enumerate(hearing(sources, options, heard)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield transcript
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(recogniser, "transcribe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        transcribe_to(recogniser, [tmp_path / "in"], out)
+    assert "stopped after 2 of 4 recordings" in capsys.readouterr().err
+    assert files(out) == {"0.txt": "BAD\n", "1.txt": "BAD\n"}
+    monkeypatch.undo()
+    transcribe_to(recogniser, [tmp_path / "in"], out)
+    assert "2 recordings transcribed" in capsys.readouterr().err
+    assert len(files(out)) == 4
+
+
+def test_an_interrupt_ends_the_command_with_130_and_no_traceback(
+    model: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "asr", "transcribe", "-", "-m", str(model)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell that starts the tests in the background lets them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"RIFF" + bytes(1 << 20))  # more than a pipe holds: it is being read
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err.decode()
+    assert "Traceback" not in err.decode()
+
+
+@pytest.mark.parametrize("to_terminal", [False, True])
+def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
+    model: Path, tmp_path: Path, to_terminal: bool
+) -> None:
+    pty = pytest.importorskip("pty")
+    wav = record(tmp_path / "a.wav", "BAD CAFE")
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "asr", "transcribe", str(wav), "-m", str(model)]
+    out = theirs if to_terminal else subprocess.PIPE
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+        while content := os.read(mine, 4096):
+            shown += content
+    os.close(mine)
+    printed = process.communicate(timeout=120)[0] or b""
+    assert process.returncode == 0
+    assert b"s of audio" in shown
+    if to_terminal:
+        # On a line of its own: the bar was erased before.
+        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", shown), shown
+    else:
+        assert (printed, b"BAD CAFE" in shown) == (b"BAD CAFE\n", False)
+
+
+def peak_megabytes(model: Path, folder: Path) -> float:
+    code = f"""import resource
+from pathlib import Path
+from asr.transcribe.batch import transcribe_to
+from asr.transcribe.recogniser import TranscribeOptions, load
+options = TranscribeOptions(batch_seconds=10.0)
+assert transcribe_to(load({str(model)!r}, 1), [{str(folder)!r}], Path({str(folder / "out")!r}),
+    ["json", "srt"], options) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+def test_200_files_take_no_more_memory_than_20(model: Path, tmp_path: Path) -> None:
+    # 200 files of 10 s are 128 MB of samples and 64 MB of features.
+    sound = np.tile(speak("BAD CAFE "), 7)
+    for name, count in (("few", 20), ("many", 200)):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "0.wav", sound, RATE)
+        for i in range(1, count):
+            os.link(tmp_path / name / "0.wav", tmp_path / name / f"{i}.wav")
+    few, many = (peak_megabytes(model, tmp_path / name) for name in ("few", "many"))
+    assert many < few + 30
+    assert len(list((tmp_path / "many" / "out").iterdir())) == 400
+
+
+def refuse(recogniser: Recogniser, fragment: str, *arguments: object, **options: object) -> None:
+    with pytest.raises(AsrError, match=fragment):
+        transcribe_to(recogniser, *arguments, **options)
+
+
+def test_what_cannot_work_is_refused_before_any_work(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wav = record(tmp_path / "in" / "a.wav", "BAD")
+    other = record(tmp_path / "other" / "a.wav", "EGG")
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    empty.mkdir()
+    refuse(
+        recogniser, r"both be written to .*a\.wav\.txt; .*folder that holds both", [wav, other], out
+    )
+    refuse(recogniser, "'doc' is unknown; there are txt, json", [wav], out, ["doc"])
+    refuse(recogniser, "several formats need a folder", [wav], None, ["txt", "json"])
+    refuse(recogniser, "2 recordings as srt need a folder", [wav, other], None, ["srt"])
+    refuse(recogniser, r"a\.wav: is a file", [other], wav)
+    refuse(recogniser, "folder without audio", [empty], out)
+    refuse(recogniser, "no such file", [tmp_path / "none.wav"], out)
+    refuse(recogniser, "can be read once", ["-", "-"], out)
+    refuse(recogniser, "nothing to overwrite without a folder", [wav], overwrite=True)
+    lines = TranscribeOptions(subtitles=SubtitleOptions(lines=1))
+    refuse(recogniser, "for the formats srt and vtt", [wav], out, ["txt", "json"], lines)
+    nbest = TranscribeOptions(DecoderOptions("beam", nbest=2))
+    refuse(recogniser, "only json holds alternatives", [wav], out, ["txt"], nbest)
+    several = Recogniser(recogniser.engine, "tone.asr", nbest.decoding)
+    refuse(several, "only json holds alternatives", [wav], out, ["txt"])
+    lm = TranscribeOptions(DecoderOptions("beam", lm=str(tmp_path / "no.arpa")))
+    refuse(recogniser, r"no\.arpa", [wav], out, ["txt"], lm)
+    assert not out.exists()
+    assert capsys.readouterr() == ("", "")
+    assert transcribe_to(recogniser, [wav, wav], out) == 0
+    assert [p.name for p in out.iterdir()] == ["a.txt"]
