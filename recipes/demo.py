@@ -19,7 +19,7 @@ from asr import environment
 from asr.corpus import sources
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate_model
-from asr.model.backend import open_engine
+from asr.model.backend import open_backend
 from asr.report import print_table, read_records, report
 from asr.report.records import write_record
 from asr.settings.run import Run
@@ -89,7 +89,7 @@ def compare_speed(files: list[Path], settings: Run, rounds: int = 5) -> dict[str
     The dense one runs in torch, the packed one in the engine of this package.
     """
     utterances = sources.resolve(settings.data.dev[0], settings.data)
-    models = [open_engine(path, settings.threads) for path in files]
+    models = [open_backend(path, settings.threads) for path in files]
     times: list[list[float]] = [[] for _ in files]
     for _ in range(rounds + 1):
         for model, row in zip(models, times, strict=True):

@@ -53,7 +53,7 @@ def test_dense_and_packed_file_give_the_same_text(
 ) -> None:
     loaded = load_model(trained)
     dense = tmp_path / "dense.asr"
-    save_model(dense, loaded.model, loaded.units, loaded.frontend)
+    save_model(dense, loaded.model, loaded.tokenizer, loaded.frontend)
     assert dense.stat().st_size > 4 * trained.stat().st_size
     again = tmp_path / "packed.asr"
     pack(dense, again, values="fp32")

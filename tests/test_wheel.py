@@ -137,11 +137,11 @@ def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
     asr = base / "venv/bin/asr"
     [expected] = load(trained, exact=True).transcribe(path)
     assert expected.text
-    for words in ([], ["--engine", "native", "--exact"]):
+    for words in ([], ["--backend", "native", "--exact"]):
         heard = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
         assert heard == f"{expected.text}\n"
     for words, lacking in (
-        (["transcribe", path, "-m", trained, "--engine", "torch"], "asr[train]"),
+        (["transcribe", path, "-m", trained, "--backend", "torch"], "asr[train]"),
         (["train", base / "any.yaml"], "asr[train]"),
     ):
         refused = subprocess.run([asr, *map(str, words)], cwd=base, capture_output=True, text=True)
@@ -171,9 +171,9 @@ def test_text_is_there_in_a_third_of_torch_s_time(
     command = [installed / "venv/bin/asr", "transcribe", tmp_path / "five.wav", "-m", trained]
     seconds: dict[str, list[float]] = {"native": [], "torch": []}
     for _ in range(4):  # the first of each warms the disk
-        for engine, measured in seconds.items():
+        for backend, measured in seconds.items():
             started = time.perf_counter()
-            run(*command, "--engine", engine, cwd=tmp_path)
+            run(*command, "--backend", backend, cwd=tmp_path)
             measured.append(time.perf_counter() - started)
     assert min(seconds["native"][1:]) < min(seconds["torch"][1:]) / 3
 

@@ -73,7 +73,8 @@ def network_text(model: Description, rows: dict[str, Row], twin: dict[str, Row])
     m, parameters = model.metadata.model, model.parameters
     direction = "both directions" if m.bidirectional else "forward only"
     lines = [
-        f"{m.layers} x {m.hidden} {m.cell}, {direction}, {m.outputs} {model.metadata.units['kind']}"
+        f"{m.layers} x {m.hidden} {m.cell}, {direction}, {m.outputs} "
+        f"{model.metadata.tokenizer['kind']}"
         f", after {len(m.conv_channels)} convolutions. {parameters.nonzeros:,} of "
         f"{parameters.elements:,} parameters are not zero ({parameters.sparsity:.1%} zeros); the "
         f"file takes {model.bytes:,} bytes, where dense fp32 takes {model.whole.dense_bytes:,}."

@@ -33,7 +33,7 @@ from asr.decode import DecoderOptions
 from asr.decode.lm.open import open_lm
 from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
-from asr.model.backend import EngineName
+from asr.model.backend import BackendName
 from asr.model.info import WORTH_PACKING
 from asr.settings.data import Data
 
@@ -112,7 +112,7 @@ class Bench:
         self.details["networks"][label] = details
         sparsity = 1 - details["nonzeros"] / details["parameters"]
         details["sparsity"], pruned = sparsity, sparsity >= WORTH_PACKING
-        engine: EngineName = "native" if pruned else self.engine(label, path)
+        backend: BackendName = "native" if pruned else self.backend(label, path)
         facts = {
             "nonzeros": details["nonzeros"],
             "parameters": details["parameters"],
@@ -120,8 +120,8 @@ class Bench:
             "lm_bytes": 0,
             "bytes": details["bytes"],
         }
-        what = {"network": details["sha256"], "engine": engine, "decoding": "greedy"}
-        job = Job((), str(path), engine)
+        what = {"network": details["sha256"], "backend": backend, "decoding": "greedy"}
+        job = Job((), str(path), backend)
         yield Contestant(label, "greedy", job, what, facts, pruned)
         if not self.lm:
             return
@@ -139,17 +139,17 @@ class Bench:
         facts = {**facts, "lm_bytes": lm["bytes"], "bytes": details["bytes"] + lm["bytes"]}
         yield Contestant(label, "beam with LM", job, what, facts, pruned)
 
-    def engine(self, label: str, path: Path) -> EngineName:
+    def backend(self, label: str, path: Path) -> BackendName:
         """The engine that takes a dense network less processor time, by trial."""
         utterances = [u for n in self.dev for u in spread(self.resolve(n), TRIED)]
         job = Job(tuple(u.audio_filepath for u in utterances), str(path), repeats=REPEATS)
-        names: list[EngineName] = ["torch", "native"]
+        names: list[BackendName] = ["torch", "native"]
         if not all(find_spec(package) for package in ("torch", "torchaudio")):
             names.remove("torch")
         seconds, earlier = {}, dict[str, None]()
         for name in names:
-            one = replace(job, engine=name)
-            what = {"network": digest(path), "engine": name, "set": digest_of(utterances)}
+            one = replace(job, backend=name)
+            what = {"network": digest(path), "backend": name, "set": digest_of(utterances)}
             kept = self.store.get(f"{label}, {name} on dev", what, partial(_run, one))
             seconds[name] = sum(kept.found["cpu_seconds"]) / sum(u.duration for u in utterances)
             earlier |= {} if self.store.own(kept) else {kept.told(): None}
@@ -178,8 +178,8 @@ class Bench:
         sets = {name: digest_of(self.resolve(name)) for name in names}
 
         def find() -> dict[str, Any]:
-            heard, units = hear(path, [self.data / name for name in names])
-            trials = tune_on(heard, units, self.decoding)
+            heard, tokenizer = hear(path, [self.data / name for name in names])
+            trials = tune_on(heard, tokenizer, self.decoding)
             return {
                 "trials": [[t.lm_weight, t.word_bonus, t.wer] for t in trials],
                 "utterances": len(heard.rows),

@@ -28,7 +28,7 @@ from asr.evaluate.wer import (
 )
 from asr.model.info import describe
 from asr.text.normalise import normalise
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -46,19 +46,19 @@ class Heard:
     minutes: float
 
 
-def hear(model: Path, folders: Sequence[Path]) -> tuple[Heard, Units]:
+def hear(model: Path, folders: Sequence[Path]) -> tuple[Heard, Tokenizer]:
     """All recordings of some sets as one, heard with one thread."""
-    log_probs, rows, seconds, units = [], [], 0.0, None
+    log_probs, rows, seconds, tokenizer = [], [], 0.0, None
     for folder in folders:
-        found, utterances, units = hear_set(model, str(folder), 1)
+        found, utterances, tokenizer = hear_set(model, str(folder), 1)
         log_probs += found
         rows += [Row(u.id, u.speaker, normalise(u.text, NORMALISATION), "") for u in utterances]
         seconds += sum(u.duration for u in utterances)
-    assert units is not None
-    return Heard(log_probs, rows, seconds / 60), units
+    assert tokenizer is not None
+    return Heard(log_probs, rows, seconds / 60), tokenizer
 
 
-def tune_on(heard: Heard, units: Units, options: DecoderOptions) -> list[Trial]:
+def tune_on(heard: Heard, tokenizer: Tokenizer, options: DecoderOptions) -> list[Trial]:
     """`options` with weights of WEIGHTS and bonuses of BONUSES on a dev set, best first.
 
     A beam wider than BEAM is for the best AGAIN pairs of BEAM alone, which then stand before the
@@ -72,7 +72,7 @@ def tune_on(heard: Heard, units: Units, options: DecoderOptions) -> list[Trial]:
         def rate(texts: list[str]) -> float:
             return score(references, [normalise(t) for t in texts], resamples=1).wer
 
-        return tune(heard.log_probs, rate, units, options, weights, bonuses)
+        return tune(heard.log_probs, rate, tokenizer, options, weights, bonuses)
 
     trials = tried(replace(options, beam=min(options.beam, BEAM)), WEIGHTS, BONUSES)
     if options.beam <= BEAM:

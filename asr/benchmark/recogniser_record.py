@@ -85,7 +85,7 @@ def row(result: Result, views: Sequence[View], sets: Sets) -> dict[str, Any]:
         "wall_rtf": result.total("seconds") / audio,
         "load_seconds": median(f["load_seconds"] for f in found),
         "peak_bytes": max(f["peak_bytes"] for f in found),
-        "engine": found[0]["described"],
+        "backend": found[0]["described"],
     }
 
 
@@ -158,7 +158,7 @@ def tables(
                 Shown("by the clock", "wall_rtf", ".4f"),
                 Shown("Loading, s", "load_seconds", ".2f"),
                 Shown("Peak memory, MB", "peak_bytes", "megabytes"),
-                Shown("Engine", "engine"),
+                Shown("Backend", "backend"),
             ),
         ),
         Further(

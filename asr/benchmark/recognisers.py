@@ -24,7 +24,7 @@ from typing import Any
 from asr import audio, environment
 from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
-from asr.model.backend import EngineName
+from asr.model.backend import BackendName
 
 POCKETSPHINX_RATE = 16_000
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -39,7 +39,7 @@ class Job:
     """Files, heard in this order."""
     model: str = ""
     """Model file; empty: PocketSphinx."""
-    engine: EngineName = "auto"
+    backend: BackendName = "auto"
     decoding: DecoderOptions = field(default_factory=DecoderOptions)
     repeats: int = 1
     """How often all are heard; seconds are the median."""
@@ -115,12 +115,12 @@ def _network(job: Job) -> tuple[Callable[[str], str], str]:
     from asr.transcribe.options import TranscribeOptions
     from asr.transcribe.recogniser import load
 
-    recogniser = load(job.model, threads=1, engine=job.engine)
+    recogniser = load(job.model, threads=1, backend=job.backend)
     options = TranscribeOptions(decoding=job.decoding)
     recogniser.decoder(job.decoding)
     return (
         lambda path: next(recogniser.transcribe(path, options)).text,
-        recogniser.engine.describe(),
+        recogniser.backend.describe(),
     )
 
 

@@ -21,9 +21,9 @@ app = typer.Typer(
     help="Speech recognition with CTC networks that are pruned while they train.",
 )
 manifest_app = typer.Typer(no_args_is_help=True, help="Make and check manifests of recordings.")
-units_app = typer.Typer(no_args_is_help=True, help="The symbols that a network writes.")
+tokenizer_app = typer.Typer(no_args_is_help=True, help="The symbols that a network writes.")
 app.add_typer(manifest_app, name="manifest")
-app.add_typer(units_app, name="units")
+app.add_typer(tokenizer_app, name="tokenizer")
 
 cli_prune.add_to(app)
 cli_speech.add_to(app)
@@ -213,7 +213,7 @@ def manifest_spoken(
 @manifest_app.command("check")
 def manifest_check(
     manifest: Annotated[Path, typer.Argument(help="A manifest.")],
-    units: Annotated[
+    tokenizer: Annotated[
         Path | None, typer.Option(help="A SentencePiece model; without it, characters.")
     ] = None,
     exclude_to: Annotated[
@@ -231,9 +231,9 @@ def manifest_check(
 ) -> None:
     """Find utterances that cannot be used: unreadable, empty, unknown symbols, too many for CTC."""
     from asr.corpus.commands import check_manifest
-    from asr.text.tokenizer import CharacterUnits, load_units_file
+    from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 
-    chosen = load_units_file(units) if units else CharacterUnits()
+    chosen = load_tokenizer_file(tokenizer) if tokenizer else CharacterTokenizer()
     check_manifest(
         manifest,
         chosen,
@@ -244,8 +244,8 @@ def manifest_check(
     )
 
 
-@units_app.command("train")
-def units_train(
+@tokenizer_app.command("train")
+def tokenizer_train(
     manifests: Annotated[list[Path], typer.Argument(help="Manifests, or text files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The SentencePiece model.")],
     size: Annotated[int, typer.Option(min=30, help="Number of pieces.")] = 128,
@@ -263,8 +263,8 @@ def units_train(
             texts += path.read_text().splitlines()
         else:
             raise AsrError(f"{path}: no such file")
-    units = train_sentencepiece([normalise(t) for t in texts if t.strip()], size, output)
-    print(f"{output}: {units.size - 1} pieces")
+    tokenizer = train_sentencepiece([normalise(t) for t in texts if t.strip()], size, output)
+    print(f"{output}: {tokenizer.size - 1} pieces")
 
 
 def _print_settings(settings: object, rows: list[tuple[str, str, str, str]]) -> None:

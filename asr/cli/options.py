@@ -38,7 +38,7 @@ ModelOption = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
-Engine = Annotated[
+Backend = Annotated[
     Literal["auto", "torch", "native"],
     typer.Option(help="What runs the network; auto: native if packed or torch is not there."),
 ]

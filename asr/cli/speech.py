@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from asr.cli.options import (
-    Engine,
+    Backend,
     Exact,
     ModelOption,
     ModelOrName,
@@ -87,7 +87,7 @@ def transcribe(
         bool | None, typer.Option(help="Show a bar. [default: on a terminal]", show_default=False)
     ] = None,
     threads: Threads = 2,
-    engine: Engine = "auto",
+    backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
     """Write down what is said in recordings.
@@ -106,7 +106,7 @@ def transcribe(
     options = TranscribeOptions(reading, cutting, subtitles, batch_seconds, case=case)
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load(model, threads, engine, exact),
+        load(model, threads, backend, exact),
         paths,
         output,
         format or ["txt"],
@@ -148,7 +148,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="File for reference and hypothesis.")
     ] = None,
     threads: Threads = 2,
-    engine: Engine = "auto",
+    backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
     """Word and character error rate of a model on recordings with known text.
@@ -159,7 +159,7 @@ def evaluate(
     from asr.pretrained import registry as models
 
     options = models.decoding(model, decoding)
-    print(evaluate_to(model, manifest, output, threads, options, engine, exact))
+    print(evaluate_to(model, manifest, output, threads, options, backend, exact))
 
 
 @sharing(decoding=best_given)

@@ -78,7 +78,7 @@ class CheckReport:
 
 def check(
     utterances: Sequence[Utterance],
-    units: Encoder,
+    tokenizer: Encoder,
     frontend: Frontend,
     model: Model,
     max_seconds: float | None = None,
@@ -99,7 +99,7 @@ def check(
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
 
     def judge(utterance: Utterance) -> list[tuple[str, str]]:
-        return list(_problems(utterance, units, frontend, model, max_seconds, speed, decode))
+        return list(_problems(utterance, tokenizer, frontend, model, max_seconds, speed, decode))
 
     # Decoding lets other threads run; the order of results is that of the utterances.
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -135,7 +135,7 @@ def _unique(utterances: Sequence[Utterance]) -> None:
 
 def _problems(
     utterance: Utterance,
-    units: Encoder,
+    tokenizer: Encoder,
     frontend: Frontend,
     model: Model,
     max_seconds: float | None,
@@ -149,7 +149,7 @@ def _problems(
         yield "empty_text", f"the text is {utterance.text!r}"
     else:
         try:
-            tokens = units.encode(text)
+            tokens = tokenizer.encode(text)
         except UnknownSymbols as error:
             yield "unknown_symbols", str(error)
     try:

@@ -48,7 +48,7 @@ def make_manifest(
 
 def check_manifest(
     path: Path,
-    units: Encoder,
+    tokenizer: Encoder,
     exclude_to: Path | None = None,
     decode: bool = True,
     frontend: Frontend | None = None,
@@ -70,7 +70,7 @@ def check_manifest(
         task = progress.add_task("checking", total=len(utterances))
         report = check(
             utterances,
-            units,
+            tokenizer,
             frontend or Frontend(),
             model or Model(),
             max_seconds,

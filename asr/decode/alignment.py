@@ -17,7 +17,7 @@ import numpy.typing as npt
 from asr.decode.confidence import Calibration, span_probabilities
 from asr.decode.hypothesis import Word
 from asr.errors import AsrError
-from asr.text.tokenizer import BLANK, Units
+from asr.text.tokenizer import BLANK, Tokenizer
 
 _WHOLE = 128 * 2**20
 """Frames x states (bytes of back pointers) up to which all states are kept for every frame."""
@@ -130,19 +130,19 @@ def _spans(path: npt.NDArray[np.int64], count: int, score: float) -> Alignment:
 
 
 @lru_cache(maxsize=8)
-def _pieces(units: Units) -> tuple[str, ...]:
+def _pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
     """What each symbol writes, a leading space where it begins a word."""
-    texts = [symbol.replace("\u2581", " ") for symbol in units.symbols]
+    texts = [symbol.replace("\u2581", " ") for symbol in tokenizer.symbols]
     # The unknown piece writes nothing, whatever it is called.
     return tuple(
-        text if i != BLANK and (text.isspace() or units.decode([i])) else ""
+        text if i != BLANK and (text.isspace() or tokenizer.decode([i])) else ""
         for i, text in enumerate(texts)
     )
 
 
-def split_words(tokens: Sequence[int], units: Units) -> list[tuple[str, int, int]]:
+def split_words(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, int, int]]:
     """Words of collapsed symbols with their first symbol and the one after their last."""
-    pieces = _pieces(units)
+    pieces = _pieces(tokenizer)
     words: list[tuple[str, int, int]] = []
     inside = False
     for i, token in enumerate(tokens):
@@ -161,18 +161,18 @@ def split_words(tokens: Sequence[int], units: Units) -> list[tuple[str, int, int
 def find_words(
     log_probs: Floats,
     tokens: Sequence[int],
-    units: Units,
+    tokenizer: Tokenizer,
     frame_seconds: float,
     calibration: Calibration | None = None,
 ) -> list[Word]:
     """The words of a hypothesis (`Hypothesis.tokens`) with times and confidence.
 
-    `log_probs (frames, units.size)` are those it was decoded from, `frame_seconds` what an output
-    frame advances by (`model.time_stride * frontend.step_seconds`). A word lasts from the first
+    `log_probs (frames, tokens)` are those it was decoded from, `frame_seconds` what an output frame
+    advances by (`model.time_stride * frontend.step_seconds`). A word lasts from the first
     frame of its first symbol to the end of the last frame of its last. Without `calibration`
     the confidence is the raw one (see confidence.py).
     """
-    found = split_words(tokens, units)
+    found = split_words(tokens, tokenizer)
     if not found:
         return []
     alignment = align(log_probs, tokens)

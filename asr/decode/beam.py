@@ -15,7 +15,7 @@ from asr.decode.native_beam import CompiledSearch
 from asr.decode.options import DecoderOptions
 from asr.decode.reference import Found, log_add, search
 from asr.decode.scoring import Reader, spell
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 
 class BeamDecoder:
@@ -31,16 +31,16 @@ class BeamDecoder:
     def __init__(
         self,
         options: DecoderOptions,
-        units: Units,
+        tokenizer: Tokenizer,
         lm: LanguageModel | None = None,
         native: bool = True,
     ) -> None:
-        self._options, self._units = options, units
+        self._options, self._units = options, tokenizer
         boosted = options.phrases
         self.reader = Reader(
-            spelt=spell(units),
+            spelt=spell(tokenizer),
             lm=(lm or open_lm(options.lm)) if options.lm else None,
-            phrases=phrases.build(boosted, options.phrase_bonus, units) if boosted else None,
+            phrases=phrases.build(boosted, options.phrase_bonus, tokenizer) if boosted else None,
             lm_weight=options.lm_weight,
             word_bonus=options.word_bonus,
             unknown_score=options.unknown_score,

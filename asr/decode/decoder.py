@@ -9,7 +9,7 @@ from asr.decode.greedy import GreedyDecoder
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.lm.model import LanguageModel
 from asr.decode.options import DecoderOptions
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 
 class Decoder(Protocol):
@@ -20,7 +20,9 @@ class Decoder(Protocol):
         ...
 
 
-def make_decoder(options: DecoderOptions, units: Units, lm: LanguageModel | None = None) -> Decoder:
+def make_decoder(
+    options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel | None = None
+) -> Decoder:
     """The decoder that `options` ask for; its language model is opened here, once.
 
     `lm` is the model of the file `options.lm`, if it is open already.
@@ -28,11 +30,11 @@ def make_decoder(options: DecoderOptions, units: Units, lm: LanguageModel | None
     Raises AsrError if the language model or an extra that is needed is missing.
     """
     if options.decoder == "greedy":
-        return GreedyDecoder(units)
+        return GreedyDecoder(tokenizer)
     if options.decoder == "flashlight":
         from asr.decode.flashlight import FlashlightDecoder
 
-        return FlashlightDecoder(options, units, lm)
+        return FlashlightDecoder(options, tokenizer, lm)
     from asr.decode.beam import BeamDecoder
 
-    return BeamDecoder(options, units, lm)
+    return BeamDecoder(options, tokenizer, lm)

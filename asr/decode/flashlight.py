@@ -33,9 +33,9 @@ from asr.decode.lm.open import open_lm
 from asr.decode.options import DecoderOptions
 from asr.decode.scoring import spell
 from asr.errors import AsrError
-from asr.text.tokenizer import BLANK, CharacterUnits, Units, UnknownSymbols
+from asr.text.tokenizer import BLANK, CharacterTokenizer, Tokenizer, UnknownSymbols
 
-_SPACE = CharacterUnits().encode(" ")[0]
+_SPACE = CharacterTokenizer().encode(" ")[0]
 _NEVER = -1e5
 """Log-probability of units that are not tried: infinity would end in differences of infinities."""
 
@@ -55,16 +55,16 @@ class FlashlightDecoder:
     """The same results as `BeamDecoder` by another search; threads take turns."""
 
     def __init__(
-        self, options: DecoderOptions, units: Units, lm: LanguageModel | None = None
+        self, options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel | None = None
     ) -> None:
-        self._options, self._units = options, units
-        self._spaced = isinstance(units, CharacterUnits)
-        self._spelt = spell(units)
+        self._options, self._units = options, tokenizer
+        self._spaced = isinstance(tokenizer, CharacterTokenizer)
+        self._spelt = spell(tokenizer)
         self._lm = (lm or open_lm(options.lm)) if options.lm else None
         self._lock = threading.Lock()
         module = _import()
         # Names without spaces, for the files that it reads.
-        names = [f"u{index}" for index in range(units.size)]
+        names = [f"u{index}" for index in range(tokenizer.size)]
         lexicon_free = {
             "tokens": names,
             "nbest": options.beam,
@@ -77,7 +77,7 @@ class FlashlightDecoder:
         if self._lm is None:
             self._decoder = module.ctc_decoder(lexicon=None, lm=None, **lexicon_free)
             return
-        words = _spellings(self._lm, units, self._spaced)
+        words = _spellings(self._lm, tokenizer, self._spaced)
         self._wrapped = _wrap(module, self._lm, list(words))
         with tempfile.TemporaryDirectory() as folder:
             lexicon, dictionary = Path(folder, "lexicon"), Path(folder, "words")
@@ -152,7 +152,7 @@ class FlashlightDecoder:
         )
 
 
-def _spellings(lm: LanguageModel, units: Units, spaced: bool) -> dict[str, list[int]]:
+def _spellings(lm: LanguageModel, tokenizer: Tokenizer, spaced: bool) -> dict[str, list[int]]:
     """Units of every word of the model that the units can write."""
     special = {lm.bos, lm.eos, lm.unknown}
     spellings = {}
@@ -160,7 +160,7 @@ def _spellings(lm: LanguageModel, units: Units, spaced: bool) -> dict[str, list[
         if number in special:
             continue
         try:
-            spellings[word] = units.encode(f"{word} " if spaced else word)
+            spellings[word] = tokenizer.encode(f"{word} " if spaced else word)
         except UnknownSymbols:
             continue
     return spellings

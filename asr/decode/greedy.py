@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.hypothesis import Hypothesis
-from asr.text.tokenizer import BLANK, Units
+from asr.text.tokenizer import BLANK, Tokenizer
 
 
 def best_path(log_probs: npt.NDArray[np.floating], blank: int = BLANK) -> list[int]:
@@ -24,15 +24,15 @@ def best_path(log_probs: npt.NDArray[np.floating], blank: int = BLANK) -> list[i
 def decode(
     log_probs: npt.NDArray[np.floating],
     lengths: Sequence[int] | npt.NDArray[np.integer],
-    units: Units,
+    tokenizer: Tokenizer,
 ) -> list[str]:
     """The text of every utterance of a batch.
 
-    `log_probs (batch, time, units.size)`; what lies beyond each of `lengths (batch,)` is not read.
+    `log_probs (batch, time, tokens)`; what lies beyond each of `lengths (batch,)` is not read.
     """
-    assert log_probs.shape[2] == units.size, (log_probs.shape, units.size)
+    assert log_probs.shape[2] == tokenizer.size, (log_probs.shape, tokenizer.size)
     return [
-        units.decode(best_path(rows[: int(length)]))
+        tokenizer.decode(best_path(rows[: int(length)]))
         for rows, length in zip(log_probs, lengths, strict=True)
     ]
 
@@ -40,8 +40,8 @@ def decode(
 class GreedyDecoder:
     """`best_path` as a decoder; a token's frame is the most probable one of its run."""
 
-    def __init__(self, units: Units) -> None:
-        self._units = units
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._units = tokenizer
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """The one reading of `log_probs (frames, units)`; its score is that of the alignment."""

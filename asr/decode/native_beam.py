@@ -66,7 +66,7 @@ class _Settings(Structure):
         ("lm_weight", c_double),
         ("word_bonus", c_double),
         ("unknown_score", c_double),
-        ("units", c_int32),
+        ("tokenizer", c_int32),
         ("beam", c_int32),
         ("space", c_int32),
     )
@@ -95,7 +95,7 @@ class CompiledSearch:
             lm_weight=reader.lm_weight,
             word_bonus=reader.word_bonus,
             unknown_score=reader.unknown_score,
-            units=len(spelt),
+            tokenizer=len(spelt),
             beam=beam,
             space=space_unit(reader.spelt),
         )

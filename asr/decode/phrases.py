@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from asr.errors import AsrError
 from asr.text.normalise import normalise
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 ROOT, OUTSIDE = 0, 1
 """Nodes: at the start of a word, and within a word that no phrase goes along with."""
@@ -56,7 +56,7 @@ class Phrases:
         return kept
 
 
-def build(phrases: Sequence[str], bonus: float, units: Units) -> Phrases:
+def build(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Phrases:
     """The automaton of `phrases`, which are normalised first; every word of one earns `bonus`.
 
     Raises AsrError for a phrase without words, or one that the units cannot write.
@@ -66,7 +66,7 @@ def build(phrases: Sequence[str], bonus: float, units: Units) -> Phrases:
         text = normalise(phrase)
         if not text:
             raise AsrError(f"phrases: {phrase!r} holds no words")
-        units.encode(text)
+        tokenizer.encode(text)
         texts[text.encode() + b" "] = None
     # Node of every start of a phrase, the shorter ones first.
     starts = sorted({text[:end] for text in texts for end in range(1, len(text) + 1)}, key=len)

@@ -100,12 +100,12 @@ def search(
     usable = [unit for unit, spelt in enumerate(reader.spelt) if spelt is not None]
     for frame, row in enumerate(log_probs.tolist()):
         limit = max(row) - unit_margin
-        units = [unit for unit in usable if row[unit] >= limit]
+        tokenizer = [unit for unit in usable if row[unit] >= limit]
         for prefix in kept:
             prefix.next = _stay(prefix, row, frame, limit)
         candidates: list[tuple[float, _Prefix, int, _Alignments]] = []
         for prefix in kept:
-            _extend(prefix, row, frame, units, space, reader, candidates)
+            _extend(prefix, row, frame, tokenizer, space, reader, candidates)
         stays = []
         for prefix in kept:
             assert prefix.next is not None
@@ -137,7 +137,7 @@ def _extend(
     prefix: _Prefix,
     row: list[float],
     frame: int,
-    units: list[int],
+    tokenizer: list[int],
     space: int,
     reader: Reader,
     candidates: list[tuple[float, _Prefix, int, _Alignments]],
@@ -146,7 +146,7 @@ def _extend(
     now = prefix.now
     assert now is not None
     total, (best, spikes) = now.total(), now.best()
-    for unit in units:
+    for unit in tokenizer:
         log = row[unit]
         if unit == prefix.token:
             gain, best_gain, before = now.blank + log, now.best_blank + log, now.spikes_blank

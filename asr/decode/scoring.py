@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 from asr.decode.lm.model import HASH_START, LanguageModel, extend_hash
 from asr.decode.phrases import ROOT, SPACE, Phrases
-from asr.text.tokenizer import BLANK, Units
+from asr.text.tokenizer import BLANK, Tokenizer
 
 WORD_MARK = "\u2581"
 _CONTROL = ("<unk>", "<s>", "</s>", "<pad>")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def spell(units: Units) -> list[bytes | None]:
+def spell(tokenizer: Tokenizer) -> list[bytes | None]:
     """Bytes of every unit; None for the blank and for units that write nothing."""
     spelt: list[bytes | None] = []
-    for index, symbol in enumerate(units.symbols):
+    for index, symbol in enumerate(tokenizer.symbols):
         if index == BLANK or symbol in _CONTROL:
             spelt.append(None)
         elif byte := _BYTE.fullmatch(symbol):

@@ -205,9 +205,9 @@ def _rows(
     if decoding is None:
         return ref_hyp.read(side)
     from asr.corpus import sources
-    from asr.model.backend import open_engine
+    from asr.model.backend import open_backend
 
     assert source is not None
     data = Data()
     utterances = sources.resolve(source, data)
-    return evaluate_model(open_engine(side, threads), utterances, data, decoding=decoding)[1]
+    return evaluate_model(open_backend(side, threads), utterances, data, decoding=decoding)[1]

@@ -13,7 +13,7 @@ from asr.decode import DecoderOptions, make_decoder
 from asr.decode.library import native
 from asr.errors import AsrError
 from asr.evaluate.wer import NORMALISATION, Score, counted, score, speakers_of
-from asr.model.backend import Engine, EngineName, as_engine, hear_files, open_engine
+from asr.model.backend import Backend, BackendName, as_backend, hear_files, open_backend
 from asr.settings.data import Data
 from asr.text.normalise import normalise
 from asr.transcribe.progress import times_real
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_model(
-    model: "Loaded | Engine",
+    model: "Loaded | Backend",
     utterances: Sequence["Utterance"],
     data: Data,
     threads: int | None = None,
@@ -41,14 +41,14 @@ def evaluate_model(
     """
     from asr.evaluate.ref_hyp import Row
 
-    engine = as_engine(model, threads)
+    backend = as_backend(model, threads)
     if not utterances:
         raise AsrError("nothing to evaluate: there is not one utterance")
-    decoder = make_decoder(decoding or DecoderOptions(), engine.units)
+    decoder = make_decoder(decoding or DecoderOptions(), backend.tokenizer)
     started = time.perf_counter()
     heard = [""] * len(utterances)
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    for i, log_probs in hear_files(engine, paths, durations, data.batch_seconds):
+    for i, log_probs in hear_files(backend, paths, durations, data.batch_seconds):
         heard[i] = decoder.decode(log_probs)[0].text if len(log_probs) else ""
     seconds = time.perf_counter() - started
     rows = [
@@ -65,20 +65,20 @@ def evaluate_to(
     output: str | Path | None = None,
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
-    engine: EngineName = "auto",
+    backend: BackendName = "auto",
     exact: bool = False,
 ) -> str:
     """Evaluate a model file on a manifest, a folder or `spoken:test`; a few lines to print.
 
-    `output` gets references and hypotheses (`ref_hyp.write`); `engine` and `exact` are those of
-    `hearing.open_engine`.
+    `output` gets references and hypotheses (`ref_hyp.write`); `backend` and `exact` are those of
+    `model.backend.open_backend`.
     """
     from asr.corpus import sources
     from asr.evaluate import ref_hyp
 
     data, decoding = Data(), decoding or DecoderOptions()
     utterances = sources.resolve(source, data)
-    hearing = open_engine(model, threads, engine, exact)
+    hearing = open_backend(model, threads, backend, exact)
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"

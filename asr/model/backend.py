@@ -1,6 +1,6 @@
 """What hears: one small interface, and the two engines behind it, torch and our own kernels.
 
-`open_engine` chooses. A packed file runs on the kernels of `asr.sparse` and imports no torch, a
+`open_backend` chooses. A packed file runs on the kernels of `asr.sparse` and imports no torch, a
 dense one on torch where that is installed.
 """
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from asr.model.file import Loaded
     from asr.model.torch_network import DeepSpeech
-    from asr.text.tokenizer import Units
+    from asr.text.tokenizer import Tokenizer
 
-EngineName = Literal["auto", "torch", "native"]
+BackendName = Literal["auto", "torch", "native"]
 Floats = NDArray[np.float32]
 
 
-class Engine(Protocol):
+class Backend(Protocol):
     """A network with its frontend and units. Threads may share one."""
 
-    units: "Units"
+    tokenizer: "Tokenizer"
     metadata: Metadata
 
     @property
@@ -46,7 +46,7 @@ class Engine(Protocol):
         """Features `(frames, mels)` of a waveform at `frontend.sample_rate`."""
         ...
 
-    def hear(self, rows: Sequence[Floats]) -> list[Floats]:
+    def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
         """Log-probabilities `(frames', outputs)` of the features of each utterance."""
         ...
 
@@ -69,46 +69,46 @@ class _Described:
         return self.metadata.frontend
 
 
-class TorchEngine(_Described):
+class TorchBackend(_Described):
     """torch on a CPU, in fp32."""
 
     def __init__(self, loaded: "Loaded") -> None:
-        self.units, self.metadata = loaded.units, loaded.metadata
+        self.tokenizer, self.metadata = loaded.tokenizer, loaded.metadata
         self._model = loaded.model
 
     def features(self, samples: Floats) -> Floats:
-        """As in `Engine`."""
+        """As in `Backend`."""
         from asr.features.logmel_torch import features
 
         return features(samples, self.frontend).numpy()
 
-    def hear(self, rows: Sequence[Floats]) -> list[Floats]:
-        """As in `Engine`."""
+    def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
+        """As in `Backend`."""
         import torch
 
         features, lengths = _padded(rows)
         return hear(self._model, torch.from_numpy(features), torch.from_numpy(lengths))
 
     def describe(self) -> str:
-        """As in `Engine`."""
+        """As in `Backend`."""
         import torch
 
         return f"torch {torch.__version__}, fp32"
 
 
-class NativeEngine(_Described):
+class NativeBackend(_Described):
     """The kernels of `asr.sparse`, in C where they are compiled, else in numpy; no torch."""
 
     def __init__(self, path: str | Path, threads: int | None = None, exact: bool = False) -> None:
         from asr.model.native_network import Network
         from asr.sparse import read_rows
-        from asr.text.tokenizer import Units
+        from asr.text.tokenizer import Tokenizer
 
         tensors, plain = read_rows(path)
         try:
             self.metadata = Metadata.from_plain(plain)
-            self.units = Units.from_plain(self.metadata.units)
-            check_units(self.units, self.metadata.model)
+            self.tokenizer = Tokenizer.from_plain(self.metadata.tokenizer)
+            check_tokenizer(self.tokenizer, self.metadata.model)
             self.threads = threads or _cores()
             self.network = Network(tensors, self.metadata.model, exact, threads=self.threads)
         except AsrError as error:
@@ -116,18 +116,18 @@ class NativeEngine(_Described):
         self.exact = exact
 
     def features(self, samples: Floats) -> Floats:
-        """As in `Engine`."""
+        """As in `Backend`."""
         from asr.features.logmel import features
 
         return features(samples, self.frontend)
 
-    def hear(self, rows: Sequence[Floats]) -> list[Floats]:
-        """As in `Engine`."""
+    def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
+        """As in `Backend`."""
         log_probs, counts = self.network.log_probs(*_padded(rows), threads=self.threads)
         return [row[:count] for row, count in zip(log_probs, counts, strict=True)]
 
     def describe(self) -> str:
-        """As in `Engine`."""
+        """As in `Backend`."""
         from asr.model.native_kernels import native_library
 
         recurrent = {k for name, k in self.network.describe().items() if name.startswith("rnn")}
@@ -136,12 +136,12 @@ class NativeEngine(_Described):
         return f"native ({native_library()}), recurrent weights {used}{exact}"
 
 
-def open_engine(
+def open_backend(
     path: str | Path,
     threads: int | None = None,
-    engine: EngineName = "auto",
+    backend: BackendName = "auto",
     exact: bool = False,
-) -> Engine:
+) -> Backend:
     """The engine for a model file, dense or packed, or for a name of a pretrained recogniser.
 
     `auto` is `native` for a packed file, and for any where torch is not installed. `exact` keeps
@@ -150,33 +150,33 @@ def open_engine(
 
     Raises AsrError if the file is no model, and for `torch` where that is not installed.
     """
-    if engine not in ("auto", "torch", "native"):
-        raise AsrError(f"engine={engine!r}: auto, torch or native")
+    if backend not in ("auto", "torch", "native"):
+        raise AsrError(f"backend={backend!r}: auto, torch or native")
     if threads is not None and threads < 1:
         raise AsrError(f"threads={threads}: at least 1")
     path = models.resolve(path)
-    if engine == "auto":
-        engine = "native" if is_packed(path) or _missing() else "torch"
-    if engine == "native":
-        return NativeEngine(path, threads, exact)
+    if backend == "auto":
+        backend = "native" if is_packed(path) or _missing() else "torch"
+    if backend == "native":
+        return NativeBackend(path, threads, exact)
     if missing := _missing():
         raise AsrError(
-            f"engine=torch needs {missing}: pip install 'asr[train]', or use engine=native"
+            f"backend=torch needs {missing}: pip install 'asr[train]', or use backend=native"
         )
     from asr.model.file import load_model
 
     set_threads(threads)
-    return TorchEngine(load_model(path))
+    return TorchBackend(load_model(path))
 
 
-def as_engine(model: "Loaded | Engine", threads: int | None = None) -> Engine:
+def as_backend(model: "Loaded | Backend", threads: int | None = None) -> Backend:
     """A network that is loaded in torch, with `threads` set as in `set_threads`, or an engine."""
     from asr.model.file import Loaded
 
     if not isinstance(model, Loaded):
         return model
     set_threads(threads)
-    return TorchEngine(model)
+    return TorchBackend(model)
 
 
 def is_packed(path: str | Path) -> bool:
@@ -189,14 +189,14 @@ def is_packed(path: str | Path) -> bool:
         raise AsrError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
-def check_units(units: "Units", dimensions: Model) -> None:
+def check_tokenizer(tokenizer: "Tokenizer", dimensions: Model) -> None:
     """Raise AsrError unless the network has an output for each unit."""
-    if units.size != dimensions.outputs:
-        raise AsrError(f"has {units.size} units for {dimensions.outputs} outputs")
+    if tokenizer.size != dimensions.outputs:
+        raise AsrError(f"has {tokenizer.size} units for {dimensions.outputs} outputs")
 
 
 def hear_files(
-    engine: Engine, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
+    backend: Backend, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
 ) -> Iterator[tuple[int, Floats]]:
     """Index and log-probabilities of each recording, in batches by length, longest first.
 
@@ -209,12 +209,12 @@ def hear_files(
     for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
         rows: dict[int, Floats] = {}
         for i in batch:
-            samples = audio.load(paths[i], engine.frontend.sample_rate).samples
+            samples = audio.load(paths[i], backend.frontend.sample_rate).samples
             if not is_silent(samples):
-                rows[i] = engine.features(samples)
-        heard = engine.hear(list(rows.values())) if rows else []
+                rows[i] = backend.features(samples)
+        heard = backend.log_probs(list(rows.values())) if rows else []
         found = dict(zip(rows, heard, strict=True))
-        nothing = np.zeros((0, engine.dimensions.outputs), np.float32)
+        nothing = np.zeros((0, backend.dimensions.outputs), np.float32)
         yield from ((i, found.get(i, nothing)) for i in batch)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
-from asr.model.backend import check_units
+from asr.model.backend import check_tokenizer
 from asr.model.dimensions import Model
 from asr.model.info import Description, PackReport, describe, description, pack_report
 from asr.model.metadata import Metadata
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from asr.model.torch_network import DeepSpeech
-    from asr.text.tokenizer import Units
+    from asr.text.tokenizer import Tokenizer
 
 __all__ = [
     "Description",
@@ -45,7 +45,7 @@ class Loaded:
 
     model: "DeepSpeech"
     """In evaluation mode, on the CPU."""
-    units: "Units"
+    tokenizer: "Tokenizer"
     frontend: Frontend
     metadata: Metadata
     header: Header
@@ -54,7 +54,7 @@ class Loaded:
 def save_model(
     path: str | Path,
     model: "DeepSpeech",
-    units: "Units",
+    tokenizer: "Tokenizer",
     frontend: Frontend,
     extra: dict[str, Any] | None = None,
 ) -> None:
@@ -66,7 +66,7 @@ def save_model(
     metadata = Metadata(
         model=model.dimensions,
         frontend=frontend,
-        units=units.to_plain(),
+        tokenizer=tokenizer.to_plain(),
         training=extra or {},
         buffers=[name for name, _ in model.named_buffers()],
     )
@@ -107,16 +107,16 @@ def load_model(path: str | Path) -> Loaded:
     Raises AsrError for what is no model file (a training checkpoint too), for a damaged file, and
     for one whose weights or units do not fit its dimensions.
     """
-    from asr.text.tokenizer import Units
+    from asr.text.tokenizer import Tokenizer
 
     tensors, metadata = _read(path)
     try:
-        units = Units.from_plain(metadata.units)
-        check_units(units, metadata.model)
+        tokenizer = Tokenizer.from_plain(metadata.tokenizer)
+        check_tokenizer(tokenizer, metadata.model)
         model = _build(metadata.model, tensors)
     except AsrError as error:
         raise AsrError(f"{path}: {error}") from None
-    return Loaded(model, units, metadata.frontend, metadata, read_header(path))
+    return Loaded(model, tokenizer, metadata.frontend, metadata, read_header(path))
 
 
 def load_weights(path: str | Path) -> "dict[str, torch.Tensor]":

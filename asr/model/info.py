@@ -95,7 +95,7 @@ class Description:
             *_engine(self),
             ("convolutions", "; ".join(kernels)),
             ("recurrent", f"{m.layers} x {m.cell} {m.hidden}, {directions}{tied}, {norm}"),
-            ("units", f"{m.outputs} {self.metadata.units['kind']}, the blank included"),
+            ("tokenizer", f"{m.outputs} {self.metadata.tokenizer['kind']}, the blank included"),
             (
                 "frontend",
                 f"{f.mels} mels from {f.low_hertz:g} to {f.high_hertz:g} Hz at {f.sample_rate} Hz,"
@@ -188,9 +188,9 @@ def _engine(description: Description) -> list[tuple[str, str]]:
 
     rows = [("beam search", f"in {native()}")]
     if not description.packed:
-        return [("engine", "torch; native where that is not installed"), *rows]
+        return [("backend", "torch; native where that is not installed"), *rows]
     return [
-        ("engine", f"native, {plan.native_library()}"),
+        ("backend", f"native, {plan.native_library()}"),
         ("kernels", plan.summary(description.tensors)),
         *rows,
     ]

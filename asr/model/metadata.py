@@ -24,7 +24,7 @@ class Metadata:
 
     model: Model
     frontend: Frontend
-    units: dict[str, Any]
+    tokenizer: dict[str, Any]
     """As `Units.to_plain()` gives them; `kind` is always there."""
     training: dict[str, Any] = field(default_factory=dict)
     """What the training wants to be remembered; carried along unread."""
@@ -59,7 +59,7 @@ class Metadata:
                 f"its network takes {metadata.model.mels} mels, its frontend makes "
                 f"{metadata.frontend.mels}"
             )
-        if not isinstance(metadata.units.get("kind"), str):
+        if not isinstance(metadata.tokenizer.get("kind"), str):
             raise AsrError("its units have no kind")
         return metadata
 

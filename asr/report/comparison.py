@@ -87,7 +87,7 @@ def _nearest(sparse: Network, partners: Sequence[Network], dataset: str) -> Netw
 
 def _comparable(sparse: Network, dense: Network, dataset: str) -> bool:
     one, other = sparse.first, dense.first
-    if (one.model.cell, one.model.units) != (other.model.cell, other.model.units):
+    if (one.model.cell, one.model.tokenizer) != (other.model.cell, other.model.tokenizer):
         return False
     if abs(dense.nonzeros - sparse.nonzeros) > TOLERANCE * sparse.nonzeros:
         return False

@@ -74,7 +74,7 @@ def networks(records: Iterable[Record]) -> list[Network]:
     for record in records:
         model, pruning = record.model, record.pruning
         label = label_without_seed(record.label, record.seed)
-        kind = (model.cell, model.layers, model.hidden, model.units)
+        kind = (model.cell, model.layers, model.hidden, model.tokenizer)
         key = (record.recipe, record.group, label, *kind, pruning and pruning.wanted)
         groups.setdefault(key, []).append(record)
     result = []

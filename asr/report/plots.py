@@ -54,17 +54,17 @@ class Series:
 def series(records: Sequence[Record]) -> list[Series]:
     """Networks by group, cell and units, and sparse ones by width as well."""
     found: dict[tuple[str, str, str, int | None], list[Network]] = {}
-    all_units = [record.model.units for record in records]
+    all_units = [record.model.tokenizer for record in records]
     usual = max(dict.fromkeys(all_units), key=all_units.count, default="")
     names = {}
     for network in networks(records):
         first = network.first
         width = first.model.hidden if first.pruning else None
-        key = (first.model.cell, first.model.units, first.group, width)
+        key = (first.model.cell, first.model.tokenizer, first.group, width)
         found.setdefault(key, []).append(network)
-        units = f", {first.model.units}" if first.model.units != usual else ""
+        of = f", {first.model.tokenizer}" if first.model.tokenizer != usual else ""
         wide = f" {width}" if width else ""
-        names[key] = f"{first.model.cell.upper()}{wide}{units}, {first.group.replace('-', ' ')}"
+        names[key] = f"{first.model.cell.upper()}{wide}{of}, {first.group.replace('-', ' ')}"
     return [
         Series(names[key], key[2], tuple(sorted(members, key=lambda n: n.nonzeros)))
         for key, members in found.items()

@@ -82,7 +82,7 @@ class Model:
     cell: str
     hidden: int
     layers: int
-    units: str
+    tokenizer: str
     tensors: tuple[Tensor, ...] = ()
 
     @property
@@ -223,5 +223,5 @@ def sort_key(record: Record) -> tuple[Any, ...]:
     model, pruning = record.model, record.pruning
     wanted = (pruning.wanted or 0.0) if pruning else 0.0
     group = (_GROUPS.get(record.group, len(_GROUPS)), record.group)
-    kind = (record.recipe, model.cell, model.units)
+    kind = (record.recipe, model.cell, model.tokenizer)
     return (*kind, *group, -model.hidden, wanted, record.label, record.seed, record.name)

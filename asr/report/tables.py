@@ -142,7 +142,7 @@ def networks_table(records: Sequence[Record]) -> Table:
         (Column("Packed file, MB"), _figures(megabytes, lambda r: r.files.packed_bytes)),
         (Column("Cell", numeric=False), lambda n: n.first.model.cell),
         (Column("Hidden"), lambda n: f"{n.first.model.layers} x {n.first.model.hidden}"),
-        (Column("Units", numeric=False), lambda n: n.first.model.units),
+        (Column("Tokenizer", numeric=False), lambda n: n.first.model.tokenizer),
         (Column("Training, s"), _figures(count, lambda r: r.training.seconds)),
         (Column("Peak memory, MiB"), _figures(count, lambda r: r.training.peak_memory_mib)),
         (Column("Seed"), lambda n: ", ".join(str(r.seed) for r in n.records)),
@@ -275,7 +275,7 @@ def _csv_row(record: Record, names: Sequence[str], averaged: bool) -> dict[str, 
     row: dict[str, object] = {
         key: getattr(record, key) for key in ("recipe", "name", "group", "label", "seed")
     }
-    for key in ("cell", "layers", "hidden", "units", "parameters", "nonzeros"):
+    for key in ("cell", "layers", "hidden", "tokenizer", "parameters", "nonzeros"):
         row[key] = getattr(model, key)
     row["prunable_sparsity"] = f"{model.prunable_sparsity:.6f}"
     row["pruning_method"] = getattr(pruning, "method", None)

@@ -113,11 +113,11 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Units:
+class Tokenizer:
     """The symbols that the network writes."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
-    """A to Z, apostrophe and space; or pieces learnt by `asr units train`."""
+    """A to Z, apostrophe and space; or pieces learnt by `asr tokenizer train`."""
     file: str = ""
     """SentencePiece model file; empty: one is trained on the training texts, in the run folder."""
     size: int = 128
@@ -125,8 +125,9 @@ class Units:
 
     def __post_init__(self) -> None:
         with problems() as check:
-            check(self.size >= 30, f"units.size={self.size}: at least 30")
+            check(self.size >= 30, f"tokenizer.size={self.size}: at least 30")
             check(
                 not (self.file and self.kind == "characters"),
-                "units.file is set, units.kind=characters takes none: set units.kind=sentencepiece",
+                "tokenizer.file is set, tokenizer.kind=characters takes none: set "
+                "tokenizer.kind=sentencepiece",
             )

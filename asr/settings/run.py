@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from asr.errors import problems
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.settings.data import Augment, Data, Units
+from asr.settings.data import Augment, Data, Tokenizer
 from asr.settings.training import Distillation, Optimiser, Pruning, Training
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "Optimiser",
     "Pruning",
     "Run",
+    "Tokenizer",
     "Training",
-    "Units",
 ]
 
 
@@ -48,7 +48,7 @@ class Run:
     init: str = ""
     """Model or packed file whose weights training starts from."""
     data: Data = field(default_factory=Data)
-    units: Units = field(default_factory=Units)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
     frontend: Frontend = field(default_factory=Frontend)
     augment: Augment = field(default_factory=Augment)
     model: Model = field(default_factory=Model)

@@ -37,7 +37,7 @@ class UnknownSymbols(AsrError):
         )
 
 
-class Units(ABC):
+class Tokenizer(ABC):
     """The symbols a network writes; index 0 is the CTC blank and is never encoded."""
 
     kind: str
@@ -65,27 +65,27 @@ class Units(ABC):
         """JSON-able values from which `Units.from_plain` makes equal units."""
 
     @staticmethod
-    def from_plain(plain: dict[str, Any]) -> "Units":
+    def from_plain(plain: dict[str, Any]) -> "Tokenizer":
         """Units from `to_plain()`. Raises AsrError if a file holds something else."""
         kind = plain.get("kind")
-        if kind == CharacterUnits.kind:
-            return CharacterUnits()
-        if kind == SentencePieceUnits.kind:
+        if kind == CharacterTokenizer.kind:
+            return CharacterTokenizer()
+        if kind == SentencePieceTokenizer.kind:
             try:
                 model = base64.b64decode(plain["model"], validate=True)
             except (KeyError, TypeError, ValueError, binascii.Error):
                 raise AsrError("units: the SentencePiece model is missing or damaged") from None
-            return SentencePieceUnits(model)
+            return SentencePieceTokenizer(model)
         raise AsrError(f"units of kind {kind!r} are unknown; there are characters, sentencepiece")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Units) and self.to_plain() == other.to_plain()
+        return isinstance(other, Tokenizer) and self.to_plain() == other.to_plain()
 
     def __hash__(self) -> int:
         return hash((self.kind, self.symbols))
 
 
-class CharacterUnits(Units):
+class CharacterTokenizer(Tokenizer):
     """Blank, space, apostrophe, A to Z: 29 symbols."""
 
     kind = "characters"
@@ -110,7 +110,7 @@ class CharacterUnits(Units):
         return {"kind": self.kind}
 
 
-class SentencePieceUnits(Units):
+class SentencePieceTokenizer(Tokenizer):
     """Blank, then the pieces of a SentencePiece model, each one place later than in the model.
 
     Raises AsrError if `model` (the bytes of a model file) is not such a model.
@@ -128,7 +128,8 @@ class SentencePieceUnits(Units):
             pieces = 0
         if pieces < 2:
             raise AsrError(
-                "units: not a SentencePiece model, or a damaged one; `asr units train` makes one"
+                "tokenizer: not a SentencePiece model, or a damaged one; "
+                "`asr tokenizer train` makes one"
             )
         self._symbols = (
             BLANK_SYMBOL,
@@ -157,11 +158,13 @@ class SentencePieceUnits(Units):
     def to_plain(self) -> dict[str, Any]:
         return {"kind": self.kind, "model": base64.b64encode(self._model).decode("ascii")}
 
-    def __reduce__(self) -> tuple[type["SentencePieceUnits"], tuple[bytes]]:
-        return SentencePieceUnits, (self._model,)
+    def __reduce__(self) -> tuple[type["SentencePieceTokenizer"], tuple[bytes]]:
+        return SentencePieceTokenizer, (self._model,)
 
 
-def train_sentencepiece(texts: Iterable[str], size: int, path: str | Path) -> SentencePieceUnits:
+def train_sentencepiece(
+    texts: Iterable[str], size: int, path: str | Path
+) -> SentencePieceTokenizer:
     """Learn `size` byte-pair pieces from normalised texts and write the model file `path`.
 
     The same texts give the same bytes. The units have size + 1 symbols: the blank comes first.
@@ -193,7 +196,7 @@ def train_sentencepiece(texts: Iterable[str], size: int, path: str | Path) -> Se
     except RuntimeError as error:
         raise AsrError(_training_error(str(error), size)) from None
     atomic_write_bytes(path, model.getvalue())
-    return SentencePieceUnits(model.getvalue())
+    return SentencePieceTokenizer(model.getvalue())
 
 
 def _training_error(message: str, size: int) -> str:
@@ -204,7 +207,7 @@ def _training_error(message: str, size: int) -> str:
     return f"units: SentencePiece failed: {message}"
 
 
-def load_units_file(path: str | Path) -> SentencePieceUnits:
+def load_tokenizer_file(path: str | Path) -> SentencePieceTokenizer:
     """Units of a SentencePiece model file. Raises AsrError if it is missing or no such file."""
     path = Path(path)
     try:
@@ -212,6 +215,6 @@ def load_units_file(path: str | Path) -> SentencePieceUnits:
     except OSError as error:
         raise AsrError(f"{path}: cannot read the units file: {error.strerror}") from None
     try:
-        return SentencePieceUnits(model)
+        return SentencePieceTokenizer(model)
     except AsrError as error:
         raise AsrError(f"{path}: {error}") from None

@@ -32,7 +32,7 @@ _SLACK = 1600
 """Samples of room beyond a rounded duration in a manifest."""
 
 
-class Units(Protocol):
+class Tokenizer(Protocol):
     """What is asked of the symbols here."""
 
     def encode(self, text: str) -> list[int]:
@@ -102,14 +102,14 @@ class SpeechDataset(Dataset[Item]):
     def __init__(
         self,
         utterances: list[Utterance],
-        units: Units,
+        tokenizer: Tokenizer,
         settings: Frontend,
         store: AudioStore,
         changes: Augment | None = None,
         seed: int = 0,
     ) -> None:
         self.utterances = utterances
-        self.units = units
+        self.tokenizer = tokenizer
         self.settings = settings
         self.store = store
         self.changes = changes
@@ -130,11 +130,11 @@ class SpeechDataset(Dataset[Item]):
             features = frontend.features(samples, self.settings)
             mean = 0.0 if self.settings.normalise == "utterance" else float(features.mean())
             features = augment.spec(features, self.changes, draw, fill=mean)
-        return utterance.id, features, _symbols(utterance, self.units), len(samples) / rate
+        return utterance.id, features, _symbols(utterance, self.tokenizer), len(samples) / rate
 
 
-def _symbols(utterance: Utterance, units: Units) -> list[int]:
-    return units.encode(normalise(utterance.text))
+def _symbols(utterance: Utterance, tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(normalise(utterance.text))
 
 
 class SpeechData(LightningDataModule):
@@ -149,7 +149,7 @@ class SpeechData(LightningDataModule):
         self,
         train: list[Utterance],
         dev: list[Utterance],
-        units: Units,
+        tokenizer: Tokenizer,
         frontend: Frontend,
         augment: Augment,
         data: Data,
@@ -161,9 +161,9 @@ class SpeechData(LightningDataModule):
         _refuse_longer(train, data.batch_seconds)
         limit = int(data.cache_gigabytes * 1e9)
         store = AudioStore(dev, frontend.sample_rate, limit)
-        self._dev = SpeechDataset(dev, units, frontend, store)
+        self._dev = SpeechDataset(dev, tokenizer, frontend, store)
         store = AudioStore(train, frontend.sample_rate, limit - store.nbytes)
-        self._train = SpeechDataset(train, units, frontend, store, augment, seed)
+        self._train = SpeechDataset(train, tokenizer, frontend, store, augment, seed)
         self._durations = _durations(train) / min(augment.speeds)
         self._restored: dict[str, int] | None = None
 
@@ -240,14 +240,14 @@ def _refuse_longer(utterances: list[Utterance], batch_seconds: float) -> None:
 
 
 def evaluation_batches(
-    utterances: list[Utterance], units: Units | None, settings: Frontend, data: Data
+    utterances: list[Utterance], tokenizer: Tokenizer | None, settings: Frontend, data: Data
 ) -> Iterator[Batch]:
-    """Batches of features for evaluation, longest first; no targets if `units` is None."""
+    """Batches of features for evaluation, longest first; no targets if `tokenizer` is None."""
     for batch in sorted_batches(_durations(utterances), data.batch_seconds):
         items = []
         for utterance in (utterances[i] for i in batch):
             sound = audio.load(utterance.audio_filepath, settings.sample_rate)
-            symbols = _symbols(utterance, units) if units else []
+            symbols = _symbols(utterance, tokenizer) if tokenizer else []
             features = frontend.features(sound.samples, settings)
             items.append((utterance.id, features, symbols, sound.seconds))
         yield collate(items)

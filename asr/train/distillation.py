@@ -17,7 +17,7 @@ from asr.features.settings import Frontend
 from asr.model.file import Loaded, load_model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import Distillation as Settings
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 
 
@@ -36,10 +36,10 @@ class Distillation:
         teacher: Loaded,
         settings: Settings,
         student: DeepSpeech,
-        units: Units,
+        tokenizer: Tokenizer,
         frontend: Frontend,
     ) -> None:
-        _check(teacher, student, units, frontend, settings.teacher)
+        _check(teacher, student, tokenizer, frontend, settings.teacher)
         self.settings = settings
         self.teacher = teacher.model.eval().requires_grad_(False)
         self.digest = _digest(self.teacher)
@@ -47,10 +47,10 @@ class Distillation:
 
     @classmethod
     def load(
-        cls, settings: Settings, student: DeepSpeech, units: Units, frontend: Frontend
+        cls, settings: Settings, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend
     ) -> "Distillation":
         """With the teacher of the model file `settings.teacher`, dense or packed."""
-        return cls(load_model(settings.teacher), settings, student, units, frontend)
+        return cls(load_model(settings.teacher), settings, student, tokenizer, frontend)
 
     def loss(
         self, features: Tensor, feature_lengths: Tensor, log_probs: Tensor, lengths: Tensor
@@ -101,14 +101,14 @@ def _digest(model: DeepSpeech) -> str:
 
 
 def _check(
-    teacher: Loaded, student: DeepSpeech, units: Units, frontend: Frontend, name: str
+    teacher: Loaded, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
 ) -> None:
     problems = []
-    if teacher.units.symbols != units.symbols:
+    if teacher.tokenizer.symbols != tokenizer.symbols:
         problems.append(
-            f"its symbols are others ({teacher.units.kind}, {teacher.units.size}; the student has "
-            f"{units.kind}, {units.size}), so its outputs mean something else. Pieces learnt by "
-            "each run differ: give both the same units.file"
+            f"its symbols are others ({teacher.tokenizer.kind}, {teacher.tokenizer.size}; the "
+            f"student has {tokenizer.kind}, {tokenizer.size}), so its outputs mean something "
+            "else. Pieces learnt by each run differ: give both the same tokenizer.file"
         )
     theirs, ours = teacher.model.dimensions.time_stride, student.dimensions.time_stride
     if theirs != ours:

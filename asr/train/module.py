@@ -16,7 +16,7 @@ from asr.decode.greedy import decode
 from asr.errors import AsrError
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import Optimiser
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 from asr.train.batches import Batch
 from asr.train.distillation import Distillation
 from asr.train.losses import ctc_losses
@@ -74,7 +74,7 @@ class SpeechTraining(lightning.LightningModule):
     def __init__(
         self,
         model: DeepSpeech,
-        units: Units,
+        tokenizer: Tokenizer,
         optimiser: Optimiser,
         total_steps: int,
         invalid_loss: str = "stop",
@@ -83,7 +83,7 @@ class SpeechTraining(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.units = units
+        self.tokenizer = tokenizer
         self.optimiser_settings = optimiser
         self.total_steps = total_steps
         self.invalid_loss = invalid_loss
@@ -123,9 +123,9 @@ class SpeechTraining(lightning.LightningModule):
         finite = torch.isfinite(losses)
         self._dev["loss"] += float(losses[finite].sum())
         self._dev["symbols"] += int(batch.target_lengths[finite].sum())
-        heard = decode(log_probs.float().cpu().numpy(), lengths.cpu().numpy(), self.units)
+        heard = decode(log_probs.float().cpu().numpy(), lengths.cpu().numpy(), self.tokenizer)
         said = [
-            self.units.decode(target[:length].tolist())
+            self.tokenizer.decode(target[:length].tolist())
             for target, length in zip(batch.targets, batch.target_lengths, strict=True)
         ]
         counts = jiwer.process_words(said, heard)

@@ -12,7 +12,7 @@ from asr.files import atomic_path
 from asr.model.file import load_weights
 from asr.pruning.plan import Plan, plan
 from asr.settings.run import Run
-from asr.text.tokenizer import CharacterUnits, load_units_file
+from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 from asr.train.data import SpeechData
 from asr.train.pruning import rule_of
 from asr.train.run import build_model, steps_per_epoch
@@ -83,7 +83,7 @@ def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
     return SpeechData(
         utterances,
         [],
-        CharacterUnits(),
+        CharacterTokenizer(),
         settings.frontend,
         settings.augment,
         settings.data,
@@ -93,8 +93,8 @@ def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
 
 def _outputs(settings: Run) -> int:
     """Symbols of the network; SentencePiece units that are not learnt yet have the size asked."""
-    if settings.units.kind == "characters":
-        return CharacterUnits().size
-    if settings.units.file:
-        return load_units_file(Path(settings.units.file)).size
-    return settings.units.size + 1
+    if settings.tokenizer.kind == "characters":
+        return CharacterTokenizer().size
+    if settings.tokenizer.file:
+        return load_tokenizer_file(Path(settings.tokenizer.file)).size
+    return settings.tokenizer.size + 1

@@ -15,13 +15,18 @@ from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.settings.run import Run
 from asr.text.normalise import normalise
-from asr.text.tokenizer import CharacterUnits, Units, load_units_file, train_sentencepiece
+from asr.text.tokenizer import (
+    CharacterTokenizer,
+    Tokenizer,
+    load_tokenizer_file,
+    train_sentencepiece,
+)
 from asr.train.folder import resume_point
 
 
 def prepare(
     settings: Run, folder: Path, console: Console
-) -> tuple[list[Utterance], list[Utterance], Units, int]:
+) -> tuple[list[Utterance], list[Utterance], Tokenizer, int]:
     """Train and dev utterances that can be used, the units, and how many were left out.
 
     What cannot be used (CTC cannot align it, empty, unknown symbols, unreadable, too long) is
@@ -41,12 +46,12 @@ def prepare(
     tests = {entry: sources.resolve(entry, data) for entry in data.test}
     _apart({**parts, "test": [u for utterances in tests.values() for u in utterances]})
     _check_tests(tests, settings)
-    units = _units(settings, folder, [normalise(u.text) for u in parts["train"]])
-    model = replace(settings.model, outputs=units.size)
+    tokenizer = _units(settings, folder, [normalise(u.text) for u in parts["train"]])
+    model = replace(settings.model, outputs=tokenizer.size)
     reports = {
         part: check.check(
             utterances,
-            units,
+            tokenizer,
             settings.frontend,
             model,
             max_seconds=data.max_seconds if part == "train" else None,
@@ -74,7 +79,7 @@ def prepare(
         if not utterances:
             raise AsrError(f"data.{part}: nothing is left to use; see {folder / 'unusable.txt'}")
     _say_conversions([*parts["train"], *parts["dev"]], settings, console)
-    return parts["train"], parts["dev"], units, excluded
+    return parts["train"], parts["dev"], tokenizer, excluded
 
 
 def _apart(parts: dict[str, list[Utterance]]) -> None:
@@ -118,11 +123,11 @@ def _say_conversions(utterances: list[Utterance], settings: Run, console: Consol
         console.print(f"{settings.name}: {count} recordings {what}", highlight=False)
 
 
-def _units(settings: Run, folder: Path, texts: list[str]) -> Units:
-    if settings.units.kind == "characters":
-        return CharacterUnits()
-    path = Path(settings.units.file) if settings.units.file else folder / "units.model"
+def _units(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
+    if settings.tokenizer.kind == "characters":
+        return CharacterTokenizer()
+    path = Path(settings.tokenizer.file) if settings.tokenizer.file else folder / "units.model"
     # Only a run that is being resumed keeps its pieces: settings or texts may have changed since.
-    if not settings.units.file and not resume_point(folder).exists():
-        train_sentencepiece(texts, settings.units.size, path)
-    return load_units_file(path)
+    if not settings.tokenizer.file and not resume_point(folder).exists():
+        train_sentencepiece(texts, settings.tokenizer.size, path)
+    return load_tokenizer_file(path)

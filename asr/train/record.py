@@ -103,7 +103,7 @@ def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
         "cell": settings.model.cell,
         "hidden": settings.model.hidden,
         "layers": settings.model.layers,
-        "units": settings.units.kind,
+        "tokenizer": settings.tokenizer.kind,
         "tensors": [
             {
                 "name": t.name,
@@ -171,7 +171,7 @@ def without_places(plain: dict[str, Any]) -> dict[str, Any]:
         ("data", "root"),
         ("pruning", "dense"),
         ("distillation", "teacher"),
-        ("units", "file"),
+        ("tokenizer", "file"),
         ("augment", "noise_folder"),
         ("augment", "response_folder"),
     ):

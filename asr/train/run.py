@@ -25,7 +25,7 @@ from asr.model.torch_network import DeepSpeech
 from asr.pruning import GroupLassoCallback, PruningCallback
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 from asr.train.average import WeightAveraging, average_of
 from asr.train.callbacks import (
     BestModel,
@@ -69,10 +69,10 @@ def train(settings: Run, console: Console | None = None) -> Path:
 def _train(settings: Run, folder: Path, console: Console) -> Path:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    train_set, dev_set, units, excluded = prepare(settings, folder, console)
+    train_set, dev_set, tokenizer, excluded = prepare(settings, folder, console)
     settings = replace(
         settings,
-        model=replace(settings.model, outputs=units.size),
+        model=replace(settings.model, outputs=tokenizer.size),
         training=replace(settings.training, precision=_precision(settings, folder)),
     )
     begin(folder, settings, [*train_set, *dev_set])
@@ -80,7 +80,7 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
     data = SpeechData(
         train_set,
         dev_set,
-        units,
+        tokenizer,
         settings.frontend,
         settings.augment,
         settings.data,
@@ -90,18 +90,18 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
     total_steps = steps_per_epoch(data, settings) * settings.training.epochs
     distillation = None
     if settings.distillation.teacher:
-        distillation = Distillation.load(settings.distillation, model, units, settings.frontend)
+        distillation = Distillation.load(settings.distillation, model, tokenizer, settings.frontend)
     decay = settings.training.average
     module = SpeechTraining(
         model,
-        units,
+        tokenizer,
         settings.optimiser,
         total_steps,
         settings.training.invalid_loss,
         distillation,
         average_of(model, decay) if decay else None,
     )
-    job = Job(settings, folder, console, units, model, module, data, total_steps)
+    job = Job(settings, folder, console, tokenizer, model, module, data, total_steps)
     pruner = _pruning_callback(job)
     if not resume_point(folder).exists():
         _try_largest_batch(job)
@@ -137,7 +137,7 @@ class Job:
     settings: Run
     folder: Path
     console: Console
-    units: Units
+    tokenizer: Tokenizer
     model: DeepSpeech
     module: SpeechTraining
     data: SpeechData
@@ -150,7 +150,7 @@ class Job:
         if self.module.average is not None:
             model = cast(DeepSpeech, self.module.average.module)
             extra["average"] = self.settings.training.average
-        save_model(self.folder / "model.asr", model, self.units, self.settings.frontend, extra)
+        save_model(self.folder / "model.asr", model, self.tokenizer, self.settings.frontend, extra)
 
 
 def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:

@@ -38,10 +38,10 @@ def align(
     written = _written(text)
     if not written:
         raise AsrError("align: the text has no word in it")
-    tokens = recogniser.units.encode(" ".join(form for _, form in written))
+    tokens = recogniser.tokenizer.encode(" ".join(form for _, form in written))
     log_probs, seconds = hear(recogniser, source, options)
     found = find_words(
-        log_probs, tokens, recogniser.units, recogniser.frame_seconds, recogniser.calibration
+        log_probs, tokens, recogniser.tokenizer, recogniser.frame_seconds, recogniser.calibration
     )
     words, place = [], 0
     for shown, form in written:
@@ -115,7 +115,7 @@ def hear(
         parts.append(rows)
         reached, seconds = first + len(rows), chunk.place.end
     if not parts:
-        parts.append(np.zeros((0, recogniser.units.size), np.float32))
+        parts.append(np.zeros((0, recogniser.tokenizer.size), np.float32))
     return np.concatenate(parts), seconds
 
 

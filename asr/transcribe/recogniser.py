@@ -21,7 +21,7 @@ from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
-from asr.model.backend import Engine, EngineName, hear, open_engine, set_threads
+from asr.model.backend import Backend, BackendName, hear, open_backend, set_threads
 from asr.pretrained import registry as models
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.stitch import join
@@ -84,18 +84,18 @@ class Recogniser:
     It may be used by several threads at once: nothing that a transcription changes is shared.
     """
 
-    def __init__(self, engine: Engine, name: str, decoding: DecoderOptions | None = None) -> None:
+    def __init__(self, backend: Backend, name: str, decoding: DecoderOptions | None = None) -> None:
         self.name = name
         self.decoding = decoding or DecoderOptions()
         """How it reads when no decoder options are given: a recogniser that comes with the package
         by beam search with its language model, another one greedily."""
-        self.engine = engine
+        self.backend = backend
         """What runs the network."""
-        self.units = engine.units
-        self.frontend = engine.frontend
-        self.frame_seconds = engine.dimensions.time_stride * engine.frontend.step_seconds
+        self.tokenizer = backend.tokenizer
+        self.frontend = backend.frontend
+        self.frame_seconds = backend.dimensions.time_stride * backend.frontend.step_seconds
         """What one output frame of the network advances by."""
-        self.calibration = Calibration.from_plain(engine.metadata.training.get("confidence"))
+        self.calibration = Calibration.from_plain(backend.metadata.training.get("confidence"))
         """The map from raw to calibrated confidence; None: the model file carries none."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
@@ -156,7 +156,7 @@ class Recogniser:
         """
         options = options or self.decoding
         with self._making:
-            found = self._decoders.pop(options, None) or make_decoder(options, self.units)
+            found = self._decoders.pop(options, None) or make_decoder(options, self.tokenizer)
             self._decoders[options] = found
             while len(self._decoders) > _DECODERS:
                 self._decoders.pop(next(iter(self._decoders)))
@@ -164,8 +164,8 @@ class Recogniser:
 
     def log_probs(self, samples: np.ndarray) -> np.ndarray:
         """What the network says of a waveform: natural logs `(frames, units)`."""
-        row = self.engine.features(_waveform(samples, self.frontend.sample_rate))
-        return self.engine.hear([row])[0]
+        row = self.backend.features(_waveform(samples, self.frontend.sample_rate))
+        return self.backend.log_probs([row])[0]
 
     def _parts(
         self, source: Source, recording: _Recording, options: TranscribeOptions
@@ -178,7 +178,7 @@ class Recogniser:
                 if not self.frontend.frames(len(chunk.samples)):
                     continue
                 silent = chunks.is_silent(chunk.samples)
-                row = None if silent else self.engine.features(chunk.samples)
+                row = None if silent else self.backend.features(chunk.samples)
                 part = _Part(recording, chunk.place, chunk.place.end - reached, row)
                 reached = chunk.place.end
                 recording.parts.append(part)
@@ -222,7 +222,7 @@ class Recogniser:
         decoder = self.decoder(options.decoding)
         for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
             together = [parts[i] for i in indices]
-            rows = self.engine.hear([p.features for p in together if p.features is not None])
+            rows = self.backend.log_probs([p.features for p in together if p.features is not None])
             for part, log_probs in zip(together, rows, strict=True):
                 self._read_off(part, log_probs, decoder, options)
             heard(sum(part.fresh for part in together))
@@ -234,7 +234,11 @@ class Recogniser:
         hypotheses = decoder.decode(log_probs) if len(log_probs) else []
         if hypotheses:
             part.words = find_words(
-                log_probs, hypotheses[0].tokens, self.units, self.frame_seconds, self.calibration
+                log_probs,
+                hypotheses[0].tokens,
+                self.tokenizer,
+                self.frame_seconds,
+                self.calibration,
             )
         if options.decoding and options.decoding.nbest > 1:
             part.hypotheses = hypotheses
@@ -282,21 +286,21 @@ class Recogniser:
 def load(
     path: str | Path | None = None,
     threads: int | None = None,
-    engine: EngineName = "auto",
+    backend: BackendName = "auto",
     exact: bool = False,
 ) -> Recogniser:
     """The recogniser of a model file, dense or packed, or of a name that `asr models` lists.
 
     None: the one that comes with the package, `models.DEFAULT`. Those of the package bring their
     own decoder options, for transcriptions that are given none (`Recogniser.decoding`).
-    A packed file runs without torch; `engine` and `exact` change that (see `hearing.open_engine`).
+    A packed file runs without torch; `backend` and `exact` change that (see `open_backend`).
     `threads` sets those of the network. Raises AsrError if the file is no model, or if torch is
     asked for and not installed.
     """
     shipped = models.named(path)
     file = models.resolve(path)
     decoding = shipped.decoding() if shipped else None
-    return Recogniser(open_engine(file, threads, engine, exact), file.name, decoding)
+    return Recogniser(open_backend(file, threads, backend, exact), file.name, decoding)
 
 
 def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:

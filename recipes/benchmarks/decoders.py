@@ -33,13 +33,15 @@ from asr.evaluate.ref_hyp import Row
 from asr.evaluate.wer import NORMALISATION, speakers_of
 from asr.report.measurements import Shown, write_measurement
 from asr.text.normalise import normalise
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
 
 
-def decode(heard: Heard, options: DecoderOptions, units: Units, lm: LanguageModel) -> list[Row]:
+def decode(
+    heard: Heard, options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel
+) -> list[Row]:
     """What a decoder makes of a set."""
-    decoder = make_decoder(options, units, lm)
+    decoder = make_decoder(options, tokenizer, lm)
     return [
         Row(row.id, row.speaker, row.reference, normalise(decoder.decode(found)[0].text))
         for row, found in zip(heard.rows, heard.log_probs, strict=True)
@@ -50,8 +52,8 @@ def measure(arguments: argparse.Namespace) -> None:
     """Tune, test and write the record."""
     lm_file = str(arguments.lm)
     lm = open_lm(lm_file)
-    dev, units = hear(arguments.model, [arguments.data / name for name in arguments.dev])
-    trials = tune_on(dev, units, DecoderOptions("beam", beam=BEAM, lm=lm_file))
+    dev, tokenizer = hear(arguments.model, [arguments.data / name for name in arguments.dev])
+    trials = tune_on(dev, tokenizer, DecoderOptions("beam", beam=BEAM, lm=lm_file))
     best = trials[0]
     notes = [tuning_note(trials, arguments.dev, len(dev.rows))]
     print(notes[0])
@@ -65,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> None:
     conditions = []
     for name in arguments.test:
         heard, _ = hear(arguments.model, [arguments.data / name])
-        texts = [decode(heard, options, units, lm) for options in decoders.values()]
+        texts = [decode(heard, options, tokenizer, lm) for options in decoders.values()]
         for row, text in zip(rows, texts, strict=True):
             row[name] = rate(text)
             row[f"{name} against greedy"] = change(texts[0], text)

@@ -28,7 +28,7 @@ from asr.model.backend import hear, set_threads
 from asr.model.file import load_model
 from asr.report.measurements import Shown, cell, write_measurement
 from asr.settings.data import Data
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 from asr.train.data import evaluation_batches
 from asr.train.record import command
 
@@ -69,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> float | None:
     print(note)
     print("\t".join(column.heading for column in COLUMNS))
     reached, measured = None, list[dict[str, Any]]()
-    for name, where, beam, with_lm, decoder, tried in decoders(loaded.units, lm_file, lm, rows):
+    for name, where, beam, with_lm, decoder, tried in decoders(loaded.tokenizer, lm_file, lm, rows):
         share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
         yes = "yes" if with_lm else "no"
         measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "share": share})
@@ -99,21 +99,21 @@ def main(words: list[str]) -> int:
 
 
 def decoders(
-    units: Units, lm_file: str, lm: LanguageModel, rows: Rows
+    tokenizer: Tokenizer, lm_file: str, lm: LanguageModel, rows: Rows
 ) -> Iterator[tuple[str, str, int, bool, Decoder, Rows]]:
     """Name, language it runs in, beam, language model or not, decoder, what it is to decode."""
-    yield "greedy", "numpy", 1, False, make_decoder(DecoderOptions(), units), rows
+    yield "greedy", "numpy", 1, False, make_decoder(DecoderOptions(), tokenizer), rows
     for beam in BEAMS:
         for with_lm in (False, True):
             options = {"beam": beam, "lm": lm_file if with_lm else ""}
-            decoder = BeamDecoder(DecoderOptions("beam", **options), units, lm)
+            decoder = BeamDecoder(DecoderOptions("beam", **options), tokenizer, lm)
             if native() == "C":
                 yield "beam", "C", beam, with_lm, decoder, rows
             if beam == BEAMS[0]:
-                slow = BeamDecoder(DecoderOptions("beam", **options), units, lm, native=False)
+                slow = BeamDecoder(DecoderOptions("beam", **options), tokenizer, lm, native=False)
                 yield "beam", "Python", beam, with_lm, slow, rows[:IN_PYTHON]
             try:
-                other = make_decoder(DecoderOptions("flashlight", **options), units, lm)
+                other = make_decoder(DecoderOptions("flashlight", **options), tokenizer, lm)
             except AsrError as error:
                 print(error, file=sys.stderr)
                 continue

@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace) -> None:
     kept: list[dict[str, Kept]] = [{} for _ in contestants]
     for name, utterances in sets.items():
         for contestant, parts in zip(contestants, kept, strict=True):
-            parts[name] = bench.hear(contestant, name, utterances)
+            parts[name] = bench.log_probs(contestant, name, utterances)
     results = [
         report.Result(c.network, c.decoder, c.facts, c.pruned, parts)
         for c, parts in zip(contestants, kept, strict=True)

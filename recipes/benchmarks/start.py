@@ -30,7 +30,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.metadata import Metadata
 from asr.sparse import write
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 ENGINES = ("torch", "native")
@@ -76,9 +76,9 @@ def speech(seconds: float) -> np.ndarray:
 
 def untrained(path: Path, layers: int, hidden: int) -> Path:
     """A packed network that was never trained, 90.6 % sparse."""
-    units = CharacterUnits()
-    dimensions = Model(layers=layers, hidden=hidden, batch_norm=False, outputs=units.size)
-    metadata = Metadata(dimensions, Frontend(), units.to_plain(), packed="fp16")
+    tokenizer = CharacterTokenizer()
+    dimensions = Model(layers=layers, hidden=hidden, batch_norm=False, outputs=tokenizer.size)
+    metadata = Metadata(dimensions, Frontend(), tokenizer.to_plain(), packed="fp16")
     tensors = random_tensors(dimensions, "element", 0.90625)
     write(path, tensors, metadata.to_plain(), values="fp16")
     return path
@@ -96,9 +96,9 @@ def measure(script: Script, key: str, model: Path, recordings: dict[str, Path]) 
     found: dict[str, list[dict[str, Any]]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for length, recording in recordings.items():
-        for engine in ENGINES:
-            name = f"{engine}, {length} s"
-            words = ["transcribe", str(recording), "-m", str(model), "--engine", engine]
+        for backend in ENGINES:
+            name = f"{backend}, {length} s"
+            words = ["transcribe", str(recording), "-m", str(model), "--backend", backend]
             command = [sys.executable, "-m", "asr", *words, "--threads", "2"]
             calls[name] = lambda c=command, n=name: found.setdefault(n, []).append(run(c))
     rounds, forever = 1 if script.quick else ROUNDS, float("inf")

@@ -26,30 +26,30 @@ from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
 from asr.evaluate.dataset import evaluate_model
 from asr.evaluate.wer import load_jiwer
-from asr.model.backend import Engine, NativeEngine, TorchEngine, hear_files
+from asr.model.backend import Backend, NativeBackend, TorchBackend, hear_files
 from asr.model.file import load_model, pack
 from asr.settings.data import Data
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
 
-def engines(model: Path, folder: Path) -> dict[str, Callable[[], Engine]]:
+def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
     """Every way to run the network; the first is what the others are compared with."""
 
-    def quantised() -> Engine:
+    def quantised() -> Backend:
         loaded = load_model(model)
         small = torch_int8(loaded.model, loaded.metadata.model.cell)
-        return TorchEngine(dataclasses.replace(loaded, model=small))
+        return TorchBackend(dataclasses.replace(loaded, model=small))
 
-    def int8_file() -> Engine:
+    def int8_file() -> Backend:
         pack(model, folder / "int8.asr", values="int8")
-        return NativeEngine(folder / "int8.asr")
+        return NativeBackend(folder / "int8.asr")
 
     return {
-        "torch fp32": lambda: TorchEngine(load_model(model)),
+        "torch fp32": lambda: TorchBackend(load_model(model)),
         "torch int8": quantised,
-        "sparse, exact": lambda: NativeEngine(model, exact=True),
-        "sparse": lambda: NativeEngine(model),
+        "sparse, exact": lambda: NativeBackend(model, exact=True),
+        "sparse": lambda: NativeBackend(model),
         "sparse, file of int8 values": int8_file,
     }
 
@@ -63,10 +63,10 @@ class Frames:
     """Differences of log-probabilities."""
 
     @classmethod
-    def of(cls, engine: Engine, utterances: Sequence[Utterance], seconds: float) -> "Frames":
+    def of(cls, backend: Backend, utterances: Sequence[Utterance], seconds: float) -> "Frames":
         """All frames of a set, utterance after utterance."""
         paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-        heard = dict(hear_files(engine, paths, durations, seconds))
+        heard = dict(hear_files(backend, paths, durations, seconds))
         rows = np.concatenate([heard[i] for i in range(len(utterances))])
         top = np.partition(rows, -2, axis=1)
         return cls(rows.argmax(axis=1), top[:, -1] - top[:, -2])
@@ -109,13 +109,13 @@ def main(arguments: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             for name, make in engines(model, Path(folder)).items():
                 try:
-                    engine = make()
+                    backend = make()
                 except NotImplementedError as error:
                     absent[name] = str(error)
                     continue
-                score, rows, _ = evaluate_model(engine, utterances, data)
+                score, rows, _ = evaluate_model(backend, utterances, data)
                 texts = [row.hypothesis for row in rows]
-                frames = Frames.of(engine, utterances, data.batch_seconds)
+                frames = Frames.of(backend, utterances, data.batch_seconds)
                 wanted, first = wanted or texts, first or frames
                 different = sum(a != b for a, b in zip(texts, wanted, strict=True))
                 changes = {
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
                 }
                 kind = "dense" if name.startswith("torch") else "sparse"
                 row = {"name": name, "kind": kind, **score.to_plain(), **changes}
-                results.append({**row, "engine": engine.describe()})
+                results.append({**row, "backend": backend.describe()})
                 print(f"  {name:<28}{score}, {different} texts differ from torch fp32's")
         part = {"model": model.name, "set": sources.describe(entry), "results": results}
         script.book.add(key, {**part, "absent": absent}, None)

@@ -20,7 +20,7 @@ from asr.model.torch_network import DeepSpeech
 from asr.sparse import read_rows
 from asr.sparse.csr import BLOCK, pattern_of
 from asr.sparse.kernels import CellKind
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05, "int8": 0.2}
 
@@ -82,7 +82,7 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
         for name, tensor in model.state_dict().items():
             if "norm" in name and tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5)
-    save_model(tmp_path / "model.asr", model, CharacterUnits(), Frontend())
+    save_model(tmp_path / "model.asr", model, CharacterTokenizer(), Frontend())
     tensors, _ = read_rows(tmp_path / "model.asr")
     made, dimensions = folded(tensors, model.dimensions)
     assert not dimensions.batch_norm

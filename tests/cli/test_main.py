@@ -19,7 +19,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.subtitles import SubtitleOptions
 
@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of things that a person might hand over by mistake, and one good model."""
     folder = tmp_path_factory.mktemp("files")
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
-    save_model(folder / "model.asr", model, CharacterUnits(), Frontend())
+    save_model(folder / "model.asr", model, CharacterTokenizer(), Frontend())
     content = (folder / "model.asr").read_bytes()
     (folder / "cut.asr").write_bytes(content[: len(content) // 2])
     flipped = bytearray(content)
@@ -160,7 +160,7 @@ def test_a_missing_package_names_the_extra(files: Path) -> None:
     code = f"""import sys
 sys.modules["torch"] = None
 sys.argv = ["asr", "transcribe", {str(files / "good.flac")!r}, "-m", {str(files / "model.asr")!r},
-    "--engine", "torch"]
+    "--backend", "torch"]
 from asr.cli.main import main
 main()"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

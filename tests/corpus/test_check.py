@@ -13,9 +13,9 @@ from asr.corpus.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
-FRONTEND, MODEL, UNITS = Frontend(), Model(), CharacterUnits()
+FRONTEND, MODEL, TOKENIZER = Frontend(), Model(), CharacterTokenizer()
 
 
 def utterance(folder: Path, name: str, text: str, samples: int = 16000, rate: int = 16000):
@@ -31,7 +31,7 @@ def kinds(report):
 
 def test_good_utterances_have_no_problems(tmp_path):
     good = [utterance(tmp_path, "a", "It's a test."), utterance(tmp_path, "b", "hello", 8000, 8000)]
-    report = check(good, UNITS, FRONTEND, MODEL, max_seconds=1.0, decode=True)
+    report = check(good, TOKENIZER, FRONTEND, MODEL, max_seconds=1.0, decode=True)
     assert (report.problems, report.count, report.checked) == ({}, 0, 2)
     assert report.table() == "2 utterances checked, no problems"
     report.raise_if_any("cannot happen")
@@ -51,20 +51,20 @@ def test_ctc_alignment_is_refused_exactly_where_its_loss_is_infinite(tmp_path, t
     torch = pytest.importorskip("torch")
     frames = MODEL.output_length(FRONTEND.frames(16000))
     assert frames == 25
-    tokens = torch.tensor([UNITS.encode(text)])
-    log_probs = torch.zeros(frames, 1, UNITS.size).log_softmax(-1)
+    tokens = torch.tensor([TOKENIZER.encode(text)])
+    log_probs = torch.zeros(frames, 1, TOKENIZER.size).log_softmax(-1)
     loss = torch.nn.functional.ctc_loss(
         log_probs, tokens, torch.tensor([frames]), torch.tensor([tokens.shape[1]])
     )
     assert bool(torch.isfinite(loss)) is fits
-    report = check([utterance(tmp_path, "a", text)], UNITS, FRONTEND, MODEL)
+    report = check([utterance(tmp_path, "a", text)], TOKENIZER, FRONTEND, MODEL)
     assert (report.count == 0) is fits
 
 
 def test_need_counts_symbols_and_repeats(tmp_path):
     fits = utterance(tmp_path, "fits", "ABCDEFGHIJKLMNOPQRSTUVWW")  # 24 symbols, 1 repeat
     lacks_one = utterance(tmp_path, "lacks", "ABCDEFGHIJKLMNOPQRSTUUVVW")  # 25 and 2
-    report = check([fits, lacks_one], UNITS, FRONTEND, MODEL)
+    report = check([fits, lacks_one], TOKENIZER, FRONTEND, MODEL)
     assert report.problems == {
         "cannot_align": [
             (
@@ -77,8 +77,8 @@ def test_need_counts_symbols_and_repeats(tmp_path):
 
 def test_speed_perturbation_shortens_what_ctc_has(tmp_path):
     one = utterance(tmp_path, "a", "ABCDEFGHIJKLMNOPQRSTUVWX")  # 24 symbols
-    assert check([one], UNITS, FRONTEND, MODEL).count == 0
-    report = check([one], UNITS, FRONTEND, MODEL, speed=1.1)
+    assert check([one], TOKENIZER, FRONTEND, MODEL).count == 0
+    report = check([one], TOKENIZER, FRONTEND, MODEL, speed=1.1)
     # 16000 / 1.1 samples: 89 frames, 23 output frames.
     assert report.problems["cannot_align"] == [
         ("a", "24 symbols and 0 repeats need 24 output frames; 1.00 s at speed 1.1 give 23")
@@ -88,8 +88,8 @@ def test_speed_perturbation_shortens_what_ctc_has(tmp_path):
 def test_frames_are_counted_at_the_rate_of_the_frontend(tmp_path):
     text = "ABCDEFGHIJKLMNOPQRSTUVWXY"
     fits = utterance(tmp_path, "a", text, 44100, 44100)
-    assert check([fits], UNITS, FRONTEND, MODEL).count == 0
-    assert kinds(check([fits], UNITS, FRONTEND, MODEL, speed=1.03)) == {"cannot_align": ["a"]}
+    assert check([fits], TOKENIZER, FRONTEND, MODEL).count == 0
+    assert kinds(check([fits], TOKENIZER, FRONTEND, MODEL, speed=1.03)) == {"cannot_align": ["a"]}
 
 
 def test_every_kind_is_found_and_an_utterance_may_have_several(tmp_path):
@@ -102,7 +102,7 @@ def test_every_kind_is_found_and_an_utterance_may_have_several(tmp_path):
         utterance(tmp_path, "long", "route 66", 40000),
         gone,
     ]
-    report = check(utterances, UNITS, FRONTEND, MODEL, max_seconds=2.0)
+    report = check(utterances, TOKENIZER, FRONTEND, MODEL, max_seconds=2.0)
     assert kinds(report) == {
         "unreadable": ["gone"],
         "too_short": ["dots", "short", "window"],
@@ -122,7 +122,7 @@ def test_every_kind_is_found_and_an_utterance_may_have_several(tmp_path):
 
 def test_table_counts_each_kind_and_shows_the_first_utterances(tmp_path):
     one = utterance(tmp_path, "0", "")
-    report = check([replace(one, id=str(i)) for i in range(25)], UNITS, FRONTEND, MODEL)
+    report = check([replace(one, id=str(i)) for i in range(25)], TOKENIZER, FRONTEND, MODEL)
     table = report.table().splitlines()
     assert table[0] == "25 utterances checked, 25 with problems"
     assert table[1].split() == ["empty_text", "25", *KINDS["empty_text"].split()]
@@ -136,8 +136,8 @@ def test_truncated_flac_is_found_by_decoding_only(tmp_path):
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     cut = [Utterance("a", str(path), 3.0, "A", "")]
-    assert check(cut, UNITS, FRONTEND, MODEL).count == 0
-    report = check(cut, UNITS, FRONTEND, MODEL, decode=True)
+    assert check(cut, TOKENIZER, FRONTEND, MODEL).count == 0
+    report = check(cut, TOKENIZER, FRONTEND, MODEL, decode=True)
     assert kinds(report) == {"unreadable": ["a"]}
     assert str(path) in report.problems["unreadable"][0][1]
 
@@ -146,7 +146,7 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
     one = utterance(tmp_path, "a", "A", 48000)
     path = Path(one.audio_filepath)
     path.write_bytes(path.read_bytes()[:48044])
-    assert check([one], UNITS, FRONTEND, MODEL).problems == {
+    assert check([one], TOKENIZER, FRONTEND, MODEL).problems == {
         "unreadable": [
             (
                 "a",
@@ -163,7 +163,7 @@ def test_one_id_twice_is_refused_with_both_recordings(tmp_path):
         with pytest.raises(
             AsrError, match="ids that occur twice: 1; entries may overlap"
         ) as caught:
-            check([first, other, twice], UNITS, FRONTEND, MODEL)
+            check([first, other, twice], TOKENIZER, FRONTEND, MODEL)
         paths = f"  a: {first.audio_filepath} and {twice.audio_filepath}"
         assert str(caught.value).splitlines()[1:] == [paths]
 
@@ -172,7 +172,7 @@ def test_results_are_in_manifest_order_and_progress_is_told(tmp_path):
     one = utterance(tmp_path, "0", "")
     many = [replace(one, id=str(i)) for i in range(50)]
     calls: list[int] = []
-    report = check(many, UNITS, FRONTEND, MODEL, progress=lambda: calls.append(1))
+    report = check(many, TOKENIZER, FRONTEND, MODEL, progress=lambda: calls.append(1))
     assert [key for key, _ in report.problems["empty_text"]] == [u.id for u in many]
     assert len(calls) == 50
 
@@ -181,7 +181,7 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
     utterances = [utterance(tmp_path, "good", "good"), utterance(tmp_path, "bad", "[b]8[/b]")]
     write_manifest(tmp_path / "m.jsonl", utterances)
     with pytest.raises(AsrError, match=r"1 of 2 utterances cannot be used.*--exclude-to FILE"):
-        check_manifest(tmp_path / "m.jsonl", UNITS)
+        check_manifest(tmp_path / "m.jsonl", TOKENIZER)
     output = capsys.readouterr().out
     assert "m.jsonl: 2 utterances, 0.00 hours, longest 1.0 s, unknown speakers" in output
     assert "1 of 2 utterances with problems" in output
@@ -191,7 +191,7 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
 def test_check_command_writes_the_usable_rest(tmp_path, capsys):
     utterances = [utterance(tmp_path, "good", "good"), utterance(tmp_path, "bad", "")]
     write_manifest(tmp_path / "m.jsonl", utterances)
-    report = check_manifest(tmp_path / "m.jsonl", UNITS, exclude_to=tmp_path / "kept.jsonl")
+    report = check_manifest(tmp_path / "m.jsonl", TOKENIZER, exclude_to=tmp_path / "kept.jsonl")
     assert report.count == 1
     assert read_manifest(tmp_path / "kept.jsonl") == utterances[:1]
     assert "bad: the text is ''" in capsys.readouterr().out
@@ -200,9 +200,9 @@ def test_check_command_writes_the_usable_rest(tmp_path, capsys):
 def test_check_command_never_overwrites_what_it_checks_nor_writes_nothing(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [utterance(tmp_path, "bad", "")])
     with pytest.raises(AsrError, match="is the manifest that is checked"):
-        check_manifest(tmp_path / "m.jsonl", UNITS, exclude_to=tmp_path / "." / "m.jsonl")
+        check_manifest(tmp_path / "m.jsonl", TOKENIZER, exclude_to=tmp_path / "." / "m.jsonl")
     with pytest.raises(AsrError, match="no usable utterance is left"):
-        check_manifest(tmp_path / "m.jsonl", UNITS, exclude_to=tmp_path / "kept.jsonl")
+        check_manifest(tmp_path / "m.jsonl", TOKENIZER, exclude_to=tmp_path / "kept.jsonl")
     assert not (tmp_path / "kept.jsonl").exists()
 
 

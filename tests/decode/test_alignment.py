@@ -15,11 +15,11 @@ from asr.decode import DecoderOptions, make_decoder
 from asr.decode.alignment import align, find_words, frames_needed, split_words
 from asr.decode.confidence import Calibration
 from asr.errors import AsrError
-from asr.text.tokenizer import CharacterUnits, train_sentencepiece
+from asr.text.tokenizer import CharacterTokenizer, train_sentencepiece
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
 
-UNITS = CharacterUnits()
+TOKENIZER = CharacterTokenizer()
 
 
 def forced(log_probs: np.ndarray, tokens: list[int]) -> list[tuple[int, int]]:
@@ -98,21 +98,21 @@ def test_a_band_that_lost_the_path_says_that_text_and_recording_differ() -> None
 
 
 def test_words_are_those_that_the_units_write() -> None:
-    ids = UNITS.encode("  BAD  CAFE'S A")
-    assert split_words(ids, UNITS) == [("BAD", 2, 5), ("CAFE'S", 7, 13), ("A", 14, 15)]
-    assert split_words(UNITS.encode(" "), UNITS) == []
-    assert split_words([], UNITS) == []
+    ids = TOKENIZER.encode("  BAD  CAFE'S A")
+    assert split_words(ids, TOKENIZER) == [("BAD", 2, 5), ("CAFE'S", 7, 13), ("A", 14, 15)]
+    assert split_words(TOKENIZER.encode(" "), TOKENIZER) == []
+    assert split_words([], TOKENIZER) == []
 
 
 def test_words_of_pieces_are_those_that_the_units_write(tmp_path: Path) -> None:
     texts = ["THE CAT SAT ON THE MAT", "A CAT IS A CAT IN THE HAT", "AT THE MOST"]
-    units = train_sentencepiece(texts, 30, tmp_path / "pieces.model")
+    tokenizer = train_sentencepiece(texts, 30, tmp_path / "pieces.model")
     draw = np.random.default_rng(4)
-    drawn = [[int(t) for t in draw.integers(0, units.size, size=12)] for _ in range(200)]
-    for ids in [*map(units.encode, texts), *drawn]:
-        words = split_words(ids, units)
-        assert " ".join(text for text, _, _ in words) == units.decode(ids)
-        assert all(units.decode(ids[first:end]) == text for text, first, end in words)
+    drawn = [[int(t) for t in draw.integers(0, tokenizer.size, size=12)] for _ in range(200)]
+    for ids in [*map(tokenizer.encode, texts), *drawn]:
+        words = split_words(ids, tokenizer)
+        assert " ".join(text for text, _, _ in words) == tokenizer.decode(ids)
+        assert all(tokenizer.decode(ids[first:end]) == text for text, first, end in words)
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +139,12 @@ def test_words_begin_and_end_where_they_are_said(tones: Recogniser) -> None:
 
 def test_a_calibration_changes_confidence_and_nothing_else(tones: Recogniser) -> None:
     log_probs = tones.log_probs(speak("BAD CAFE"))
-    tokens = UNITS.encode("BAD CAFE")
-    raw = find_words(log_probs, tokens, UNITS, 0.01)
-    halved = find_words(log_probs, tokens, UNITS, 0.01, Calibration(1.0, -1.0))
+    tokens = TOKENIZER.encode("BAD CAFE")
+    raw = find_words(log_probs, tokens, TOKENIZER, 0.01)
+    halved = find_words(log_probs, tokens, TOKENIZER, 0.01, Calibration(1.0, -1.0))
     assert [(w.text, w.start, w.end) for w in raw] == [(w.text, w.start, w.end) for w in halved]
     assert all(a.confidence > b.confidence for a, b in zip(raw, halved, strict=True))
-    assert find_words(log_probs[:0], [], UNITS, 0.01) == []
+    assert find_words(log_probs[:0], [], TOKENIZER, 0.01) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*forced_align.*")
@@ -153,7 +153,7 @@ def test_times_agree_with_forced_alignment_within_two_frames(
     trained: Path, corpus: Path, decoding: DecoderOptions
 ) -> None:
     recogniser = load(trained)
-    decoder = make_decoder(decoding, recogniser.units)
+    decoder = make_decoder(decoding, recogniser.tokenizer)
     checked = 0
     for utterance in read_manifest(corpus / "test.jsonl")[:12]:
         options = TranscribeOptions(decoding=decoding)
@@ -161,7 +161,7 @@ def test_times_agree_with_forced_alignment_within_two_frames(
         log_probs = recogniser.log_probs(audio.load(utterance.audio_filepath).samples)
         tokens = list(decoder.decode(log_probs)[0].tokens)
         spans = forced(log_probs, tokens)
-        words = split_words(tokens, recogniser.units)
+        words = split_words(tokens, recogniser.tokenizer)
         assert [word.text for word in transcript.words] == [text for text, _, _ in words]
         frame = recogniser.frame_seconds
         for word, (_, first, end) in zip(transcript.words, words, strict=True):

@@ -18,19 +18,19 @@ from asr.decode.reference import search
 from asr.model.backend import hear
 from asr.model.file import load_model
 from asr.settings.data import Data
-from asr.text.tokenizer import CharacterUnits, SentencePieceUnits, train_sentencepiece
+from asr.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer, train_sentencepiece
 from asr.train.data import evaluation_batches
 
-CHARACTERS = CharacterUnits()
+CHARACTERS = CharacterTokenizer()
 WIDE = {"beam": 10_000, "score_margin": math.inf, "unit_margin": math.inf}
 TEXT = "THE CAT SAT ON THE MAT"
 
 
 def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, tuple[int, ...]]]:
     """Of every sequence of units: log of the sum over alignments, of the best one, its frames."""
-    frames, units = log_probs.shape
+    frames, size = log_probs.shape
     found: dict[tuple[int, ...], tuple[float, float, tuple[int, ...]]] = {}
-    for path in product(range(units), repeat=frames):
+    for path in product(range(size), repeat=frames):
         score = sum(float(log_probs[t, unit]) for t, unit in enumerate(path))
         runs = [(unit, [t for t, _ in run]) for unit, run in groupby(enumerate(path), _unit)]
         written = [(u, max(ts, key=lambda t: log_probs[t, u])) for u, ts in runs if u]
@@ -65,10 +65,10 @@ def _library_anew(monkeypatch: pytest.MonkeyPatch):
     native_module.library.cache_clear()
 
 
-class FewUnits(CharacterUnits):
+class FewUnits(CharacterTokenizer):
     """Blank, space, apostrophe and A: few enough to try every alignment."""
 
-    symbols = CharacterUnits().symbols[:4]  # type: ignore[assignment]
+    symbols = CharacterTokenizer().symbols[:4]  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -164,13 +164,15 @@ def test_threads_share_a_decoder(tmp_path):
 # --- C and Python ---
 
 
-def pieces(tmp_path: Path) -> SentencePieceUnits:
-    return train_sentencepiece([TEXT, "A DOG RAN TO THE DOOR BY THE BENCH"], 40, tmp_path / "units")
+def pieces(tmp_path: Path) -> SentencePieceTokenizer:
+    return train_sentencepiece(
+        [TEXT, "A DOG RAN TO THE DOOR BY THE BENCH"], 40, tmp_path / "tokenizer"
+    )
 
 
-def twice(options: DecoderOptions, units, log_probs: np.ndarray):
+def twice(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
     """What C and what Python finds."""
-    decoder = BeamDecoder(options, units)
+    decoder = BeamDecoder(options, tokenizer)
     assert decoder._compiled is not None
     margins = (options.beam, options.score_margin, options.unit_margin)
     return decoder._compiled(log_probs), search(log_probs, decoder.reader, *margins)
@@ -183,7 +185,7 @@ needs_c = pytest.mark.skipif(native() != "C", reason="the C library was not buil
 @pytest.mark.parametrize("kind", ["characters", "pieces"])
 @pytest.mark.parametrize("noise", [0.5, 1.5, 2.5])
 def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
-    units = CHARACTERS if kind == "characters" else pieces(tmp_path)
+    tokenizer = CHARACTERS if kind == "characters" else pieces(tmp_path)
     lm = write_small_model(tmp_path)
     settings = [
         DecoderOptions("beam", beam=16),
@@ -192,10 +194,10 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
         DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, score_margin=5.0),
     ]
     for seed, options in enumerate(settings):
-        in_c, in_python = twice(options, units, spoken_log_probs(TEXT, units, seed, noise))
+        in_c, in_python = twice(options, tokenizer, spoken_log_probs(TEXT, tokenizer, seed, noise))
         assert in_c == in_python
-        noise_rows = random_log_probs(20, units.size, seed)
-        in_c, in_python = twice(options, units, noise_rows)
+        noise_rows = random_log_probs(20, tokenizer.size, seed)
+        in_c, in_python = twice(options, tokenizer, noise_rows)
         assert in_c == in_python
 
 
@@ -206,7 +208,7 @@ def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus
     (batch,) = evaluation_batches(utterances, None, loaded.frontend, Data())
     options = DecoderOptions("beam", beam=8, lm=write_small_model(tmp_path), lm_weight=0.3)
     for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
-        in_c, in_python = twice(options, loaded.units, log_probs)
+        in_c, in_python = twice(options, loaded.tokenizer, log_probs)
         assert in_c == in_python
 
 

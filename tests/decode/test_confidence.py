@@ -28,8 +28,8 @@ NOISE = ROOT.parent / "shared" / "speech" / "noise" / "esc10"
 
 def brute(log_probs: np.ndarray, tokens: list[int]) -> float:
     """Probability of all paths that collapse to the tokens."""
-    frames, units = log_probs.shape
-    paths = itertools.product(range(units), repeat=frames)
+    frames, size = log_probs.shape
+    paths = itertools.product(range(size), repeat=frames)
     rows = np.arange(frames)
     return sum(np.exp(log_probs[rows, p].sum()) for p in paths if collapse(p) == tokens)
 

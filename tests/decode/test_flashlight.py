@@ -16,19 +16,19 @@ from asr.decode.lm.train import read_text, train
 from asr.model.backend import hear
 from asr.model.file import load_model
 from asr.settings.data import Data
-from asr.text.tokenizer import CharacterUnits, train_sentencepiece
+from asr.text.tokenizer import CharacterTokenizer, train_sentencepiece
 from asr.train.data import evaluation_batches
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="flashlight-text has no wheel for this Python"
 )
-CHARACTERS = CharacterUnits()
+CHARACTERS = CharacterTokenizer()
 
 
-def both(units, **options):
+def both(tokenizer, **options):
     closed = {"unknown_score": -math.inf} if "lm" in options else {}
-    ours = make_decoder(DecoderOptions("beam", **options, **closed), units)
-    return ours, make_decoder(DecoderOptions("flashlight", **options, **closed), units)
+    ours = make_decoder(DecoderOptions("beam", **options, **closed), tokenizer)
+    return ours, make_decoder(DecoderOptions("flashlight", **options, **closed), tokenizer)
 
 
 def test_a_clear_utterance_is_read_alike_with_equal_scores_and_frames(tmp_path):
@@ -45,11 +45,11 @@ def test_a_clear_utterance_is_read_alike_with_equal_scores_and_frames(tmp_path):
 
 @pytest.mark.parametrize("pieces", [False, True])
 def test_with_a_language_model_nearly_all_noisy_utterances_are_read_alike(pieces, tmp_path):
-    units = train_sentencepiece(SENTENCES, 30, tmp_path / "units") if pieces else CHARACTERS
-    ours, theirs = both(units, lm=write_small_model(tmp_path), lm_weight=0.8, nbest=2)
+    tokenizer = train_sentencepiece(SENTENCES, 30, tmp_path / "tokenizer") if pieces else CHARACTERS
+    ours, theirs = both(tokenizer, lm=write_small_model(tmp_path), lm_weight=0.8, nbest=2)
     alike = 0
     for seed in range(40):
-        log_probs = spoken_log_probs(SENTENCES[seed % 8], units, seed, 1.8)
+        log_probs = spoken_log_probs(SENTENCES[seed % 8], tokenizer, seed, 1.8)
         alike += ours.decode(log_probs)[0].text == theirs.decode(log_probs)[0].text
     assert alike >= 37
 
@@ -70,7 +70,7 @@ def test_real_log_probs_are_read_alike(trained, corpus, tmp_path):
     manifests = (corpus / "train.jsonl", corpus / "test.jsonl")
     texts = [utterance.text for path in manifests for utterance in read_manifest(path)]
     binary.write(tmp_path / "m.lm", automaton.build(train(read_text(texts), 2, (1,)).ngrams))
-    ours, theirs = both(loaded.units, lm=str(tmp_path / "m.lm"), lm_weight=0.5)
+    ours, theirs = both(loaded.tokenizer, lm=str(tmp_path / "m.lm"), lm_weight=0.5)
     alike = total = 0
     for batch in evaluation_batches(utterances, None, loaded.frontend, Data()):
         for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decode.greedy import best_path, decode
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 
 def plain_loop(log_probs: np.ndarray, blank: int) -> list[int]:
@@ -55,20 +55,20 @@ def test_repeats_collapse_unless_a_blank_stands_between(
 
 
 def test_frames_beyond_a_length_are_not_read() -> None:
-    units = CharacterUnits()
-    alphabet = units.encode("HELLO THERE")
+    tokenizer = CharacterTokenizer()
+    alphabet = tokenizer.encode("HELLO THERE")
     symbols = [s for symbol in alphabet for s in (symbol, symbol, 0)]
     long = frames(symbols)
-    short = frames(units.encode("NO") + units.encode("X") * (len(symbols) - 2))
+    short = frames(tokenizer.encode("NO") + tokenizer.encode("X") * (len(symbols) - 2))
     short[2:] = np.nan
     batch = np.stack([long, short, long])
-    assert decode(batch, [len(symbols), 2, 0], units) == ["HELLO THERE", "NO", ""]
-    assert decode(batch, np.array([len(symbols), 2, 6]), units) == ["HELLO THERE", "NO", "HE"]
+    assert decode(batch, [len(symbols), 2, 0], tokenizer) == ["HELLO THERE", "NO", ""]
+    assert decode(batch, np.array([len(symbols), 2, 6]), tokenizer) == ["HELLO THERE", "NO", "HE"]
 
 
 def test_a_batch_that_does_not_fit_the_units_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError):
-        decode(np.zeros((1, 2, 30)), [2], CharacterUnits())
+        decode(np.zeros((1, 2, 30)), [2], CharacterTokenizer())
 
 
 def test_decoding_loads_no_torch() -> None:

@@ -6,14 +6,14 @@ from decoding import spoken_log_probs, write_small_model
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.phrases import ROOT, build
 from asr.errors import AsrError
-from asr.text.tokenizer import CharacterUnits, UnknownSymbols
+from asr.text.tokenizer import CharacterTokenizer, UnknownSymbols
 
-UNITS = CharacterUnits()
+TOKENIZER = CharacterTokenizer()
 
 
 def earned(text: str, *phrases: str) -> tuple[float, float]:
     """Bonus after `text` with what the word it is in has earned, and at the end of it all."""
-    table = build(phrases, 1.0, UNITS)
+    table = build(phrases, 1.0, TOKENIZER)
     node, kept = ROOT, 0.0
     for byte in text.encode():
         gain, node = table.step(node, byte)
@@ -61,15 +61,15 @@ def test_phrases_are_normalised():
 @pytest.mark.parametrize(("phrase", "error"), [("...", AsrError), ("3 CATS", UnknownSymbols)])
 def test_a_phrase_that_cannot_be_heard_is_refused(phrase, error):
     with pytest.raises(error):
-        make_decoder(DecoderOptions("beam", phrases=(phrase,)), UNITS)
+        make_decoder(DecoderOptions("beam", phrases=(phrase,)), TOKENIZER)
 
 
 def test_a_boosted_name_is_heard_against_a_language_model_that_lacks_it(tmp_path):
-    log_probs = spoken_log_probs("THE CATT SAT ON THE MAT", UNITS, 4, 1.2)
+    log_probs = spoken_log_probs("THE CATT SAT ON THE MAT", TOKENIZER, 4, 1.2)
     options = {"lm": write_small_model(tmp_path), "lm_weight": 0.6, "unknown_score": -10.0}
-    plain = make_decoder(DecoderOptions("beam", **options), UNITS).decode(log_probs)[0]
+    plain = make_decoder(DecoderOptions("beam", **options), TOKENIZER).decode(log_probs)[0]
     boosted = DecoderOptions("beam", **options, phrases=("CATT",), phrase_bonus=12.0)
-    found = make_decoder(boosted, UNITS).decode(log_probs)[0]
+    found = make_decoder(boosted, TOKENIZER).decode(log_probs)[0]
     assert "CATT" not in plain.text
     assert found.text == "THE CATT SAT ON THE MAT"
     language = 0.6 * found.lm_score - 10.0 + 12.0

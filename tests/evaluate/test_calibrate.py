@@ -53,7 +53,7 @@ def test_the_network_is_the_same_and_a_packed_copy_has_the_map(
 
             loaded = load_model(trained)
             source = tmp_path / "dense.asr"
-            save_model(source, loaded.model, loaded.units, loaded.frontend, {"name": "x"})
+            save_model(source, loaded.model, loaded.tokenizer, loaded.frontend, {"name": "x"})
         out = tmp_path / f"out{dense}.asr"
         store(source, out, Calibration(1.5, 0.5), ABOUT)
         (before, old), (after, new) = read(source), read(out)

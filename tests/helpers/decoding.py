@@ -9,7 +9,7 @@ from asr.decode.lm import binary
 from asr.decode.lm import build as automaton
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.train import read_text, train
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 SENTENCES = [
     "THE CAT SAT ON THE MAT",
@@ -34,18 +34,18 @@ def write_small_model(folder: Path) -> str:
     return str(folder / "small.lm")
 
 
-def random_log_probs(frames: int, units: int, seed: int, spread: float = 2.0) -> np.ndarray:
+def random_log_probs(frames: int, tokens: int, seed: int, spread: float = 2.0) -> np.ndarray:
     """Rows of log-probabilities that sum to one, of nothing in particular."""
-    return _normalised(np.random.default_rng(seed).normal(size=(frames, units)) * spread)
+    return _normalised(np.random.default_rng(seed).normal(size=(frames, tokens)) * spread)
 
 
-def spoken_log_probs(text: str, units: Units, seed: int, noise: float) -> np.ndarray:
+def spoken_log_probs(text: str, tokenizer: Tokenizer, seed: int, noise: float) -> np.ndarray:
     """What a network might give for `text`: one or two frames a unit, a blank, noise on all."""
     generator = np.random.default_rng(seed)
     path = []
-    for unit in units.encode(text):
+    for unit in tokenizer.encode(text):
         path += [unit] * int(generator.integers(1, 3)) + [0]
-    rows = generator.normal(size=(len(path), units.size)) * noise
+    rows = generator.normal(size=(len(path), tokenizer.size)) * noise
     rows[np.arange(len(path)), path] += 6.0
     return _normalised(rows)
 
@@ -54,9 +54,9 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
     return (rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
-def table(frames: int, units: int, seed: int, sharpness: float = 3.0) -> np.ndarray:
+def table(frames: int, tokens: int, seed: int, sharpness: float = 3.0) -> np.ndarray:
     """Log-probabilities `(frames, units)` drawn from `seed`."""
-    logits = sharpness * np.random.default_rng(seed).standard_normal((frames, units))
+    logits = sharpness * np.random.default_rng(seed).standard_normal((frames, tokens))
     return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
 
 

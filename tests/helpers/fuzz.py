@@ -1,7 +1,7 @@
 """Mutated model files: each must give an error for people or sound tensors, in bounded memory.
 
-`python tests/helpers/fuzz.py` mutates for a while, guided by coverage if atheris is installed and at
-random if not; `tests/sparse/test_fuzz.py` runs some hundred files. Every mutation comes from a
+`python tests/helpers/fuzz.py` mutates for a while, guided by coverage if atheris is installed and
+at random if not; `tests/sparse/test_fuzz.py` runs some hundred files. Every mutation comes from a
 string of bytes, the same string always the same file, and what a mutation spoils of lengths and
 checksums is put right again most of the time, so that it gets past them.
 """
@@ -31,7 +31,7 @@ from asr.model.info import describe
 from asr.model.metadata import Metadata
 from asr.sparse import Rows, read, read_header, read_rows, write
 from asr.sparse.kernels import prepare
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.transcribe.recogniser import load
 
 PREFIX = struct.Struct("<8sIQ32s")
@@ -103,7 +103,9 @@ def originals(folder: Path) -> list[bytes]:
         mels=8, conv_channels=[2], conv_kernels=[[3, 3]], conv_strides=[[2, 2]],
         hidden=16, layers=2, batch_norm=False,
     )  # fmt: skip
-    metadata = Metadata(dimensions, Frontend(mels=8), CharacterUnits().to_plain(), packed="int8")
+    metadata = Metadata(
+        dimensions, Frontend(mels=8), CharacterTokenizer().to_plain(), packed="int8"
+    )
     write(folder / "a.asr", random_tensors(dimensions), metadata.to_plain(), "int8")
     network = (folder / "a.asr").read_bytes()
     return [*found, network, network]
@@ -266,7 +268,7 @@ def check(content: bytes, path: Path) -> bool:
 def _listen(path: Path) -> None:
     """A sound file of tensors may be a network, and then it hears something or says why not."""
     try:
-        recogniser = load(path, threads=1, engine="native")
+        recogniser = load(path, threads=1, backend="native")
         recogniser.log_probs(np.random.default_rng(0).normal(0, 0.1, 1600).astype(np.float32))
     except AsrError:
         return

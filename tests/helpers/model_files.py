@@ -9,7 +9,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 SMALL = Model(conv_channels=[4, 4], hidden=12, layers=2)
 
@@ -32,7 +32,7 @@ def network(dimensions: Model = SMALL, sparsity: float = 0.9, seed: int = 0) -> 
 
 
 def save(path: Path, model: DeepSpeech, extra: dict[str, Any] | None = None) -> Path:
-    save_model(path, model, CharacterUnits(), Frontend(), extra)
+    save_model(path, model, CharacterTokenizer(), Frontend(), extra)
     return path
 
 

@@ -20,7 +20,7 @@ def plain_record(
     *,
     hidden: int = 128,
     cell: str = "gru",
-    units: str = "characters",
+    tokenizer: str = "characters",
     seed: int = 1,
     sparsity: float | None = None,
     nonzeros: int | None = None,
@@ -78,7 +78,7 @@ def plain_record(
         "model": {
             "parameters": prunable + rest, "nonzeros": kept + rest,
             "prunable_parameters": prunable, "prunable_nonzeros": kept, "cell": cell,
-            "hidden": hidden, "layers": 3, "units": units, "tensors": tensors,
+            "hidden": hidden, "layers": 3, "tokenizer": tokenizer, "tensors": tensors,
         },
         "pruning": pruning, "distillation": distillation,
         "files": {"model_bytes": 4 * (prunable + rest),
@@ -121,7 +121,9 @@ def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
     add("rnn-dense", "dense", "RNN 256, dense", 0.201, hidden=256, cell="rnn")
     add("rnn-sparse", "sparse", "RNN 256, 90 %, sparse", 0.236, hidden=256, cell="rnn",
         sparsity=0.893)  # fmt: skip
-    add("pieces-dense", "dense", "GRU 128, pieces, dense", 0.131, hidden=128, units="pieces 200")
+    add(
+        "pieces-dense", "dense", "GRU 128, pieces, dense", 0.131, hidden=128, tokenizer="pieces 200"
+    )
     add("pieces-sparse", "sparse", "GRU 128, pieces, 90 %, sparse", None, hidden=128,
-        units="pieces 200", sparsity=0.911)  # fmt: skip
+        tokenizer="pieces 200", sparsity=0.911)  # fmt: skip
     return records

@@ -15,7 +15,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import Loaded, load_model, save_model
 from asr.model.torch_network import DeepSpeech
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 RATE = 16000
 LETTERS = " ABCDEFG"
@@ -54,14 +54,14 @@ def tone_model() -> DeepSpeech:
     weights: dict[str, Any] = dict(model.named_parameters())
     weights["conv.0.convolution.weight"].fill_(1.0)
     weights["conv.0.convolution.bias"].fill_(8.0)
-    units = CharacterUnits()
+    tokenizer = CharacterTokenizer()
     for i, (letter, hertz) in enumerate(HERTZ.items()):
         t = np.arange(RATE) / RATE
         band = features(0.3 * np.sin(2 * np.pi * hertz * t), FRONTEND).mean(dim=0).argmax()
         weights["rnn.0.forward_cell.weight_ih_l0"][i, band] = 1.0
-        weights["output.linear.weight"][units.encode(letter)[0], i] = 1.0
+        weights["output.linear.weight"][tokenizer.encode(letter)[0], i] = 1.0
     weights["output.linear.bias"].fill_(-100.0)
-    weights["output.linear.bias"][[0, *units.encode(LETTERS)]] = torch.tensor(
+    weights["output.linear.bias"][[0, *tokenizer.encode(LETTERS)]] = torch.tensor(
         [9.0] + [0.0] * len(LETTERS)
     )
     return model
@@ -69,7 +69,7 @@ def tone_model() -> DeepSpeech:
 
 def save_tone_model(path: Path) -> Path:
     """Write the tone network as a model file."""
-    save_model(path, tone_model(), CharacterUnits(), FRONTEND)
+    save_model(path, tone_model(), CharacterTokenizer(), FRONTEND)
     return path
 
 

@@ -16,7 +16,7 @@ from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate_to
 from asr.features.settings import Frontend
-from asr.model.backend import NativeEngine, TorchEngine, as_engine, hear_files, open_engine
+from asr.model.backend import NativeBackend, TorchBackend, as_backend, hear_files, open_backend
 from asr.model.dimensions import Model
 from asr.model.file import describe, load_model, pack
 from asr.model.metadata import Metadata
@@ -24,7 +24,7 @@ from asr.model.native_kernels import kernels
 from asr.sparse import read, write
 from asr.sparse.kernels import library
 from asr.text.normalise import normalise
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.transcribe.recogniser import load
 
 
@@ -36,46 +36,46 @@ def sounds(corpus: Path) -> list[str]:
 
 def test_packed_files_run_natively_and_dense_ones_on_torch(trained: Path, tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
-    assert isinstance(open_engine(trained), NativeEngine)
-    assert isinstance(open_engine(dense), TorchEngine)
-    assert isinstance(open_engine(trained, engine="torch"), TorchEngine)
-    assert isinstance(open_engine(dense, engine="native"), NativeEngine)
+    assert isinstance(open_backend(trained), NativeBackend)
+    assert isinstance(open_backend(dense), TorchBackend)
+    assert isinstance(open_backend(trained, backend="torch"), TorchBackend)
+    assert isinstance(open_backend(dense, backend="native"), NativeBackend)
 
 
 def test_a_dense_file_sounds_the_same_on_both(tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
     pack(dense, tmp_path / "packed.asr")
     for path in (dense, tmp_path / "packed.asr"):
-        for engine in ("torch", "native"):
-            [heard] = load(path, engine=engine).transcribe(speak("FEED A BEE"))
+        for backend in ("torch", "native"):
+            [heard] = load(path, backend=backend).transcribe(speak("FEED A BEE"))
             assert heard.text == "FEED A BEE"
 
 
 def test_the_trained_network_hears_the_same_text_on_both(trained: Path, sounds: list[str]) -> None:
-    expected = [t.text for t in load(trained, engine="torch").transcribe(sounds)]
+    expected = [t.text for t in load(trained, backend="torch").transcribe(sounds)]
     assert sum(map(bool, expected)) > 0.9 * len(expected)
-    exact = load(trained, threads=2, engine="native", exact=True)
+    exact = load(trained, threads=2, backend="native", exact=True)
     assert [t.text for t in exact.transcribe(sounds)] == expected
-    quick = [t.text for t in load(trained, engine="native").transcribe(sounds)]
+    quick = [t.text for t in load(trained, backend="native").transcribe(sounds)]
     words = [zip(a.split(), b.split(), strict=False) for a, b in zip(expected, quick, strict=True)]
     differing = sum(a != b for pairs in words for a, b in pairs)
     assert differing <= 0.01 * sum(len(text.split()) for text in expected)
 
 
 def test_log_probabilities_of_sound_are_torch_s(trained: Path, sounds: list[str]) -> None:
-    torch_, native = open_engine(trained, engine="torch"), open_engine(trained, exact=True)
+    torch_, native = open_backend(trained, backend="torch"), open_backend(trained, exact=True)
     samples = [audio.load(path).samples for path in sounds[:4]]
     rows = [native.features(s) for s in samples]
     for ours, theirs in zip(rows, map(torch_.features, samples), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=3e-4, rtol=0)  # where torch rounds most
         assert np.abs(ours - theirs).mean() < 1e-5
-    for ours, theirs in zip(native.hear(rows), torch_.hear(rows), strict=True):
+    for ours, theirs in zip(native.log_probs(rows), torch_.log_probs(rows), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
 
 
 def test_words_have_the_same_times_and_confidence_on_both(trained: Path, sounds: list[str]) -> None:
     [ours] = load(trained, exact=True).transcribe(sounds[0])
-    [theirs] = load(trained, engine="torch").transcribe(sounds[0])
+    [theirs] = load(trained, backend="torch").transcribe(sounds[0])
     assert ours.words
     for word, other in zip(ours.words, theirs.words, strict=True):
         assert (word.text, word.start, word.end) == (other.text, other.start, other.end)
@@ -83,71 +83,71 @@ def test_words_have_the_same_times_and_confidence_on_both(trained: Path, sounds:
 
 
 def test_recordings_come_with_their_index_longest_first(trained: Path, sounds: list[str]) -> None:
-    engine = open_engine(trained)
+    backend = open_backend(trained)
     durations = [audio.header_seconds(path) for path in sounds[:5]]
-    heard = dict(hear_files(engine, sounds[:5], durations, batch_seconds=6.0))
+    heard = dict(hear_files(backend, sounds[:5], durations, batch_seconds=6.0))
     assert sorted(heard) == list(range(5))
-    longest = next(iter(hear_files(engine, sounds[:5], durations, batch_seconds=0.1)))[0]
+    longest = next(iter(hear_files(backend, sounds[:5], durations, batch_seconds=0.1)))[0]
     assert durations[longest] == max(durations)
     for i, log_probs in heard.items():
-        alone = engine.hear([engine.features(audio.load(sounds[i]).samples)])[0]
+        alone = backend.log_probs([backend.features(audio.load(sounds[i]).samples)])[0]
         np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
 
 
 def test_a_recording_without_sound_has_no_frames(
     trained: Path, sounds: list[str], tmp_path: Path
 ) -> None:
-    engine = open_engine(trained)
+    backend = open_backend(trained)
     silent = str(tmp_path / "silent.wav")
     soundfile.write(silent, np.zeros(48000, np.float32), 16000)
     for paths in ([silent, sounds[0], silent], [silent]):
-        heard = dict(hear_files(engine, paths, [3.0] * len(paths), batch_seconds=120.0))
+        heard = dict(hear_files(backend, paths, [3.0] * len(paths), batch_seconds=120.0))
         assert [len(heard[i]) > 0 for i in range(len(paths))] == [p != silent for p in paths]
-        assert heard[0].shape == (0, engine.dimensions.outputs)
+        assert heard[0].shape == (0, backend.dimensions.outputs)
     for options in (DecoderOptions(), DecoderOptions("beam")):
-        assert make_decoder(options, engine.units).decode(heard[0])[0].text == ""
+        assert make_decoder(options, backend.tokenizer).decode(heard[0])[0].text == ""
 
 
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"engine": "cuda"}, "engine='cuda': auto, torch or native"),
+        ({"backend": "cuda"}, "engine='cuda': auto, torch or native"),
         ({"threads": 0}, "threads=0: at least 1"),
         ({}, "any.asr: there is no such model file"),
-        ({"engine": "native"}, "any.asr: there is no such model file"),
+        ({"backend": "native"}, "any.asr: there is no such model file"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict, fragment: str) -> None:
     with pytest.raises(AsrError, match=fragment):
-        open_engine("any.asr", **options)
+        open_backend("any.asr", **options)
 
 
 def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_path: Path) -> None:
     tensors, plain = read(trained)
     plain["model"]["outputs"] = 5
     write(tmp_path / "odd.asr", tensors, plain, "fp16")
-    for engine in ("native", "torch"):
+    for backend in ("native", "torch"):
         with pytest.raises(AsrError, match=r"odd\.asr: has 29 units for 5 outputs"):
-            open_engine(tmp_path / "odd.asr", engine=engine)
+            open_backend(tmp_path / "odd.asr", backend=backend)
 
 
 def test_a_packed_file_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "else.asr", {"a": np.ones((2, 2), np.float32)}, {"kind": "other"})
     with pytest.raises(AsrError, match=r"else\.asr: holds tensors, but no model of asr"):
-        open_engine(tmp_path / "else.asr")
+        open_backend(tmp_path / "else.asr")
 
 
 def test_a_loaded_network_and_an_engine_are_both_engines(trained: Path) -> None:
-    engine = open_engine(trained)
-    assert as_engine(engine) is engine
-    assert isinstance(as_engine(load_model(trained)), TorchEngine)
+    backend = open_backend(trained)
+    assert as_backend(backend) is backend
+    assert isinstance(as_backend(load_model(trained)), TorchBackend)
 
 
 def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
     source = str(corpus / "test.jsonl")
     said = {
-        (engine, exact): evaluate_to(trained, source, engine=engine, exact=exact).splitlines()[3]
-        for engine, exact in (("torch", False), ("auto", False), ("native", True))
+        (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
+        for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
     assert said["torch", False].startswith("engine torch ")
     assert said["auto", False].startswith("engine native (")
@@ -156,14 +156,14 @@ def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
-    engine = NativeEngine(trained)
-    assert kernels(describe(trained).tensors) == engine.network.describe()
+    backend = NativeBackend(trained)
+    assert kernels(describe(trained).tensors) == backend.network.describe()
     assert kernels(describe(trained).tensors, exact=True) == (
-        NativeEngine(trained, exact=True).network.describe()
+        NativeBackend(trained, exact=True).network.describe()
     )
     text = " ".join(describe(trained).table().split())
     assert "engine native, " in text
-    for kernel in set(engine.network.describe().values()):
+    for kernel in set(backend.network.describe().values()):
         assert kernel in text
     assert "torch; native where" in describe(save_tone_model(tmp_path / "tone.asr")).table()
 
@@ -238,7 +238,7 @@ def save_random(path: Path, dimensions: Model) -> Path:
         if name.startswith("rnn") and len(shape) == 2:
             tensor[random.random(shape, dtype=np.float32) < 0.9] = 0
         tensors[name] = np.abs(tensor) + 1 if name.endswith("running_var") else tensor
-    units = CharacterUnits()
-    metadata = Metadata(dimensions, Frontend(), units.to_plain(), packed="fp16")
+    tokenizer = CharacterTokenizer()
+    metadata = Metadata(dimensions, Frontend(), tokenizer.to_plain(), packed="fp16")
     write(path, tensors, metadata.to_plain(), "fp16")
     return path

@@ -63,7 +63,7 @@ def test_the_file_says_what_it_needs_to_be_used(tmp_path, trained):
     assert report.error < 1e-4
     model = onnx.load(tmp_path / "model.onnx")
     props = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    assert props["units"]["kind"] == "characters"
+    assert props["tokenizer"]["kind"] == "characters"
     assert props["frontend"]["sample_rate"] == 16000
     assert props["model"]["cell"] == "gru"
     weight = onnx.numpy_helper.to_array(next(

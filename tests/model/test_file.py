@@ -17,7 +17,7 @@ from asr.model.dimensions import Model
 from asr.model.file import describe, load_model, load_weights, pack, save_model
 from asr.model.torch_network import DeepSpeech, count_parameters
 from asr.sparse import read, write
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 
 @torch.no_grad()
@@ -61,9 +61,9 @@ def test_smaller_values_move_log_probabilities_by_little(tmp_path, values, toler
 def test_units_and_frontend_and_training_come_back(tmp_path):
     frontend = Frontend(low_hertz=50.0, normalise="none")
     extra = {"name": "run 1", "loss": float("nan"), "curve": [[1, 0.5]]}
-    save_model(tmp_path / "model.asr", network(), CharacterUnits(), frontend, extra)
+    save_model(tmp_path / "model.asr", network(), CharacterTokenizer(), frontend, extra)
     loaded = load_model(tmp_path / "model.asr")
-    assert loaded.units == CharacterUnits()
+    assert loaded.tokenizer == CharacterTokenizer()
     assert loaded.frontend == frontend
     assert loaded.metadata.training == {"name": "run 1", "loss": None, "curve": [[1, 0.5]]}
 
@@ -231,8 +231,8 @@ def edited(path: Path, **changes: Any) -> Path:
         ({"model__hidden": 0}, r"model\.hidden=0: at least 1"),
         ({"frontend__mels": 40}, "takes 80 mels, its frontend makes 40"),
         ({"frontend__sample_rate": 10**400}, "frontend"),
-        ({"units": {}}, "units have no kind"),
-        ({"units": []}, r"metadata\.units: a wrong type"),
+        ({"tokenizer": {}}, "units have no kind"),
+        ({"tokenizer": []}, r"metadata\.units: a wrong type"),
         ({"packed": "int4"}, r"metadata\.packed: a wrong type"),
     ],
     ids=str,
@@ -255,8 +255,8 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, change, message):
         ({"model__layers": 10**9}, "claim 1000000000 layers"),
         ({"model__batch_norm": False}, "'conv.0.convolution.bias' is nothing"),
         ({"model__outputs": 30}, "has 29 units for 30 outputs"),
-        ({"units": {"kind": "runes"}}, "units of kind 'runes' are unknown"),
-        ({"units": {"kind": "sentencepiece", "model": "AAAA"}}, "not a SentencePiece model"),
+        ({"tokenizer": {"kind": "runes"}}, "units of kind 'runes' are unknown"),
+        ({"tokenizer": {"kind": "sentencepiece", "model": "AAAA"}}, "not a SentencePiece model"),
     ],
     ids=str,
 )

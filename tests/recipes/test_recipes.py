@@ -87,14 +87,14 @@ def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
         (chapter / f"{10 + number}-1.trans.txt").write_text("".join(lines))
     words = [
         f"runs={tmp_path}/runs", f"data.root={tmp_path}/LibriSpeech", "data.test=[test-clean]",
-        "data.workers=0", "threads=1", "units.size=40", "model.hidden=8", "model.layers=1",
+        "data.workers=0", "threads=1", "tokenizer.size=40", "model.hidden=8", "model.layers=1",
         "training.epochs=1", "training.progress=false", "data.batch_seconds=20",
         "model.conv_channels=[2,2]",
     ]  # fmt: skip
     folder = train(load(Run, RECIPES / "librispeech_100h.yaml", words))
     record = json.loads((folder / "record.json").read_text())
     assert record["evaluation"]["test-clean"]["words"] > 100
-    assert record["model"]["units"] == "sentencepiece"
+    assert record["model"]["tokenizer"] == "sentencepiece"
     assert (folder / "units.model").exists()
 
 

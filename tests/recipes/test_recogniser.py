@@ -28,7 +28,7 @@ from asr.features.settings import Frontend
 from asr.model.file import pack, save_model
 from asr.report import report
 from asr.settings.data import Data
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 SCRIPT = ROOT / "recipes" / "benchmarks" / "recogniser.py"
 SPEECH = ROOT.parent / "shared" / "speech"
@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (chapter / f"{speaker}-1.trans.txt").write_text(f"{speaker}-1-0 {text}\n")
     ages = [f"test-tones\t{speaker}-1-0\t{age}\n" for speaker, (_, age) in SAID.items()]
     (folder / "utterances.tsv").write_text("subset\tutterance\tage\n" + "".join(ages))
-    model, save = tone_model(), (CharacterUnits(), Frontend(normalise="none"))
+    model, save = tone_model(), (CharacterTokenizer(), Frontend(normalise="none"))
     save_model(folder / "exact.model", model, *save)
     pack(folder / "exact.model", folder / "exact.asr")
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard
     lm_bytes = (place / "tones.lm").stat().st_size
     assert found["deaf", "beam with LM"]["bytes"] == deaf["model_bytes"] + lm_bytes
     assert deaf["bytes"] == (place / "deaf.asr").stat().st_size
-    assert deaf["engine"].startswith("native")
+    assert deaf["backend"].startswith("native")
     for row in found.values():
         assert row["rtf"] > 0 < row["wall_rtf"]
         assert row["load_seconds"] > 0
@@ -145,7 +145,7 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard
     tried = networks["dense"]["engines"]
     assert set(tried) == {"torch", "native"}
     chosen = min(tried, key=tried.get)
-    assert dense["engine"].startswith(chosen)
+    assert dense["backend"].startswith(chosen)
     assert (networks["dense"]["lm_weight"], networks["dense"]["word_bonus"]) == (0.3, 1)
     assert len(networks["deaf"]["tuning"]) == 49
     assert networks["deaf"]["tuning"][0][:2] == [

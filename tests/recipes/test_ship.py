@@ -19,7 +19,7 @@ from asr.model.info import describe
 from asr.model.torch_network import DeepSpeech
 from asr.pretrained import registry as models
 from asr.report.measurements import Shown, write_measurement
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 sys.path.insert(0, str(ROOT / "recipes"))
 import ship
@@ -229,7 +229,7 @@ def test_what_cannot_be_shipped_leaves_what_is_there(
 
 def test_a_dense_network_is_not_shipped(tmp_path: Path, lm: Path) -> None:
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
-    save_model(tmp_path / "dense.asr", model, CharacterUnits(), Frontend())
+    save_model(tmp_path / "dense.asr", model, CharacterTokenizer(), Frontend())
     with pytest.raises(AsrError, match="asr pack"):
         ship.main([str(tmp_path / "dense.asr"), str(lm), "--output", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()

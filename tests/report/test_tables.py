@@ -42,7 +42,7 @@ def test_a_sparse_network_has_its_row(load):
     assert row["Non-zeros"] == "182,980"
     assert row["Sparsity of prunable tensors, %"] == "90.0"
     assert row["Least to most sparse tensor, %"] == "88.0-92.0"
-    assert (row["Cell"], row["Hidden"], row["Units"]) == ("gru", "3 x 128", "characters")
+    assert (row["Cell"], row["Hidden"], row["Tokenizer"]) == ("gru", "3 x 128", "characters")
     assert (row["Dense fp32 file, MB"], row["Packed file, MB"]) == ("2.86", "0.440")
     assert (row["Training, s"], row["Peak memory, MiB"], row["Seed"]) == ("300", "812", "1")
     assert "Packed / dense, s" not in row
@@ -166,7 +166,7 @@ def test_difference_within_the_intervals_is_not_sold_as_one(load):
 
 
 @pytest.mark.parametrize(
-    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"units": "pieces"})]
+    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"tokenizer": "pieces"})]
 )
 def test_unequal_networks_are_not_compared(load, larger, options):
     assert comparison(load(*pair(0.2, 0.3, larger, **options))) == []

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from asr.errors import AsrError
 from asr.text.normalise import normalise
 from asr.text.tokenizer import (
-    CharacterUnits,
-    SentencePieceUnits,
-    Units,
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
     UnknownSymbols,
-    load_units_file,
+    load_tokenizer_file,
     train_sentencepiece,
 )
 
@@ -32,8 +32,8 @@ def sentences(count: int = 200) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceUnits:
-    return train_sentencepiece(sentences(), 50, tmp_path_factory.mktemp("units") / "bpe.model")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+    return train_sentencepiece(sentences(), 50, tmp_path_factory.mktemp("tokenizer") / "bpe.model")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_normalise_en_v1(text: str, expected: str) -> None:
 def test_what_is_spoken_but_not_spelt_stays_and_is_refused(text: str, expected: str) -> None:
     assert normalise(text) == expected
     with pytest.raises(UnknownSymbols):
-        CharacterUnits().encode(normalise(text))
+        CharacterTokenizer().encode(normalise(text))
 
 
 @SOON
@@ -80,14 +80,14 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 @SOON
 @given(st.text(alphabet=string.ascii_letters + string.punctuation + " \u2019\u2014", max_size=40))
 def test_characters_encode_and_decode_every_normal_form_they_know(text: str) -> None:
-    units, normal = CharacterUnits(), normalise(text)
-    unknown = sorted(set(normal) - set(units.symbols))
+    tokenizer, normal = CharacterTokenizer(), normalise(text)
+    unknown = sorted(set(normal) - set(tokenizer.symbols))
     if unknown:
         with pytest.raises(UnknownSymbols) as caught:
-            units.encode(normal)
+            tokenizer.encode(normal)
         assert caught.value.symbols == unknown
     else:
-        assert units.decode(units.encode(normal)) == normal
+        assert tokenizer.decode(tokenizer.encode(normal)) == normal
 
 
 def test_unknown_normalisation_names_those_that_exist() -> None:
@@ -96,21 +96,21 @@ def test_unknown_normalisation_names_those_that_exist() -> None:
 
 
 def test_characters_are_blank_space_apostrophe_and_a_to_z() -> None:
-    units = CharacterUnits()
-    assert units.size == 29
-    assert units.encode("A Z'") == [3, 1, 28, 2]
-    assert units.decode([1, 3, 1, 1, 0, 28, 2, 1]) == "A Z'"
-    assert units.encode("") == []
-    assert units.decode([]) == ""
+    tokenizer = CharacterTokenizer()
+    assert tokenizer.size == 29
+    assert tokenizer.encode("A Z'") == [3, 1, 28, 2]
+    assert tokenizer.decode([1, 3, 1, 1, 0, 28, 2, 1]) == "A Z'"
+    assert tokenizer.encode("") == []
+    assert tokenizer.decode([]) == ""
 
 
 def test_unknown_symbols_are_listed_once_and_named_in_the_message() -> None:
     with pytest.raises(UnknownSymbols, match=r"the units lack '5' 'x', found in '5 x 5'") as caught:
-        CharacterUnits().encode("5 x 5")
+        CharacterTokenizer().encode("5 x 5")
     assert caught.value.symbols == ["5", "x"]
 
 
-def test_pieces_round_trip_and_spare_the_blank(pieces: SentencePieceUnits) -> None:
+def test_pieces_round_trip_and_spare_the_blank(pieces: SentencePieceTokenizer) -> None:
     assert pieces.size == 51
     assert len(pieces.symbols) == 51
     for text in sentences(20):
@@ -124,25 +124,25 @@ def test_pieces_round_trip_and_spare_the_blank(pieces: SentencePieceUnits) -> No
     assert pieces.decode([0, 1, *pieces.encode("THE OLD"), 1, 0]) == "THE OLD"
 
 
-def test_pieces_refuse_symbols_they_never_saw(pieces: SentencePieceUnits) -> None:
+def test_pieces_refuse_symbols_they_never_saw(pieces: SentencePieceTokenizer) -> None:
     with pytest.raises(UnknownSymbols) as caught:
         pieces.encode("THE 5 OLD QéÉ")
     assert caught.value.symbols == ["5", "Q", "É", "é"]
 
 
 @pytest.mark.parametrize("kind", ["characters", "pieces"])
-def test_units_survive_json_and_pickle(kind: str, pieces: SentencePieceUnits) -> None:
-    units = CharacterUnits() if kind == "characters" else pieces
+def test_units_survive_json_and_pickle(kind: str, pieces: SentencePieceTokenizer) -> None:
+    tokenizer = CharacterTokenizer() if kind == "characters" else pieces
     text = sentences()[0]
     for copy in (
-        Units.from_plain(json.loads(json.dumps(units.to_plain()))),
-        pickle.loads(pickle.dumps(units)),
+        Tokenizer.from_plain(json.loads(json.dumps(tokenizer.to_plain()))),
+        pickle.loads(pickle.dumps(tokenizer)),
     ):
-        assert copy == units
-        assert hash(copy) == hash(units)
-        assert copy.symbols == units.symbols
-        assert copy.encode(text) == units.encode(text)
-    assert CharacterUnits() != pieces
+        assert copy == tokenizer
+        assert hash(copy) == hash(tokenizer)
+        assert copy.symbols == tokenizer.symbols
+        assert copy.encode(text) == tokenizer.encode(text)
+    assert CharacterTokenizer() != pieces
 
 
 def test_training_pieces_is_deterministic_and_silent(
@@ -153,12 +153,12 @@ def test_training_pieces_is_deterministic_and_silent(
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "one.model").read_bytes() == (tmp_path / "two.model").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one.model", "two.model"]
-    assert load_units_file(tmp_path / "one.model").size == 41
+    assert load_tokenizer_file(tmp_path / "one.model").size == 41
 
 
 def test_a_very_long_text_is_learnt_from_too(tmp_path: Path) -> None:
-    units = train_sentencepiece(["A B", "XY " * 4000], 6, tmp_path / "long.model")
-    assert units.decode(units.encode("XY A")) == "XY A"
+    tokenizer = train_sentencepiece(["A B", "XY " * 4000], 6, tmp_path / "long.model")
+    assert tokenizer.decode(tokenizer.encode("XY A")) == "XY A"
 
 
 @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ def test_no_text_at_all_is_refused(tmp_path: Path) -> None:
 def test_damaged_units_files_are_refused_by_name(
     tmp_path: Path,
     content: bytes | str,
-    pieces: SentencePieceUnits,
+    pieces: SentencePieceTokenizer,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "bad.model"
     path.write_bytes(content if isinstance(content, bytes) else pieces._model[:200])
     with pytest.raises(AsrError, match=r"bad\.model: units: not a SentencePiece model"):
-        load_units_file(path)
+        load_tokenizer_file(path)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_units_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"none\.model: cannot read the units file: No such file"):
-        load_units_file(tmp_path / "none.model")
+        load_tokenizer_file(tmp_path / "none.model")
 
 
 @pytest.mark.parametrize(
@@ -202,5 +202,5 @@ def test_a_missing_units_file_is_refused_by_name(tmp_path: Path) -> None:
     [{}, {"kind": "words"}, {"kind": "sentencepiece"}, {"kind": "sentencepiece", "model": "*"}],
 )
 def test_plain_values_that_are_no_units_are_refused(plain: dict[str, str]) -> None:
-    with pytest.raises(AsrError, match="units"):
-        Units.from_plain(plain)
+    with pytest.raises(AsrError, match="tokenizer"):
+        Tokenizer.from_plain(plain)

@@ -12,7 +12,7 @@ from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.training import Optimiser
 from asr.settings.yaml import load
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.average import WeightAveraging, average_of, decay_after
 from asr.train.batches import Batch
 from asr.train.module import SpeechTraining
@@ -96,16 +96,16 @@ def test_the_average_is_what_is_validated_and_never_what_is_trained() -> None:
     step(model, 7)  # the average stays behind
     losses = []
     for training in (
-        SpeechTraining(model, CharacterUnits(), Optimiser(), 10, average=average),
-        SpeechTraining(model, CharacterUnits(), Optimiser(), 10),
-        SpeechTraining(network(), CharacterUnits(), Optimiser(), 10),
+        SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, average=average),
+        SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10),
+        SpeechTraining(network(), CharacterTokenizer(), Optimiser(), 10),
     ):
         training.eval()
         with torch.no_grad():
             training.validation_step(batch, 0)
         losses.append(training._dev["loss"])
     assert losses[0] == losses[2] != losses[1]
-    training = SpeechTraining(model, CharacterUnits(), Optimiser(), 10, average=average)
+    training = SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, average=average)
     training.log = lambda *a, **k: None  # type: ignore[method-assign,assignment]
     training.train()
     before = {k: v.clone() for k, v in average.state_dict().items()}

@@ -18,11 +18,11 @@ from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
 from asr.settings.data import Augment, Data
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import collate
 from asr.train.data import AudioStore, SpeechData, evaluation_batches
 
-UNITS = CharacterUnits()
+TOKENIZER = CharacterTokenizer()
 FRONTEND = Frontend(mels=20)
 AUGMENT = Augment(noise_probability=0.5)
 
@@ -46,7 +46,9 @@ def utterances(tmp_path_factory) -> list[Utterance]:
 
 def speech(utterances: list[Utterance], **data) -> SpeechData:
     settings = Data(**{"batch_seconds": 2.0, "max_seconds": 1.0, **data})
-    return SpeechData(utterances[:18], utterances[18:], UNITS, FRONTEND, AUGMENT, settings, seed=5)
+    return SpeechData(
+        utterances[:18], utterances[18:], TOKENIZER, FRONTEND, AUGMENT, settings, seed=5
+    )
 
 
 class Linear(lightning.LightningModule):
@@ -153,7 +155,7 @@ def test_batches_are_the_same_with_workers_without_a_cache_and_on_a_second_readi
 def test_features_of_an_utterance_change_from_epoch_to_epoch_and_its_text_does_not(utterances):
     data = speech(utterances)
     (_, first, symbols, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
-    assert symbols == others == UNITS.encode("WORD B")
+    assert symbols == others == TOKENIZER.encode("WORD B")
     assert first.shape != second.shape or not torch.equal(first, second)
 
 
@@ -179,7 +181,7 @@ def test_validation_is_sorted_by_length_never_augmented_and_complete(utterances)
 
 def test_evaluation_batches_equal_validation_and_need_no_units(utterances):
     dev, settings = utterances[18:], Data(batch_seconds=1.0, max_seconds=1.0)
-    ours = list(evaluation_batches(dev, UNITS, FRONTEND, settings))
+    ours = list(evaluation_batches(dev, TOKENIZER, FRONTEND, settings))
     theirs = list(speech(utterances, batch_seconds=1.0).val_dataloader())
     for a, b in zip(ours, theirs, strict=True):
         assert a.ids == b.ids
@@ -259,5 +261,5 @@ def test_loading_leaves_the_global_random_state_alone(utterances):
 def test_collate_of_the_dataset_keeps_symbols_and_lengths(utterances):
     data = speech(utterances)
     batch = collate([data._train[0, i] for i in (0, 1)])
-    assert batch.targets.tolist() == [UNITS.encode("WORD A"), UNITS.encode("WORD B")]
+    assert batch.targets.tolist() == [TOKENIZER.encode("WORD A"), TOKENIZER.encode("WORD B")]
     assert batch.features.shape[1] == batch.feature_lengths.max()

@@ -19,7 +19,7 @@ from asr.settings.run import Run
 from asr.settings.training import Distillation as Settings
 from asr.settings.training import Optimiser
 from asr.settings.yaml import load
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import Batch
 from asr.train.callbacks import SeedEachStep
 from asr.train.distillation import Distillation
@@ -39,7 +39,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = DeepSpeech(replace(SMALL, hidden=12, dropout=0.5, layers=2))
         for _ in range(3):
             network(torch.randn(4, 60, 80), torch.tensor([60, 50, 40, 60]))
-    save_model(path, network, CharacterUnits(), Frontend())
+    save_model(path, network, CharacterTokenizer(), Frontend())
     return path
 
 
@@ -57,14 +57,14 @@ def student(dimensions: Model = SMALL) -> DeepSpeech:
 
 def distillation(teacher: Path, **settings: Any) -> Distillation:
     chosen = Settings(teacher=str(teacher), **settings)
-    return Distillation.load(chosen, student(), CharacterUnits(), Frontend())
+    return Distillation.load(chosen, student(), CharacterTokenizer(), Frontend())
 
 
 @pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
 def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str) -> None:
     temperature = 1.0 if kind == "sequence" else 2.0
     taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
-    training = SpeechTraining(student(), CharacterUnits(), Optimiser(), 10, distillation=taught)
+    training = SpeechTraining(student(), CharacterTokenizer(), Optimiser(), 10, distillation=taught)
     result = training.training_step(batch(), 0)
     one = batch()
     log_probs, lengths = student()(one.features, one.feature_lengths)
@@ -87,7 +87,7 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     teacher: Path,
 ) -> None:
     taught = distillation(teacher)
-    training = SpeechTraining(student(), CharacterUnits(), Optimiser(), 10, distillation=taught)
+    training = SpeechTraining(student(), CharacterTokenizer(), Optimiser(), 10, distillation=taught)
     training.train()
     before = {k: v.clone() for k, v in taught.teacher.state_dict().items()}
     result = training.training_step(batch(), 0)
@@ -100,10 +100,10 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
 
 
 def other_units(loaded: Loaded) -> Loaded:
-    class Fewer(CharacterUnits):
-        symbols = CharacterUnits().symbols[:-1]  # type: ignore[assignment]
+    class Fewer(CharacterTokenizer):
+        symbols = CharacterTokenizer().symbols[:-1]  # type: ignore[assignment]
 
-    return replace(loaded, units=Fewer())
+    return replace(loaded, tokenizer=Fewer())
 
 
 def other_frontend(loaded: Loaded) -> Loaded:
@@ -129,7 +129,7 @@ def test_a_teacher_that_means_something_else_is_refused(
     loaded = change(load_model(teacher))
     chosen = Settings(teacher=str(teacher))
     with pytest.raises(AsrError, match="cannot teach this network") as error:
-        Distillation(loaded, chosen, student(), CharacterUnits(), Frontend())
+        Distillation(loaded, chosen, student(), CharacterTokenizer(), Frontend())
     assert fragment in str(error.value)
     assert str(error.value).count("\n") == 1, "nothing else is wrong with it"
 
@@ -190,7 +190,7 @@ def test_a_resumed_student_equals_one_that_was_never_cut_and_names_its_teacher(
     # Another file under the teacher's name must not slip in half way.
     kept = teacher.read_bytes()
     stranger = student(replace(SMALL, hidden=12, layers=2))
-    save_model(teacher, stranger, CharacterUnits(), Frontend())
+    save_model(teacher, stranger, CharacterTokenizer(), Frontend())
     with pytest.raises(AsrError, match="has other weights than when this training began"):
         train(load(Run, None, words))
     teacher.write_bytes(kept)

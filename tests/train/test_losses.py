@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asr.decode.greedy import decode
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 
 
@@ -81,14 +81,16 @@ def test_a_silent_teacher_gives_a_finite_loss() -> None:
 
 
 def test_best_sequences_are_what_greedy_decoding_writes() -> None:
-    units = CharacterUnits()
-    log_probs = random_log_probs(4, frames=30, outputs=units.size, batch=5)
+    tokenizer = CharacterTokenizer()
+    log_probs = random_log_probs(4, frames=30, outputs=tokenizer.size, batch=5)
     log_probs[:, ::3, 0] += 9  # blanks, so that symbols repeat on both sides of them
     log_probs[:, 1::7] = log_probs[:, :-1:7][:, : log_probs[:, 1::7].shape[1]]
     lengths = torch.tensor([30, 17, 1, 25, 30])
     targets, counts = best_sequences(log_probs, lengths)
-    written = [units.decode(t[:n].tolist()) for t, n in zip(targets, counts.tolist(), strict=True)]
-    assert written == decode(log_probs.numpy(), lengths.numpy(), units)
+    written = [
+        tokenizer.decode(t[:n].tolist()) for t, n in zip(targets, counts.tolist(), strict=True)
+    ]
+    assert written == decode(log_probs.numpy(), lengths.numpy(), tokenizer)
     assert counts[2] == 0, "its only frame is a blank"
     losses = ctc_losses(log_probs, lengths, targets, counts)
     assert bool(torch.isfinite(losses).all()), "they fit into the frames that they come from"

@@ -6,7 +6,7 @@ import torch
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import Optimiser
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import Batch
 from asr.train.losses import ctc_losses
 from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, learning_rate_factor
@@ -15,7 +15,7 @@ from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, learn
 def module(invalid_loss: str = "stop") -> SpeechTraining:
     torch.manual_seed(1)
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
-    return SpeechTraining(model, CharacterUnits(), Optimiser(), 10, invalid_loss)
+    return SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, invalid_loss)
 
 
 def batch(symbols: int) -> Batch:

@@ -14,7 +14,7 @@ from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.plan import plan_of, plan_to
 
 SIZE = ["model.hidden=16", "model.layers=1", "model.conv_channels=[2,2]"]
@@ -34,7 +34,7 @@ def dense(tmp_path: Path) -> Path:
         for name, weight in model.named_parameters():
             if name.startswith("rnn") and ".weight_" in name:
                 weight.copy_(torch.linspace(-0.1, 0.1, weight.numel()).view_as(weight))
-    save_model(tmp_path / "dense.asr", model, CharacterUnits(), Frontend())
+    save_model(tmp_path / "dense.asr", model, CharacterTokenizer(), Frontend())
     return tmp_path / "dense.asr"
 
 

@@ -27,7 +27,7 @@ from asr.pruning import (
 )
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 from asr.train.pruning import lasso_of, rule_of
 
 DIMENSIONS = Model(hidden=12, layers=1, conv_channels=[2, 4], outputs=29)
@@ -42,7 +42,7 @@ def model() -> DeepSpeech:
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory, model: DeepSpeech) -> Path:
     path = tmp_path_factory.mktemp("dense") / "model.asr"
-    save_model(path, model, CharacterUnits(), Frontend(), {"name": "dense", "step": 1})
+    save_model(path, model, CharacterTokenizer(), Frontend(), {"name": "dense", "step": 1})
     return path
 
 

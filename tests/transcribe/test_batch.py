@@ -353,7 +353,7 @@ def test_what_cannot_work_is_refused_before_any_work(
     refuse(recogniser, "for the formats srt and vtt", [wav], out, ["txt", "json"], lines)
     nbest = TranscribeOptions(DecoderOptions("beam", nbest=2))
     refuse(recogniser, "only json holds alternatives", [wav], out, ["txt"], nbest)
-    several = Recogniser(recogniser.engine, "tone.asr", nbest.decoding)
+    several = Recogniser(recogniser.backend, "tone.asr", nbest.decoding)
     refuse(several, "only json holds alternatives", [wav], out, ["txt"])
     lm = TranscribeOptions(DecoderOptions("beam", lm=str(tmp_path / "no.arpa")))
     refuse(recogniser, r"no\.arpa", [wav], out, ["txt"], lm)

@@ -53,7 +53,7 @@ def test_a_file_becomes_a_transcript(recogniser: Recogniser, tmp_path: Path) -> 
 
 def test_other_options_leave_the_decoder_of_the_recogniser(recogniser: Recogniser) -> None:
     own = DecoderOptions("beam", beam=8, nbest=2)
-    ours = Recogniser(recogniser.engine, "ours.asr", own)
+    ours = Recogniser(recogniser.backend, "ours.asr", own)
     for options in (None, TranscribeOptions(), TranscribeOptions(chunks=ChunkOptions(9.0))):
         [transcript] = ours.transcribe(speak("BAD CAFE"), options)
         assert transcript.options.decoding == transcript.decoding == own
@@ -102,13 +102,13 @@ def test_batches_are_sorted_by_length_and_bounded(
     recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    hear = recogniser.engine.hear
+    hear = recogniser.backend.log_probs
 
     def watching(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         seen.append((len(rows), max(map(len, rows))))
         return hear(rows)
 
-    monkeypatch.setattr(recogniser.engine, "hear", watching)
+    monkeypatch.setattr(recogniser.backend, "hear", watching)
     sources = [speak(text) for text in TEXTS]
     heard = texts(recogniser.transcribe(sources, TranscribeOptions(batch_seconds=3.0)))
     assert heard == TEXTS
@@ -369,12 +369,12 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
         f"[heard] = recogniser.transcribe({str(recording)!r}); print(heard.text)"
     )
 
-    def run(engine: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", code, engine], capture_output=True, text=True)
+    def run(backend: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True)
 
-    for engine in ("auto", "native"):
-        assert run(engine).stdout == "BAD CAFE\n"
-    assert "engine=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
+    for backend in ("auto", "native"):
+        assert run(backend).stdout == "BAD CAFE\n"
+    assert "backend=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
 
 
 def test_importing_the_room_loads_no_torch() -> None:

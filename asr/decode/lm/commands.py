@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asr.corpus.manifest import Utterance
-    from asr.text.tokenizer import Units
+    from asr.text.tokenizer import Tokenizer
 
 
 Number = TypeVar("Number", int, float)
@@ -145,14 +145,14 @@ def lm_tune(
     tried = _numbers("weights", weights, float), _numbers("bonuses", bonuses, float)
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
     started = time.perf_counter()
-    log_probs, utterances, units = hear_set(model, manifest, threads)
+    log_probs, utterances, tokenizer = hear_set(model, manifest, threads)
     heard = time.perf_counter()
     references = [normalise(utterance.text) for utterance in utterances]
 
     def rate(texts: list[str]) -> float:
         return score(references, [normalise(text) for text in texts], resamples=1).wer
 
-    trials = tune(log_probs, rate, units, options, *tried)
+    trials = tune(log_probs, rate, tokenizer, options, *tried)
     best = trials[0]
     lines = [
         table(trials),
@@ -172,19 +172,19 @@ def lm_tune(
 
 def hear_set(
     model: str | Path, manifest: str, threads: int | None
-) -> "tuple[list[np.ndarray], list[Utterance], Units]":
+) -> "tuple[list[np.ndarray], list[Utterance], Tokenizer]":
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
-    from asr.model.backend import hear_files, open_engine
+    from asr.model.backend import hear_files, open_backend
     from asr.settings.data import Data
 
-    data, engine = Data(), open_engine(model, threads)
+    data, backend = Data(), open_backend(model, threads)
     utterances = sources.resolve(manifest, data)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    rows = dict(hear_files(engine, paths, durations, data.batch_seconds))
-    return [rows[i] for i in range(len(utterances))], utterances, engine.units
+    rows = dict(hear_files(backend, paths, durations, data.batch_seconds))
+    return [rows[i] for i in range(len(utterances))], utterances, backend.tokenizer
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from asr.decode.decoder import make_decoder
 from asr.decode.lm.open import open_lm
 from asr.decode.options import DecoderOptions
-from asr.text.tokenizer import Units
+from asr.text.tokenizer import Tokenizer
 
 Rate = Callable[[list[str]], float]
 """Word error rate of the texts of all utterances."""
@@ -28,7 +28,7 @@ class Trial:
 def tune(
     log_probs: Sequence[npt.NDArray[np.floating]],
     rate: Rate,
-    units: Units,
+    tokenizer: Tokenizer,
     options: DecoderOptions,
     weights: Sequence[float],
     bonuses: Sequence[float],
@@ -41,7 +41,7 @@ def tune(
     trials = []
     for weight, bonus in product(weights, bonuses):
         tried = replace(options, lm_weight=weight, word_bonus=bonus)
-        decoder = make_decoder(tried, units, lm)
+        decoder = make_decoder(tried, tokenizer, lm)
         texts = [decoder.decode(rows)[0].text for rows in log_probs]
         trials.append(Trial(weight, bonus, rate(texts)))
     return sorted(trials, key=lambda trial: (trial.wer, trial.lm_weight, abs(trial.word_bonus)))

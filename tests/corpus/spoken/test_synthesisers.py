@@ -20,7 +20,7 @@ from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.settings.yaml import load
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
 TEXT = "the small dog saw seven boats"
 ALL = Spoken(synthesisers=["espeak", "pico", "flite"])
@@ -233,7 +233,7 @@ def test_a_corpus_of_several_is_usable_and_made_again_has_the_same_bytes(tmp_pat
     utterances = read_manifest(one)
     assert {u.speaker.split("+")[0] for u in utterances if u.speaker[:2] != "en"} == {*others}
     assert any(u.speaker.startswith("en") for u in utterances)
-    report = check(utterances, CharacterUnits(), Frontend(), Model(), speed=1.1, decode=True)
+    report = check(utterances, CharacterTokenizer(), Frontend(), Model(), speed=1.1, decode=True)
     assert not report.problems
     monkeypatch.setattr(spoken, "_WORTH_PROCESSES", 0)  # this time by several processes
     two = spoken.ensure("train", settings, tmp_path / "two")

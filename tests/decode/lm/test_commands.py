@@ -16,9 +16,9 @@ from asr.decode.lm.open import open_lm
 from asr.decode.lm.tune import Trial, at_edge, table, tune
 from asr.errors import AsrError
 from asr.text.read import read_sentences
-from asr.text.tokenizer import CharacterUnits
+from asr.text.tokenizer import CharacterTokenizer
 
-UNITS = CharacterUnits()
+TOKENIZER = CharacterTokenizer()
 
 
 @pytest.fixture
@@ -101,13 +101,13 @@ def test_texts_that_cannot_be_read_are_named(tmp_path):
 
 def test_tune_finds_the_weight_that_helps(tmp_path):
     references = SENTENCES[:8]
-    rows = [spoken_log_probs(text, UNITS, seed, 1.8) for seed, text in enumerate(references)]
+    rows = [spoken_log_probs(text, TOKENIZER, seed, 1.8) for seed, text in enumerate(references)]
 
     def rate(texts: list[str]) -> float:
         return float(np.mean([a != b for a, b in zip(texts, references, strict=True)]))
 
     options = DecoderOptions("beam", lm=write_small_model(tmp_path))
-    trials = tune(rows, rate, UNITS, options, [0.0, 0.8], [0.0, 1.0])
+    trials = tune(rows, rate, TOKENIZER, options, [0.0, 0.8], [0.0, 1.0])
     assert trials[0].lm_weight == 0.8
     assert trials[0].wer < max(trial.wer for trial in trials)
     assert len(trials) == 4
