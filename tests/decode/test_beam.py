@@ -14,6 +14,7 @@ from asr.decode import DecoderOptions, Hypothesis, make_decoder
 from asr.decode import library as native_module
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
+from asr.decode.lm.open import open_lm
 from asr.decode.reference import search
 from asr.model.backend import hear
 from asr.model.file import load_model
@@ -84,10 +85,9 @@ def test_every_alignment_of_a_prefix_is_counted_and_the_best_gives_its_frames(se
 
 
 def test_a_word_is_scored_where_it_ends_and_the_sentence_at_its_end(tmp_path):
-    lm = small_model()
-    options = DecoderOptions(
-        "beam", lm=write_small_model(tmp_path), lm_weight=0.7, word_bonus=1.5, unknown_score=-2.0
-    )
+    path = write_small_model(tmp_path)
+    lm = open_lm(path)
+    options = DecoderOptions("beam", lm=path, lm_weight=0.7, word_bonus=1.5, unknown_score=-2.0)
     decoder = make_decoder(options, CHARACTERS)
     for text, unknown in ((TEXT, 0), ("THE CAT ATE", 1), ("XYZ", 1)):
         best = decoder.decode(spoken_log_probs(text, CHARACTERS, 1, 0.3))[0]

@@ -10,9 +10,9 @@ from decoding import SENTENCES, spoken_log_probs, write_small_model
 
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions, make_decoder
-from asr.decode.lm import binary
-from asr.decode.lm import build as automaton
-from asr.decode.lm.train import read_text, train
+from asr.decode.lm.build import build_model
+from asr.decode.lm.file import write_lm
+from asr.decode.lm.train import number_words, train_ngrams
 from asr.model.backend import hear
 from asr.model.file import load_model
 from asr.settings.data import Data
@@ -69,7 +69,7 @@ def test_real_log_probs_are_read_alike(trained, corpus, tmp_path):
     # The test texts too: agreement is asked for, not a word error rate.
     manifests = (corpus / "train.jsonl", corpus / "test.jsonl")
     texts = [utterance.text for path in manifests for utterance in read_manifest(path)]
-    binary.write(tmp_path / "m.lm", automaton.build(train(read_text(texts), 2, (1,)).ngrams))
+    write_lm(tmp_path / "m.lm", build_model(train_ngrams(number_words(texts), 2, (1,)).ngrams))
     ours, theirs = both(loaded.tokenizer, lm=str(tmp_path / "m.lm"), lm_weight=0.5)
     alike = total = 0
     for batch in evaluation_batches(utterances, None, loaded.frontend, Data()):
