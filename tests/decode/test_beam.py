@@ -23,7 +23,7 @@ from asr.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer, train
 from asr.train.data import evaluation_batches
 
 CHARACTERS = CharacterTokenizer()
-WIDE = {"beam": 10_000, "score_margin": math.inf, "unit_margin": math.inf}
+WIDE = {"beam": 10_000, "beam_threshold": math.inf, "token_threshold": math.inf}
 TEXT = "THE CAT SAT ON THE MAT"
 
 
@@ -174,7 +174,7 @@ def twice(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
     """What C and what Python finds."""
     decoder = BeamDecoder(options, tokenizer)
     assert decoder._compiled is not None
-    margins = (options.beam, options.score_margin, options.unit_margin)
+    margins = (options.beam, options.beam_threshold, options.token_threshold)
     return decoder._compiled(log_probs), search(log_probs, decoder.reader, *margins)
 
 
@@ -191,7 +191,7 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
         DecoderOptions("beam", beam=16),
         DecoderOptions("beam", beam=8, lm=lm, lm_weight=0.8, word_bonus=0.7, unknown_score=-3.0),
         DecoderOptions("beam", beam=8, lm=lm, phrases=("THE MAT", "THE MAN RAN", "BENCH")),
-        DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, score_margin=5.0),
+        DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, beam_threshold=5.0),
     ]
     for seed, options in enumerate(settings):
         in_c, in_python = twice(options, tokenizer, spoken_log_probs(TEXT, tokenizer, seed, noise))
