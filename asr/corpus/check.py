@@ -12,7 +12,7 @@ from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.text.normalise import normalise
-from asr.text.tokenizer import UnknownSymbols
+from asr.text.tokenizer import UnknownCharacters
 
 KINDS = {
     "unreadable": "the recording is missing, damaged or not as long as its manifest says",
@@ -31,7 +31,7 @@ class Encoder(Protocol):
     """What is asked of units here; `asr.text.tokenizer.Units` has it."""
 
     def encode(self, text: str) -> list[int]:
-        """Symbols of a normalised text; raises UnknownSymbols."""
+        """Symbols of a normalised text; raises UnknownCharacters."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _problems(
     else:
         try:
             tokens = tokenizer.encode(text)
-        except UnknownSymbols as error:
+        except UnknownCharacters as error:
             yield "unknown_symbols", str(error)
     try:
         samples = _samples(utterance, frontend.sample_rate, decode)
