@@ -13,8 +13,9 @@ from asr import environment
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.files import atomic_write_text
+from asr.plain import to_plain
 from asr.settings.run import Run
-from asr.settings.yaml import load, to_plain, write_yaml
+from asr.settings.yaml import load, write_yaml
 
 try:
     import fcntl
