@@ -37,7 +37,7 @@ from asr.train.callbacks import (
 )
 from asr.train.data import SpeechData
 from asr.train.distillation import Distillation
-from asr.train.folder import alone, begin, check_same, resume_point, run_folder
+from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.losses import ctc_losses
 from asr.train.module import InvalidLoss, SpeechTraining
 from asr.train.prepare import prepare
@@ -62,7 +62,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
         _check_sparsity(settings, json.loads((folder / "record.json").read_text()), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
-    with alone(folder):
+    with exclusive(folder):
         return _train(settings, folder, console)
 
 

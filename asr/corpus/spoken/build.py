@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -31,12 +31,7 @@ from asr.corpus.spoken.grammar import PARTS, Part, sentences
 from asr.corpus.spoken.sentences import digest, from_texts
 from asr.corpus.spoken.settings import Spoken, Synthesiser
 from asr.errors import AsrError
-from asr.files import atomic_write_text
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from asr.files import atomic_write_text, locked
 
 SAMPLE_RATE = synthesisers.SAMPLE_RATE
 EDITION = 1
@@ -94,7 +89,7 @@ def ensure(
     synthesisers.require(speaking)
     if new:
         atomic_write_text(folder / _NOTE, json.dumps(_noted(settings), indent=2) + "\n")
-    with _alone(folder / ".lock"):
+    with locked(folder / ".lock"):
         if not manifest.is_file():
             _clear_partial(folder, part)
             _build(part, settings, folder, progress)
@@ -300,15 +295,6 @@ def _is_new(folder: Path, settings: Spoken) -> bool:
             "remove it, or give another data.spoken.folder"
         )
     return False
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, where the system has such locks; it dies with the process."""
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _clear_partial(folder: Path, part: Part) -> None:

@@ -145,8 +145,8 @@ def test_drawn_things_are_these_or_else_the_edition_counts_up():
 CHILD = """
 import os
 from pathlib import Path
-from asr.corpus import spoken
-from asr.settings.run import Spoken
+from asr.corpus.spoken import build as spoken
+from asr.corpus.spoken.settings import Spoken
 
 if __name__ == "__main__":
     settings = Spoken(dev_hours={hours})
