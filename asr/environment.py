@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB (None where the system does not say)."""
+    """Processor, cores this process may use, memory in GiB (None where it is not known)."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -64,7 +64,7 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where the system does not say."""
+    """Largest resident memory of this process so far, in MiB; None where it is not known."""
     status = Path("/proc/self/status")
     if status.exists():  # unlike rusage it does not count what the parent held at the fork
         for line in status.read_text().splitlines():

@@ -8,8 +8,8 @@ SPEECH has the training and dev sets that `shipped_stage.yaml` names and the tes
 each in LibriSpeech's layout, and ages in `utterances.tsv` for those of `--by-age`; BOOKS has
 `books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training, and a
 table `noise.tsv` in it or above it names the authors for the card. All of this, and that
-PocketSphinx and the synthesisers are installed, is looked at first (flite is a program of its own:
-`apt install flite`). Each step is skipped where it is done:
+PocketSphinx and the synthesiser are installed, is looked at first. Each step is skipped where it
+is done:
 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
    the strings of digits that synthesisers say in the last five stages;
