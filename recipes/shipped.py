@@ -102,7 +102,7 @@ def language_model(text: Path, output: Path, data: Data) -> None:
         said: list[Utterance] = []
         for entry in data.train:
             if Path(entry).name != UNTOLD and not entry.startswith(SPOKEN):
-                said += sources.resolve(entry, data)
+                said += sources.resolve(entry, data.root, data.spoken)
         output.parent.mkdir(parents=True, exist_ok=True)
         transcripts = output.with_name("transcripts.txt")
         atomic_write_text(transcripts, "".join(f"{u.text}\n" for u in said))
@@ -162,8 +162,11 @@ def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run)
         if entry.startswith(SPOKEN):
             synthesisers.require(data.spoken.synthesisers)
         else:
-            sources.resolve(entry, data)
-    sets = {name: sources.resolve(under(data, name), data) for name in [*data.dev, *test]}
+            sources.resolve(entry, data.root, data.spoken)
+    sets = {
+        name: sources.resolve(under(data, name), data.root, data.spoken)
+        for name in [*data.dev, *test]
+    }
     views(Path(data.root), {name: sets[name] for name in test}, by_age)
     card.read_template(HERE / "card.md", card.noises(noise_folder(settings)))
 
@@ -189,7 +192,9 @@ def calibrated(plan: Plan, data: Data, lm: Path, record: Path) -> Path:
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])
     dev = folder / "dev.jsonl"
-    write_manifest(dev, [u for name in data.dev for u in sources.resolve(under(data, name), data)])
+    entries = [under(data, name) for name in data.dev]
+    found = [u for entry in entries for u in sources.resolve(entry, data.root, data.spoken)]
+    write_manifest(dev, found)
     output = folder / "calibrated.asr"
     print(calibrate_to(folder / "packed.asr", str(dev), output, options))
     return output

@@ -209,5 +209,5 @@ def _rows(
 
     assert source is not None
     data = Data()
-    utterances = sources.resolve(source, data)
+    utterances = sources.resolve(source, data.root, data.spoken)
     return evaluate_model(open_backend(side, threads), utterances, data, decoding=decoding)[1]

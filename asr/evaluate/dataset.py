@@ -77,7 +77,7 @@ def evaluate_to(
     from asr.evaluate import ref_hyp
 
     data, decoding = Data(), decoding or DecoderOptions()
-    utterances = sources.resolve(source, data)
+    utterances = sources.resolve(source, data.root, data.spoken)
     hearing = open_backend(model, threads, backend, exact)
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)

@@ -79,7 +79,7 @@ def finish(
 
 
 def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
-    utterances = sources.resolve(entry, settings.data)
+    utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
     score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
     write_ref_hyp(ref_hyp, rows)
     return {

@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
     set_threads(1)
     loaded, data = load_model(arguments.model), Data()
-    utterances = sources.resolve(arguments.manifest, data)[: arguments.utterances]
+    utterances = sources.resolve(arguments.manifest, data.root, data.spoken)[: arguments.utterances]
     rows: list[np.ndarray] = []
     for batch in evaluation_batches(utterances, None, loaded.frontend, data):
         rows += hear(loaded.model, batch.features, batch.feature_lengths)

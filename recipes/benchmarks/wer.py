@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
         key = f"{model.name}, {sources.describe(entry)}"
         if script.done(key):
             continue
-        utterances = sources.resolve(entry, data)
+        utterances = sources.resolve(entry, data.root, data.spoken)
         results, absent = [], {}
         wanted: list[str] = []
         first: Frames | None = None

@@ -179,7 +179,7 @@ def hear_set(
     from asr.settings.data import Data
 
     data, backend = Data(), open_backend(model, threads)
-    utterances = sources.resolve(manifest, data)
+    utterances = sources.resolve(manifest, data.root, data.spoken)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]

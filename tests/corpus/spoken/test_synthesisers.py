@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.corpus.check import check
+from asr.corpus.check import Criteria, check
 from asr.corpus.manifest import read_manifest
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak, synthesisers
@@ -168,7 +168,11 @@ def test_a_corpus_of_several_is_usable_and_made_again_has_the_same_bytes(tmp_pat
     utterances = read_manifest(one)
     assert {u.speaker for u in utterances if u.speaker[:2] != "en"} == {"buzz-101", "buzz-201"}
     assert any(u.speaker.startswith("en") for u in utterances)
-    report = check(utterances, CharacterTokenizer(), Frontend(), Model(), speed=1.1, decode=True)
+    frontend = Frontend()
+    criteria = Criteria(
+        frontend.sample_rate, frontend.frames, Model().output_length, speed=1.1, decode=True
+    )
+    report = check(utterances, CharacterTokenizer(), criteria)
     assert not report.problems
     two = spoken.ensure("train", settings, tmp_path / "two")
     assert two.read_bytes() == one.read_bytes()
