@@ -18,7 +18,7 @@ from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.wer import score
-from asr.model.file import pack
+from asr.model.pack import pack
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
