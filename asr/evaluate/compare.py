@@ -210,4 +210,5 @@ def _rows(
     assert source is not None
     data = Data()
     utterances = sources.resolve(source, data.root, data.spoken)
-    return evaluate_model(open_backend(side, threads), utterances, data, decoding=decoding)[1]
+    backend = open_backend(models.resolve(side), threads)
+    return evaluate_model(backend, utterances, data, decoding=decoding)[1]
