@@ -11,7 +11,7 @@ import soxr
 from torch import Tensor
 
 from asr.audio import simulate
-from asr.settings.data import Augment
+from asr.settings.data import AugmentSettings
 
 
 def generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
@@ -21,7 +21,7 @@ def generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
 
 def waveform(
     samples: np.ndarray,
-    settings: Augment,
+    settings: AugmentSettings,
     generator: np.random.Generator,
     sample_rate: int = 16000,
 ) -> np.ndarray:
@@ -60,7 +60,7 @@ def _drawn(probability: float, generator: np.random.Generator) -> bool:
 
 
 def _add_noise(
-    samples: np.ndarray, settings: Augment, generator: np.random.Generator, sample_rate: int
+    samples: np.ndarray, settings: AugmentSettings, generator: np.random.Generator, sample_rate: int
 ) -> np.ndarray:
     low, high = settings.noise_snr_decibels
     snr_decibels = generator.uniform(low, high)
@@ -72,7 +72,7 @@ def _add_noise(
 
 
 def spec(
-    features: Tensor, settings: Augment, generator: np.random.Generator, fill: float = 0.0
+    features: Tensor, settings: AugmentSettings, generator: np.random.Generator, fill: float = 0.0
 ) -> Tensor:
     """SpecAugment without warping (Park et al. 2019): a copy of `(frames, mels)` with masks.
 

@@ -27,7 +27,7 @@ from asr.errors import AsrError
 from asr.evaluate.dataset import hear_files
 from asr.model.backend import open_backend
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
 
@@ -50,7 +50,7 @@ COLUMNS = [
 
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
-    backend, data = open_backend(arguments.model, threads=1, backend="torch"), Data()
+    backend, data = open_backend(arguments.model, threads=1, backend="torch"), DataSettings()
     utterances = sources.resolve(arguments.manifest, data.root, data.spoken)[: arguments.utterances]
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
     found = dict(hear_files(backend, paths, durations, data.batch_seconds))

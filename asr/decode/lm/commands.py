@@ -178,9 +178,9 @@ def hear_set(
     from asr.evaluate.dataset import hear_files
     from asr.model.backend import open_backend
     from asr.pretrained import registry as models
-    from asr.settings.data import Data
+    from asr.settings.data import DataSettings
 
-    data, backend = Data(), open_backend(models.resolve(model), threads)
+    data, backend = DataSettings(), open_backend(models.resolve(model), threads)
     utterances = sources.resolve(manifest, data.root, data.spoken)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
