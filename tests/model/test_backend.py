@@ -14,13 +14,14 @@ from asr import audio
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
-from asr.evaluate.dataset import evaluate_to
+from asr.evaluate.dataset import evaluate_to, hear_files
 from asr.features.settings import Frontend
-from asr.model.backend import NativeBackend, TorchBackend, as_backend, hear_files, open_backend
+from asr.model.backend import NativeBackend, TorchBackend, open_backend
 from asr.model.dimensions import Model
-from asr.model.file import describe, load_model, pack
+from asr.model.info import describe
 from asr.model.metadata import Metadata
 from asr.model.native_kernels import kernels
+from asr.model.pack import pack
 from asr.sparse import read, write
 from asr.sparse.kernels import library
 from asr.text.normalise import normalise
@@ -111,7 +112,7 @@ def test_a_recording_without_sound_has_no_frames(
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"backend": "cuda"}, "engine='cuda': auto, torch or native"),
+        ({"backend": "cuda"}, "backend='cuda': auto, torch or native"),
         ({"threads": 0}, "threads=0: at least 1"),
         ({}, "any.asr: there is no such model file"),
         ({"backend": "native"}, "any.asr: there is no such model file"),
@@ -127,7 +128,9 @@ def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_pat
     plain["model"]["outputs"] = 5
     write(tmp_path / "odd.asr", tensors, plain, "fp16")
     for backend in ("native", "torch"):
-        with pytest.raises(AsrError, match=r"odd\.asr: has 29 units for 5 outputs"):
+        with pytest.raises(
+            AsrError, match=r"odd\.asr: its tokenizer has 29 tokens, its network 5 outputs"
+        ):
             open_backend(tmp_path / "odd.asr", backend=backend)
 
 
@@ -135,12 +138,6 @@ def test_a_packed_file_of_something_else_is_refused_by_name(tmp_path: Path) -> N
     write(tmp_path / "else.asr", {"a": np.ones((2, 2), np.float32)}, {"kind": "other"})
     with pytest.raises(AsrError, match=r"else\.asr: holds tensors, but no model of asr"):
         open_backend(tmp_path / "else.asr")
-
-
-def test_a_loaded_network_and_an_engine_are_both_engines(trained: Path) -> None:
-    backend = open_backend(trained)
-    assert as_backend(backend) is backend
-    assert isinstance(as_backend(load_model(trained)), TorchBackend)
 
 
 def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
@@ -156,13 +153,13 @@ def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
-    backend = NativeBackend(trained)
+    backend = open_backend(trained)
     assert kernels(describe(trained).tensors) == backend.network.describe()
     assert kernels(describe(trained).tensors, exact=True) == (
-        NativeBackend(trained, exact=True).network.describe()
+        open_backend(trained, exact=True).network.describe()
     )
     text = " ".join(describe(trained).table().split())
-    assert "engine native, " in text
+    assert "backend native, " in text
     for kernel in set(backend.network.describe().values()):
         assert kernel in text
     assert "torch; native where" in describe(save_tone_model(tmp_path / "tone.asr")).table()
@@ -179,10 +176,10 @@ def test_forced_instruction_sets_and_the_missing_library_are_named(
         monkeypatch.setenv("ASR_LEVEL", level)
     shown = " ".join(run_asr("info", trained).stdout.split())
     if level and library():
-        assert "engine native, C library, plain" in shown
+        assert "backend native, C library, plain" in shown
         assert "recurrent weights: csr" in shown
     else:
-        assert "engine native, numpy alone, slow" in shown
+        assert "backend native, numpy alone, slow" in shown
         assert "recurrent weights: numpy" in shown
 
 
