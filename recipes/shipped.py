@@ -50,7 +50,7 @@ from asr.errors import AsrError
 from asr.evaluate.calibrate import calibrate_to
 from asr.files import atomic_write_text
 from asr.report import print_table, read_records, report
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
 from asr.train.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
@@ -95,7 +95,7 @@ def trained(plan: Plan, results: Path) -> None:
         raise AsrError(f"failed: {', '.join(failed)}")
 
 
-def language_model(text: Path, output: Path, data: Data) -> None:
+def language_model(text: Path, output: Path, data: DataSettings) -> None:
     """Books and training transcripts to a compact file, which must be small enough to ship."""
     if not output.exists():
         books = books_in(text)
@@ -168,7 +168,7 @@ def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run)
     card.read_template(HERE / "card.md", card.noises(noise_folder(settings)))
 
 
-def under(data: Data, name: str) -> str:
+def under(data: DataSettings, name: str) -> str:
     """A dev or test set as the benchmark finds it: below the folder of the recordings."""
     return str(Path(data.root) / name)
 
@@ -184,7 +184,7 @@ def tuned(record: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
-def calibrated(plan: Plan, data: Data, lm: Path, record: Path) -> Path:
+def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
     """The packed sparse network with confidences that fit its decoder."""
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])

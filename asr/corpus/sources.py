@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 from asr.corpus import folder, librispeech
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import AsrError
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 
 SpokenPart = Literal["train", "dev", "test"]
 _SPOKEN_PARTS: tuple[SpokenPart, ...] = get_args(SpokenPart)
@@ -21,7 +21,7 @@ _MANIFESTS = (".jsonl", ".json")
 _COMMON = {"train", "dev", "test", "valid", "validation", "eval", "manifest"}
 
 
-def resolve(entry: str, data: Data) -> list[Utterance]:
+def resolve(entry: str, data: DataSettings) -> list[Utterance]:
     """The utterances of one entry; relative paths are looked up in `data.root`.
 
     A part of the built-in corpus is made first if it is not there. Raises AsrError for an entry

@@ -14,7 +14,7 @@ from asr.decode.library import native
 from asr.errors import AsrError
 from asr.evaluate.wer import NORMALISATION, Score, counted, score, speakers_of
 from asr.model.backend import Backend, BackendName, as_backend, hear_files, open_backend
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.normalise import normalise
 from asr.transcribe.progress import times_real
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def evaluate_model(
     model: "Loaded | Backend",
     utterances: Sequence["Utterance"],
-    data: Data,
+    data: DataSettings,
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
 ) -> tuple[Score, list["Row"], float]:
@@ -76,7 +76,7 @@ def evaluate_to(
     from asr.corpus import sources
     from asr.evaluate import ref_hyp
 
-    data, decoding = Data(), decoding or DecoderOptions()
+    data, decoding = DataSettings(), decoding or DecoderOptions()
     utterances = sources.resolve(source, data)
     hearing = open_backend(model, threads, backend, exact)
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)

@@ -8,7 +8,7 @@ from asr.errors import problems
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentSettings:
     """Changes to training utterances; drawn from (seed, epoch, utterance), never from a worker."""
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
@@ -72,7 +72,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSettings:
     """Which recordings, and how they are put into batches.
 
     An entry of `train`, `dev` or `test` is a manifest (`*.jsonl`), a folder in LibriSpeech's
@@ -113,7 +113,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Tokenizer:
+class TokenizerSettings:
     """The symbols that the network writes."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"

@@ -10,20 +10,21 @@ from dataclasses import dataclass, field
 from asr.errors import problems
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.settings.data import Augment, Data, Tokenizer
-from asr.settings.training import Distillation, Optimiser, Pruning, Training
+from asr.settings.data import AugmentSettings, DataSettings, TokenizerSettings
+from asr.settings.pruning import PruningSettings
+from asr.settings.training import DistillationSettings, OptimiserSettings, TrainingSettings
 
 __all__ = [
-    "Augment",
-    "Data",
-    "Distillation",
+    "AugmentSettings",
+    "DataSettings",
+    "DistillationSettings",
     "Frontend",
     "Model",
-    "Optimiser",
-    "Pruning",
+    "OptimiserSettings",
+    "PruningSettings",
     "Run",
-    "Tokenizer",
-    "Training",
+    "TokenizerSettings",
+    "TrainingSettings",
 ]
 
 
@@ -47,15 +48,15 @@ class Run:
     """Folder of run folders; empty: the environment variable ASR_RUNS, else `runs`."""
     init: str = ""
     """Model or packed file whose weights training starts from."""
-    data: Data = field(default_factory=Data)
-    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     frontend: Frontend = field(default_factory=Frontend)
-    augment: Augment = field(default_factory=Augment)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     model: Model = field(default_factory=Model)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    pruning: Pruning = field(default_factory=Pruning)
-    distillation: Distillation = field(default_factory=Distillation)
-    training: Training = field(default_factory=Training)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    pruning: PruningSettings = field(default_factory=PruningSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
         with problems() as check:

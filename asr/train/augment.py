@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr import audio
 from asr.audio import simulate as channel
-from asr.settings.data import Augment
+from asr.settings.data import AugmentSettings
 
 _SOUNDING = 1e-3
 """A 20 ms piece sounds if its power is at most 30 dB below that of the loudest piece."""
@@ -27,7 +27,7 @@ def generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
 
 def waveform(
     samples: np.ndarray,
-    settings: Augment,
+    settings: AugmentSettings,
     generator: np.random.Generator,
     sample_rate: int = 16000,
 ) -> np.ndarray:
@@ -65,7 +65,7 @@ def _drawn(probability: float, generator: np.random.Generator) -> bool:
 
 
 def _add_noise(
-    samples: np.ndarray, settings: Augment, generator: np.random.Generator, sample_rate: int
+    samples: np.ndarray, settings: AugmentSettings, generator: np.random.Generator, sample_rate: int
 ) -> np.ndarray:
     """Add noise at a drawn ratio of powers, each taken over what sounds in it, not its pauses."""
     low, high = settings.noise_snr_decibels
@@ -124,7 +124,7 @@ def _noise(path: str, sample_rate: int) -> np.ndarray:
 
 
 def spec(
-    features: Tensor, settings: Augment, generator: np.random.Generator, fill: float = 0.0
+    features: Tensor, settings: AugmentSettings, generator: np.random.Generator, fill: float = 0.0
 ) -> Tensor:
     """SpecAugment without warping (Park et al. 2019): a copy of `(frames, mels)` with masks.
 

@@ -27,7 +27,7 @@ from asr.errors import AsrError
 from asr.model.backend import hear, set_threads
 from asr.model.file import load_model
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.data import evaluation_batches
 from asr.train.record import command
@@ -52,7 +52,7 @@ COLUMNS = [
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
     set_threads(1)
-    loaded, data = load_model(arguments.model), Data()
+    loaded, data = load_model(arguments.model), DataSettings()
     utterances = sources.resolve(arguments.manifest, data)[: arguments.utterances]
     rows: list[np.ndarray] = []
     for batch in evaluation_batches(utterances, None, loaded.frontend, data):

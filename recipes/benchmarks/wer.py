@@ -28,7 +28,7 @@ from asr.evaluate.dataset import evaluate_model
 from asr.evaluate.wer import load_jiwer
 from asr.model.backend import Backend, NativeBackend, TorchBackend, hear_files
 from asr.model.file import load_model, pack
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
@@ -96,7 +96,9 @@ def main(arguments: Sequence[str]) -> int:
 
     script = start("wer", __doc__ or "", arguments, add, timed=False)
     model: Path = script.options.model
-    data = Data(root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3))
+    data = DataSettings(
+        root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3)
+    )
     for entry in script.options.set:
         key = f"{model.name}, {sources.describe(entry)}"
         if script.done(key):

@@ -6,7 +6,7 @@ import soundfile
 
 from asr.audio import simulate as channel
 from asr.errors import AsrError
-from asr.settings.data import Augment
+from asr.settings.data import AugmentSettings
 from asr.train import augment
 
 RATE = 16000
@@ -61,11 +61,11 @@ def test_a_codec_changes_the_samples_but_not_the_words(codec, level):
 
 
 def test_each_is_drawn_as_often_as_is_asked_and_leaves_other_draws_alone():
-    plain = Augment(speeds=[1.0], gain_decibels=0.0)
+    plain = AugmentSettings(speeds=[1.0], gain_decibels=0.0)
     said = clicks()
     changed = {}
     for name in ("reverberation", "band", "codec"):
-        settings = Augment(speeds=[1.0], gain_decibels=0.0, **{f"{name}_probability": 0.5})
+        settings = AugmentSettings(speeds=[1.0], gain_decibels=0.0, **{f"{name}_probability": 0.5})
         heard = [
             augment.waveform(said, settings, augment.generator(1, 0, str(i))) for i in range(60)
         ]
@@ -90,4 +90,4 @@ def test_recorded_rooms_are_used_and_a_silent_one_is_an_error(tmp_path):
 
 def test_a_folder_of_responses_without_a_probability_is_refused():
     with pytest.raises(AsrError, match="response_folder is set"):
-        Augment(response_folder="rooms")
+        AugmentSettings(response_folder="rooms")

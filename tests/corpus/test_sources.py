@@ -11,7 +11,7 @@ from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 
 SHARED = ROOT.parent / "shared" / "speech"
 
@@ -34,7 +34,7 @@ def root(tmp_path) -> Path:
 
 
 def test_each_kind_of_entry_is_read_relative_to_the_root(root):
-    data = Data(root=str(root))
+    data = DataSettings(root=str(root))
     audio = str(root / "Libri/dev-clean/7/8/7-8-0000.flac")
     libri = Utterance("7-8-0000", audio, 0.25, "SEVEN", "7")
     assert sources.resolve("Libri/dev-clean", data) == [libri]
@@ -46,10 +46,10 @@ def test_each_kind_of_entry_is_read_relative_to_the_root(root):
 
 
 def test_absolute_entries_and_the_current_folder(root, monkeypatch):
-    by_root = sources.resolve("own", Data(root=str(root)))
-    assert sources.resolve(str(root / "own"), Data(root="/elsewhere")) == by_root
+    by_root = sources.resolve("own", DataSettings(root=str(root)))
+    assert sources.resolve(str(root / "own"), DataSettings(root="/elsewhere")) == by_root
     monkeypatch.chdir(root)
-    assert [u.audio_filepath for u in sources.resolve("own/", Data())] == ["own/anna/x.wav"]
+    assert [u.audio_filepath for u in sources.resolve("own/", DataSettings())] == ["own/anna/x.wav"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_absolute_entries_and_the_current_folder(root, monkeypatch):
 )
 def test_entries_that_are_not_there_name_what_is(root, entry, fragment):
     with pytest.raises(AsrError) as caught:
-        sources.resolve(entry, Data(root=str(root)))
+        sources.resolve(entry, DataSettings(root=str(root)))
     assert fragment.format(root=root) in str(caught.value)
 
 
@@ -76,10 +76,10 @@ def test_a_part_of_the_spoken_corpus_is_made_when_it_is_asked_for(tmp_path):
     spoken = Spoken(
         train_hours=0.002, dev_hours=0.002, test_hours=0.002, folder=str(tmp_path / "s")
     )
-    found = sources.resolve("spoken:dev", Data(root="/elsewhere", spoken=spoken))
+    found = sources.resolve("spoken:dev", DataSettings(root="/elsewhere", spoken=spoken))
     assert found
     assert all(Path(u.audio_filepath).is_file() and u.text and u.speaker for u in found)
-    assert sources.resolve("spoken:dev", Data(spoken=spoken)) == found
+    assert sources.resolve("spoken:dev", DataSettings(spoken=spoken)) == found
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_entries_have_short_names_for_reports(entry, name):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no recorded speech beside the checkout")
 def test_recorded_speech_is_read_whole():
-    found = sources.resolve("test-libri", Data(root=str(SHARED)))
+    found = sources.resolve("test-libri", DataSettings(root=str(SHARED)))
     assert (len(found), len({u.speaker for u in found})) == (48, 48)
     assert sum(len(u.text.split()) for u in found) == 1588
     assert sum(u.duration for u in found) / 3600 == pytest.approx(0.16, abs=0.005)

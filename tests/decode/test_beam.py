@@ -17,7 +17,7 @@ from asr.decode.library import native
 from asr.decode.reference import search
 from asr.model.backend import hear
 from asr.model.file import load_model
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer, train_sentencepiece
 from asr.train.data import evaluation_batches
 
@@ -205,7 +205,7 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
 def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus, tmp_path):
     loaded = load_model(trained)
     utterances = read_manifest(corpus / "test.jsonl")[:2]
-    (batch,) = evaluation_batches(utterances, None, loaded.frontend, Data())
+    (batch,) = evaluation_batches(utterances, None, loaded.frontend, DataSettings())
     options = DecoderOptions("beam", beam=8, lm=write_small_model(tmp_path), lm_weight=0.3)
     for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
         in_c, in_python = twice(options, loaded.tokenizer, log_probs)

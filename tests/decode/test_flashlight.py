@@ -15,7 +15,7 @@ from asr.decode.lm import build as automaton
 from asr.decode.lm.train import read_text, train
 from asr.model.backend import hear
 from asr.model.file import load_model
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import CharacterTokenizer, train_sentencepiece
 from asr.train.data import evaluation_batches
 
@@ -72,7 +72,7 @@ def test_real_log_probs_are_read_alike(trained, corpus, tmp_path):
     binary.write(tmp_path / "m.lm", automaton.build(train(read_text(texts), 2, (1,)).ngrams))
     ours, theirs = both(loaded.tokenizer, lm=str(tmp_path / "m.lm"), lm_weight=0.5)
     alike = total = 0
-    for batch in evaluation_batches(utterances, None, loaded.frontend, Data()):
+    for batch in evaluation_batches(utterances, None, loaded.frontend, DataSettings()):
         for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
             a, b = ours.decode(log_probs)[0], theirs.decode(log_probs)[0]
             alike, total = alike + (a.text == b.text), total + 1

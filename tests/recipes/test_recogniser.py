@@ -27,7 +27,7 @@ from asr.evaluate.ref_hyp import Row
 from asr.features.settings import Frontend
 from asr.model.file import pack, save_model
 from asr.report import report
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import CharacterTokenizer
 
 SCRIPT = ROOT / "recipes" / "benchmarks" / "recogniser.py"
@@ -305,7 +305,7 @@ def test_pocketsphinx_hears_speech() -> None:
     pytest.importorskip("pocketsphinx")
     if not (SPEECH / "dev-so762").is_dir():
         pytest.skip("the recorded speech is not here")
-    utterance = sources.resolve(str(SPEECH / "dev-so762"), Data())[5]
+    utterance = sources.resolve(str(SPEECH / "dev-so762"), DataSettings())[5]
     found = work(Job((utterance.audio_filepath,)))
     assert found.texts[0].upper() == utterance.text == "PHONE PARTS TICKETS"
     assert found.described.startswith("pocketsphinx 5")

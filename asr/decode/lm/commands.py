@@ -176,9 +176,9 @@ def hear_set(
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
     from asr.model.backend import hear_files, open_backend
-    from asr.settings.data import Data
+    from asr.settings.data import DataSettings
 
-    data, backend = Data(), open_backend(model, threads)
+    data, backend = DataSettings(), open_backend(model, threads)
     utterances = sources.resolve(manifest, data)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
