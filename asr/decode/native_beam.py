@@ -47,7 +47,7 @@ class _Phrases(Structure):
         ("keys", POINTER(c_int32)),
         ("targets", POINTER(c_int32)),
         ("values", POINTER(c_double)),
-        ("keeps", POINTER(c_double)),
+        ("finals", POINTER(c_double)),
         ("fails", POINTER(c_int32)),
         ("edges", c_int32),
     )
@@ -133,7 +133,7 @@ class NativeSearch:
 
     def _phrases(self, phrases: Phrases) -> _Phrases:
         structure = _Phrases(edges=len(phrases.keys))
-        names = ("keys", "targets", "values", "keeps", "fails")
+        names = ("keys", "targets", "values", "finals", "fails")
         self._point(structure, **{name: getattr(phrases, name) for name in names})
         return structure
 

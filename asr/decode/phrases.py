@@ -31,31 +31,31 @@ class Phrases:
     """Node that each edge leads to."""
     values: npt.NDArray[np.float64]
     """Bonus from ROOT to each node."""
-    keeps: npt.NDArray[np.float64]
+    finals: npt.NDArray[np.float64]
     """What of it stays when the phrase breaks off there: the bonus of the last whole phrase."""
     fails: npt.NDArray[np.int32]
     """Node to continue at when no edge fits: the longest later start of a phrase."""
 
     def step(self, node: int, byte: int) -> tuple[float, int]:
         """The bonus that is final now, and the node after `byte`."""
-        kept = 0.0
+        final = 0.0
         while True:
             key = 256 * node + byte
             place = bisect_left(self.keys, key)
             if place < len(self.keys) and self.keys[place] == key:
-                return kept, int(self.targets[place])
+                return final, int(self.targets[place])
             if node in (ROOT, OUTSIDE):
-                return kept, ROOT if byte == SPACE else OUTSIDE
-            kept += float(self.keeps[node])
+                return final, ROOT if byte == SPACE else OUTSIDE
+            final += float(self.finals[node])
             node = int(self.fails[node])
 
     def finish(self, node: int) -> float:
         """The bonus that is final if nothing follows."""
-        kept = 0.0
+        final = 0.0
         while node not in (ROOT, OUTSIDE):
-            kept += float(self.keeps[node])
+            final += float(self.finals[node])
             node = int(self.fails[node])
-        return kept
+        return final
 
 
 def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Phrases:
@@ -75,21 +75,21 @@ def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) ->
     nodes = {start: number for number, start in enumerate(starts, 2)}
     nodes[b""] = ROOT
     count = len(starts) + 2
-    values, keeps = np.zeros(count), np.zeros(count)
+    values, finals = np.zeros(count), np.zeros(count)
     fails = np.zeros(count, dtype=np.int32)
     whole = {b"": 0}
     for start in starts:
         node = nodes[start]
         values[node] = bonus * _words_in(start, texts)
         whole[start] = len(start) if start in texts else whole[start[:-1]]
-        keeps[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
+        finals[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
         fails[node] = _fail(start, whole[start], nodes)
     edges = sorted((256 * nodes[start[:-1]] + start[-1], nodes[start]) for start in starts)
     return Phrases(
         keys=np.array([key for key, _ in edges], dtype=np.int32),
         targets=np.array([target for _, target in edges], dtype=np.int32),
         values=values,
-        keeps=keeps,
+        finals=finals,
         fails=fails,
     )
 

@@ -153,15 +153,15 @@ class SentencePieceTokenizer(Tokenizer):
         ids = self._processor.encode(text)
         if self._unknown in ids:
             # An unknown token is a run of characters as they are in the text.
-            pieces = self._processor.encode(text, out_type=str)
-            runs = (p for p, i in zip(pieces, ids, strict=True) if i == self._unknown)
+            texts = self._processor.encode(text, out_type=str)
+            runs = (run for run, i in zip(texts, ids, strict=True) if i == self._unknown)
             raise UnknownCharacters("".join(runs), text)
         return [i + 1 for i in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         # SentencePiece would write the unknown token, which no network is trained on, as a sign.
-        pieces = [i - 1 for i in map(int, ids) if i != BLANK and i - 1 != self._unknown]
-        return " ".join(self._processor.decode(pieces).split())
+        own = [i - 1 for i in map(int, ids) if i != BLANK and i - 1 != self._unknown]
+        return " ".join(self._processor.decode(own).split())
 
     def to_plain(self) -> dict[str, Any]:
         return {"kind": self.kind, "model": base64.b64encode(self._model).decode("ascii")}
