@@ -176,7 +176,7 @@ def pack_report(packed: Description) -> PackReport:
     if packed.parameters.sparsity < WORTH_PACKING:
         warnings.append(
             f"only {packed.parameters.sparsity:.0%} of the parameters are zero: packing gains "
-            "little; prune the model while it trains (pruning.method=ramp)"
+            "little; prune the model while it trains (pruning.method=threshold_ramp)"
         )
     return PackReport(packed, tuple(warnings))
 
