@@ -14,7 +14,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from asr.errors import AsrError
+from asr.errors import AsrError, Check
 
 T = TypeVar("T")
 
@@ -145,6 +145,29 @@ class Reader:
 def to_plain(value: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries of plain values, ready for YAML or JSON."""
     return dataclasses.asdict(value)
+
+
+UNUSED = "does nothing without"
+"""How a message of `refuse_unused` goes on after the field and its value."""
+Unused = tuple[tuple[str, ...], bool, str]
+"""Fields, whether they do something, and what makes them do something."""
+
+
+def refuse_unused(check: Check, section: str, values: Any, *table: Unused) -> None:
+    """Refuse fields of the dataclass `values` that were changed and would be ignored.
+
+    For use in `__post_init__`, with one row for each condition:
+    `(("noise_folder",), self.noise_probability > 0, "augment.noise_probability above 0")`.
+    """
+    defaults = {field.name: default_of(field) for field in dataclasses.fields(values)}
+    for names, used, needed in table:
+        for name in names:
+            value, default = getattr(values, name), defaults[name]
+            check(
+                used or value == default,
+                f"{section}.{name}={value} {UNUSED} {needed}: set that, or leave "
+                f"{name} at {default!r}",
+            )
 
 
 def meanings(kind: type) -> dict[str, str]:

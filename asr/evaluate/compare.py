@@ -209,5 +209,6 @@ def _rows(
 
     assert source is not None
     data = DataSettings()
-    utterances = sources.resolve(source, data)
-    return evaluate_model(open_backend(side, threads), utterances, data, decoding=decoding)[1]
+    utterances = sources.resolve(source, data.root, data.spoken)
+    backend = open_backend(models.resolve(side), threads)
+    return evaluate_model(backend, utterances, data, decoding=decoding)[1]

@@ -24,10 +24,11 @@ from asr.benchmark.script import finish, start
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate_model, hear_files
 from asr.evaluate.wer import load_jiwer
-from asr.model.backend import Backend, NativeBackend, TorchBackend, hear_files
-from asr.model.file import load_model, pack
+from asr.model.backend import Backend, TorchBackend, open_backend
+from asr.model.file import load_model
+from asr.model.pack import pack
 from asr.settings.data import DataSettings
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
@@ -43,13 +44,13 @@ def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
 
     def int8_file() -> Backend:
         pack(model, folder / "int8.asr", values="int8")
-        return NativeBackend(folder / "int8.asr")
+        return open_backend(folder / "int8.asr", backend="native")
 
     return {
         "torch fp32": lambda: TorchBackend(load_model(model)),
         "torch int8": quantised,
-        "sparse, exact": lambda: NativeBackend(model, exact=True),
-        "sparse": lambda: NativeBackend(model),
+        "sparse, exact": lambda: open_backend(model, backend="native", exact=True),
+        "sparse": lambda: open_backend(model, backend="native"),
         "sparse, file of int8 values": int8_file,
     }
 
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         key = f"{model.name}, {sources.describe(entry)}"
         if script.done(key):
             continue
-        utterances = sources.resolve(entry, data)
+        utterances = sources.resolve(entry, data.root, data.spoken)
         results, absent = [], {}
         wanted: list[str] = []
         first: Frames | None = None
