@@ -1,13 +1,14 @@
 """Settings of pruning (a part of `asr.settings.run`).
 
 The names of methods, and of the options that each takes, are those of `asr.pruning`. Whether they
-fit each other is judged there alone: `asr.train.pruning.check_pruning` asks before a run starts.
+fit each other is decided there alone: `asr.train.pruning.check_pruning` asks before a run starts.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,23 @@ class PruningSettings:
             check(
                 len(self.block) == 2 and all(n >= 1 for n in self.block),
                 f"pruning.block={list(self.block)}: [rows, columns], at least 1 each",
+            )
+            # With `none` a recipe is trained dense, whatever else it says of pruning.
+            none, block = self.method == "none", self.pattern == "block"
+            refuse_unused(
+                check,
+                "pruning",
+                self,
+                (("target",), not none, "a pruning.method, such as cubic"),
+                (("lasso",), block and not none, "pruning.pattern=block and a pruning.method"),
+                (("block", "block_score"), none or block, "pruning.pattern=block"),
+                (("bank",), none or self.pattern == "bank", "pruning.pattern=bank"),
+                (("percentile", "calibrate"), none or bool(self.dense), "pruning.dense=FILE"),
+                (
+                    ("expected_sparsity",),
+                    none or not self.target,
+                    "pruning.target=0: a target is always checked",
+                ),
             )
 
     @property

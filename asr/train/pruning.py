@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
-from asr.errors import AsrError
+from asr.errors import AsrError, problems
 from asr.model.file import load_model
 from asr.model.torch_network import DeepSpeech
+from asr.plain import refuse_unused
 from asr.pruning import (
     FewUpdates,
     GroupLasso,
@@ -90,60 +91,32 @@ def _pattern(pruning: PruningSettings) -> Pattern:
 
 @contextmanager
 def _naming_keys(pruning: PruningSettings) -> Iterator[None]:
-    """Put the settings in question before the message of an AsrError."""
+    """Begin the message of an AsrError with the settings in question."""
     try:
         yield
     except AsrError as error:
-        chosen = _changed(pruning)
+        here, default = asdict(pruning), asdict(PruningSettings())
         keys = ("method", "dense", "pattern", "scope", "keep_zeros")
-        words = [f"pruning.{key}={chosen[key]}" for key in keys if key in chosen]
+        words = [f"pruning.{key}={here[key]}" for key in keys if here[key] != default[key]]
         raise AsrError(f"{' '.join(words)}: {error}") from None
 
 
 def _check_unused(pruning: PruningSettings) -> None:
-    """Refuse what would be ignored; of `none`, with which a recipe is trained dense, only a target.
-
-    Which options a method takes is asked of `asr.pruning`; the others belong to one setting each.
-    """
-    method, chosen = pruning.method, _changed(pruning)
-    if method == "none":
-        if pruning.target or pruning.lasso:
-            raise AsrError(
-                "pruning.target and pruning.lasso with pruning.method=none, which drops nothing: "
-                f"set pruning.method to one of {', '.join(_methods())}"
-            )
-        return
-    used = {
-        "percentile": (bool(pruning.dense), "pruning.dense=FILE"),
-        "calibrate": (bool(pruning.dense), "pruning.dense=FILE"),
-        "expected_sparsity": (not pruning.target, "pruning.target=0: a target is always checked"),
-        "block": (pruning.pattern == "block", "pruning.pattern=block"),
-        "block_score": (pruning.pattern == "block", "pruning.pattern=block"),
-        "lasso": (pruning.pattern == "block", "pruning.pattern=block"),
-        "bank": (pruning.pattern == "bank", "pruning.pattern=bank"),
-    }
-    for other in _methods():
-        for option in options_of(other):
-            takers = [m for m in _methods() if option in options_of(m)]
-            used[option] = (
-                method in takers or option in _WINDOW,
-                f"pruning.method={' or '.join(takers)}",
-            )
-    for name, value in chosen.items():
-        does_something, where = used.get(name, (True, ""))
-        if not does_something:
-            raise AsrError(f"pruning.{name}={value} does nothing without {where}")
+    """Refuse options that the method does not take, as `asr.pruning` has them."""
+    options = {m: options_of(m) for m in _methods()}
+    named = {option for taken in options.values() for option in taken}
+    rows = []
+    for option in sorted(named & vars(pruning).keys() - set(_WINDOW)):
+        takers = [method for method, taken in options.items() if option in taken]
+        used = pruning.method == "none" or pruning.method in takers
+        rows.append(((option,), used, f"pruning.method={' or '.join(takers)}"))
+    with problems() as check:
+        refuse_unused(check, "pruning", pruning, *rows)
 
 
 def _methods() -> list[str]:
     (choices,) = (f.type for f in fields(PruningSettings) if f.name == "method")
     return [name for name in get_args(choices) if name != "none"]
-
-
-def _changed(pruning: PruningSettings) -> dict[str, Any]:
-    """The settings that differ from their defaults."""
-    defaults = asdict(PruningSettings())
-    return {name: value for name, value in asdict(pruning).items() if value != defaults[name]}
 
 
 def _thresholds(pruning: PruningSettings, model: DeepSpeech) -> dict[str, float]:
