@@ -23,8 +23,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lib.card import LM_BYTES, MODEL_BYTES, Row
+
 from asr.benchmark import card
-from asr.benchmark.card import LM_BYTES, MODEL_BYTES, Row
 from asr.decode import DecoderOptions
 from asr.decode.lm.model import BOS, EOS, UNKNOWN
 from asr.decode.lm.open import open_lm

@@ -36,12 +36,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lib.card import LM_BYTES
+from lib.recognisers import pocketsphinx_version
+from lib.subsets import TEST, split_sets, views
 from rich.console import Console
 
 from asr.benchmark import card
-from asr.benchmark.card import LM_BYTES
-from asr.benchmark.recognisers import pocketsphinx_version
-from asr.benchmark.views import TEST, split_sets, views
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.spoken import synthesisers

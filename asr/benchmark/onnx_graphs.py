@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.benchmark.weights import CellWeights, LayerWeights
+from asr.benchmark.layers import CellWeights, LayerWeights, layer_of
 from asr.sparse.kernels import CellKind
 
 OPSET = 17
@@ -120,16 +120,3 @@ def network_model(tensors: Mapping[str, np.ndarray], dimensions: Any) -> Any:
     x = graph.add("Add", x, graph.weight(tensors["output.linear.bias"]))
     x = graph.add("Transpose", graph.add("LogSoftmax", x, axis=-1), perm=[1, 0, 2])
     return graph.model(["N", "T", d.mels], x, ["N", "frames", d.outputs])
-
-
-def layer_of(tensors: Mapping[str, np.ndarray], dimensions: Any, index: int) -> LayerWeights:
-    """The weights of one recurrent layer of a network; a tied matrix may stand there once."""
-    cells = []
-    for direction in ("forward", "backward")[: 1 + dimensions.bidirectional]:
-        prefix = f"rnn.{index}.{direction}_cell"
-        weight_ih = tensors.get(f"{prefix}.weight_ih_l0")
-        if weight_ih is None:
-            weight_ih = tensors[f"rnn.{index}.forward_cell.weight_ih_l0"]
-        rest = (tensors[f"{prefix}.{name}_l0"] for name in ("weight_hh", "bias_ih", "bias_hh"))
-        cells.append(CellWeights(weight_ih, *rest))
-    return LayerWeights(dimensions.cell, tuple(cells))

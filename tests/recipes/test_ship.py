@@ -18,7 +18,7 @@ from asr.model.file import save_model
 from asr.model.info import describe
 from asr.model.torch_network import DeepSpeech
 from asr.pretrained import registry as models
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.text.tokenizer import CharacterTokenizer
 
 sys.path.insert(0, str(ROOT / "recipes"))
@@ -60,7 +60,7 @@ def record(tmp_path: Path, lm: Path) -> Path:
         row("dense", "greedy", 0.02, 0.02),
         {"network": "PocketSphinx", "decoder": "its own"},
     ]
-    shown = [Shown("Network", "network")]
+    shown = [DisplayColumn("Network", "network")]
     write_measurement(
         tmp_path / "r.json", "recogniser", "all", "command", shown, rows, details=details
     )
