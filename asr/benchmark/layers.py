@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from asr.model.dimensions import Model
 from asr.sparse.kernels import CellKind
 
 
@@ -40,18 +40,18 @@ class LayerWeights:
         """Features that go into the layer."""
         return int(self.cells[0].weight_ih.shape[1])
 
+    def tensors(self) -> list[tuple[np.ndarray, ...]]:
+        """Both matrices and both biases of each cell."""
+        return [(c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) for c in self.cells]
 
-def layer_of(tensors: Mapping[str, np.ndarray], dimensions: Any, index: int) -> LayerWeights:
+
+def layer_of(tensors: Mapping[str, np.ndarray], dimensions: Model, index: int) -> LayerWeights:
     """The weights of one recurrent layer of a network, named as in `DeepSpeech`.
 
     A matrix that both directions share may be there once, under the name of the first.
     """
     cells = []
-    for direction in ("forward", "backward")[: 1 + dimensions.bidirectional]:
-        prefix = f"rnn.{index}.{direction}_cell"
-        weight_ih = tensors.get(f"{prefix}.weight_ih_l0")
-        if weight_ih is None:
-            weight_ih = tensors[f"rnn.{index}.forward_cell.weight_ih_l0"]
-        rest = (tensors[f"{prefix}.{name}_l0"] for name in ("weight_hh", "bias_ih", "bias_hh"))
-        cells.append(CellWeights(weight_ih, *rest))
+    for cell in dimensions.cells(index):
+        rest = (tensors[f"{cell}.{name}_l0"] for name in ("weight_hh", "bias_ih", "bias_hh"))
+        cells.append(CellWeights(tensors[dimensions.input_matrix(cell)], *rest))
     return LayerWeights(dimensions.cell, tuple(cells))

@@ -93,7 +93,7 @@ def test_without_torch_and_runtimes_the_dense_side_is_our_own(
 ) -> None:
     for name in ("torch", "onnx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "asr.benchmark.onnx_graphs", raising=False)
+    monkeypatch.delitem(sys.modules, "asr.model.onnx", raising=False)
     found = benchmark(trained, seconds=0.3, threads=1)
     assert list(found.measured.timings) == [OWN_DENSE, SPARSE, EXACT]
     assert found.fastest_dense[0] == OWN_DENSE
@@ -110,7 +110,7 @@ def test_a_runtime_that_fails_when_it_runs_is_absent_with_the_reason(
         return run
 
     monkeypatch.setattr("asr.benchmark.dense.make_session", lambda *_: bind)
-    monkeypatch.setattr("asr.benchmark.onnx_graphs.network_model", lambda *_: None)
+    monkeypatch.setattr("asr.model.onnx.build_network", lambda *_, **__: None)
     found = benchmark(trained, seconds=0.3, threads=1)
     reason = "it failed with RuntimeError: bf16 is not supported on this machine"
     assert found.absent["OpenVINO bf16"] == reason

@@ -61,7 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     good = '{"audio_filepath": "good.flac", "duration": 1.0, "text": "hello"}\n'
     (folder / "bad.jsonl").write_text(good + "{not json\n")
     (folder / "digits.jsonl").write_text(good.replace("hello", "room 7"))
-    (folder / "units.model").write_text("not sentencepiece")
+    (folder / "tokenizer.model").write_text("not sentencepiece")
     return folder
 
 
@@ -105,10 +105,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate model.asr missing.jsonl", ["missing.jsonl"]),
         ("manifest check bad.jsonl", ["bad.jsonl:2"]),
         ("manifest check digits.jsonl", ["problem", "--exclude-to"]),
-        ("manifest check digits.jsonl --units units.model", ["units.model"]),
+        ("manifest check digits.jsonl --tokenizer tokenizer.model", ["tokenizer.model"]),
         ("manifest make no-audio -o x.jsonl", ["no-audio"]),
         ("manifest make missing -o x.jsonl", ["missing"]),
-        ("units train missing.txt -o x.model", ["missing.txt"]),
+        ("tokenizer train missing.txt -o x.model", ["missing.txt"]),
         ("train missing.yaml", ["missing.yaml"]),
         ("report no-audio -o out", ["no-audio"]),
     ],

@@ -24,9 +24,9 @@ from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
 from asr.evaluate.ref_hyp import Row
 from asr.features.settings import Frontend
-from asr.model.file import pack, save_model
+from asr.model.file import save_model
+from asr.model.pack import pack
 from asr.report import report
-from asr.settings.data import Data
 from asr.text.tokenizer import CharacterTokenizer
 
 SPEECH = ROOT.parent / "shared" / "speech"
@@ -299,7 +299,7 @@ def test_pocketsphinx_recognises_speech() -> None:
     pytest.importorskip("pocketsphinx")
     if not (SPEECH / "dev-so762").is_dir():
         pytest.skip("the recorded speech is not here")
-    utterance = sources.resolve(str(SPEECH / "dev-so762"), Data())[5]
+    utterance = sources.resolve(str(SPEECH / "dev-so762"))[5]
     found = work(Job((utterance.audio_filepath,)))
     assert found.texts[0].upper() == utterance.text == "PHONE PARTS TICKETS"
     assert found.described.startswith("pocketsphinx 5")

@@ -175,11 +175,13 @@ def hear_set(
 ) -> "tuple[list[np.ndarray], list[Utterance], Tokenizer]":
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
-    from asr.model.backend import hear_files, open_backend
-    from asr.settings.data import Data
+    from asr.evaluate.dataset import hear_files
+    from asr.model.backend import open_backend
+    from asr.pretrained import registry as models
+    from asr.settings.data import DataSettings
 
-    data, backend = Data(), open_backend(model, threads)
-    utterances = sources.resolve(manifest, data)
+    data, backend = DataSettings(), open_backend(models.resolve(model), threads)
+    utterances = sources.resolve(manifest, data.root, data.spoken)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]

@@ -22,7 +22,6 @@ from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
 from asr.model.backend import BackendName
 from asr.model.info import WORTH_PACKING
-from asr.settings.data import Data
 from lib.cache import Cache, CachedResult
 from lib.rates import (
     BEAM,
@@ -104,7 +103,7 @@ class Bench:
 
     def resolve(self, name: str) -> list[Utterance]:
         """A set of the data."""
-        return sources.resolve(str(self.data / name), Data())
+        return sources.resolve(str(self.data / name))
 
     def network(self, label: str, path: Path) -> Iterator[Contestant]:
         """A network, greedy and with the language model."""

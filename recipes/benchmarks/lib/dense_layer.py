@@ -54,10 +54,10 @@ class DenseLayer:
         if name not in self._made:
             if name == "ONNX Runtime int8" and self.layer.cell != "lstm":
                 raise NotImplementedError(NO_INT8)
-            from asr.benchmark.onnx_graphs import layer_model
+            from asr.model.onnx import build_layer
 
             if "graph" not in self._made:
-                self._made["graph"] = layer_model(self.layer)
+                self._made["graph"] = build_layer(self.layer.cell, self.layer.tensors())
             self._made[name] = make_session(name, self._made["graph"], self.threads)
         run = self._made[name](rows)
 
