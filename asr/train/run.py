@@ -23,6 +23,7 @@ from asr.files import atomic_write_bytes
 from asr.model.file import load_weights, save_model
 from asr.model.torch_network import DeepSpeech
 from asr.pruning import GroupLassoCallback, PruningCallback
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.text.tokenizer import Tokenizer
@@ -315,11 +316,11 @@ def _bytes(batch: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
+def _check_sparsity(settings: Run, record: RunRecord, folder: Path) -> None:
     pruning = settings.pruning
-    if not pruning.final_sparsity or not record["pruning"]:
+    if not pruning.final_sparsity or not record.pruning:
         return
-    reached = record["pruning"]["sparsity"]
+    reached = record.pruning.sparsity
     if abs(reached - pruning.final_sparsity) <= pruning.tolerance:
         return
     remedy = (

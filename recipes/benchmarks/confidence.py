@@ -20,7 +20,7 @@ from asr.decode.confidence import Calibration, calibration_error, fit, separatio
 from asr.errors import AsrError
 from asr.evaluate.calibrate import Heard, hear_words
 from asr.evaluate.dataset import describe
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.train.record import command
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
@@ -108,7 +108,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "confidence",
         arguments.label or arguments.model.name,
         command(),
-        [Shown("Confidence", "confidence"), *(Shown(name, name) for name in tests)],
+        [DisplayColumn("Confidence", "confidence"), *(DisplayColumn(name, name) for name in tests)],
         reliability_rows(tests),
         notes,
         details,

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asr.benchmark.rates import (
+from lib.rates import (
     BEAM,
     Heard,
     change,
@@ -24,6 +24,7 @@ from asr.benchmark.rates import (
     tune_on,
     tuning_note,
 )
+
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
@@ -31,7 +32,7 @@ from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
 from asr.evaluate.ref_hyp import Row
 from asr.evaluate.wer import NORMALISATION, speakers_of
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
@@ -84,10 +85,10 @@ def measure(arguments: argparse.Namespace) -> None:
         arguments.label or arguments.model.name,
         command(),
         [
-            Shown("Decoder", "decoder"),
-            *(Shown(f"WER %, {name}", name, "rate") for name in arguments.test),
+            DisplayColumn("Decoder", "decoder"),
+            *(DisplayColumn(f"WER %, {name}", name, "rate") for name in arguments.test),
             *(
-                Shown(f"Less greedy, points, {name}", f"{name} against greedy", "change")
+                DisplayColumn(f"Less greedy, points, {name}", f"{name} against greedy", "change")
                 for name in arguments.test
             ),
         ],

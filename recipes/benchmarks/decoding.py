@@ -26,7 +26,7 @@ from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
 from asr.evaluate.dataset import hear_files
 from asr.model.backend import open_backend
-from asr.report.measurements import Shown, cell, write_measurement
+from asr.report.measurements import DisplayColumn, cell, write_measurement
 from asr.settings.data import DataSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
@@ -40,11 +40,11 @@ Rows = Sequence[np.ndarray]
 
 
 COLUMNS = [
-    Shown("Decoder", "decoder"),
-    Shown("Runs in", "where"),
-    Shown("Beam", "beam", "count"),
-    Shown("LM", "lm"),
-    Shown("Processor time / audio", "share", ".4f"),
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Runs in", "where"),
+    DisplayColumn("Beam", "beam", "count"),
+    DisplayColumn("LM", "lm"),
+    DisplayColumn("Processor time / audio", "share", ".4f"),
 ]
 
 

@@ -20,7 +20,7 @@ import soundfile
 from asr import audio
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.train.record import command
 from asr.transcribe.progress import times_real
 
@@ -89,10 +89,10 @@ def measure(arguments: argparse.Namespace) -> bool:
         arguments.model.name,
         command(),
         [
-            Shown("Audio, hours", "hours", ".2f"),
-            Shown("Decoder", "decoder"),
-            Shown("Time / audio", "share", ".3f"),
-            Shown("Peak memory, MiB", "peak_mib", "count"),
+            DisplayColumn("Audio, hours", "hours", ".2f"),
+            DisplayColumn("Decoder", "decoder"),
+            DisplayColumn("Time / audio", "share", ".3f"),
+            DisplayColumn("Peak memory, MiB", "peak_mib", "count"),
         ],
         rows,
         [

@@ -24,7 +24,7 @@ from asr.audio import chunk as chunks
 from asr.audio.chunk import ChunkOptions
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.report.measurements import Shown, cell, write_measurement
+from asr.report.measurements import DisplayColumn, cell, write_measurement
 from asr.text.normalise import normalise
 from asr.train.record import command
 from asr.transcribe.align import align
@@ -93,13 +93,13 @@ def extra_errors(
 
 
 COLUMNS = [
-    Shown("Chunk, s", "chunk", "g"),
-    Shown("Overlap, s", "overlap", "g"),
-    Shown("Cut at pauses", "vad"),
-    Shown("Seams", "seams", "count"),
-    Shown("WER %", "wer", "percent"),
-    Shown("Extra errors a seam", "extra", "+.3f"),
-    Shown("Standard error", "spread", ".3f"),
+    DisplayColumn("Chunk, s", "chunk", "g"),
+    DisplayColumn("Overlap, s", "overlap", "g"),
+    DisplayColumn("Cut at pauses", "vad"),
+    DisplayColumn("Seams", "seams", "count"),
+    DisplayColumn("WER %", "wer", "percent"),
+    DisplayColumn("Extra errors a seam", "extra", "+.3f"),
+    DisplayColumn("Standard error", "spread", ".3f"),
 ]
 
 

@@ -1,31 +1,21 @@
 """The benchmark of seams: its smoke setting runs, and its arithmetic is that of a paired count."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from places import ROOT
+from benchmark_scripts import script
 
 from asr.audio.chunk import ChunkOptions
 from asr.report.measurements import read_measurements
 from asr.transcribe.recogniser import load
 from asr.transcribe.transcript import Transcript
 
-RECIPE = ROOT / "recipes" / "benchmarks" / "seams.py"
-
 
 @pytest.fixture(scope="module")
 def seams() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seams", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["seams"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("seams")
 
 
 def test_the_benchmark_prints_a_row_for_each_way_of_cutting(

@@ -180,8 +180,8 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
     assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
     assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
     assert (record["method"], record["scope"]) == ("threshold_ramp", "tensor")
-    assert record["wanted"] == 0.7
-    assert len(record["curve"]) == record["updates"] >= 30
+    assert record["target_sparsity"] == 0.7
+    assert len(record["curve"]) == record["mask_updates"] >= 30
     assert all(t["q"] > 0 for t in record["thresholds"].values())
     more = [
         f"init={sparse / 'packed.asr'}", "pruning.method=cubic", "pruning.target=0.85",
