@@ -16,6 +16,9 @@ import torch
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.model.file import load_model
+from asr.plain import Reader
+from asr.report.records import read_record, text_of
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.folder import exclusive
@@ -127,6 +130,15 @@ def test_killed_anywhere_and_resumed_ends_with_equal_weights(
 ) -> None:
     steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
     check_resume(folder, corpus, dense, round(share * steps), f"data.workers={workers}")
+
+
+def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:
+    path = dense / "record.json"
+    plain, record = json.loads(path.read_text()), read_record(path)
+    reader = Reader(missing="refuse", unknown="refuse")
+    assert reader.read(RunRecord, plain) == record
+    assert reader.problems == []
+    assert text_of(record) == path.read_text()
 
 
 def test_the_record_says_what_was_done(dense: Path) -> None:
