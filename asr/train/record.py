@@ -130,7 +130,7 @@ def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> PruningRecord:
     steps = ("start", "ramp", "end", "frequency")
     return PruningRecord(
         method=settings.pruning.method,
-        target_sparsity=settings.pruning.expected or None,
+        target_sparsity=settings.pruning.final_sparsity or None,
         pattern=rule.pattern.to_plain(),
         scope=rule.scope,
         sparsity=stats.prunable_sparsity,

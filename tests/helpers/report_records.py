@@ -49,7 +49,7 @@ def plain_record(
     if sparsity is not None:
         curve = [[150 + 7 * i, sparsity * (i / 39) ** 0.7] for i in range(40)]
         pruning = {
-            "method": "gradual", "target_sparsity": round(sparsity, 2), "sparsity": sparsity,
+            "method": "threshold_ramp", "target_sparsity": round(sparsity, 2), "sparsity": sparsity,
             "sparsity_min": sparsity - 0.02, "sparsity_max": sparsity + 0.02, "mask_updates": 40,
             "start": 150, "ramp": 240, "end": 420, "frequency": 7, "curve": curve,
             "thresholds": {tensor: {"q": 0.1 + 0.01 * i} for i, (tensor, _) in enumerate(MATRICES)},
