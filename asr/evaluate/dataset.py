@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr import audio
-from asr.audio.batch import sorted_batches
+from asr.audio.batch import batch_by_length
 from asr.audio.chunk import is_silent
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.library import native
@@ -72,7 +72,7 @@ def hear_files(
 
     A recording without any sound has none, `(0, outputs)`, as in a transcription.
     """
-    for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
+    for batch in batch_by_length(np.array(durations, np.float32), batch_seconds):
         rows: dict[int, Floats] = {}
         for i in batch:
             samples = audio.load(paths[i], backend.frontend.sample_rate).samples

@@ -14,7 +14,7 @@ import numpy as np
 
 from asr import audio
 from asr.audio import chunk as chunks
-from asr.audio.batch import sorted_batches
+from asr.audio.batch import batch_by_length
 from asr.audio.chunk import Place
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
@@ -218,7 +218,7 @@ class Recogniser:
                 heard(part.fresh)
         parts = [part for part in waiting if part.features is not None]
         decoder = self.decoder(options.decoding)
-        for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
+        for indices in batch_by_length(np.array([p.seconds for p in parts]), options.batch_seconds):
             together = [parts[i] for i in indices]
             rows = self.backend.log_probs([p.features for p in together if p.features is not None])
             for part, log_probs in zip(together, rows, strict=True):
