@@ -68,8 +68,8 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-class Found(NamedTuple):
-    """A recording that `find` found, and the folder that outputs mirror from."""
+class Recording(NamedTuple):
+    """A file that `find` found, and the folder that outputs mirror from."""
 
     root: Path
     path: Path
@@ -248,7 +248,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
 
 
-def find(paths: Iterable[str | Path]) -> list[Found]:
+def find(paths: Iterable[str | Path]) -> list[Recording]:
     """List the recordings among files and folders, folders recursively and sorted.
 
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
@@ -256,27 +256,27 @@ def find(paths: Iterable[str | Path]) -> list[Found]:
     Raises `AsrError` for a path that is not there, a file whose suffix is not among
     `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Path, Recording] = {}
     for path in map(Path, paths):
         for item in _walk(path) if path.is_dir() else [_given(path)]:
             found.setdefault(item.path, item)
     return list(found.values())
 
 
-def _given(path: Path) -> Found:
+def _given(path: Path) -> Recording:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
     if path.suffix.lower() not in RECORDING_SUFFIXES:
         raise AsrError(f"{path}: not a recording by its name; known are {_suffixes()}")
-    return Found(path.parent, path)
+    return Recording(path.parent, path)
 
 
-def _walk(folder: Path) -> list[Found]:
+def _walk(folder: Path) -> list[Recording]:
     found = []
     for where, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Found(folder, Path(where, name))
+            Recording(folder, Path(where, name))
             for name in names
             if not name.startswith(".") and name.lower().endswith(RECORDING_SUFFIXES)
         ]
