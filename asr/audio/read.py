@@ -47,7 +47,7 @@ UNSOUND = f"infinite or not a number, or beyond {LOUDEST:g}"
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
 _MPEG_ESTIMATE = 0.01
-"""An MPEG header may only estimate the length: that share may be missing from a whole file."""
+"""An MPEG header may only estimate the length: that fraction of a whole file may be missing."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Audio:
 
 
 class Recording(NamedTuple):
-    """A file that `find` found, and the folder that outputs mirror from."""
+    """A file that `find` found, and the folder whose tree outputs mirror."""
 
     root: Path
     path: Path
@@ -83,8 +83,8 @@ class Recording(NamedTuple):
 def load(path: str | Path, sample_rate: int = 16000) -> Audio:
     """Decode a recording, mix its channels, resample it to `sample_rate`.
 
-    Raises `AsrError` naming the file if it is missing, no audio, empty, cut short, or holds
-    samples that are no numbers.
+    Raises `AsrError` naming the file if it is missing, not audio, empty, truncated, or holds
+    samples that are not numbers.
     """
     with open_sound(path) as sound:
         parts = [mono(block, path) for block in sound.blocks()]
@@ -101,7 +101,7 @@ def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
     Together they are what `load` gives, sample by sample, and are never all held at once.
-    Raises as `load` does, a file that is cut short only after its last block.
+    Raises as `load` does; for a truncated file only after its last block.
     """
     resampler = None
     if sound.rate != sample_rate:
@@ -141,7 +141,7 @@ class Sound:
     seconds: float
     """By its header; 0 if that says nothing."""
     blocks: Callable[[], Iterator[np.ndarray]]
-    """All samples once, in blocks `(samples, channels)` of float32; raises if it is cut short."""
+    """All samples once, in blocks `(samples, channels)` of float32; raises if it is truncated."""
 
     def notes(self, sample_rate: int) -> tuple[str, ...]:
         """What is changed on the way to a mono waveform at `sample_rate`, in words."""
@@ -155,7 +155,7 @@ class Sound:
 
 @contextmanager
 def open_sound(path: str | Path) -> Iterator[Sound]:
-    """Open a recording. Raises AsrError naming the file if it is missing, no audio or empty."""
+    """Open a recording. Raises AsrError naming the file if it is missing, not audio or empty."""
     path = Path(path)
     if not path.exists():
         raise AsrError(f"{path}: no such file")
@@ -183,7 +183,7 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
 
 
 def header_seconds(path: str | Path) -> float:
-    """Length of a recording by its header, for showing progress; 0 if it cannot be told."""
+    """Length of a recording by its header, for showing progress; 0 if it is not known."""
     try:
         information = soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError):
@@ -192,7 +192,7 @@ def header_seconds(path: str | Path) -> float:
 
 
 def _name(path: str | Path) -> str | bytes:
-    """A name as soundfile opens it: encoded here, names that are no UTF-8 work too."""
+    """A name as soundfile opens it: encoded here, names that are not UTF-8 work too."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -201,7 +201,7 @@ def _perhaps_media(path: Path) -> bool:
 
 
 def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks, of which there must be one with samples."""
+    """The blocks that have samples; AsrError if none has."""
     found = False
     for block in blocks:
         if len(block):
@@ -212,7 +212,7 @@ def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """All samples of a file that libsndfile reads; what is cut short is refused at the end."""
+    """All samples of a file that libsndfile reads; a truncated one is refused at the end."""
     promised, read = file.frames, 0
     tolerance = _MPEG_ESTIMATE if file.format in ("MP3", "MPEG") else 0.0
     missing = _missing_bytes(file.extra_info)
@@ -233,8 +233,8 @@ def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 def _missing_bytes(extra_info: str) -> int:
     """Bytes that a WAV header promises beyond the end of the file.
 
-    libsndfile silently reads what is there and tells only in its log. Programs that write to
-    a pipe leave the length open with a number near the top of 31 or 32 bits: not missing.
+    libsndfile silently reads what is there and says so only in its log. Programs that write to
+    a pipe do not know the length and give a number near the top of 31 or 32 bits: not missing.
     """
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", extra_info, re.MULTILINE)
     if not found:
@@ -244,7 +244,7 @@ def _missing_bytes(extra_info: str) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words without the repeated path."""
+    """libsndfile's message without the path."""
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
 
 
@@ -252,8 +252,8 @@ def find(paths: Iterable[str | Path]) -> list[Recording]:
     """List the recordings among files and folders, folders recursively and sorted.
 
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
-    that was given. Hidden files are passed over in folders; nothing is listed twice.
-    Raises `AsrError` for a path that is not there, a file whose suffix is not among
+    that was given. Hidden files in folders are skipped; nothing is listed twice.
+    Raises `AsrError` for a path that does not exist, a file whose suffix is not among
     `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
     found: dict[Path, Recording] = {}
@@ -267,7 +267,7 @@ def _given(path: Path) -> Recording:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
     if path.suffix.lower() not in RECORDING_SUFFIXES:
-        raise AsrError(f"{path}: not a recording by its name; known are {_suffixes()}")
+        raise AsrError(f"{path}: the suffix is not that of a recording; known are {_suffixes()}")
     return Recording(path.parent, path)
 
 
