@@ -43,8 +43,8 @@ def main() -> None:
 
 
 _EXTRAS = {
-    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
-    "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
+    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "evaluate",
+    "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 

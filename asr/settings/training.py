@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class OptimiserSettings:
             check(
                 self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: not negative"
             )
+            refuse_unused(
+                check,
+                "optimiser",
+                self,
+                (("momentum",), self.name == "nesterov", "optimiser.name=nesterov"),
+                (
+                    ("final_fraction",),
+                    self.decay != "constant",
+                    "optimiser.decay=cosine or linear",
+                ),
+            )
 
 
 @dataclass(frozen=True)
@@ -61,16 +73,17 @@ class DistillationSettings:
         with problems() as check:
             check(0 < self.weight <= 1, f"distillation.weight={self.weight}: above 0, at most 1")
             check(self.temperature > 0, f"distillation.temperature={self.temperature}: above 0")
-            check(
-                self.kind != "sequence" or self.temperature == 1,
-                f"distillation.temperature={self.temperature} does nothing for "
-                "distillation.kind=sequence: leave it at 1",
-            )
-            check(
-                bool(self.teacher)
-                or (self.kind, self.weight, self.temperature) == ("frame", 0.5, 1.0),
-                "distillation.kind, weight and temperature do nothing without "
-                "distillation.teacher=FILE, a trained network",
+            frames = self.kind != "sequence"
+            refuse_unused(
+                check,
+                "distillation",
+                self,
+                (("temperature",), frames, "distillation.kind=frame or nonblank"),
+                (
+                    ("kind", "weight", "temperature"),
+                    bool(self.teacher),
+                    "distillation.teacher=FILE, a trained network",
+                ),
             )
 
 

@@ -13,8 +13,9 @@ from asr import environment
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.files import atomic_write_text, locked
+from asr.plain import to_plain
 from asr.settings.run import Run
-from asr.settings.yaml import load, to_plain, write_yaml
+from asr.settings.yaml import load, write_yaml
 
 # Settings that say where and how, not what: a resumed run may change them.
 FREE_TO_CHANGE = (

@@ -143,8 +143,11 @@ def test_a_teacher_that_means_something_else_is_refused(
         (["distillation.weight=0"], "weight=0.0: above 0, at most 1"),
         (["distillation.weight=1.1"], "weight=1.1: above 0, at most 1"),
         (["distillation.temperature=0"], "temperature=0.0: above 0"),
-        (["distillation.kind=sequence", "distillation.temperature=2"], "does nothing for"),
-        (["distillation.weight=0.3"], "do nothing without distillation.teacher=FILE"),
+        (
+            ["distillation.kind=sequence", "distillation.temperature=2"],
+            "does nothing without distillation.kind=frame",
+        ),
+        (["distillation.weight=0.3"], "does nothing without distillation.teacher=FILE"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(words: list[str], fragment: str) -> None:

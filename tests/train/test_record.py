@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from asr.corpus.spoken.settings import Spoken
+from asr.plain import to_plain
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
-from asr.settings.yaml import to_plain
 from asr.train.record import command, without_places
 
 SAID = "/home/me/runs/shipped/said.txt"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 SynthesiserName = Literal["espeak"]
 
@@ -35,3 +36,9 @@ class Spoken:
             for name in ("train_hours", "dev_hours", "test_hours"):
                 check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
             check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")
+            refuse_unused(
+                check,
+                "data.spoken",
+                self,
+                (("vocabulary",), not self.text, "a grammar, and data.spoken.text replaces it"),
+            )
