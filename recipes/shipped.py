@@ -53,7 +53,7 @@ from asr.report import print_table, read_records, report
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
-from asr.train.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
+from asr.train.grid import Grid, GridRun, folder_of, read_grid, run_grid, settings_of
 
 HERE = Path(__file__).parent
 RECORD = HERE / "results" / "recogniser" / "english.json"
@@ -89,7 +89,7 @@ def run(words: list[str]) -> None:
         raise AsrError(f"this failed: {' '.join(words)}")
 
 
-def trained(plan: Plan, results: Path) -> None:
+def trained(plan: Grid, results: Path) -> None:
     """Train what is not trained yet."""
     if failed := run_grid(plan, results, Console()):
         raise AsrError(f"failed: {', '.join(failed)}")
@@ -132,7 +132,7 @@ def lines_to_say(text: Path, folder: Path) -> None:
         atomic_write_text(folder / name, "".join(f"{line}\n" for line in content))
 
 
-def speaking(plan: Plan, folder: Path) -> Plan:
+def speaking(plan: Grid, folder: Path) -> Grid:
     """The plan whose runs find what `lines_to_say` wrote into that folder."""
 
     def told(run: GridRun) -> GridRun:
@@ -187,7 +187,7 @@ def tuned(record: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
-def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
+def calibrated(plan: Grid, data: DataSettings, lm: Path, record: Path) -> Path:
     """The packed sparse network with confidences that fit its decoder."""
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])
@@ -200,7 +200,7 @@ def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
     return output
 
 
-def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
+def ship(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
     """Steps 1 to 5."""
     data = settings.data
     lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
@@ -223,7 +223,7 @@ def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[st
     report(RECORD.parent, RECORD.parent, HERE / "RESULTS.md")
 
 
-def seeds(plan: Plan) -> None:
+def seeds(plan: Grid) -> None:
     """The three-seed comparison, its table and its section."""
     results = HERE / "results" / "shipped_seeds"
     trained(plan, results)

@@ -267,7 +267,7 @@ def _given(path: Path) -> Recording:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
     if path.suffix.lower() not in RECORDING_SUFFIXES:
-        raise AsrError(f"{path}: the suffix is not that of a recording; known are {_suffixes()}")
+        raise AsrError(f"{path}: not the suffix of a recording; known are {_suffixes()}")
     return Recording(path.parent, path)
 
 

@@ -47,6 +47,7 @@ class Pruner:
     alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
     and AsrError is raised if they differ. Raises AsrError if rules and tensors do not fit.
 
+    >>> from asr.pruning import OneShot, Pruner, Rule
     >>> model = torch.nn.GRU(8, 16)
     >>> pruner = Pruner(model, Rule(OneShot(step=1, target=0.75), ["weight_hh*"]))
     >>> pruner.step()  # after each step of the optimiser

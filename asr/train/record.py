@@ -120,20 +120,21 @@ def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
 
 def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
     (rule,) = pruner.rules
-    plan = rule.schedule
-    shares = [t.sparsity for t in stats.tensors]
-    steps = {k: v for k, v in plan.to_plain().items() if k in ("start", "ramp", "end", "frequency")}
+    schedule = rule.schedule
+    sparsities = [t.sparsity for t in stats.tensors]
+    keys = ("start", "ramp", "end", "frequency")
+    steps = {k: v for k, v in schedule.to_plain().items() if k in keys}
     return {
         "method": settings.pruning.method,
-        "wanted": settings.pruning.expected or None,
+        "wanted": settings.pruning.final_sparsity or None,
         "pattern": rule.pattern.to_plain(),
         "scope": rule.scope,
         "sparsity": stats.prunable_sparsity,
-        "sparsity_min": min(shares),
-        "sparsity_max": max(shares),
+        "sparsity_min": min(sparsities),
+        "sparsity_max": max(sparsities),
         "curve": [list(point) for point in pruner.curve],
         "thresholds": {name: {"q": q} for name, q in pruner.thresholds.items()},
-        "updates": plan.updates,
+        "updates": schedule.mask_updates,
         **steps,
     }
 

@@ -27,7 +27,7 @@ from asr.train.fit import TrainingParts, fit, try_largest_batch
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
-from asr.train.pruning import rule_of
+from asr.train.pruning import check_pruning, rule_of
 from asr.train.record import finish
 from asr.train.trainer import fast_precision
 
@@ -39,8 +39,9 @@ def train(settings: Run, console: Console | None = None) -> Path:
 
     Raises:
         AsrError: for data that cannot be trained on, a folder that holds another run, an invalid
-            loss, a sparsity that missed `pruning.target` or `pruning.wanted`.
+            loss, a sparsity that missed `pruning.target` or `pruning.expected_sparsity`.
     """
+    check_pruning(settings.pruning)
     console = console or Console(stderr=True)
     folder = run_folder(settings)
     if (folder / "record.json").exists():
@@ -161,18 +162,18 @@ def build_model(settings: Run) -> DeepSpeech:
 
 def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
     pruning = settings.pruning
-    if not pruning.expected or not record["pruning"]:
+    if not pruning.final_sparsity or not record["pruning"]:
         return
     reached = record["pruning"]["sparsity"]
-    if abs(reached - pruning.expected) <= pruning.tolerance:
+    if abs(reached - pruning.final_sparsity) <= pruning.tolerance:
         return
     remedy = (
-        "Check pruning.floor and pruning.pattern"
+        "Check pruning.pattern"
         if pruning.target
         else f"Change pruning.percentile (now {pruning.percentile}), or set pruning.target"
     )
     raise AsrError(
-        f"{settings.name}: pruning reached {reached:.1%} where {pruning.expected:.1%} was wanted, "
+        f"{settings.name}: pruning reached {reached:.1%} instead of {pruning.final_sparsity:.1%}, "
         f"more than {pruning.tolerance:.0%} off. {remedy} and train again; the record is in "
         f"{folder}"
     )

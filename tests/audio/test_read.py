@@ -168,7 +168,9 @@ def test_find_refuses_what_holds_no_recording(tmp_path):
     (tmp_path / "note.txt").touch()
     with pytest.raises(AsrError, match=r"folder without audio; looked for .*flac .*wav"):
         find([tmp_path])
-    with pytest.raises(AsrError, match=r"note\.txt: the suffix is not that of a recording; known are .*mp3"):
+    with pytest.raises(
+        AsrError, match=r"note\.txt: not the suffix of a recording; known are .*mp3"
+    ):
         find([tmp_path / "note.txt"])
     with pytest.raises(AsrError, match="no such file or folder"):
         find([tmp_path / "elsewhere"])

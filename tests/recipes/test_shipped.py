@@ -13,7 +13,7 @@ from tone_network import RATE, speak
 from asr.errors import AsrError
 from asr.settings.pruning import PruningSettings
 from asr.settings.run import Run
-from asr.train.grid import Plan, read_grid, settings_of
+from asr.train.grid import Grid, read_grid, settings_of
 
 RECIPES = ROOT / "recipes"
 MAIN = runpy.run_path(str(RECIPES / "shipped.py"))["main"]
@@ -51,7 +51,7 @@ def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alo
     stages = [*(f"sparse-stage{n}" for n in (4, 5, 6, 7)), "sparse"]
     assert [plan.run(name).init for name in stages] == ["stage3", *stages[:-1]]
     for name in stages[1:]:
-        assert settings_of(plan, name).pruning.method == "frozen"
+        assert settings_of(plan, name).pruning.method == "fixed_mask"
 
 
 def test_only_runs_with_synthetic_speech_are_told_what_is_said() -> None:
@@ -126,7 +126,7 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         if words[1:4] == ["asr", "lm", "train"]:
             Path(words[words.index("-o") + 1]).write_bytes(bytes(1000))
 
-    def trained(plan: Plan, results: Path) -> None:
+    def trained(plan: Grid, results: Path) -> None:
         said = {text for r in plan.runs for text in settings_of(plan, r.name).data.spoken.text}
         ran.append(["trained", *said])
 

@@ -48,7 +48,7 @@ def settings_of(folder: Path, corpus: Path, name: str, *more: str) -> list[str]:
         "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
         "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
         "model.dropout=0.1", "training.epochs=3", "training.progress=false",
-        "training.checkpoint_steps=4", "pruning.updates=30", "pruning.end=0.9",
+        "training.checkpoint_steps=4", "pruning.mask_updates=30", "pruning.end=0.9",
         *more,
     ]  # fmt: skip
 
@@ -66,7 +66,7 @@ def dense(folder: Path, corpus: Path) -> Path:
 
 
 def pruned(dense: Path) -> list[str]:
-    return ["pruning.method=ramp", f"pruning.dense={dense / 'model.asr'}"]
+    return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]
 
 
 def in_process(
@@ -164,7 +164,7 @@ def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     sparse = train(load(Run, None, settings_of(folder, corpus, "sparse", *pruned(dense))))
-    more = [f"init={sparse / 'packed.asr'}", "pruning.method=frozen", "training.epochs=1"]
+    more = [f"init={sparse / 'packed.asr'}", "pruning.method=fixed_mask", "training.epochs=1"]
     tuned = train(load(Run, None, settings_of(folder, corpus, "tuned", *more)))
     before = load_model(sparse / "packed.asr").model.state_dict()
     after = load_model(tuned / "model.asr").model.state_dict()
@@ -178,12 +178,13 @@ def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
 def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the_packed_file(
     folder: Path, corpus: Path
 ) -> None:
-    words = ["pruning.method=ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
+    words = ["pruning.method=threshold_ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
     sparse = train(load(Run, None, settings_of(folder, corpus, "to-target", *words)))
     record = json.loads((sparse / "record.json").read_text())["pruning"]
     assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
     assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
-    assert (record["method"], record["wanted"], record["scope"]) == ("ramp", 0.7, "tensor")
+    assert (record["method"], record["scope"]) == ("threshold_ramp", "tensor")
+    assert record["wanted"] == 0.7
     assert len(record["curve"]) == record["updates"] >= 30
     assert all(t["q"] > 0 for t in record["thresholds"].values())
     more = [
@@ -200,7 +201,7 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
 
 
 def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) -> None:
-    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.updates=10"]
+    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.mask_updates=10"]
     run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
     record = json.loads((run / "record.json").read_text())["pruning"]
     assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
@@ -209,7 +210,7 @@ def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) ->
     norms = []
     for weight in (0.0, 0.3):
         words = [
-            "pruning.method=one_cut", "pruning.target=0.5", "pruning.cut=1", "training.epochs=1",
+            "pruning.method=one_shot", "pruning.target=0.5", "pruning.at=1", "training.epochs=1",
             "pruning.pattern=block", "pruning.block=[4,1]", f"pruning.lasso={weight}",
         ]  # fmt: skip
         run = train(load(Run, None, settings_of(folder, corpus, f"lasso{weight}", *words)))
@@ -303,10 +304,10 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
 def test_sparsity_that_missed_what_was_wanted_fails_loudly(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
-    more = [*pruned(dense), "pruning.wanted=0.1", "pruning.tolerance=0.01"]
+    more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]
     settings = load(Run, None, settings_of(folder, corpus, "missed", *more))
     for _ in range(2):  # the second time it is a finished run
-        with pytest.raises(AsrError, match=r"where 10\.0% was wanted"):
+        with pytest.raises(AsrError, match=r"instead of 10\.0%"):
             train(settings)
 
 
