@@ -1,4 +1,4 @@
-"""The end of a run: the best network is tested once and packed, and `record.json` is written."""
+"""The end of a run: the best network is packed and tested once, and `record.json` is written."""
 
 import json
 import shlex
@@ -59,7 +59,7 @@ def finish(
         "versions": environment.versions(),
         "machine": environment.machine(),
         "threads": settings.threads,
-        "settings": without_places(to_plain(settings)),
+        "settings": without_folders(to_plain(settings)),
         "training": {
             **training,
             "audio_seconds_per_second": 3600 * training["audio_hours"] / seconds,
@@ -165,8 +165,8 @@ def _name_only(word: str) -> str:
     return key + separator + "/".join(path.parts[-2:])
 
 
-def without_places(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a record: names of files, not the folders that they lie in on this machine."""
+def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a record: names of files, not their folders on this machine."""
     plain = json.loads(json.dumps(plain))
     plain["runs"] = ""
     for section, key in (
