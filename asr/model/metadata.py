@@ -13,7 +13,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.sparse.formats import Values
 
-KIND = "asr.model.torch_network"
+KIND = "asr.model"
 
 T = TypeVar("T")
 
