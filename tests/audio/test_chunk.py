@@ -63,9 +63,9 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_cuts_in_pauses_and_nothing_is_shared() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
-    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, vad=True))
+    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
     assert places[-1][1] == 31.0
     for (_, end), (start, _) in pairwise(places):
@@ -74,8 +74,8 @@ def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
     assert all(end - start <= 10 for start, end in places)
 
 
-def test_vad_overlaps_where_there_is_no_pause() -> None:
-    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, vad=True))
+def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
+    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     (_, first_end), (second_start, second_end), (third_start, _) = places[:3]
     assert (first_end, second_start) == (8.0, 7.0)
     assert second_end == third_start
@@ -83,9 +83,9 @@ def test_vad_overlaps_where_there_is_no_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
-def test_vad_leaves_no_splinter_at_the_end(seconds: float) -> None:
+def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
-    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, vad=True))
+    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
 
 

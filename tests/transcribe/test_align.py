@@ -47,7 +47,9 @@ def long_text(words: int) -> str:
     return " ".join("".join(draw.choice(list("ABCDEFG"), size=5)) for _ in range(words))
 
 
-@pytest.mark.parametrize("options", [ChunkOptions(5.0, 1.0), ChunkOptions(5.0, 0.0, vad=True)])
+@pytest.mark.parametrize(
+    "options", [ChunkOptions(5.0, 1.0), ChunkOptions(5.0, 0.0, split_on_silence=True)]
+)
 def test_a_long_recording_is_aligned_as_a_whole_one(
     tones: Recogniser, options: ChunkOptions
 ) -> None:

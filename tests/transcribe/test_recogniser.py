@@ -232,7 +232,7 @@ def test_a_long_recording_may_be_cut_where_it_is_quiet(recogniser: Recogniser) -
     pause = np.zeros(RATE // 2, np.float32)
     phrases = [text for text in TEXTS * 4 if text]
     sound = np.concatenate([part for text in phrases for part in (speak(text + " "), pause)])
-    options = TranscribeOptions(chunks=ChunkOptions(chunk_seconds=6.0, vad=True))
+    options = TranscribeOptions(chunks=ChunkOptions(chunk_seconds=6.0, split_on_silence=True))
     [transcript] = recogniser.transcribe(sound, options)
     assert transcript.text == " ".join(phrases)
 
