@@ -1,7 +1,7 @@
 """Long recordings: cut into chunks that are heard one by one, and their words joined again.
 
 Neighbouring chunks share some audio, so that no word is heard from its middle on only; or, with
-`split_on_silence`, they meet where it is quietest and share nothing. Memory is bounded by the chunk.
+`split_on_silence`, they meet where it is quietest and share nothing. A chunk bounds the memory.
 Each chunk is normalised by itself, as an utterance is: the words of a long recording are those of
 its chunks, away from the seams.
 """

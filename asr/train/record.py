@@ -9,16 +9,18 @@ from typing import Any
 
 from asr import environment
 from asr.corpus import sources
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import Loaded, load_model, pack
+from asr.model.file import load_model, pack
 from asr.pruning import Pruner, Statistics, statistics
 from asr.report.records import write_record
 from asr.settings.run import Run
 from asr.settings.yaml import to_plain
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 
 def finish(
@@ -36,11 +38,12 @@ def finish(
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    recogniser = load(folder / "model.asr", settings.threads, backend="torch")
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
         path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
-        evaluation[name] = _evaluate(loaded, entry, path, settings)
+        evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     seconds = training["seconds"]
     starts = [{"date": s["date"], "git": s["git"]} for s in read_starts(folder)]
@@ -78,9 +81,10 @@ def finish(
     return record
 
 
-def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
     utterances = sources.resolve(entry, settings.data)
-    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    score, rows, seconds = evaluate(recogniser, utterances, options)
     write_ref_hyp(ref_hyp, rows)
     return {
         **score.to_plain(),

@@ -22,7 +22,7 @@ from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
-from asr.transcribe.stitch import join
+from asr.transcribe.stitch import join_words
 
 
 def cut(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
@@ -120,7 +120,7 @@ def word(text: str, start: float, end: float, confidence: float = 0.9) -> Word:
 def seam(left: list[Word], right: list[Word]) -> str:
     """Chunks from 0 to 10 s and from 8 to 18 s; the words of the second given globally."""
     local = [w.shifted(-8.0) for w in right]
-    return text_of(join([(Place(0, 10), left), (Place(8, 18), local)]))
+    return text_of(join_words([(Place(0, 10), left), (Place(8, 18), local)]))
 
 
 def test_a_word_that_both_heard_is_there_once() -> None:
@@ -157,9 +157,11 @@ def test_two_readings_of_the_word_at_the_centre_become_the_surer_one() -> None:
 
 
 def test_chunks_that_share_nothing_are_put_end_to_end() -> None:
-    words = join([(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])])
+    words = join_words(
+        [(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])]
+    )
     assert words == [word("A", 9.9, 10.0), word("A", 10.0, 10.1)]
-    assert join([]) == []
+    assert join_words([]) == []
     assert seam([], [word("B", 9.2, 9.4)]) == "B"
     assert seam([word("B", 8.2, 8.4)], []) == "B"
 

@@ -23,7 +23,7 @@ from asr.decode.lm import build as automaton
 from asr.decode.lm.train import read_text, train
 from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import Row
 from asr.features.settings import Frontend
 from asr.model.file import pack, save_model
 from asr.report import report
