@@ -13,7 +13,9 @@ from asr.cli import main as cli
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.wer import score
-from asr.model.file import describe, load_model, pack, save_model
+from asr.model.file import load_model, save_model
+from asr.model.info import describe
+from asr.model.pack import pack
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import load

@@ -96,10 +96,11 @@ def train(
 @app.command()
 def info(model: ModelOrName) -> None:
     """Dimensions, parameters, non-zeros of each tensor and bytes of a model file; its card."""
+    from asr.decode.library import native
     from asr.model.info import describe
     from asr.pretrained import registry as models
 
-    print(describe(models.resolve(model)).table())
+    print(describe(models.resolve(model)).table([("beam search", f"in {native()}")]))
     if card := models.card(model):
         print(f"\n{card}")
 
@@ -124,7 +125,7 @@ def pack(
     ] = False,
 ) -> None:
     """Write a model so that its zeros take no room."""
-    from asr.model.file import pack as run
+    from asr.model.pack import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.model.file import Loaded, load_model
+from asr.model.file import TorchModel, load_model
 
 TOLERANCE = 1e-3
 """Largest difference of a log-probability that is taken for rounding."""
@@ -74,7 +74,7 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     return ExportReport(str(out_path), size, OPSET, onnxruntime.__version__, error)
 
 
-def _largest_error(loaded: Loaded, path: Path) -> float:
+def _largest_error(loaded: TorchModel, path: Path) -> float:
     import onnxruntime
     import torch
 

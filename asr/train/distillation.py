@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
-from asr.model.file import Loaded, load_model
+from asr.model.file import TorchModel, load_model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import Distillation as Settings
 from asr.text.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ class Distillation:
 
     def __init__(
         self,
-        teacher: Loaded,
+        teacher: TorchModel,
         settings: Settings,
         student: DeepSpeech,
         tokenizer: Tokenizer,
@@ -101,7 +101,7 @@ def _digest(model: DeepSpeech) -> str:
 
 
 def _check(
-    teacher: Loaded, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
+    teacher: TorchModel, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
 ) -> None:
     problems = []
     if teacher.tokenizer.symbols != tokenizer.symbols:

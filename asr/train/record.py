@@ -12,7 +12,8 @@ from asr.corpus import sources
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import load_model, pack
+from asr.model.file import load_model
+from asr.model.pack import pack
 from asr.pruning import Pruner, Statistics, statistics
 from asr.report.records import write_record
 from asr.settings.run import Run

@@ -15,7 +15,7 @@ from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
 from asr.decode.library import native
-from asr.model.backend import Backend, BackendName, NativeBackend, open_backend
+from asr.model.backend import Backend, BackendName, Device, NativeBackend, open_backend
 from asr.model.native_kernels import compiled
 from asr.pretrained import registry
 from asr.text.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Recogniser:
         self.name = name
         """File name of the model, for transcripts."""
         self.frontend = backend.frontend
-        self.frame_seconds = backend.dimensions.time_stride * backend.frontend.step_seconds
+        self.frame_seconds = backend.frame_seconds
         """What one output frame of the network advances by."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
@@ -200,14 +200,15 @@ def load(
     backend: BackendName = "auto",
     exact: bool = False,
     decoding: DecoderOptions | None = None,
+    device: Device = "cpu",
 ) -> Recogniser:
     """The recogniser of a model file, dense or packed, or of a name that `asr models` lists.
 
     `path` None: the one that comes with the package, `pretrained.registry.DEFAULT`. A packed file
-    runs without torch; `backend` and `exact` change that (see `open_backend`). `threads` are those
-    of the network; None: as many as torch takes, or one for each core. `decoding` None: a
-    recogniser of the package decodes by beam search with its language model, another one greedily.
-    Raises AsrError if the file is not a model, or if torch is asked for and not installed.
+    runs without torch. `threads`, `backend`, `exact` and `device` are those of `open_backend`.
+    `decoding` None: a recogniser of the package decodes by beam search with its language model,
+    another one greedily. Raises AsrError if the file is not a model, or if torch or a device is
+    asked for and not there.
 
     >>> recogniser = load("model.asr", threads=2)
     >>> recogniser.decoding.decoder, recogniser.frontend.sample_rate
@@ -217,7 +218,7 @@ def load(
     file = known.model if known else Path(str(path))
     if decoding is None and known is not None:
         decoding = known.decoding()
-    opened = open_backend(file, threads, backend, exact)
+    opened = open_backend(file, threads, backend, exact, device)
     calibration = Calibration.from_plain(opened.metadata.training.get("confidence"))
     return Recogniser(opened, opened.tokenizer, decoding, calibration, file.name)
 

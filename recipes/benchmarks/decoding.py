@@ -17,20 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from asr.corpus import sources
 from asr.decode import Decoder, DecoderOptions, make_decoder
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.model.backend import hear, set_threads
-from asr.model.file import load_model
+from asr.evaluate.dataset import read_set
+from asr.evaluate.tune import run_set
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import Data
 from asr.text.tokenizer import Tokenizer
-from asr.train.data import evaluation_batches
 from asr.train.record import command
+from asr.transcribe.recogniser import load
 
 BEAMS = (32, 128)
 WANTED = 0.1
@@ -51,12 +49,9 @@ COLUMNS = [
 
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
-    set_threads(1)
-    loaded, data = load_model(arguments.model), Data()
-    utterances = sources.resolve(arguments.manifest, data)[: arguments.utterances]
-    rows: list[np.ndarray] = []
-    for batch in evaluation_batches(utterances, None, loaded.frontend, data):
-        rows += hear(loaded.model, batch.features, batch.feature_lengths)
+    recogniser = load(arguments.model, threads=1, backend="torch")
+    utterances = read_set(arguments.manifest)[: arguments.utterances]
+    rows = run_set(recogniser, utterances)
     seconds = sum(utterance.duration for utterance in utterances)
     frame = seconds / sum(map(len, rows))
     lm_file = str(arguments.lm)
@@ -69,7 +64,9 @@ def measure(arguments: argparse.Namespace) -> float | None:
     print(note)
     print("\t".join(column.heading for column in COLUMNS))
     reached, measured = None, list[dict[str, Any]]()
-    for name, where, beam, with_lm, decoder, tried in decoders(loaded.tokenizer, lm_file, lm, rows):
+    for name, where, beam, with_lm, decoder, tried in decoders(
+        recogniser.tokenizer, lm_file, lm, rows
+    ):
         share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
         yes = "yes" if with_lm else "no"
         measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "share": share})

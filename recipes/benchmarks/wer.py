@@ -27,8 +27,9 @@ from asr.corpus.spoken.settings import Spoken
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.tune import run_set
 from asr.evaluate.wer import load_jiwer
-from asr.model.backend import Backend, NativeBackend, TorchBackend
-from asr.model.file import load_model, pack
+from asr.model.backend import Backend, TorchBackend, open_backend
+from asr.model.file import load_model
+from asr.model.pack import pack
 from asr.settings.data import Data
 from asr.transcribe.recogniser import Recogniser
 
@@ -45,13 +46,13 @@ def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
 
     def int8_file() -> Backend:
         pack(model, folder / "int8.asr", values="int8")
-        return NativeBackend(folder / "int8.asr")
+        return open_backend(folder / "int8.asr", backend="native")
 
     return {
         "torch fp32": lambda: TorchBackend(load_model(model)),
         "torch int8": quantised,
-        "sparse, exact": lambda: NativeBackend(model, exact=True),
-        "sparse": lambda: NativeBackend(model),
+        "sparse, exact": lambda: open_backend(model, backend="native", exact=True),
+        "sparse": lambda: open_backend(model, backend="native"),
         "sparse, file of int8 values": int8_file,
     }
 

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 from decoding import random_log_probs, small_model, spoken_log_probs, write_small_model
 
+from asr import audio
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions, Hypothesis, make_decoder
 from asr.decode import library as native_module
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
 from asr.decode.reference import search
-from asr.model.backend import hear
-from asr.model.file import load_model
-from asr.settings.data import Data
+from asr.model.backend import open_backend
 from asr.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer, train_sentencepiece
-from asr.train.data import evaluation_batches
 
 CHARACTERS = CharacterTokenizer()
 WIDE = {"beam": 10_000, "score_margin": math.inf, "unit_margin": math.inf}
@@ -203,12 +201,12 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
 
 @needs_c
 def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus, tmp_path):
-    loaded = load_model(trained)
+    backend = open_backend(trained, backend="torch")
     utterances = read_manifest(corpus / "test.jsonl")[:2]
-    (batch,) = evaluation_batches(utterances, None, loaded.frontend, Data())
+    rows = [backend.features(audio.load(u.audio_filepath).samples) for u in utterances]
     options = DecoderOptions("beam", beam=8, lm=write_small_model(tmp_path), lm_weight=0.3)
-    for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
-        in_c, in_python = twice(options, loaded.tokenizer, log_probs)
+    for log_probs in backend.log_probs(rows):
+        in_c, in_python = twice(options, backend.tokenizer, log_probs)
         assert in_c == in_python
 
 

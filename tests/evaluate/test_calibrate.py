@@ -15,7 +15,7 @@ from asr.evaluate.calibrate import (
     words_right,
     write_calibration,
 )
-from asr.model.file import pack
+from asr.model.pack import pack
 from asr.sparse import read
 from asr.transcribe.recogniser import load
 

@@ -12,15 +12,15 @@ from tone_network import RATE, save_tone_model, speak
 
 from asr import audio
 from asr.corpus.manifest import read_manifest
-from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate_to
 from asr.features.settings import Frontend
-from asr.model.backend import NativeBackend, TorchBackend, as_backend, hear_files, open_backend
+from asr.model.backend import NativeBackend, TorchBackend, open_backend
 from asr.model.dimensions import Model
-from asr.model.file import describe, load_model, pack
+from asr.model.info import describe
 from asr.model.metadata import Metadata
 from asr.model.native_kernels import kernels
+from asr.model.pack import pack
 from asr.sparse import read, write
 from asr.sparse.kernels import library
 from asr.text.normalise import normalise
@@ -82,36 +82,10 @@ def test_words_have_the_same_times_and_confidence_on_both(trained: Path, sounds:
         assert word.confidence == pytest.approx(other.confidence, abs=1e-3)
 
 
-def test_recordings_come_with_their_index_longest_first(trained: Path, sounds: list[str]) -> None:
-    backend = open_backend(trained)
-    durations = [audio.header_seconds(path) for path in sounds[:5]]
-    heard = dict(hear_files(backend, sounds[:5], durations, batch_seconds=6.0))
-    assert sorted(heard) == list(range(5))
-    longest = next(iter(hear_files(backend, sounds[:5], durations, batch_seconds=0.1)))[0]
-    assert durations[longest] == max(durations)
-    for i, log_probs in heard.items():
-        alone = backend.log_probs([backend.features(audio.load(sounds[i]).samples)])[0]
-        np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
-
-
-def test_a_recording_without_sound_has_no_frames(
-    trained: Path, sounds: list[str], tmp_path: Path
-) -> None:
-    backend = open_backend(trained)
-    silent = str(tmp_path / "silent.wav")
-    soundfile.write(silent, np.zeros(48000, np.float32), 16000)
-    for paths in ([silent, sounds[0], silent], [silent]):
-        heard = dict(hear_files(backend, paths, [3.0] * len(paths), batch_seconds=120.0))
-        assert [len(heard[i]) > 0 for i in range(len(paths))] == [p != silent for p in paths]
-        assert heard[0].shape == (0, backend.dimensions.outputs)
-    for options in (DecoderOptions(), DecoderOptions("beam")):
-        assert make_decoder(options, backend.tokenizer).decode(heard[0])[0].text == ""
-
-
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"backend": "cuda"}, "engine='cuda': auto, torch or native"),
+        ({"backend": "cuda"}, "backend='cuda': auto, torch or native"),
         ({"threads": 0}, "threads=0: at least 1"),
         ({}, "any.asr: there is no such model file"),
         ({"backend": "native"}, "any.asr: there is no such model file"),
@@ -127,7 +101,9 @@ def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_pat
     plain["model"]["outputs"] = 5
     write(tmp_path / "odd.asr", tensors, plain, "fp16")
     for backend in ("native", "torch"):
-        with pytest.raises(AsrError, match=r"odd\.asr: has 29 units for 5 outputs"):
+        with pytest.raises(
+            AsrError, match=r"odd\.asr: its tokenizer has 29 tokens, its network 5 outputs"
+        ):
             open_backend(tmp_path / "odd.asr", backend=backend)
 
 
@@ -137,32 +113,26 @@ def test_a_packed_file_of_something_else_is_refused_by_name(tmp_path: Path) -> N
         open_backend(tmp_path / "else.asr")
 
 
-def test_a_loaded_network_and_an_engine_are_both_engines(trained: Path) -> None:
-    backend = open_backend(trained)
-    assert as_backend(backend) is backend
-    assert isinstance(as_backend(load_model(trained)), TorchBackend)
-
-
 def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
     source = str(corpus / "test.jsonl")
     said = {
         (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
         for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
-    assert said["torch", False].startswith("engine torch ")
-    assert said["auto", False].startswith("engine native (")
+    assert said["torch", False].startswith("backend torch ")
+    assert said["auto", False].startswith("backend native (")
     assert said["native", True].endswith(", exact")
     assert ("(C library, " in said["auto", False]) == (library() is not None)
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
-    backend = NativeBackend(trained)
+    backend = open_backend(trained)
     assert kernels(describe(trained).tensors) == backend.network.describe()
     assert kernels(describe(trained).tensors, exact=True) == (
-        NativeBackend(trained, exact=True).network.describe()
+        open_backend(trained, exact=True).network.describe()
     )
     text = " ".join(describe(trained).table().split())
-    assert "engine native, " in text
+    assert "backend native, " in text
     for kernel in set(backend.network.describe().values()):
         assert kernel in text
     assert "torch; native where" in describe(save_tone_model(tmp_path / "tone.asr")).table()
@@ -179,10 +149,10 @@ def test_forced_instruction_sets_and_the_missing_library_are_named(
         monkeypatch.setenv("ASR_LEVEL", level)
     shown = " ".join(run_asr("info", trained).stdout.split())
     if level and library():
-        assert "engine native, C library, plain" in shown
+        assert "backend native, C library, plain" in shown
         assert "recurrent weights: csr" in shown
     else:
-        assert "engine native, numpy alone, slow" in shown
+        assert "backend native, numpy alone, slow" in shown
         assert "recurrent weights: numpy" in shown
 
 

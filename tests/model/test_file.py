@@ -14,7 +14,9 @@ from model_files import SMALL, VARIANTS, network, save
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.model.file import describe, load_model, load_weights, pack, save_model
+from asr.model.file import load_model, load_weights, save_model
+from asr.model.info import describe
+from asr.model.pack import pack
 from asr.model.torch_network import DeepSpeech, count_parameters
 from asr.sparse import read, write
 from asr.text.tokenizer import CharacterTokenizer
@@ -175,7 +177,7 @@ def test_a_description_counts_what_the_network_has(tmp_path):
 def test_describing_and_packing_load_no_torch(tmp_path):
     path = save(tmp_path / "model.asr", network())
     code = (
-        "import sys; from asr.model.file import describe, pack\n"
+        "import sys; from asr.model.info import describe; from asr.model.pack import pack\n"
         f"pack({str(path)!r}, {str(tmp_path / 'packed.asr')!r})\n"
         f"print(describe({str(tmp_path / 'packed.asr')!r}).packed)\n"
         "assert not {'torch', 'lightning', 'sentencepiece'} & set(sys.modules)"
@@ -232,7 +234,7 @@ def edited(path: Path, **changes: Any) -> Path:
         ({"frontend__mels": 40}, "takes 80 mels, its frontend makes 40"),
         ({"frontend__sample_rate": 10**400}, "frontend"),
         ({"tokenizer": {}}, "units have no kind"),
-        ({"tokenizer": []}, r"metadata\.units: a wrong type"),
+        ({"tokenizer": []}, r"metadata\.tokenizer: a wrong type"),
         ({"packed": "int4"}, r"metadata\.packed: a wrong type"),
     ],
     ids=str,
@@ -254,7 +256,7 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, change, message):
         ({"model__layers": 1}, r"'rnn\.1\..* needed is nothing"),
         ({"model__layers": 10**9}, "claim 1000000000 layers"),
         ({"model__batch_norm": False}, "'conv.0.convolution.bias' is nothing"),
-        ({"model__outputs": 30}, "has 29 units for 30 outputs"),
+        ({"model__outputs": 30}, "has 29 tokens, its network 30 outputs"),
         ({"tokenizer": {"kind": "runes"}}, "units of kind 'runes' are unknown"),
         ({"tokenizer": {"kind": "sentencepiece", "model": "AAAA"}}, "not a SentencePiece model"),
     ],

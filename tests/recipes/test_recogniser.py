@@ -25,7 +25,8 @@ from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
 from asr.evaluate.wer import Row
 from asr.features.settings import Frontend
-from asr.model.file import pack, save_model
+from asr.model.file import save_model
+from asr.model.pack import pack
 from asr.report import report
 from asr.settings.data import Data
 from asr.text.tokenizer import CharacterTokenizer

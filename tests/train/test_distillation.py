@@ -13,7 +13,7 @@ import torch
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.model.file import Loaded, load_model, save_model
+from asr.model.file import TorchModel, load_model, save_model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.training import Distillation as Settings
@@ -99,18 +99,18 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
 
 
-def other_units(loaded: Loaded) -> Loaded:
+def other_units(loaded: TorchModel) -> TorchModel:
     class Fewer(CharacterTokenizer):
         symbols = CharacterTokenizer().symbols[:-1]  # type: ignore[assignment]
 
     return replace(loaded, tokenizer=Fewer())
 
 
-def other_frontend(loaded: Loaded) -> Loaded:
+def other_frontend(loaded: TorchModel) -> TorchModel:
     return replace(loaded, frontend=replace(loaded.frontend, low_hertz=50.0))
 
 
-def other_stride(loaded: Loaded) -> Loaded:
+def other_stride(loaded: TorchModel) -> TorchModel:
     dimensions = replace(SMALL, conv_strides=[[2, 2], [2, 1]])
     return replace(loaded, model=student(dimensions))
 
@@ -124,7 +124,7 @@ def other_stride(loaded: Loaded) -> Loaded:
     ],
 )
 def test_a_teacher_that_means_something_else_is_refused(
-    teacher: Path, change: Callable[[Loaded], Loaded], fragment: str
+    teacher: Path, change: Callable[[TorchModel], TorchModel], fragment: str
 ) -> None:
     loaded = change(load_model(teacher))
     chosen = Settings(teacher=str(teacher))

@@ -13,15 +13,17 @@ import soundfile
 import torch
 from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
+from asr import audio
 from asr.audio.chunk import ChunkOptions
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.wer import score
-from asr.model.file import pack
+from asr.model.pack import pack
 from asr.text.normalise import normalise
+from asr.transcribe.align import align
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.recogniser import Recogniser, load
+from asr.transcribe.recogniser import Recogniser, load, load_for_command, say_once
 from asr.transcribe.transcript import Transcript
 
 TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG"]
@@ -325,6 +327,43 @@ def test_the_trained_network_recognises_words(trained: Path, corpus: Path) -> No
         assert all(0 <= time <= transcript.seconds + 0.04 for time in times)
 
 
+def test_the_network_alone_gives_what_is_decoded_in_the_order_given(
+    trained: Path, corpus: Path
+) -> None:
+    recogniser = load(trained)
+    paths = [u.audio_filepath for u in read_manifest(corpus / "test.jsonl")[:5]]
+    for batch_seconds in (6.0, 0.1):
+        options = TranscribeOptions(batch_seconds=batch_seconds)
+        ran = list(recogniser.run(paths, options))
+        assert len(ran) == len(paths)
+        for path, (log_probs, seconds) in zip(paths, ran, strict=True):
+            sound = audio.load(path)
+            alone = recogniser.backend.log_probs([recogniser.backend.features(sound.samples)])[0]
+            np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
+            assert seconds == len(sound.samples) / 16000
+    for path, (log_probs, _) in zip(paths, ran, strict=True):
+        [transcript] = recogniser.transcribe(path)
+        assert recogniser.decoder().decode(log_probs)[0].text == transcript.text
+
+
+def test_a_recording_without_sound_is_blank_for_certain(trained: Path) -> None:
+    recogniser = load(trained)
+    still, sound = np.zeros(48000, np.float32), speak("A")
+    for sources in ([still, sound, still], [still]):
+        rows = [log_probs for log_probs, _ in recogniser.run(sources)]
+        blank = [bool(np.isneginf(r[:, 1:]).all() and not r[:, 0].any()) for r in rows]
+        assert blank == [source is still for source in sources]
+        assert rows[0].shape == (round(3.0 / recogniser.frame_seconds), recogniser.tokenizer.size)
+    for options in (
+        DecoderOptions(),
+        DecoderOptions("beam"),
+        DecoderOptions("beam", word_bonus=9.0, phrases=("A",)),
+    ):
+        assert recogniser.decoder(options).decode(rows[0])[0].text == ""
+    with pytest.raises(AsrError, match="could not be followed through the recording"):
+        align(recogniser, still, "no word is said")
+
+
 @pytest.mark.parametrize("values", ["fp32", "fp16"])
 @pytest.mark.parametrize("fold", [False, True])
 def test_a_packed_model_gives_the_texts_of_the_dense_one(
@@ -337,16 +376,14 @@ def test_a_packed_model_gives_the_texts_of_the_dense_one(
     assert {t.model for t in transcripts} == {"packed.asr"}
 
 
-def test_threads_are_set_for_torch(tmp_path: Path) -> None:
+def test_loading_leaves_torch_s_number_of_threads_alone(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    try:
-        load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
+    recogniser = load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
+    assert texts(recogniser.transcribe(speak("BAD CAFE"))) == ["BAD CAFE"]
+    assert torch.get_num_threads() == before
 
 
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
     with pytest.raises(AsrError, match=r"notes\.txt"):
         load(tmp_path / "notes.txt")
@@ -382,3 +419,38 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
 def test_importing_the_room_loads_no_torch() -> None:
     code = "import sys, asr.transcribe, asr.evaluate.dataset; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def slow(recogniser: Recogniser, decoder: str) -> list[str]:
+    own = DecoderOptions(decoder)
+    return Recogniser(recogniser.backend, recogniser.tokenizer, own).slow()
+
+
+def test_missing_compiled_code_is_said_once_on_the_command_line_and_not_in_python(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asr.transcribe.recogniser.compiled", lambda: False)
+    monkeypatch.setattr("asr.transcribe.recogniser.native", lambda: "Python")
+    monkeypatch.delenv("ASR_NATIVE", raising=False)
+    say_once.cache_clear()
+    recogniser = load(trained)
+    assert capsys.readouterr() == ("", "")
+    for _ in range(2):
+        load_for_command(trained)
+    out, err = capsys.readouterr()
+    assert out == ""
+    [line] = err.splitlines()
+    assert line.startswith("slow: the network runs on numpy")
+    assert "install a wheel, or reinstall with a C compiler" in line
+    assert [s.split(",")[0] for s in slow(recogniser, "beam")] == [
+        "the network runs on numpy",
+        "the beam search runs in Python",
+    ]
+    monkeypatch.setenv("ASR_NATIVE", "0")
+    assert "ASR_NATIVE=0 switches the C library off; unset it" in slow(recogniser, "greedy")[0]
+    on_torch = load(trained, backend="torch")
+    assert slow(on_torch, "greedy") == [], "torch has kernels of its own"
+    assert Recogniser(on_torch.backend, on_torch.tokenizer, DecoderOptions("beam")).describe() == (
+        f"{on_torch.backend.describe()}; beam search in Python"
+    )
+    say_once.cache_clear()
