@@ -92,14 +92,14 @@ class Pipeline(Generic[T]):
         self._queue: deque[Recording[T]] = deque()
         self._window: list[tuple[Recording[T], ChunkResult[T]]] = []
 
-    def run(self, sources: Iterable[Source]) -> Iterator[Recording[T]]:
+    def run(self, sources: Source | Iterable[Source]) -> Iterator[Recording[T]]:
         """Yield all recordings in their order, complete.
 
         Raises AsrError at a recording that cannot be read, after all before it were yielded,
         unless `options.on_error` is "report".
         """
         ahead = _WINDOW_BATCHES * self.options.batch_seconds
-        for source in sources:
+        for source in [sources] if isinstance(sources, str | Path | np.ndarray) else sources:
             recording = Recording[T]("" if isinstance(source, np.ndarray) else str(source))
             self._queue.append(recording)
             for chunk in self._read(source, recording):
@@ -169,15 +169,13 @@ class Pipeline(Generic[T]):
                 chunk.features = None
                 recording.waiting -= 1
             self.on_progress(sum(chunk.new_seconds for _, chunk in batch))
-        while self._queue and self._queue[0].read and not self._waits(self._queue[0]):
-            recording = self._queue.popleft()
+        while self._queue and self._queue[0].read:
+            recording = self._queue[0]
             if recording.error and self.options.on_error == "raise":
                 raise recording.error
-            yield recording
-
-    @staticmethod
-    def _waits(recording: Recording[T]) -> bool:
-        return recording.waiting > 0 and recording.error is None
+            if recording.waiting and not recording.error:
+                break
+            yield self._queue.popleft()
 
 
 def _waveform(samples: np.ndarray, sample_rate: int) -> Floats:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
@@ -92,8 +90,7 @@ class Recogniser:
         pipeline = Pipeline(
             self.backend, options, lambda rows: self._decode(rows, decoder), on_progress
         )
-        recordings = pipeline.run(_each(sources))
-        return (self._transcript(recording, options) for recording in recordings)
+        return (self._transcript(recording, options) for recording in pipeline.run(sources))
 
     def run(
         self,
@@ -110,7 +107,7 @@ class Recogniser:
         """
         options = replace(options or TranscribeOptions(), on_error="raise")
         pipeline = Pipeline(self.backend, options, lambda rows: rows, on_progress)
-        for recording in pipeline.run(_each(sources)):
+        for recording in pipeline.run(sources):
             chunks = [(chunk.place, chunk.result) for chunk in recording.chunks]
             rows = join_log_probs(chunks, self.frame_seconds, self.tokenizer.size)
             yield rows, recording.samples / self.frontend.sample_rate
@@ -241,7 +238,3 @@ def load_for_command(
 def say_once(message: str) -> None:
     """Print a message on standard error, the first time only."""
     print(message, file=sys.stderr, flush=True)
-
-
-def _each(sources: Source | Iterable[Source]) -> Iterable[Source]:
-    return [sources] if isinstance(sources, str | Path | np.ndarray) else sources
