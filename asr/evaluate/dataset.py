@@ -15,7 +15,6 @@ from asr.errors import AsrError
 from asr.evaluate import ref_hyp
 from asr.evaluate.wer import NORMALISATION, Row, Score, counted, score, speakers_of
 from asr.model.backend import BackendName
-from asr.settings.data import Data
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
@@ -90,7 +89,7 @@ def evaluate_to(
 
 def read_set(source: str) -> list[Utterance]:
     """The utterances of a manifest, a folder or a part of the built-in corpus, at least one."""
-    utterances = sources.resolve(source, Data())
+    utterances = sources.resolve(source)
     if not utterances:
         raise AsrError(f"{source}: there is not one utterance")
     return utterances

@@ -126,7 +126,7 @@ def load_jiwer() -> Any:
     try:
         import jiwer
     except ModuleNotFoundError:
-        raise AsrError("scoring needs jiwer: pip install 'asr[train]'") from None
+        raise AsrError("scoring needs jiwer: pip install 'asr[evaluate]'") from None
     return jiwer
 
 
