@@ -42,7 +42,7 @@ def available() -> bool:
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+def open_audio(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
     """Sample rate, channels and blocks `(samples, channels)` of the first audio stream of a file.
 
     Raises AsrError naming the file if the extra is missing, if it has no audio, or, from the

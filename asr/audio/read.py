@@ -39,10 +39,10 @@ AUDIO_SUFFIXES = (
 RECORDING_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES + media.MEDIA_SUFFIXES))
 """Suffixes of the files that are looked for in folders; some need the extra `media`."""
 
-LOUDEST = 1e9
+MAX_AMPLITUDE = 1e9
 """Largest sample, where +-1 is usual: squares of a spectrum overflow float32 far beyond it."""
-UNSOUND = f"infinite or not a number, or beyond {LOUDEST:g}"
-"""What is wrong with a waveform that is not `is_sound`."""
+INVALID = f"infinite or not a number, or beyond {MAX_AMPLITUDE:g}"
+"""What is wrong with a waveform that is not `is_valid`."""
 
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
@@ -86,28 +86,28 @@ def load(path: str | Path, sample_rate: int = 16000) -> Audio:
     Raises `AsrError` naming the file if it is missing, not audio, empty, truncated, or holds
     samples that are not numbers.
     """
-    with open_sound(path) as sound:
-        parts = [mono(block, path) for block in sound.blocks()]
+    with open_recording(path) as recording:
+        parts = [mono(block, path) for block in recording.blocks()]
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    if sound.rate != sample_rate:
-        samples = soxr.resample(samples, sound.rate, sample_rate)
+    if recording.rate != sample_rate:
+        samples = soxr.resample(samples, recording.rate, sample_rate)
     if not len(samples):
         raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
     samples = np.ascontiguousarray(samples, dtype=np.float32)
-    return Audio(samples, sample_rate, sound.notes(sample_rate))
+    return Audio(samples, sample_rate, recording.notes(sample_rate))
 
 
-def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
+def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
     Together they are what `load` gives, sample by sample, and are never all held at once.
     Raises as `load` does; for a truncated file only after its last block.
     """
     resampler = None
-    if sound.rate != sample_rate:
-        resampler = soxr.ResampleStream(sound.rate, sample_rate, 1, dtype="float32")
-    for block in sound.blocks():
-        samples = mono(block, sound.path)
+    if recording.rate != sample_rate:
+        resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32")
+    for block in recording.blocks():
+        samples = mono(block, recording.path)
         if resampler is not None:
             samples = resampler.resample_chunk(samples)
         if len(samples):
@@ -121,18 +121,18 @@ def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
 def mono(block: np.ndarray, path: str | Path) -> np.ndarray:
     """The mean `(samples,)` of the channels of a block `(samples, channels)` of a file."""
     mixed = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
-    if not is_sound(mixed):
-        raise AsrError(f"{path}: holds samples that are {UNSOUND}")
+    if not is_valid(mixed):
+        raise AsrError(f"{path}: holds samples that are {INVALID}")
     return mixed
 
 
-def is_sound(samples: np.ndarray) -> bool:
+def is_valid(samples: np.ndarray) -> bool:
     """Whether all samples are numbers, of a size whose spectrum float32 can hold."""
-    return bool((np.abs(samples) <= LOUDEST).all())
+    return bool((np.abs(samples) <= MAX_AMPLITUDE).all())
 
 
 @dataclass(frozen=True)
-class Sound:
+class OpenRecording:
     """A recording that is open for reading."""
 
     path: Path
@@ -154,13 +154,13 @@ class Sound:
 
 
 @contextmanager
-def open_sound(path: str | Path) -> Iterator[Sound]:
+def open_recording(path: str | Path) -> Iterator[OpenRecording]:
     """Open a recording. Raises AsrError naming the file if it is missing, not audio or empty."""
     path = Path(path)
     if not path.exists():
         raise AsrError(f"{path}: no such file")
     if path.is_dir():
-        raise AsrError(f"{path}: is a folder, not a recording")
+        raise AsrError(f"{path}: this is a folder, not a recording")
     if not os.access(path, os.R_OK):
         raise AsrError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
@@ -173,13 +173,17 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
                 f"{path}: not audio that can be read ({_reason(error)}); "
                 f"convert it to FLAC or WAV, for example"
             ) from error
-        with media.open_sound(path) as (rate, channels, blocks):
-            yield Sound(path, rate, channels, media.seconds(path), lambda: _some(path, blocks))
+        with media.open_audio(path) as (rate, channels, blocks):
+            yield OpenRecording(
+                path, rate, channels, media.seconds(path), lambda: _some(path, blocks)
+            )
         return
     with file:
         seconds = file.frames / file.samplerate
         blocks = _blocks(path, file)
-        yield Sound(path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks))
+        yield OpenRecording(
+            path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks)
+        )
 
 
 def header_seconds(path: str | Path) -> float:

@@ -71,8 +71,9 @@ def ensure(
 ) -> Path:
     """Path of the manifest of `part`, `<folder>/<part>.jsonl`; made if it does not exist.
 
-    Audio is 16-bit FLAC at 16 kHz. The manifest is written last: if it exists, the part is complete, and
-    a second call does nothing. Two processes may call at once. `progress` gets the fraction made.
+    Audio is 16-bit FLAC at 16 kHz. The manifest is written last: if it exists, the part is
+    complete, and a second call does nothing. Two processes may call at once. `progress` gets the
+    fraction made.
     Scripts that call this need the usual `if __name__ == "__main__"`, since it starts processes.
 
     Raises AsrError if a synthesiser is missing, or the folder holds something else.
@@ -220,8 +221,8 @@ def _build(
     partial.mkdir()
     try:
         utterances = _record(part, settings, partial, progress)
-        # It exists if a call was killed after this, or won a race. It is complete, and the same, for
-        # it was made from the same settings.
+        # It exists if a call was killed after this, or won a race. It is complete, and the same,
+        # for it was made from the same settings.
         if not (folder / part).is_dir():
             partial.rename(folder / part)
     finally:
