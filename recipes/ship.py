@@ -26,7 +26,7 @@ from asr.model.info import describe
 from asr.pretrained import registry as models
 from asr.report.measurements import Measurement, read_measurement
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
 from lib.card import LM_BYTES, MODEL_BYTES, Row, fill, rates
 
 FOLDER = Path(models.__file__).parent

@@ -52,7 +52,7 @@ from asr.text.read import read_sentences
 from asr.train.grid import Grid, GridRun, folder_of, read_grid, run_grid, settings_of
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "benchmarks"))
+sys.path.append(str(HERE / "benchmarks"))
 from lib.card import LM_BYTES, read_card  # noqa: E402
 from lib.recognisers import pocketsphinx_version  # noqa: E402
 from lib.subsets import TEST, split_sets, subsets  # noqa: E402

@@ -1,4 +1,4 @@
-"""The end of a run: the best network is tested once and packed, and `record.json` is written."""
+"""The end of a run: the best network is packed and tested once, and `record.json` is written."""
 
 import json
 import shlex
@@ -9,10 +9,10 @@ from typing import Any
 
 from asr import environment
 from asr.corpus import sources
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import TorchModel, load_model
+from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain
 from asr.pruning import Pruner, Statistics, statistics
@@ -34,6 +34,8 @@ from asr.report.schema import (
 from asr.settings.run import Run
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 
 def finish(
@@ -51,11 +53,13 @@ def finish(
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    # Where it was trained: `auto` finds the device that the Trainer found.
+    recogniser = load(folder / "model.asr", settings.threads, backend="torch", device="auto")
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
         path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
-        evaluation[name] = _evaluate(loaded, entry, path, settings)
+        evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     starts = [ResumeRecord(s["date"], GitState(**s["git"])) for s in read_starts(folder)]
     record = RunRecord(
@@ -72,7 +76,7 @@ def finish(
         versions=environment.versions(),
         machine=MachineRecord(**environment.machine()),
         threads=settings.threads,
-        settings=without_places(to_plain(settings)),
+        settings=without_folders(to_plain(settings)),
         training=TrainingRecord(
             **training,
             audio_seconds_per_second=3600 * training["audio_hours"] / training["seconds"],
@@ -92,9 +96,10 @@ def finish(
     return record
 
 
-def _evaluate(loaded: TorchModel, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
+def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
-    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    score, rows, seconds = evaluate(recogniser, utterances, options)
     write_ref_hyp(ref_hyp, rows)
     return EvaluationRecord(
         **score.to_plain(),
@@ -169,8 +174,8 @@ def _name_only(word: str) -> str:
     return key + separator + "/".join(path.parts[-2:])
 
 
-def without_places(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a record: names of files, not the folders that they lie in on this machine."""
+def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a record: names of files, not their folders on this machine."""
     plain = json.loads(json.dumps(plain))
     plain["runs"] = ""
     for section, key in (

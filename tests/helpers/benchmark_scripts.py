@@ -7,8 +7,8 @@ from types import ModuleType
 from places import ROOT
 
 FOLDER = ROOT / "recipes" / "benchmarks"
-# As Python does it for a script that is run: its folder comes first.
-sys.path.insert(0, str(FOLDER))
+# At the end: its scripts must not hide the helpers of the tests.
+sys.path.append(str(FOLDER))
 
 
 def script(name: str) -> ModuleType:

@@ -10,8 +10,7 @@ from typing import Any
 
 from asr.benchmark.timing import LOAD_LIMIT
 from asr.corpus.manifest import Utterance
-from asr.evaluate.ref_hyp import Row
-from asr.evaluate.wer import NORMALISATION, counted, speakers_of
+from asr.evaluate.wer import NORMALISATION, Row, counted, speakers_of
 from asr.report.measurements import DisplayColumn, ExtraTable
 from asr.text.normalise import normalise
 from lib.cache import Cache, CachedResult
