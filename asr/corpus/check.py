@@ -188,7 +188,7 @@ def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
-            "truncated, or changed since the manifest was made"
+            "cut short, or changed since the manifest was made"
         )
     if decode and samples:
         return len(audio.load(path, sample_rate).samples)

@@ -148,7 +148,7 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
         "unreadable": [
             (
                 "a",
-                f"{path}: has 1.50 s, its manifest says 3.00 s: truncated, or changed since the "
+                f"{path}: has 1.50 s, its manifest says 3.00 s: cut short, or changed since the "
                 "manifest was made",
             )
         ]

@@ -19,18 +19,18 @@ from asr.train.plan import plan_of
 # Few updates, so that there are steps between them.
 pytestmark = pytest.mark.filterwarnings("ignore::asr.pruning.FewUpdates")
 
-SHORT = ["training.epochs=2", "pruning.updates=6", "pruning.end=0.7", "data.test=[]"]
+SHORT = ["training.epochs=2", "pruning.mask_updates=6", "pruning.end=0.7", "data.test=[]"]
 METHODS = {
-    "ramp to a target": ["pruning.method=ramp", "pruning.target=0.8"],
+    "ramp to a target": ["pruning.method=threshold_ramp", "pruning.target=0.8"],
     "banks": ["pruning.method=cubic", "pruning.target=0.8", "pruning.pattern=bank"],
     "blocks by group, accumulating": [
-        "pruning.method=linear", "pruning.target=0.8", "pruning.pattern=block",
-        "pruning.block=[4,2]", "pruning.scope=group", "pruning.floor=0.05",
+        "pruning.method=cubic", "pruning.target=0.8", "pruning.pattern=block",
+        "pruning.block=[4,2]", "pruning.scope=group",
         "optimiser.name=nesterov", "optimiser.learning_rate=1e-3", "training.accumulate=2",
         "data.batch_seconds=5", "data.max_seconds=5", "data.unusable=exclude",
     ],
     "to a target, averaged": [
-        "pruning.method=ramp", "pruning.target=0.8", "training.average=0.9", *SHORT,
+        "pruning.method=threshold_ramp", "pruning.target=0.8", "training.average=0.9", *SHORT,
         "training.accumulate=2", "data.batch_seconds=5", "data.max_seconds=5",
         "data.unusable=exclude",
     ],
@@ -53,7 +53,7 @@ class Training:
             "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
             "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
             "model.dropout=0.1", "training.epochs=3", "training.progress=false",
-            "training.checkpoint_steps=1", "pruning.updates=10", "pruning.end=0.9",
+            "training.checkpoint_steps=1", "pruning.mask_updates=10", "pruning.end=0.9",
             "pruning.start=0.1", "pruning.ramp=0.3", *more,
         ]  # fmt: skip
         self.settings = load(Run, None, words)

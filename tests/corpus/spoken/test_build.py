@@ -230,7 +230,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
 @pytest.mark.parametrize("name", ["test", "dev.jsonl"])
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(AsrError, match="no part of a spoken corpus"):
+    with pytest.raises(AsrError, match="not part of a spoken corpus"):
         spoken.ensure("dev", Spoken(folder=str(tmp_path)))
     assert os.listdir(tmp_path) == [name]
 
