@@ -55,7 +55,7 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
 
 
 def table(frames: int, tokens: int, seed: int, sharpness: float = 3.0) -> np.ndarray:
-    """Log-probabilities `(frames, units)` drawn from `seed`."""
+    """Log-probabilities `(frames, tokens)` drawn from `seed`."""
     logits = sharpness * np.random.default_rng(seed).standard_normal((frames, tokens))
     return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
 
