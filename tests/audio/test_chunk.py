@@ -63,7 +63,7 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_split_on_silence_cuts_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_splits_in_pauses_and_nothing_is_shared() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
     places = places_of(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
@@ -188,13 +188,13 @@ def test_no_word_is_doubled_or_lost_wherever_the_seams_fall(
 ) -> None:
     text = random_text(80)
     samples = np.concatenate([np.zeros(round(shift * RATE), np.float32), speak(text)])
-    whole, cut_up = (
+    whole, split = (
         next(tones.transcribe(samples, TranscribeOptions(chunks=o)))
         for o in (ChunkOptions(1000.0), options)
     )
     assert whole.text == text
-    assert cut_up.text == text
-    for a, b in zip(whole.words, cut_up.words, strict=True):
+    assert split.text == text
+    for a, b in zip(whole.words, split.words, strict=True):
         assert a.start == pytest.approx(b.start, abs=0.02)
         assert a.end == pytest.approx(b.end, abs=0.02)
 

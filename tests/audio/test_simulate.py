@@ -101,7 +101,7 @@ def test_recorded_rooms_are_used_and_a_silent_one_is_an_error(tmp_path):
 
 
 def test_a_folder_of_responses_without_a_probability_is_refused():
-    with pytest.raises(AsrError, match="response_folder is set"):
+    with pytest.raises(AsrError, match="response_folder=rooms does nothing"):
         AugmentSettings(response_folder="rooms")
 
 
