@@ -194,7 +194,7 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
     further = train(load(Run, None, settings_of(folder, corpus, "further", *more)))
     before, after = (load_model(f / "packed.asr").model.state_dict() for f in (sparse, further))
     record = json.loads((further / "record.json").read_text())["pruning"]
-    assert record["pattern"] == {"kind": "Element"}
+    assert record["pattern"] == {"name": "element"}
     assert record["sparsity"] == pytest.approx(0.85, abs=0.005)
     for name in (n for n in before if n.startswith("rnn") and ".weight_" in n):
         assert not after[name][before[name] == 0].any()
