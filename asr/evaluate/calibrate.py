@@ -25,9 +25,8 @@ from asr.decode.confidence import (
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
 from asr.evaluate.wer import load_jiwer
-from asr.model.metadata import Metadata
+from asr.model.file import copy_with_training
 from asr.pretrained import registry
-from asr.sparse import read, write
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load_for_command
@@ -100,13 +99,7 @@ def write_calibration(
     model: str | Path, output: str | Path, calibration: Calibration, about: dict[str, Any]
 ) -> None:
     """Write the model file `model`, dense or packed, to `output` with the map in its metadata."""
-    tensors, plain = read(model)
-    packed = Metadata.from_plain(plain).packed
-    plain["training"][NAME] = calibration.to_plain() | about
-    if packed is None:
-        write(output, tensors, plain, compress=False)
-    else:
-        write(output, tensors, plain, packed)
+    copy_with_training(model, output, {NAME: calibration.to_plain() | about})
 
 
 def calibrate_to(
