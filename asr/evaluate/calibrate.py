@@ -59,12 +59,12 @@ def score_words(
     recogniser: Recogniser,
     source: str,
     decoding: DecoderOptions | None = None,
-    calibration: Calibration | None = None,
 ) -> ScoredWords:
     """Confidence and rightness of all words recognised in a manifest, a folder or `spoken:dev`.
 
     A word is right where jiwer aligns it with the same word of the reference, both in normal
-    form. `calibration` None: raw confidences. Raises AsrError if not one word is recognised.
+    form. Confidences are calibrated if the recogniser is. Raises AsrError if not one word is
+    recognised.
     """
     utterances = read_set(source)
     paths = [utterance.audio_filepath for utterance in utterances]
@@ -78,8 +78,7 @@ def score_words(
         right += words_right(normalise(utterance.text), [word.text for word in transcript.words])
     if not right:
         raise AsrError(f"{source}: not one word was recognised in it")
-    values = np.array(confidences)
-    return ScoredWords(calibration.apply(values) if calibration else values, np.array(right))
+    return ScoredWords(np.array(confidences), np.array(right))
 
 
 def words_right(reference: str, words: list[str]) -> list[bool]:
