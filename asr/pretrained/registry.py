@@ -96,6 +96,11 @@ class Pretrained:
         return self.folder / self.description.lm.file
 
     @property
+    def card(self) -> Path:
+        """What people should know before they use it, in Markdown."""
+        return self.folder / f"{self.name}.md"
+
+    @property
     def bytes(self) -> int:
         """Size of the network and the language model."""
         return self.description.model.bytes + self.description.lm.bytes
