@@ -1,10 +1,15 @@
-"""Files that are either whole or not there, and locks between processes."""
+"""Files: written whole or not at all, locked between processes, opened compressed or not."""
 
+import gzip
+import lzma
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
+
+from asr.errors import AsrError
 
 
 @contextmanager
@@ -60,3 +65,21 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def open_compressed(path: str | Path) -> IO[bytes]:
+    """A file opened for reading: gzip, xz or plain, which its first bytes say.
+
+    Raises AsrError if it cannot be opened; reading damaged data raises EOFError, OSError or
+    lzma.LZMAError.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(6)
+        if head[:2] == b"\x1f\x8b":
+            return cast(IO[bytes], gzip.open(path))
+        if head == b"\xfd7zXZ\x00":
+            return lzma.open(path)
+        return Path(path).open("rb")
+    except OSError as error:
+        raise AsrError(f"{path}: cannot read it: {error.strerror}") from None

@@ -76,7 +76,7 @@ DIGITS_ALONE = 1_500
 """Strings of digits in SAID_LATER; six tenths of an hour take two thirds of them."""
 SAID, SAID_LATER = "said.txt", "digits.txt"
 """Files of what is said, as `shipped.yaml` names them."""
-LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
+LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
 """Of words outside the vocabulary. Both were chosen on dev with the first stage; see LOG.md."""

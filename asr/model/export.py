@@ -52,13 +52,13 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     import onnx
     import onnxruntime
 
-    from asr.model.onnx import OPSET, build
+    from asr.model.onnx import OPSET, build_network
 
     loaded = load_model(model_path)
     tensors = {name: tensor.numpy() for name, tensor in loaded.model.state_dict().items()}
     plain = loaded.metadata.to_plain()
     metadata = {key: json.dumps(plain[key]) for key in ("model", "frontend", "tokenizer")}
-    made = build(tensors, loaded.metadata.model, metadata)
+    made = build_network(tensors, loaded.metadata.model, metadata)
     try:
         with atomic_path(out_path) as temporary:
             onnx.save(made, str(temporary))

@@ -3,9 +3,9 @@
     python recipes/benchmarks/decoding.py MODEL MANIFEST LM [-o RECORD.json]
 
 MODEL hears the first utterances (40) of MANIFEST once; then every decoder reads the same
-log-probabilities. Printed is processor time over audio time: with the C search, with the same
-search in Python (that of an installation without a compiler, on fewer utterances), and with
-flashlight where the extra `lm` is installed. Wanted: at most 0.1 for beam 32 with a 3-gram in C.
+log-probabilities. Printed is processor time over audio time: with the C search, and with the same
+search in Python (that of an installation without a compiler, on fewer utterances). Wanted: at
+most 0.1 for beam 32 with a 3-gram in C.
 """
 
 import argparse
@@ -112,12 +112,6 @@ def decoders(
             if beam == BEAMS[0]:
                 slow = BeamDecoder(DecoderOptions("beam", **options), tokenizer, lm, native=False)
                 yield "beam", "Python", beam, with_lm, slow, rows[:IN_PYTHON]
-            try:
-                other = make_decoder(DecoderOptions("flashlight", **options), tokenizer, lm)
-            except AsrError as error:
-                print(error, file=sys.stderr)
-                continue
-            yield "flashlight", "C++", beam, with_lm, other, rows
 
 
 def processor_seconds(decoder: Decoder, rows: Rows) -> float:
