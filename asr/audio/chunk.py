@@ -1,7 +1,7 @@
 """Long recordings: cut into chunks that are heard one by one, and their words joined again.
 
 Neighbouring chunks share some audio, so that no word is heard from its middle on only; or, with
-`vad`, a cut is put where it is quietest and nothing is shared. Memory is bounded by the chunk.
+`split_on_silence`, they meet where it is quietest and share nothing. A chunk bounds the memory.
 Each chunk is normalised by itself, as an utterance is: the words of a long recording are those of
 its chunks, away from the seams.
 """
@@ -34,7 +34,7 @@ class ChunkOptions:
     """Longest piece of audio heard at once; shorter recordings are heard whole."""
     overlap_seconds: float = 2.0
     """Audio that two neighbours share; half of it is each one's context."""
-    vad: bool = False
+    split_on_silence: bool = False
     """Cut at the quietest place in the second half of a chunk; where it is not quiet there
     (by energy), chunks overlap as without."""
 
@@ -97,14 +97,16 @@ def _cut(blocks: Iterable[Samples], rate: int, options: ChunkOptions) -> Iterato
         held = np.concatenate([held, block])
         # With so much ahead no chunk after this one will have to be a short one.
         while len(held) > 2 * size:
-            quiet = find_quiet(held[:size], rate, size // 2, size) if options.vad else None
+            quiet = (
+                find_quiet(held[:size], rate, size // 2, size) if options.split_on_silence else None
+            )
             yield chunk(quiet or size)
             step = quiet or size - shared
             held, start = held[step:], start + step
     while (rest := len(held) - size) > 0:
         quarter = size // 4
         first, last = min(max(rest, quarter), size // 2), min(size, len(held) - quarter)
-        quiet = find_quiet(held, rate, first, last) if options.vad else None
+        quiet = find_quiet(held, rate, first, last) if options.split_on_silence else None
         yield chunk(quiet or size)
         step = quiet or min(size - shared, rest)
         held, start = held[step:], start + step

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from asr.decode import DecoderOptions
-from asr.decode.lm.commands import hear_set
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.tune import Trial, at_edge, tune
 from asr.evaluate.compare import compare
-from asr.evaluate.ref_hyp import Row
+from asr.evaluate.dataset import read_set
+from asr.evaluate.tune import run_set
 from asr.evaluate.wer import (
     NORMALISATION,
     RESAMPLES,
+    Row,
     count_errors,
     load_jiwer,
     resampled,
@@ -29,6 +30,7 @@ from asr.evaluate.wer import (
 from asr.model.info import describe
 from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer
+from asr.transcribe.recogniser import load
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -48,14 +50,14 @@ class Heard:
 
 def hear(model: Path, folders: Sequence[Path]) -> tuple[Heard, Tokenizer]:
     """All recordings of some sets as one, heard with one thread."""
-    log_probs, rows, seconds, tokenizer = [], [], 0.0, None
+    log_probs, rows, seconds = [], [], 0.0
+    recogniser = load(model, threads=1)
     for folder in folders:
-        found, utterances, tokenizer = hear_set(model, str(folder), 1)
-        log_probs += found
+        utterances = read_set(str(folder))
+        log_probs += run_set(recogniser, utterances)
         rows += [Row(u.id, u.speaker, normalise(u.text, NORMALISATION), "") for u in utterances]
         seconds += sum(u.duration for u in utterances)
-    assert tokenizer is not None
-    return Heard(log_probs, rows, seconds / 60), tokenizer
+    return Heard(log_probs, rows, seconds / 60), recogniser.tokenizer
 
 
 def tune_on(heard: Heard, tokenizer: Tokenizer, options: DecoderOptions) -> list[Trial]:

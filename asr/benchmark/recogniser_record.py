@@ -12,8 +12,7 @@ from asr.benchmark import load_monitor as idle
 from asr.benchmark.rates import change, character_rate, rate
 from asr.benchmark.store import Kept, Store
 from asr.corpus.manifest import Utterance
-from asr.evaluate.ref_hyp import Row
-from asr.evaluate.wer import NORMALISATION, counted, speakers_of
+from asr.evaluate.wer import NORMALISATION, Row, counted, speakers_of
 from asr.report.measurements import Further, Shown
 from asr.text.normalise import normalise
 

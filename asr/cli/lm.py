@@ -78,6 +78,6 @@ def lm_tune(
     ] = None,
 ) -> None:
     """Find the weight and the word bonus of a language model on a dev set."""
-    from asr.decode.lm.commands import lm_tune as run
+    from asr.evaluate.tune import lm_tune as run
 
     print(run(model, manifest, lm, weights, bonuses, threads=threads, output=output, **decoding))

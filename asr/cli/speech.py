@@ -92,7 +92,7 @@ def transcribe(
     from asr.pretrained import registry as models
     from asr.transcribe.batch import transcribe_to
     from asr.transcribe.options import TranscribeOptions
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
     from asr.transcribe.subtitles import SubtitleOptions
 
     reading = models.decoding(model, decoding)
@@ -101,7 +101,7 @@ def transcribe(
     )
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load(model, threads, backend, exact),
+        load_for_command(model, threads, backend, exact, reading),
         paths,
         output,
         format or ["txt"],
@@ -129,10 +129,19 @@ def align(
 ) -> None:
     """Align a known text with its recording: when is each word said?"""
     from asr.audio.chunk import ChunkOptions
+    from asr.decode import DecoderOptions
     from asr.transcribe.align import align_to
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
 
-    align_to(load(model, threads=threads), recording, text, output, format, ChunkOptions(**chunks))
+    # Nothing is decoded: greedy is the decoder that opens no language model.
+    align_to(
+        load_for_command(model, threads, decoding=DecoderOptions()),
+        recording,
+        text,
+        output,
+        format,
+        ChunkOptions(**chunks),
+    )
 
 
 @with_options(decoding=ONE_BEST)

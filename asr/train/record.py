@@ -9,10 +9,10 @@ from typing import Any
 
 from asr import environment
 from asr.corpus import sources
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import TorchModel, load_model
+from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain
 from asr.pruning import Pruner, Statistics, statistics
@@ -20,6 +20,8 @@ from asr.report.records import write_record
 from asr.settings.run import Run
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 
 def finish(
@@ -37,11 +39,12 @@ def finish(
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    recogniser = load(folder / "model.asr", settings.threads, backend="torch")
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
         path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
-        evaluation[name] = _evaluate(loaded, entry, path, settings)
+        evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     seconds = training["seconds"]
     starts = [{"date": s["date"], "git": s["git"]} for s in read_starts(folder)]
@@ -79,9 +82,10 @@ def finish(
     return record
 
 
-def _evaluate(loaded: TorchModel, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
-    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    score, rows, seconds = evaluate(recogniser, utterances, options)
     write_ref_hyp(ref_hyp, rows)
     return {
         **score.to_plain(),

@@ -18,7 +18,7 @@ from asr import audio
 from asr.decode import DecoderOptions
 from asr.decode.confidence import Calibration, calibration_error, fit, separation
 from asr.errors import AsrError
-from asr.evaluate.calibrate import Heard, hear_words
+from asr.evaluate.calibrate import ScoredWords, score_words
 from asr.evaluate.dataset import describe
 from asr.report.measurements import Shown, write_measurement
 from asr.train.record import command
@@ -29,7 +29,7 @@ BINS = 10
 SURE = 0.9
 
 
-def reliability_rows(tests: dict[str, Heard]) -> list[dict[str, Any]]:
+def reliability_rows(tests: dict[str, ScoredWords]) -> list[dict[str, Any]]:
     """A row a class of confidence: share that is right and number of words of each test set."""
     rows: list[dict[str, Any]] = [
         {"confidence": f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}"} | dict.fromkeys(tests)
@@ -42,7 +42,7 @@ def reliability_rows(tests: dict[str, Heard]) -> list[dict[str, Any]]:
     return rows
 
 
-def describe_test(name: str, heard: Heard) -> str:
+def describe_test(name: str, heard: ScoredWords) -> str:
     """Calibration error and separation of one test set."""
     error = calibration_error(heard.rows(BINS))
     apart = separation(heard.confidences, heard.right)
@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace) -> None:
         tuned = {"lm_weight": arguments.lm_weight, "word_bonus": arguments.word_bonus}
         decoding = DecoderOptions("beam", lm=str(arguments.lm), **tuned)
     sets = {
-        name: hear_words(recogniser, str(arguments.data / name), decoding)
+        name: score_words(recogniser, str(arguments.data / name), decoding)
         for name in [*arguments.dev, *arguments.test]
     }
     dev = [sets[name] for name in arguments.dev]
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> None:
         np.concatenate([heard.right for heard in dev]),
     )
     tests = {
-        name: Heard(calibration.apply(sets[name].confidences), sets[name].right)
+        name: ScoredWords(calibration.apply(sets[name].confidences), sets[name].right)
         for name in arguments.test
     }
     notes = [

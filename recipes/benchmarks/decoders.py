@@ -29,8 +29,7 @@ from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row
-from asr.evaluate.wer import NORMALISATION, speakers_of
+from asr.evaluate.wer import NORMALISATION, Row, speakers_of
 from asr.report.measurements import Shown, write_measurement
 from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer

@@ -17,19 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from asr.corpus import sources
 from asr.decode import Decoder, DecoderOptions, make_decoder
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate.dataset import hear_files
-from asr.model.backend import open_backend
+from asr.evaluate.dataset import read_set
+from asr.evaluate.tune import run_set
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import DataSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
+from asr.transcribe.recogniser import load
 
 BEAMS = (32, 128)
 WANTED = 0.1
@@ -50,11 +49,9 @@ COLUMNS = [
 
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
-    backend, data = open_backend(arguments.model, threads=1, backend="torch"), DataSettings()
-    utterances = sources.resolve(arguments.manifest, data.root, data.spoken)[: arguments.utterances]
-    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    found = dict(hear_files(backend, paths, durations, data.batch_seconds))
-    rows = [found[i] for i in range(len(utterances))]
+    recogniser = load(arguments.model, threads=1, backend="torch")
+    utterances = read_set(arguments.manifest)[: arguments.utterances]
+    rows = run_set(recogniser, utterances)
     seconds = sum(utterance.duration for utterance in utterances)
     frame = seconds / sum(map(len, rows))
     lm_file = str(arguments.lm)
@@ -68,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> float | None:
     print("\t".join(column.heading for column in COLUMNS))
     reached, measured = None, list[dict[str, Any]]()
     for name, where, beam, with_lm, decoder, tried in decoders(
-        backend.tokenizer, lm_file, lm, rows
+        recogniser.tokenizer, lm_file, lm, rows
     ):
         share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
         yes = "yes" if with_lm else "no"

@@ -38,7 +38,7 @@ OPTIONS = [
     ChunkOptions(overlap_seconds=1.0),
     ChunkOptions(),
     ChunkOptions(overlap_seconds=4.0),
-    ChunkOptions(vad=True),
+    ChunkOptions(split_on_silence=True),
     ChunkOptions(chunk_seconds=10.0),
 ]
 
@@ -118,7 +118,7 @@ def row(
     return {
         "chunk": options.chunk_seconds,
         "overlap": options.overlap_seconds,
-        "vad": "yes" if options.vad else "no",
+        "vad": "yes" if options.split_on_silence else "no",
         "seams": seams,
         "wer": jiwer.wer(said, [transcript.text for transcript in transcripts]),
         "extra": extra.sum() / seams,

@@ -22,7 +22,7 @@ from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
-from asr.transcribe.stitch import join
+from asr.transcribe.stitch import join_words
 
 
 def cut(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
@@ -63,9 +63,9 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_cuts_in_pauses_and_nothing_is_shared() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
-    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, vad=True))
+    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
     assert places[-1][1] == 31.0
     for (_, end), (start, _) in pairwise(places):
@@ -74,8 +74,8 @@ def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
     assert all(end - start <= 10 for start, end in places)
 
 
-def test_vad_overlaps_where_there_is_no_pause() -> None:
-    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, vad=True))
+def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
+    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     (_, first_end), (second_start, second_end), (third_start, _) = places[:3]
     assert (first_end, second_start) == (8.0, 7.0)
     assert second_end == third_start
@@ -83,9 +83,9 @@ def test_vad_overlaps_where_there_is_no_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
-def test_vad_leaves_no_splinter_at_the_end(seconds: float) -> None:
+def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
-    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, vad=True))
+    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
 
 
@@ -120,7 +120,7 @@ def word(text: str, start: float, end: float, confidence: float = 0.9) -> Word:
 def seam(left: list[Word], right: list[Word]) -> str:
     """Chunks from 0 to 10 s and from 8 to 18 s; the words of the second given globally."""
     local = [w.shifted(-8.0) for w in right]
-    return text_of(join([(Place(0, 10), left), (Place(8, 18), local)]))
+    return text_of(join_words([(Place(0, 10), left), (Place(8, 18), local)]))
 
 
 def test_a_word_that_both_heard_is_there_once() -> None:
@@ -157,9 +157,11 @@ def test_two_readings_of_the_word_at_the_centre_become_the_surer_one() -> None:
 
 
 def test_chunks_that_share_nothing_are_put_end_to_end() -> None:
-    words = join([(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])])
+    words = join_words(
+        [(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])]
+    )
     assert words == [word("A", 9.9, 10.0), word("A", 10.0, 10.1)]
-    assert join([]) == []
+    assert join_words([]) == []
     assert seam([], [word("B", 9.2, 9.4)]) == "B"
     assert seam([word("B", 8.2, 8.4)], []) == "B"
 

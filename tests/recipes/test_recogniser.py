@@ -23,7 +23,7 @@ from asr.decode.lm.file import write_lm
 from asr.decode.lm.train import number_words, train_ngrams
 from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import Row
 from asr.features.settings import Frontend
 from asr.model.file import save_model
 from asr.model.pack import pack

@@ -127,15 +127,3 @@ def test_a_best_value_at_the_edge_is_reported():
     trials = [Trial(0.8, 0.0, 0.1), Trial(0.4, 0.0, 0.2), Trial(0.8, 1.0, 0.3)]
     assert at_edge(trials) == ["lm_weight"]
     assert at_edge([Trial(0.4, 1.0, 0.1), Trial(0.2, 0.0, 0.2), Trial(0.8, 2.0, 0.3)]) == []
-
-
-def test_tune_hears_a_dev_set_and_prints_what_to_set(trained, corpus, tmp_path):
-    dev = corpus / "dev.jsonl"
-    commands.lm_train([corpus / "train.jsonl"], tmp_path / "m.lm", order=2, cutoffs="1")
-    printed = commands.lm_tune(
-        trained, str(dev), tmp_path / "m.lm", "0.3,0.6", "0", output=tmp_path / "t.tsv"
-    )
-    assert "--lm-weight 0." in printed
-    assert len((tmp_path / "t.tsv").read_text().splitlines()) == 3
-    with pytest.raises(AsrError, match="is a test set by its name"):
-        commands.lm_tune(trained, str(corpus / "test.jsonl"), tmp_path / "m.lm")
