@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from asr import audio
 from asr.audio import chunk as chunks
-from asr.audio.batch import sorted_batches
+from asr.audio.batch import batch_by_length
 from asr.errors import AsrError
 from asr.model.backend import Backend
 from asr.transcribe.options import TranscribeOptions
@@ -143,7 +143,7 @@ class Pipeline(Generic[T]):
             for start in range(0, len(samples), _BLOCK_SECONDS * rate):
                 yield samples[start : start + _BLOCK_SECONDS * rate]
             return
-        with audio.open_sound(source) as sound:
+        with audio.open_recording(source) as sound:
             recording.notes = sound.notes(rate)
             for block in audio.stream(sound, rate):
                 recording.samples += len(block)
@@ -159,7 +159,7 @@ class Pipeline(Generic[T]):
             recording.waiting -= 1
             self.on_progress(chunk.new_seconds)
         lengths = np.array([chunk.place.end - chunk.place.start for _, chunk in sound])
-        for indices in sorted_batches(lengths, self.options.batch_seconds):
+        for indices in batch_by_length(lengths, self.options.batch_seconds):
             batch = [sound[i] for i in indices]
             rows = [chunk.features for _, chunk in batch if chunk.features is not None]
             for (recording, chunk), log_probs in zip(
@@ -185,6 +185,6 @@ def _waveform(samples: np.ndarray, sample_rate: int) -> Floats:
             f"a waveform must be one row of floats about +-1 at {sample_rate} Hz; this one has "
             f"shape {samples.shape} and type {samples.dtype}"
         )
-    if not audio.is_sound(samples):
-        raise AsrError(f"a waveform holds samples that are {audio.UNSOUND}")
+    if not audio.is_valid(samples):
+        raise AsrError(f"a waveform holds samples that are {audio.INVALID}")
     return samples.astype(np.float32)

@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from lib.script import finish, start
+from lib.tables import wer_display
 from numpy.typing import NDArray
 
 from asr.benchmark.dense import torch_int8
-from asr.benchmark.script import finish, start
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument("--set", nargs="*", default=["spoken:test"])
         parser.add_argument("--root", default="", help="folder that the sets lie in")
 
-    script = start("wer", __doc__ or "", arguments, add, timed=False)
+    script = start("wer", __doc__ or "", wer_display, arguments, add, timed=False)
     model: Path = script.options.model
     data = DataSettings(
         root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3)
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
                 results.append({**row, "backend": backend.describe()})
                 print(f"  {name:<28}{score}, {different} texts differ from torch fp32's")
         part = {"model": model.name, "set": sources.describe(entry), "results": results}
-        script.book.add(key, {**part, "absent": absent}, None)
+        script.record.add(key, {**part, "absent": absent}, None)
     return 0
 
 
