@@ -41,7 +41,7 @@ class PackagedFile:
 
 
 @dataclass(frozen=True)
-class Figures:
+class PretrainedFigures:
     """What was counted and measured of a recogniser."""
 
     parameters: int
@@ -51,7 +51,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Description:
+class PretrainedDescription:
     """The content of `NAME.json`."""
 
     schema: int
@@ -64,14 +64,14 @@ class Description:
     """Its word language model."""
     decoder: dict[str, Any]
     """The decoder options that it is decoded best with, but for `lm`."""
-    figures: Figures
+    figures: PretrainedFigures
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A recogniser of the package."""
 
-    description: Description
+    description: PretrainedDescription
     folder: Path
     """Where its files are."""
 
@@ -81,7 +81,7 @@ class Pretrained:
         return self.description.name
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> PretrainedFigures:
         """What was counted and measured."""
         return self.description.figures
 
@@ -174,7 +174,7 @@ def read(path: Path) -> Pretrained:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(plain, dict) and plain.get("schema") != SCHEMA:
             raise ValueError(f"its schema is {plain.get('schema')}, not {SCHEMA}")
-        description: Description | None = reader.read(Description, plain)
+        description: PretrainedDescription | None = reader.read(PretrainedDescription, plain)
         if description is None:
             raise ValueError("; ".join(map(str, reader.problems)))
         for listed in (description.model, description.lm):
