@@ -31,7 +31,7 @@ LINE_LIMIT = 400
 
 @dataclass(frozen=True)
 class Count:
-    """Sums over tensors, each stored one once."""
+    """Sums over tensors; a tied one counts once."""
 
     elements: int
     nonzeros: int
@@ -62,7 +62,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file holds, from its header alone."""
+    """What a model file holds, from its header alone; `table()` prints it."""
 
     path: str
     bytes: int
@@ -129,7 +129,7 @@ def describe(path: str | Path) -> Description:
 
 
 def description(path: str | Path, header: Header, metadata: Metadata) -> Description:
-    """The description of a file whose header has been read."""
+    """The description of a file from its header, which has been read."""
     buffers = set(metadata.buffers)
     return Description(
         path=str(path),

@@ -1,11 +1,13 @@
-"""The numpy frontend is the twin of the one that networks are trained with."""
+"""The features in numpy are those in torch that networks are trained with."""
 
+import doctest
 import tracemalloc
 
 import numpy as np
 import pytest
 from slow_logmel import reference
 
+from asr.features import logmel
 from asr.features.logmel import features, mel_filters
 from asr.features.logmel_torch import features as torch_features
 from asr.features.settings import Frontend
@@ -83,6 +85,12 @@ def test_there_are_as_many_frames_as_the_settings_say(samples: int) -> None:
     found = features(waveform, Frontend())
     assert found.shape == (Frontend().frames(samples), 80)
     np.testing.assert_allclose(found, torch_features(waveform, Frontend()).numpy(), atol=1e-4)
+
+
+def test_the_example_in_the_docstring_runs() -> None:
+    found = doctest.testmod(logmel)
+    assert found.attempted
+    assert not found.failed
 
 
 def test_other_types_of_samples_and_strided_ones_are_taken() -> None:

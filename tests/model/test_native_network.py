@@ -50,7 +50,7 @@ def arrays(model: DeepSpeech) -> Tensors:
 
 
 def batch(dimensions: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Features with noise beyond the lengths too: anything may stand there."""
+    """Features with noise beyond the lengths too, which is ignored."""
     random = np.random.default_rng(1)
     shape = (len(LENGTHS), max(LENGTHS), dimensions.mels)
     return random.standard_normal(shape).astype(np.float32), np.array(LENGTHS)
@@ -130,7 +130,7 @@ def test_a_dense_network_runs_too() -> None:
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
-def test_the_tied_matrix_may_stand_once_or_twice_and_is_laid_out_once() -> None:
+def test_the_tied_matrix_may_be_given_once_or_twice_and_is_laid_out_once() -> None:
     dimensions = Model(**SMALL, shared_input=True)
     tensors = arrays(network(dimensions))
     native = Network(tensors, dimensions)
@@ -153,7 +153,7 @@ def test_each_weight_has_a_kernel_with_a_name() -> None:
     assert not any(k in ("perm16", "block16-fp16", "block16-int8") for k in described.values())
 
 
-def test_nothing_is_heard_in_no_frames() -> None:
+def test_no_frames_give_no_log_probabilities() -> None:
     dimensions = Model(**SMALL)
     native = Network(arrays(network(dimensions)), dimensions)
     found, counts = native.log_probs(np.zeros((2, 0, 80), np.float32), np.array([0, 0]))
@@ -192,13 +192,13 @@ def test_tensors_that_do_not_fit_are_refused(spoil: Any, fragment: str) -> None:
         Network(tensors, dimensions)
 
 
-def test_dimensions_beyond_all_reason_are_refused_at_once() -> None:
+def test_absurd_dimensions_are_refused_at_once() -> None:
     tensors = arrays(network(Model(**SMALL)))
     with pytest.raises(AsrError, match="claim 1000000000 layers"):
         Network(tensors, Model(**SMALL | {"layers": 10**9}))
 
 
-def test_what_fails_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     dimensions = Model(**SMALL)
     native = Network(arrays(network(dimensions)), dimensions)
 

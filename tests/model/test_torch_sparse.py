@@ -82,7 +82,7 @@ def test_cells_with_hooks_and_foreign_cells_are_left():
     model.rnn[1].forward_cell = pruned(Own(16, 16, batch_first=True))
     report = sparsify(model, min_elements=0, kernel="csr" if library() else "numpy")
     assert "hooks, which would be lost" in report.left["rnn.0"]
-    assert "no plain nn.GRU" in report.left["rnn.1"]
+    assert "not plain nn.GRU" in report.left["rnn.1"]
     assert isinstance(model.rnn[0], RecurrentLayer)
 
 
