@@ -15,10 +15,8 @@ def test_a_sparse_matrix_and_its_dense_copy_fold_alike() -> None:
     random = np.random.default_rng(0)
     dense = random.standard_normal((24, 40)).astype(np.float32)
     dense[random.random(dense.shape) < 0.8] = 0
-    bias, norm = (
-        random.standard_normal(24),
-        (random.standard_normal(40), random.standard_normal(40)),
-    )
+    bias, scale, shift = (random.standard_normal(n) for n in (24, 40, 40))
+    norm = scale, shift
     rows, expected_bias = fold_before(from_dense(dense), bias, norm)
     matrix, found_bias = fold_before(dense, bias, norm)
     assert isinstance(rows, Rows)
