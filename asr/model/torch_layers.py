@@ -102,8 +102,8 @@ class ConvolutionLayer(nn.Module):
     """Convolution over bands and frames, batch norm, ReLU clipped at 20; padding written as zero.
 
     Takes and returns `(batch, bands, frames, channels)`, the order in which convolutions are
-    fastest. `frames` become `ceil(frames / stride)` for each utterance by itself, so that zeros beyond
-    its length are the same as the edge of the tensor.
+    fastest. `frames` become `ceil(frames / stride)` for each utterance by itself, so that zeros
+    beyond its length are the same as the edge of the tensor.
     """
 
     def __init__(self, channels_in: int, dimensions: Model, index: int) -> None:

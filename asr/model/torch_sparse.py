@@ -19,7 +19,7 @@ from asr.sparse.weight import Options
 
 
 class SparseRecurrentLayer(nn.Module):
-    """`RecurrentLayer` without the zeros, for inference; its `state_dict` is that of the dense one."""
+    """`RecurrentLayer` without the zeros, for inference; `state_dict` is that of the dense one."""
 
     def __init__(self, dense: RecurrentLayer, options: Options) -> None:
         super().__init__()
