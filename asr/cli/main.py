@@ -43,8 +43,8 @@ def main() -> None:
 
 
 _EXTRAS = {
-    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
-    "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
+    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "evaluate",
+    "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 
@@ -231,18 +231,23 @@ def manifest_check(
     ] = 20.0,
 ) -> None:
     """Find utterances that cannot be used: unreadable, empty, unknown symbols, too many for CTC."""
+    from asr.corpus.check import Criteria
     from asr.corpus.commands import check_manifest
+    from asr.features.settings import Frontend
+    from asr.model.dimensions import Model
     from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 
     chosen = load_tokenizer_file(tokenizer) if tokenizer else CharacterTokenizer()
-    check_manifest(
-        manifest,
-        chosen,
-        exclude_to=exclude_to,
-        decode=not headers,
+    frontend, model = Frontend(), Model()
+    criteria = Criteria(
+        frontend.sample_rate,
+        frontend.frames,
+        model.output_length,
         max_seconds=max_seconds,
         speed=speed,
+        decode=not headers,
     )
+    check_manifest(manifest, chosen, criteria, exclude_to)
 
 
 @tokenizer_app.command("train")

@@ -21,7 +21,7 @@ from asr.evaluate.wer import NORMALISATION, Score, counted, score, speakers_of
 from asr.model.backend import Backend, BackendName, Floats, TorchBackend, open_backend
 from asr.model.file import TorchModel
 from asr.pretrained import registry as models
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.normalise import normalise
 from asr.transcribe.progress import times_real
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def evaluate_model(
     model: TorchModel | Backend,
     utterances: Sequence["Utterance"],
-    data: Data,
+    data: DataSettings,
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
 ) -> tuple[Score, list["Row"], float]:
@@ -101,8 +101,8 @@ def evaluate_to(
     from asr.corpus import sources
     from asr.evaluate import ref_hyp
 
-    data, decoding = Data(), decoding or DecoderOptions()
-    utterances = sources.resolve(source, data)
+    data, decoding = DataSettings(), decoding or DecoderOptions()
+    utterances = sources.resolve(source, data.root, data.spoken)
     hearing = open_backend(models.resolve(model), threads, backend, exact)
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)

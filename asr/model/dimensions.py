@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 Cell = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
 
@@ -83,6 +84,12 @@ class Model:
             check(
                 self.bidirectional or not self.shared_input,
                 "model.shared_input=true needs model.bidirectional=true: it has one direction only",
+            )
+            refuse_unused(
+                check,
+                "model",
+                self,
+                (("combine",), self.bidirectional, "model.bidirectional=true"),
             )
 
     @property

@@ -197,8 +197,8 @@ class ConvolutionStack:
                 y = out.reshape(stop - start, channels, bands).transpose(2, 0, 1)
             else:
                 y = np.zeros((bands, stop - start, channels), np.float32)
-            # Only frames inside the utterance are computed. Beyond it the next kernel expects zeros,
-            # and not what this layer would make of its own padding.
+            # Only frames inside the utterance are computed. Beyond it the next kernel expects
+            # zeros, and not what this layer would make of its own padding.
             low, high = max(start, 0), min(stop, lengths[i])
             skipped = (low - start) * layer.stride[1]
             layer(x[:, skipped:], y[:, low - start : high - start])

@@ -16,7 +16,7 @@ from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.file import TorchModel, load_model
 from asr.model.torch_network import DeepSpeech
-from asr.settings.training import Distillation as Settings
+from asr.settings.training import DistillationSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 
@@ -34,7 +34,7 @@ class Distillation:
     def __init__(
         self,
         teacher: TorchModel,
-        settings: Settings,
+        settings: DistillationSettings,
         student: DeepSpeech,
         tokenizer: Tokenizer,
         frontend: Frontend,
@@ -47,7 +47,11 @@ class Distillation:
 
     @classmethod
     def load(
-        cls, settings: Settings, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend
+        cls,
+        settings: DistillationSettings,
+        student: DeepSpeech,
+        tokenizer: Tokenizer,
+        frontend: Frontend,
     ) -> "Distillation":
         """With the teacher of the model file `settings.teacher`, dense or packed."""
         return cls(load_model(settings.teacher), settings, student, tokenizer, frontend)
