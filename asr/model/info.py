@@ -214,7 +214,7 @@ def rows_text(rows: Iterable[tuple[str, str]]) -> str:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     for row in rows:
-        table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in row))
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     return "\n".join(line[:LINE_LIMIT] for line in _text(table).splitlines())
 
 
@@ -223,6 +223,10 @@ def _text(table: Table) -> str:
     text = StringIO()
     Console(file=text, width=TABLE_WIDTH, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:LINE_LIMIT])
 
 
 def _ratio(ratio: float) -> str:

@@ -177,6 +177,20 @@ def test_a_description_counts_what_the_network_has(tmp_path):
         assert "\x07" not in table
 
 
+def test_tables_are_as_wide_as_their_cells_and_never_wrapped(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    path = save(tmp_path / "model.asr", network(), {"long": "x" * 100_000, "markup": "[red]no[/]"})
+    rows, tensors = describe(path).table([("beam search", "in C")]).split("\n\n")
+    assert max(map(len, rows.splitlines())) == 400
+    assert "beam search      in C" in rows
+    assert "[red]no[/]" in rows
+    heading, *lines = tensors.splitlines()
+    expected = "tensor shape elements nonzeros zeros stored as bytes of dense"
+    assert " ".join(heading.split()) == expected
+    assert [line.split()[0] for line in lines] == list(network().state_dict())
+    assert not any(line.endswith(" ") for line in (*rows.splitlines(), *lines))
+
+
 def test_describing_and_packing_load_no_torch(tmp_path):
     path = save(tmp_path / "model.asr", network())
     code = (
