@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.model import torch_recurrence as recurrence
-from asr.model.dimensions import CLIP, NORM_EPSILON, Model
+from asr.model.dimensions import CLIP, GATES, NORM_EPSILON, Model
 from asr.model.torch_recurrence import FrameOrder, reverse, sum_directions
 
 
@@ -218,7 +218,7 @@ def make_cell(inputs: int, dimensions: Model) -> nn.RNNBase:
         tensors["bias_ih_l0"].zero_()
         tensors["bias_hh_l0"].zero_()
         if dimensions.cell == "lstm":
-            tensors["bias_ih_l0"][hidden : 2 * hidden] = 1.0
+            tensors["bias_ih_l0"].view(-1, hidden)[GATES["lstm"].index("forget")] = 1.0
     return cell
 
 

@@ -41,8 +41,10 @@ def test_every_kind_of_network_is_the_same_in_onnx_runtime(tmp_path, variant):
     lengths = [61, 7, 30, 60]
     found, frames = run(tmp_path / "model.onnx", features, lengths)
     with torch.inference_mode():
-        expected, wanted = load_model(path).model(torch.tensor(features), torch.tensor(lengths))
-    assert frames.tolist() == wanted.tolist()
+        expected, expected_frames = load_model(path).model(
+            torch.tensor(features), torch.tensor(lengths)
+        )
+    assert frames.tolist() == expected_frames.tolist()
     assert found == pytest.approx(expected.numpy(), abs=2e-5)
 
 

@@ -98,6 +98,6 @@ def test_a_trained_network_keeps_its_log_probabilities(trained):
     assert 0.85 < report.swapped[0].sparsity < 0.95
     expected = log_probs(model)
     assert (log_probs(sparse) - expected).abs().max() < 1e-3
-    quick = copy.deepcopy(model)
-    sparsify(quick, kernel=KERNEL)
-    assert (log_probs(quick).exp() - expected.exp()).abs().max() < 0.05
+    rounded = copy.deepcopy(model)
+    sparsify(rounded, kernel=KERNEL)
+    assert (log_probs(rounded).exp() - expected.exp()).abs().max() < 0.05
