@@ -18,7 +18,7 @@ from asr.features.logmel import features
 from asr.model.metadata import Metadata
 from asr.model.native_network import Network
 from asr.pretrained import registry as models
-from asr.sparse import read_rows
+from asr.sparse import read_csr
 from asr.sparse.kernels import library
 
 SPARSE = "sparse, asr"
@@ -134,7 +134,7 @@ def benchmark(
         raise AsrError(
             f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"
         )
-    tensors, plain = read_rows(path)
+    tensors, plain = read_csr(path)
     try:
         metadata = Metadata.from_plain(plain)
         sparse = Network(tensors, metadata.model)

@@ -20,7 +20,7 @@ from asr.benchmark.weights import prune_layer, random_layer
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.model.fold import fold_after, fold_before, norm_of
-from asr.sparse.csr import Pattern, Rows, from_dense
+from asr.sparse.csr import CsrMatrix, Pattern, from_dense
 
 if TYPE_CHECKING:
     from asr.model.torch_network import DeepSpeech
@@ -116,13 +116,13 @@ def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "Deep
 
 
 def folded(
-    tensors: Mapping[str, Rows | np.ndarray], dimensions: Model
+    tensors: Mapping[str, CsrMatrix | np.ndarray], dimensions: Model
 ) -> tuple[dict[str, np.ndarray], Model]:
     """An equal network, all tensors dense, with its batch norms multiplied into the weights."""
 
     def array(name: str) -> np.ndarray:
         tensor = tensors[name]
-        return tensor.to_dense() if isinstance(tensor, Rows) else np.asarray(tensor)
+        return tensor.to_dense() if isinstance(tensor, CsrMatrix) else np.asarray(tensor)
 
     d, made = dimensions, dict[str, np.ndarray]()
     for i, channels in enumerate(d.conv_channels):

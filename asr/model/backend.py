@@ -101,10 +101,10 @@ class NativeBackend(_Described):
 
     def __init__(self, path: str | Path, threads: int | None = None, exact: bool = False) -> None:
         from asr.model.native_network import Network
-        from asr.sparse import read_rows
+        from asr.sparse import read_csr
         from asr.text.tokenizer import Tokenizer
 
-        tensors, plain = read_rows(path)
+        tensors, plain = read_csr(path)
         try:
             self.metadata = Metadata.from_plain(plain)
             self.tokenizer = Tokenizer.from_plain(self.metadata.tokenizer)

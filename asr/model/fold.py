@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 
 EPS = 1e-5
 """Added to the variance, as in `asr.model.torch_layers.MaskedBatchNorm`."""
@@ -33,8 +33,8 @@ def norm_of(tensors: Mapping[str, Any], prefix: str, dimensions: Model) -> Affin
 
 
 def fold_before(
-    rows: Rows, bias: NDArray[Any], norm: Affine | None
-) -> tuple[Rows, NDArray[np.float32]]:
+    rows: CsrMatrix, bias: NDArray[Any], norm: Affine | None
+) -> tuple[CsrMatrix, NDArray[np.float32]]:
     """Matrix and bias that do what the norm and then these do; the pattern stays."""
     bias = np.ascontiguousarray(bias, np.float32)
     if norm is None:

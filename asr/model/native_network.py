@@ -11,19 +11,19 @@ from asr.model.dimensions import Model
 from asr.model.fold import fold_after, fold_before, norm_of
 from asr.model.native_convolution import Convolution, ConvolutionStack, Floats
 from asr.model.shapes import check_layers, compare, parameter_shapes, statistics_shapes
-from asr.sparse.csr import Rows, from_dense
+from asr.sparse.csr import CsrMatrix, from_dense
 from asr.sparse.kernels import Cell, Matrix, Recurrent, prepare
 from asr.sparse.kernels import level as level_of
 
-Tensors = Mapping[str, "Rows | NDArray[Any]"]
+Tensors = Mapping[str, "CsrMatrix | NDArray[Any]"]
 
 
 class Network:
     """A network laid out for this processor. Immutable, so that threads may share it.
 
-    `tensors` are those of a model file by their names, matrices as `Rows` or dense. `exact` leaves
-    out the kernels that round weights or activations, `level` forces an instruction set; `threads`
-    lay the layers out. Batch norms are folded into the weights.
+    `tensors` are those of a model file by their names, matrices as `CsrMatrix` or dense. `exact`
+    leaves out the kernels that round weights or activations, `level` forces an instruction set;
+    `threads` lay the layers out. Batch norms are folded into the weights.
 
     Raises AsrError for tensors that do not fit the dimensions.
     """
@@ -131,15 +131,15 @@ class Network:
             cells.append(Cell(d.cell, shared, recurrent, bias, bias_hh, direction == "backward"))
         return Recurrent(cells, d.combine)
 
-    def _rows(self, name: str) -> Rows:
+    def _rows(self, name: str) -> CsrMatrix:
         tensor = self._tensors[name]
-        return tensor if isinstance(tensor, Rows) else from_dense(tensor)
+        return tensor if isinstance(tensor, CsrMatrix) else from_dense(tensor)
 
     def _array(self, name: str) -> NDArray[Any]:
         tensor = self._tensors[name]
-        return tensor.to_dense() if isinstance(tensor, Rows) else tensor
+        return tensor.to_dense() if isinstance(tensor, CsrMatrix) else tensor
 
-    def _prepare(self, rows: Rows) -> Matrix:
+    def _prepare(self, rows: CsrMatrix) -> Matrix:
         return prepare(rows, exact=self.exact, level=self._level)
 
 
@@ -153,7 +153,7 @@ def _check(tensors: Tensors, dimensions: Model) -> None:
             continue
         tied = dimensions.shared_input and name.endswith("backward_cell.weight_ih_l0")
         shape = expected.get(name.replace("backward", "forward") if tied else name)
-        kind = "float32" if tensor is None or isinstance(tensor, Rows) else tensor.dtype.name
+        kind = "float32" if tensor is None or isinstance(tensor, CsrMatrix) else tensor.dtype.name
         found = None if tensor is None else (tuple(tensor.shape), kind)
         compare(name, found, None if shape is None else (shape, "float32"))
 

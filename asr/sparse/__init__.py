@@ -8,21 +8,22 @@ asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asr.sparse.csr import Rows
-from asr.sparse.file import read, read_header, read_rows, write
+from asr.sparse.csr import CsrMatrix
+from asr.sparse.file import read, read_csr, read_header, write
 from asr.sparse.header import Header, TensorEntry
 
 if TYPE_CHECKING:
-    from asr.sparse.convert import Leave, Report, Wish, register, sparsify
+    from asr.sparse.convert import KeepDense, Report, Request, register, sparsify
     from asr.sparse.state_dict import load_into, save
     from asr.sparse.torch_layers import SparseConv1d, SparseConv2d, SparseLinear
     from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
 
 __all__ = [
+    "CsrMatrix",
     "Header",
-    "Leave",
+    "KeepDense",
     "Report",
-    "Rows",
+    "Request",
     "SparseConv1d",
     "SparseConv2d",
     "SparseGRU",
@@ -30,11 +31,10 @@ __all__ = [
     "SparseLinear",
     "SparseRNN",
     "TensorEntry",
-    "Wish",
     "load_into",
     "read",
+    "read_csr",
     "read_header",
-    "read_rows",
     "register",
     "save",
     "sparsify",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _TORCH = {
-    "convert": ("Leave", "Report", "Wish", "register", "sparsify"),
+    "convert": ("KeepDense", "Report", "Request", "register", "sparsify"),
     "torch_layers": ("SparseConv1d", "SparseConv2d", "SparseLinear"),
     "state_dict": ("load_into", "save"),
     "torch_recurrent": ("SparseGRU", "SparseLSTM", "SparseRNN"),

@@ -28,51 +28,51 @@ TORCH_SPARSE = "torch.sparse"
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class Leave(Exception):
+class KeepDense(Exception):
     """Raised by a factory for a layer that is better left as it is; the text says why."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What was asked of `sparsify`, for factories."""
 
     options: Options
     min_sparsity: float
     min_elements: int
 
-    def weigh(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raises Leave unless these weights of one layer are float32, many, and mostly zero."""
+    def require_sparse(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises KeepDense unless these weights of one layer are float32, many, and mostly zero."""
         elements = zeros = 0
         for name, tensor in tensors.items():
             if str(tensor.dtype) != "torch.float32":
-                raise Leave(f"its {name} is {tensor.dtype}, sparse layers run in float32")
+                raise KeepDense(f"its {name} is {tensor.dtype}, sparse layers run in float32")
             elements += tensor.numel()
             zeros += tensor.numel() - int(tensor.count_nonzero())
         if elements < self.min_elements:
-            raise Leave(f"small: {elements} weights, {self.min_elements} are worth a kernel")
+            raise KeepDense(f"small: {elements} weights, {self.min_elements} are worth a kernel")
         if zeros < self.min_sparsity * elements:
-            raise Leave(f"{zeros / elements:.1%} zeros, less than {self.min_sparsity:.0%}")
+            raise KeepDense(f"{zeros / elements:.1%} zeros, less than {self.min_sparsity:.0%}")
 
 
-Factory = Callable[[Any, Wish], nn.Module]
+Factory = Callable[[Any, Request], nn.Module]
 _FACTORIES: dict[type[nn.Module], Factory] = {}
 _FACTORIES_CSR: dict[type[nn.Module], Factory] = {}
 
 
 def register(
-    module_type: type[Module], factory: Callable[[Module, Wish], nn.Module], csr: bool = False
+    module_type: type[Module], factory: Callable[[Module, Request], nn.Module], csr: bool = False
 ) -> None:
     """Let `sparsify` swap layers of exactly this type, also in place of a factory known before.
 
-    `factory(module, wish)` gives the sparse twin: a module whose `forward` and `state_dict` are
-    the module's own. It raises `Leave` where that does not pay; `wish.weigh` does so. With `csr`
+    `factory(module, request)` gives the sparse twin: a module whose `forward` and `state_dict` are
+    the module's own. It raises `KeepDense` where that does not pay; `request.require_sparse` does so. With `csr`
     the twin is for `kernel="torch.sparse"`.
     """
     (_FACTORIES_CSR if csr else _FACTORIES)[module_type] = factory
 
 
 @dataclass(frozen=True)
-class Swap:
+class Replacement:
     """A layer that was swapped."""
 
     name: str
@@ -92,8 +92,8 @@ class Swap:
 class Report:
     """What `sparsify` did, layer by layer."""
 
-    swapped: tuple[Swap, ...]
-    left: dict[str, str] = field(default_factory=dict)
+    replaced: tuple[Replacement, ...]
+    kept_dense: dict[str, str] = field(default_factory=dict)
     """Names of layers that have a sparse twin but stayed dense, and why."""
 
     def table(self) -> str:
@@ -101,9 +101,11 @@ class Report:
         lines = [
             f"{s.name or 'the model'}: {s.kind}, {s.elements:,} weights, {s.sparsity:.1%} zeros, "
             f"{', '.join(s.kernels)}, {s.bytes:,} bytes"
-            for s in self.swapped
+            for s in self.replaced
         ]
-        lines += [f"{name or 'the model'}: left dense: {why}" for name, why in self.left.items()]
+        lines += [
+            f"{name or 'the model'}: kept dense: {why}" for name, why in self.kept_dense.items()
+        ]
         return "\n".join(lines or ["no layer has a sparse twin"])
 
 
@@ -116,7 +118,7 @@ def sparsify(
     kernel: str | None = None,
     device: str = "cpu",
 ) -> Report:
-    """Swap the layers of a model, in place, for sparse ones where that pays.
+    """Replace the layers of a model, in place, for sparse ones where that pays.
 
     The swapped layers run on the CPU and have no gradients; names in `state_dict()` stay. Where
     the C library is missing nothing pays, unless a kernel is named. `exact` keeps full precision
@@ -142,21 +144,21 @@ def sparsify(
         kind = type(model).__name__
         raise AsrError(f"the model is itself a {kind}: use Sparse{kind}.from_dense(model)")
     options = Options(values, exact, kernel=kernel, device=device)
-    sweep = _Sweep(Wish(options, min_sparsity, min_elements))
+    sweep = _Sweep(Request(options, min_sparsity, min_elements))
     sweep.descend(model, "")
     model.to(device)
-    return Report(tuple(sweep.swapped), sweep.left)
+    return Report(tuple(sweep.replaced), sweep.kept_dense)
 
 
 class _Sweep:
     """One walk through a model."""
 
-    def __init__(self, wish: Wish) -> None:
-        self.wish = wish
-        self.factories = _FACTORIES_CSR if wish.options.kernel == TORCH_SPARSE else _FACTORIES
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.factories = _FACTORIES_CSR if request.options.kernel == TORCH_SPARSE else _FACTORIES
         self.done: dict[int, nn.Module | str] = {}
-        self.swapped: list[Swap] = []
-        self.left: dict[str, str] = {}
+        self.replaced: list[Replacement] = []
+        self.kept_dense: dict[str, str] = {}
 
     def descend(self, parent: nn.Module, prefix: str) -> None:
         for name, child in list(parent._modules.items()):
@@ -169,13 +171,15 @@ class _Sweep:
                 result = self.done[id(child)]
                 if isinstance(result, nn.Module):
                     setattr(parent, name, result)
-                    self.swapped.append(_swapped(path, child, result))
+                    self.replaced.append(_replacement(path, child, result))
                     continue
-                self.left[path] = result
+                self.kept_dense[path] = result
             elif type(child).__name__ == "NonDynamicallyQuantizableLinear":
-                self.left[path] = "attention reads its weight itself"
+                self.kept_dense[path] = "attention reads its weight itself"
             elif isinstance(child, tuple(_FACTORIES)) and not isinstance(child, SparseLayer):
-                self.left[path] = f"{type(child).__name__} is another type of layer: register it"
+                self.kept_dense[path] = (
+                    f"{type(child).__name__} is another type of layer: register it"
+                )
             self.descend(child, f"{path}.")
 
     def twin(self, module: nn.Module, parent: nn.Module) -> nn.Module | str:
@@ -186,20 +190,20 @@ class _Sweep:
             return "it has hooks, which would be lost"
         if isinstance(parent, nn.TransformerEncoderLayer):
             return "nn.TransformerEncoderLayer reads its weight itself"
-        if library() is None and self.wish.options.kernel is None:
+        if library() is None and self.request.options.kernel is None:
             return "the C library was not built, and numpy is slower than torch (see asr info)"
         if type(module) not in self.factories:
             return f"{TORCH_SPARSE} does not pay for it"
         try:
-            return self.factories[type(module)](module, self.wish)
-        except Leave as reason:
+            return self.factories[type(module)](module, self.request)
+        except KeepDense as reason:
             return str(reason)
 
 
-def _swapped(name: str, module: nn.Module, twin: nn.Module) -> Swap:
+def _replacement(name: str, module: nn.Module, twin: nn.Module) -> Replacement:
     layers = [layer for layer in twin.modules() if isinstance(layer, SparseLayer)]
     weights = {id(w): w for layer in layers for _, w in layer.weights()}.values()
-    return Swap(
+    return Replacement(
         name=name,
         kind=type(module).__name__,
         elements=sum(w.rows.shape[0] * w.rows.shape[1] for w in weights),
@@ -216,16 +220,16 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
 def built_in(twin: Any) -> Factory:
     """The factory of a twin that `from_dense` makes."""
 
-    def factory(module: Any, wish: Wish) -> nn.Module:
+    def factory(module: Any, request: Request) -> nn.Module:
         if getattr(module, "groups", 1) != 1:
-            raise Leave("a convolution of several groups")
+            raise KeepDense("a convolution of several groups")
         if getattr(module, "proj_size", 0):
-            raise Leave("an LSTM with a projection")
-        wish.weigh(_weights(module))
+            raise KeepDense("an LSTM with a projection")
+        request.require_sparse(_weights(module))
         wide = type(module) is nn.Conv2d and module.kernel_size != (1, 1)
         if wide and len(module.weight) < MIN_CHANNELS:
-            raise Leave(f"{len(module.weight)} output channels, {MIN_CHANNELS} pay")
-        made: nn.Module = twin.from_dense(module, wish.options)
+            raise KeepDense(f"{len(module.weight)} output channels, {MIN_CHANNELS} pay")
+        made: nn.Module = twin.from_dense(module, request.options)
         return made
 
     return factory

@@ -17,7 +17,7 @@ BLOCK = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class CsrMatrix:
     """A sparse matrix `(rows, columns)` in compressed rows.
 
     The columns of a row ascend. A value may be zero (in a block that is kept whole).
@@ -50,7 +50,7 @@ class Rows:
         return dense
 
 
-def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> Rows:
+def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> CsrMatrix:
     """The non-zeros of a matrix; None finds the pattern that they make.
 
     Raises AsrError for another number of dimensions, and for non-zeros that do not make the
@@ -67,7 +67,7 @@ def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> R
         keep = by_block(keep).any(axis=1).repeat(BLOCK, axis=0)[: matrix.shape[0]]
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(keep, axis=1))])
     columns = np.nonzero(keep)[1].astype(np.int32)
-    return Rows(
+    return CsrMatrix(
         (matrix.shape[0], matrix.shape[1]),
         starts.astype(np.int64),
         columns,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import CellKind
 from asr.sparse.torch_layers import SparseLinear
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
@@ -38,7 +38,7 @@ class CsrWeight(Weight):
         return sum(part.numel() * part.element_size() for part in parts)
 
 
-def csr(rows: Rows, device: str) -> Tensor:
+def csr(rows: CsrMatrix, device: str) -> Tensor:
     """Kept elements as a float32 CSR tensor, with indices of 32 bits where they suffice."""
     indices = torch.int32 if rows.kept < 2**31 else torch.int64
     with warnings.catch_warnings():

@@ -24,16 +24,16 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.sparse.csr import Rows, from_dense
-from asr.sparse.formats import Array, Encoded, Values, decode, decode_rows, encode, has_rows
+from asr.sparse.csr import CsrMatrix, from_dense
+from asr.sparse.formats import Array, Encoded, Values, decode, decode_csr, encode, is_csr
 from asr.sparse.header import HEADER_LIMIT, Header, TensorEntry, check_name, dump, parse
 
 MAGIC = b"ASRMODEL"
 VERSION = 2
 _PREFIX = struct.Struct("<8sIQ32s")
 
-ROWS_FROM = 0.1
-"""Share of zeros from which on `read_rows` gives a matrix as `Rows`; fewer make it no smaller."""
+CSR_FROM = 0.1
+"""Share of zeros from which on `read_csr` gives a matrix as `CsrMatrix`; fewer make it no smaller."""
 
 Decoded = TypeVar("Decoded")
 
@@ -100,7 +100,7 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     return _read(path, decode)
 
 
-def read_rows(path: str | Path) -> tuple[dict[str, Rows | Array], dict[str, Any]]:
+def read_csr(path: str | Path) -> tuple[dict[str, CsrMatrix | Array], dict[str, Any]]:
     """As `read`, but matrices with zeros come as their kept elements, without a dense copy.
 
     That is every float32 tensor of two dimensions of which at least a tenth is zero; all others
@@ -118,12 +118,12 @@ def read_header(path: str | Path) -> Header:
         return _read_header(file, path)
 
 
-def _decode_matrix(encoded: Encoded) -> Rows | Array:
+def _decode_matrix(encoded: Encoded) -> CsrMatrix | Array:
     layout = encoded.layout
-    if not layout.elements or layout.nonzeros > (1 - ROWS_FROM) * layout.elements:
+    if not layout.elements or layout.nonzeros > (1 - CSR_FROM) * layout.elements:
         return decode(encoded)
-    if has_rows(layout):
-        return decode_rows(encoded)
+    if is_csr(layout):
+        return decode_csr(encoded)
     array = decode(encoded)
     matrix = array.ndim == 2 and array.dtype == np.float32
     return from_dense(array) if matrix else array

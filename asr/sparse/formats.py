@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.csr import BANK, BLOCK, Pattern, Rows, by_block, keeps_banks, pattern_of
+from asr.sparse.csr import BANK, BLOCK, CsrMatrix, Pattern, by_block, keeps_banks, pattern_of
 from asr.sparse.quantise import from_int8, row_scales, to_half, to_int8
 
 Array = NDArray[Any]
@@ -232,13 +232,13 @@ def decode(encoded: Encoded) -> Array:
     return array.reshape(layout.shape)
 
 
-def decode_rows(encoded: Encoded) -> Rows:
+def decode_csr(encoded: Encoded) -> CsrMatrix:
     """A float32 matrix with zeros as its kept elements; no dense copy is made on the way.
 
-    Checks as `decode` does. Raises AsrError, also for a tensor that `has_rows` denies.
+    Checks as `decode` does. Raises AsrError, also for a tensor that `is_csr` denies.
     """
     layout = encoded.layout
-    if not has_rows(layout):
+    if not is_csr(layout):
         raise AsrError("is no float32 matrix that was stored by its mask")
     mask, scales, values = _sections(encoded)
     counts, columns = _positions(layout, mask)
@@ -247,10 +247,10 @@ def decode_rows(encoded: Encoded) -> Rows:
         values = from_int8(values, np.repeat(scales, counts))
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     pattern: Pattern = layout.pattern  # type: ignore[assignment]  # `check` has seen it
-    return Rows(layout.matrix, starts, columns, _checked(values, layout), pattern)
+    return CsrMatrix(layout.matrix, starts, columns, _checked(values, layout), pattern)
 
 
-def has_rows(layout: Layout) -> bool:
+def is_csr(layout: Layout) -> bool:
     """Whether a tensor is a float32 matrix stored by its mask."""
     return layout.encoding != "dense" and layout.dtype == "float32" and len(layout.shape) == 2
 

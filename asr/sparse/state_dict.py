@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
-from asr.sparse.file import read_rows, write
+from asr.sparse.csr import CsrMatrix
+from asr.sparse.file import read_csr, write
 from asr.sparse.formats import Values
 from asr.sparse.header import Header
 from asr.sparse.torch_layers import SparseLayer
@@ -53,7 +53,7 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     Raises AsrError for a file that is no model file, and for tensors that are missing, unknown or
     of another shape; the model is then as it was.
     """
-    tensors, metadata = read_rows(path)
+    tensors, metadata = read_csr(path)
     sparse = {
         f"{prefix}.{name}" if prefix else name: (layer, name, weight.shape)
         for prefix, layer in model.named_modules(remove_duplicate=False)
@@ -65,12 +65,12 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     )
     dense: dict[str, Tensor] = {}
     for name, found in tensors.items():
-        if name in sparse and isinstance(found, Rows):
+        if name in sparse and isinstance(found, CsrMatrix):
             continue
-        array = found.to_dense() if isinstance(found, Rows) else found
+        array = found.to_dense() if isinstance(found, CsrMatrix) else found
         dense[name] = torch.from_numpy(array)
     for name, (layer, own, _) in sparse.items():
-        if isinstance(rows := tensors[name], Rows):
+        if isinstance(rows := tensors[name], CsrMatrix):
             layer.set_weight(own, rows)
         else:
             layer.set_dense(own, np.asarray(dense.pop(name)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.weight import AUTO, Options, Weight
 
 CHUNK_BYTES = 2**19
@@ -44,7 +44,7 @@ class SparseLayer(nn.Module):
         """Names and weights, in torch's order."""
         return ((name, self._weights[name]) for name in self._shapes if name in self._weights)
 
-    def set_weight(self, name: str, rows: Rows) -> None:
+    def set_weight(self, name: str, rows: CsrMatrix) -> None:
         """Put in a weight by its kept elements. Raises AsrError for another number of them."""
         shape = self._shapes[name]
         if rows.shape != (shape[0], int(np.prod(shape[1:]))):
@@ -302,10 +302,10 @@ def optional_array(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _zeros(shape: tuple[int, ...]) -> Rows:
+def _zeros(shape: tuple[int, ...]) -> CsrMatrix:
     starts = np.zeros(shape[0] + 1, np.int64)
     nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    return Rows((shape[0], int(np.prod(shape[1:]))), starts, *nothing)
+    return CsrMatrix((shape[0], int(np.prod(shape[1:]))), starts, *nothing)
 
 
 def _each(value: Any, count: int) -> Any:

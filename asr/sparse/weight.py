@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.sparse.csr import Pattern, Rows, from_dense
+from asr.sparse.csr import CsrMatrix, Pattern, from_dense
 from asr.sparse.kernels import Matrix, Values, prepare
 
 
@@ -34,7 +34,7 @@ class Weight:
     order of `channels_last`.
     """
 
-    def __init__(self, rows: Rows, shape: tuple[int, ...], options: Options) -> None:
+    def __init__(self, rows: CsrMatrix, shape: tuple[int, ...], options: Options) -> None:
         self.rows, self.shape, self.options = rows, shape, options
         self.lay_out()
 
@@ -78,7 +78,7 @@ class Weight:
         return f"{size}, {self.rows.sparsity:.1%} zeros, {self.kernel}"
 
 
-def channels_last(rows: Rows, shape: tuple[int, ...]) -> Rows:
+def channels_last(rows: CsrMatrix, shape: tuple[int, ...]) -> CsrMatrix:
     """`(out, channels, *kernel)` to `(out, *kernel, channels)`, of which patches are long runs."""
     channels, places = shape[1], math.prod(shape[2:])
     columns = rows.columns % places * channels + rows.columns // places
@@ -86,4 +86,4 @@ def channels_last(rows: Rows, shape: tuple[int, ...]) -> Rows:
     order = np.lexsort((columns, of_row))
     # Blocks stay blocks in any order of columns, banks do not stay banks.
     pattern: Pattern = "block" if rows.pattern == "block" else "element"
-    return Rows(rows.shape, rows.starts, columns[order], rows.values[order], pattern)
+    return CsrMatrix(rows.shape, rows.starts, columns[order], rows.values[order], pattern)

@@ -17,7 +17,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
-from asr.sparse import read_rows
+from asr.sparse import read_csr
 from asr.sparse.csr import BLOCK, pattern_of
 from asr.sparse.kernels import CellKind
 from asr.text.tokenizer import CharacterTokenizer
@@ -83,7 +83,7 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
             if "norm" in name and tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5)
     save_model(tmp_path / "model.asr", model, CharacterTokenizer(), Frontend())
-    tensors, _ = read_rows(tmp_path / "model.asr")
+    tensors, _ = read_csr(tmp_path / "model.asr")
     made, dimensions = folded(tensors, model.dimensions)
     assert not dimensions.batch_norm
     features = np.random.default_rng(1).standard_normal((2, 41, 80), np.float32)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.sparse import Rows, read, read_header, read_rows, write
+from asr.sparse import CsrMatrix, read, read_csr, read_header, write
 
 PREFIX = struct.Struct("<8sIQ32s")
 METADATA = {"kind": "test", "list": [1, 2.5, None, True], "unicode": "Zürich", "empty": {}}
@@ -75,9 +75,9 @@ def test_an_array_under_two_names_is_stored_once_and_comes_back_as_one(path, tmp
 
 
 def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path):
-    rows, metadata = read_rows(path)
+    rows, metadata = read_csr(path)
     assert metadata == METADATA
-    assert isinstance(rows["layer.weight"], Rows)
+    assert isinstance(rows["layer.weight"], CsrMatrix)
     assert rows["tied.weight"] is rows["layer.weight"]
     assert np.array_equal(rows["layer.weight"].to_dense(), some_tensors()["layer.weight"])
     for name in ("layer.bias", "count", "nothing"):
@@ -91,12 +91,12 @@ def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path)
         "kernel": some_tensors()["layer.weight"].reshape(24, 1, 4, 5),
     }
     write(tmp_path / "more.asr", more, {})
-    assert_equal(read_rows(tmp_path / "more.asr")[0], more)
+    assert_equal(read_csr(tmp_path / "more.asr")[0], more)
 
 
 def test_a_dense_file_is_read_as_rows_too(path, tmp_path):
     write(tmp_path / "dense.asr", some_tensors(), METADATA, compress=False)
-    rows, packed = (read_rows(p)[0]["layer.weight"] for p in (tmp_path / "dense.asr", path))
+    rows, packed = (read_csr(p)[0]["layer.weight"] for p in (tmp_path / "dense.asr", path))
     for name in ("starts", "columns", "values"):
         assert np.array_equal(getattr(rows, name), getattr(packed, name))
 
@@ -225,7 +225,7 @@ def test_a_truncation_is_noticed_wherever_it_is(path):
     content = path.read_bytes()
     for size in range(0, len(content), 7):
         path.write_bytes(content[:size])
-        for reader in (read, read_rows):
+        for reader in (read, read_csr):
             with pytest.raises(AsrError, match=r"cut short|is empty"):
                 reader(path)
     path.write_bytes(content + b"\0")

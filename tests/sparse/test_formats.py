@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from asr.errors import AsrError
 from asr.sparse.csr import BANK, BLOCK, from_dense
-from asr.sparse.formats import DTYPES, Encoded, decode, decode_rows, encode, has_rows
+from asr.sparse.formats import DTYPES, Encoded, decode, decode_csr, encode, is_csr
 from asr.sparse.quantise import row_scales
 
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -242,7 +242,7 @@ def test_a_kept_block_may_hold_zeros():
         assert encoded.layout.encoding == "block"
         assert encoded.layout.kept == encoded.layout.nonzeros + 1
         assert np.array_equal(decode(encoded) != 0, array != 0)
-        assert decode_rows(encoded).kept == encoded.layout.kept
+        assert decode_csr(encoded).kept == encoded.layout.kept
 
 
 def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
@@ -272,8 +272,8 @@ def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
 )
 def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
     encoded = encode(array, values)
-    assert has_rows(encoded.layout)
-    rows = decode_rows(encoded)
+    assert is_csr(encoded.layout)
+    rows = decode_csr(encoded)
     assert rows.pattern == encoded.layout.pattern == pattern
     dense = decode(encoded)
     assert np.array_equal(rows.to_dense(), dense)
@@ -290,7 +290,7 @@ def test_rows_of_a_long_matrix_take_no_dense_copy():
     encoded = encode(array, "fp16")
     tracemalloc.start()
     try:
-        rows = decode_rows(encoded)
+        rows = decode_csr(encoded)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -301,9 +301,9 @@ def test_rows_of_a_long_matrix_take_no_dense_copy():
 def test_only_masked_float32_matrices_have_rows():
     for array in (np.ones((3, 4), np.float32), pruned((40,), 0.9), pruned((4, 5, 6), 0.9)):
         encoded = encode(array)
-        assert not has_rows(encoded.layout)
+        assert not is_csr(encoded.layout)
         with pytest.raises(AsrError, match="no float32 matrix"):
-            decode_rows(encoded)
+            decode_csr(encoded)
 
 
 def test_a_mask_that_repeats_itself_costs_next_to_nothing():
@@ -420,7 +420,7 @@ BLOCKS = encode(in_blocks((32, 24), 0.8))
 SCALED = encode(pruned((32, 33), 0.9), "int8")
 
 
-@pytest.mark.parametrize("reader", [decode, decode_rows])
+@pytest.mark.parametrize("reader", [decode, decode_csr])
 def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
     wrong = dataclasses.replace(encode(pruned((40, 64), 0.9)).layout, pattern="bank")
     with pytest.raises(AsrError, match="no banks of equal counts"):
@@ -435,7 +435,7 @@ def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
 
 
 @pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, 3e38, 0.0, 1e-45])
-@pytest.mark.parametrize("reader", [decode, decode_rows])
+@pytest.mark.parametrize("reader", [decode, decode_csr])
 def test_scales_that_make_no_finite_weights_of_the_same_pattern_are_refused(reader, scale):
     layout = dataclasses.replace(
         SCALED.layout, compression="none", stored_bytes=SCALED.layout.raw_bytes
