@@ -128,7 +128,7 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
     assert {name: why.split(",")[0] for name, why in report.kept_dense.items()} == {
         "dense": "0.0% zeros",
         "small": "small: 320 weights",
-        "grouped": "a convolution of several groups",
+        "grouped": "a convolution with several groups",
         "projected": "an LSTM with a projection",
         "narrow": "64 output channels",
         "fp64": "its weight is torch.float64",
@@ -165,8 +165,8 @@ def test_what_a_swap_would_break_is_left():
     assert not report.replaced
     assert {name: why for name, why in report.kept_dense.items() if "." not in name} == {
         "hooked": "it has hooks, which would be lost",
-        "masked": "its zeros are not its own yet: call torch.nn.utils.prune.remove first",
-        "own": "Own is another type of layer: register it",
+        "masked": "torch.nn.utils.prune still masks it: call torch.nn.utils.prune.remove first",
+        "own": "Own is not a type that sparsify knows: register it",
     }
     assert report.kept_dense["attention.out_proj"] == "attention reads its weight itself"
     assert (
@@ -232,9 +232,9 @@ def test_another_persons_layer_brings_its_own_twin(monkeypatch):
 def test_a_model_that_is_one_layer_is_told_how():
     with pytest.raises(AsrError, match=r"use SparseLinear\.from_dense\(model\)"):
         sparsify(nn.Linear(2, 2))
-    with pytest.raises(AsrError, match="min_sparsity=90: a share of zeros"):
+    with pytest.raises(AsrError, match="min_sparsity=90: a fraction of zeros"):
         sparsify(nn.Sequential(), min_sparsity=90)
-    assert sparsify(nn.Sequential()).table() == "no layer has a sparse twin"
+    assert sparsify(nn.Sequential()).table() == "no layer has a sparse version"
 
 
 # --- files ---
@@ -300,6 +300,6 @@ def test_a_state_that_no_file_can_hold_is_refused(tmp_path):
         def get_extra_state(self) -> dict[str, int]:
             return {"a": 1}
 
-    with pytest.raises(AsrError, match="'_extra_state' of the state is no tensor"):
+    with pytest.raises(AsrError, match="'_extra_state' of the state is not a tensor"):
         save(Extra(), tmp_path / "a.asr")
     assert not list(tmp_path.iterdir())

@@ -89,7 +89,7 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
 def test_convolutions_stay_dense_there():
     model = nn.ModuleList([pruned(nn.Conv1d(64, 64, 5)), pruned(nn.Linear(200, 160))])
     report = sparsify(model, kernel=TORCH_SPARSE)
-    assert report.kept_dense == {"0": "torch.sparse does not pay for it"}
+    assert report.kept_dense == {"0": "torch.sparse is not faster for it"}
     assert [layer.name for layer in report.replaced] == ["1"]
 
 

@@ -1,4 +1,4 @@
-"""A CSR matrix into the arrays that the C kernels read; see asr/sparse/kernels/c for what they mean."""
+"""A CSR matrix as the arrays that a C kernel reads; asr/sparse/kernels/c says what they mean."""
 
 import ctypes
 from dataclasses import dataclass
