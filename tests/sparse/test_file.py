@@ -306,9 +306,7 @@ def test_a_header_that_contradicts_itself_is_refused(path, edit, message):
 )
 def test_a_tied_tensor_must_name_one_that_is_stored_before_it(path, same_as):
     forged(path, {"same_as": same_as}, tensor=2)
-    with pytest.raises(
-        AsrError, match=r"'tied\.weight' is the same as a tensor that is not"
-    ):
+    with pytest.raises(AsrError, match=r"'tied\.weight' is the same as a tensor that is not"):
         read(path)
 
 
