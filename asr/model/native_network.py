@@ -11,19 +11,19 @@ from asr.model.dimensions import Model
 from asr.model.fold import fold_after, fold_before, norm_of
 from asr.model.native_convolution import Convolution, ConvolutionStack, Floats
 from asr.model.shapes import check_shapes
-from asr.sparse.csr import Rows, from_dense
+from asr.sparse.csr import CsrMatrix, from_dense
 from asr.sparse.kernels import Cell, Matrix, Recurrent, prepare
 from asr.sparse.kernels import level as level_of
 
-Tensors = Mapping[str, "Rows | NDArray[Any]"]
+Tensors = Mapping[str, "CsrMatrix | NDArray[Any]"]
 
 
 class Network:
     """A network laid out for this processor. Immutable, so that threads may share it.
 
-    `tensors` are those of a model file by their names, matrices as `Rows` or dense; batch norms
-    are folded into them. `exact` leaves out the kernels that round weights or activations, `level`
-    forces an instruction set. `threads` is how many threads lay out the layers.
+    `tensors` are those of a model file by their names, matrices as `CsrMatrix` or dense; batch
+    norms are folded into them. `exact` leaves out the kernels that round weights or activations,
+    `level` forces an instruction set. `threads` is how many threads lay out the layers.
 
     Raises AsrError for tensors that do not fit the dimensions.
     """
@@ -51,7 +51,7 @@ class Network:
         _run_all(((i,) for i in range(dimensions.layers)), lay_out, threads)
         self.layers = [layers[i] for i in range(dimensions.layers)]
         norm = norm_of(tensors, "output", dimensions)
-        rows = self._rows("output.linear.weight")
+        rows = self._csr("output.linear.weight")
         rows, self._bias = fold_before(rows, self._array("output.linear.bias"), norm)
         # Always exact: this layer is small, and its rounding would go straight into the result.
         self.linear = prepare(rows, exact=True, level=level)
@@ -119,25 +119,25 @@ class Network:
         norm = norm_of(self._tensors, f"rnn.{i}", d)
         inputs: Matrix | None = None
         for cell in d.cells(i):
-            rows = self._rows(d.input_matrix(cell))
+            rows = self._csr(d.input_matrix(cell))
             rows, bias = fold_before(rows, self._array(f"{cell}.bias_ih_l0"), norm)
             if inputs is None or not d.shared_input:  # a tied matrix is laid out once
                 inputs = self._prepare(rows)
-            recurrent = self._prepare(self._rows(f"{cell}.weight_hh_l0"))
+            recurrent = self._prepare(self._csr(f"{cell}.weight_hh_l0"))
             bias_hh = self._array(f"{cell}.bias_hh_l0")
             backward = cell.endswith("backward_cell")
             cells.append(Cell(d.cell, inputs, recurrent, bias, bias_hh, backward))
         return Recurrent(cells, d.combine)
 
-    def _rows(self, name: str) -> Rows:
+    def _csr(self, name: str) -> CsrMatrix:
         tensor = self._tensors[name]
-        return tensor if isinstance(tensor, Rows) else from_dense(tensor)
+        return tensor if isinstance(tensor, CsrMatrix) else from_dense(tensor)
 
     def _array(self, name: str) -> NDArray[Any]:
         tensor = self._tensors[name]
-        return tensor.to_dense() if isinstance(tensor, Rows) else tensor
+        return tensor.to_dense() if isinstance(tensor, CsrMatrix) else tensor
 
-    def _prepare(self, rows: Rows) -> Matrix:
+    def _prepare(self, rows: CsrMatrix) -> Matrix:
         return prepare(rows, exact=self.exact, level=self._level)
 
 

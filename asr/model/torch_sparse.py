@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from asr.model.torch_layers import RecurrentLayer
 from asr.model.torch_recurrence import FrameOrder
-from asr.sparse.convert import TORCH_SPARSE, Leave, Wish, register
+from asr.sparse.convert import TORCH_SPARSE, KeepDense, Request, register
 from asr.sparse.kernels import Recurrent
 from asr.sparse.torch_layers import to_array
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
@@ -78,13 +78,13 @@ def _sparse_cell(cell: nn.RNNBase, options: Options) -> Any:
     return kinds[type(cell)].from_dense(cell, options)
 
 
-def _factory(layer: RecurrentLayer, wish: Wish) -> nn.Module:
+def _factory(layer: RecurrentLayer, request: Request) -> nn.Module:
     cells = [cell for cell in (layer.forward_cell, layer.backward_cell) if cell is not None]
     if any(cell._forward_hooks or cell._forward_pre_hooks for cell in cells):
-        raise Leave("its cells have hooks, which would be lost")
+        raise KeepDense("its cells have hooks, which would be lost")
     if any(type(cell) not in (nn.GRU, nn.LSTM, nn.RNN) for cell in cells):
-        raise Leave("its cells are not plain nn.GRU, nn.LSTM or nn.RNN")
-    wish.weigh(
+        raise KeepDense("its cells are not plain nn.GRU, nn.LSTM or nn.RNN")
+    request.require_sparse(
         {
             f"{i}.{name}": tensor
             for i, cell in enumerate(cells)
@@ -92,8 +92,8 @@ def _factory(layer: RecurrentLayer, wish: Wish) -> nn.Module:
             if tensor.dim() == 2
         }
     )
-    csr = wish.options.kernel == TORCH_SPARSE
-    return (CsrRecurrentLayer if csr else SparseRecurrentLayer)(layer, wish.options)
+    csr = request.options.kernel == TORCH_SPARSE
+    return (CsrRecurrentLayer if csr else SparseRecurrentLayer)(layer, request.options)
 
 
 register(RecurrentLayer, _factory)

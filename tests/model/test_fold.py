@@ -8,7 +8,7 @@ from asr.errors import AsrError
 from asr.model.fold import fold_before, fold_tensors
 from asr.model.shapes import check_shapes
 from asr.model.torch_network import to_arrays
-from asr.sparse.csr import Rows, from_dense
+from asr.sparse.csr import CsrMatrix, from_dense
 
 
 def test_a_sparse_matrix_and_its_dense_copy_fold_alike() -> None:
@@ -19,7 +19,7 @@ def test_a_sparse_matrix_and_its_dense_copy_fold_alike() -> None:
     norm = scale, shift
     rows, expected_bias = fold_before(from_dense(dense), bias, norm)
     matrix, found_bias = fold_before(dense, bias, norm)
-    assert isinstance(rows, Rows)
+    assert isinstance(rows, CsrMatrix)
     np.testing.assert_array_equal(rows.to_dense(), matrix)
     np.testing.assert_array_equal(matrix == 0, dense == 0)
     np.testing.assert_allclose(found_bias, expected_bias, rtol=1e-6)

@@ -85,7 +85,7 @@ def test_log_probabilities_are_torch_s(variant: dict[str, Any]) -> None:
 
 
 def rows(array: np.ndarray) -> Any:
-    """As `read_rows` gives a tensor."""
+    """As `read_csr` gives a tensor."""
     return from_dense(array) if array.ndim == 2 and (array == 0).mean() > 0.1 else array
 
 
