@@ -80,7 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("transcribe empty.wav -m model.asr", ["empty.wav"]),
         ("transcribe good.flac -m missing.asr", ["missing.asr"]),
         ("transcribe good.flac -m words.asr", ["words.asr", "model file"]),
-        ("transcribe good.flac -m short.asr", ["short.asr", "cut short", "again"]),
+        ("transcribe good.flac -m short.asr", ["short.asr", "truncated", "again"]),
         ("transcribe good.flac -m flipped.asr", ["flipped.asr", "again"]),
         ("transcribe good.flac -m model.asr -f docx -o out", ["docx", "json", "txt"]),
         ("transcribe good.flac -m model.asr --nbest 3", ["nbest", "decoder=beam"]),

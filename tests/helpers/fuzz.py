@@ -30,7 +30,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.info import describe
 from asr.model.metadata import Metadata
-from asr.sparse import Rows, read, read_header, read_rows, write
+from asr.sparse import CsrMatrix, read, read_csr, read_header, write
 from asr.sparse.kernels import prepare
 from asr.text.tokenizer import CharacterTokenizer
 from asr.transcribe.recogniser import load
@@ -246,7 +246,7 @@ def check(content: bytes, path: Path) -> bool:
         except AsrError as error:
             tensors, message = None, str(error)
         try:
-            rows, _ = read_rows(path)
+            rows, _ = read_csr(path)
         except AsrError:
             rows = None
         peak = tracemalloc.get_traced_memory()[1]
@@ -277,7 +277,7 @@ def _listen(path: Path) -> None:
 
 def _compare(array: np.ndarray, other: Any) -> None:
     assert np.isfinite(array).all()
-    if not isinstance(other, Rows):
+    if not isinstance(other, CsrMatrix):
         assert np.array_equal(array, other)
         return
     assert np.array_equal(array, other.to_dense())

@@ -76,8 +76,8 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
     model = network(variant)
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, min_elements=0, kernel=TORCH_SPARSE, device=device)
-    assert [swap.name for swap in report.swapped] == ["rnn.0", "rnn.1"]
-    assert {swap.kernels for swap in report.swapped} == {(TORCH_SPARSE,)}
+    assert [layer.name for layer in report.replaced] == ["rnn.0", "rnn.1"]
+    assert {layer.kernels for layer in report.replaced} == {(TORCH_SPARSE,)}
     x, lengths = torch.randn(3, 80, 80), torch.tensor([80, 33, 57])
     expected, _ = model(x, lengths)
     assert_near(sparse(x.to(device), lengths.to(device))[0], expected, 2e-5)
@@ -89,8 +89,8 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
 def test_convolutions_stay_dense_there():
     model = nn.ModuleList([pruned(nn.Conv1d(64, 64, 5)), pruned(nn.Linear(200, 160))])
     report = sparsify(model, kernel=TORCH_SPARSE)
-    assert report.left == {"0": "torch.sparse does not pay for it"}
-    assert [swap.name for swap in report.swapped] == ["1"]
+    assert report.kept_dense == {"0": "torch.sparse is not faster for it"}
+    assert [layer.name for layer in report.replaced] == ["1"]
 
 
 def test_arguments_that_contradict_each_other_are_refused():

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.sparse import Rows, read, read_header, read_rows, write
+from asr.sparse import CsrMatrix, read, read_csr, read_header, write
 
 PREFIX = struct.Struct("<8sIQ32s")
 METADATA = {"kind": "test", "list": [1, 2.5, None, True], "unicode": "Zürich", "empty": {}}
@@ -75,9 +75,9 @@ def test_an_array_under_two_names_is_stored_once_and_comes_back_as_one(path, tmp
 
 
 def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path):
-    rows, metadata = read_rows(path)
+    rows, metadata = read_csr(path)
     assert metadata == METADATA
-    assert isinstance(rows["layer.weight"], Rows)
+    assert isinstance(rows["layer.weight"], CsrMatrix)
     assert rows["tied.weight"] is rows["layer.weight"]
     assert np.array_equal(rows["layer.weight"].to_dense(), some_tensors()["layer.weight"])
     for name in ("layer.bias", "count", "nothing"):
@@ -91,12 +91,12 @@ def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path)
         "kernel": some_tensors()["layer.weight"].reshape(24, 1, 4, 5),
     }
     write(tmp_path / "more.asr", more, {})
-    assert_equal(read_rows(tmp_path / "more.asr")[0], more)
+    assert_equal(read_csr(tmp_path / "more.asr")[0], more)
 
 
-def test_a_dense_file_is_read_as_rows_too(path, tmp_path):
+def test_a_dense_file_is_read_as_csr_too(path, tmp_path):
     write(tmp_path / "dense.asr", some_tensors(), METADATA, compress=False)
-    rows, packed = (read_rows(p)[0]["layer.weight"] for p in (tmp_path / "dense.asr", path))
+    rows, packed = (read_csr(p)[0]["layer.weight"] for p in (tmp_path / "dense.asr", path))
     for name in ("starts", "columns", "values"):
         assert np.array_equal(getattr(rows, name), getattr(packed, name))
 
@@ -185,13 +185,13 @@ def wav_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (zip_file, "serves only to resume its training: use the model.asr"),
+        (zip_file, "serves only to resume training: use the model.asr"),
         (lambda path: path.write_bytes(b"\x80\x02\x8a\nl\xfc"), "serves only to resume"),
-        (wav_file, "is no model file of asr"),
-        (lambda path: path.write_text("some text\n"), "is no model file of asr"),
+        (wav_file, "is not a model file of asr"),
+        (lambda path: path.write_text("some text\n"), "is not a model file of asr"),
         (lambda path: path.write_bytes(b""), "it is empty"),
-        (lambda path: path.write_bytes(b"ASRMO"), "cut short, 5 bytes"),
-        (lambda path: path.mkdir(), "is no file"),
+        (lambda path: path.write_bytes(b"ASRMO"), "truncated, 5 bytes"),
+        (lambda path: path.mkdir(), "is not a regular file"),
         (lambda path: None, "there is no such model file"),
     ],
 )
@@ -225,8 +225,8 @@ def test_a_truncation_is_noticed_wherever_it_is(path):
     content = path.read_bytes()
     for size in range(0, len(content), 7):
         path.write_bytes(content[:size])
-        for reader in (read, read_rows):
-            with pytest.raises(AsrError, match=r"cut short|is empty"):
+        for reader in (read, read_csr):
+            with pytest.raises(AsrError, match=r"truncated|is empty"):
                 reader(path)
     path.write_bytes(content + b"\0")
     with pytest.raises(AsrError, match="1 bytes follow its end"):
@@ -271,25 +271,25 @@ def forged(path: Path, edit: dict[str, Any], tensor: int = 0) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"name": "layer.bias"}, "'layer.bias' stands there twice"),
+        ({"name": "layer.bias"}, "'layer.bias' is listed twice"),
         ({"name": ""}, "needs a printable name"),
         ({"name": "\ud800"}, "needs a printable name"),
         ({"name": 5}, "needs a printable name"),
         ({"shape": [24, 21]}, "contradict its shape"),
-        ({"shape": [-24, -20]}, "no whole number"),
-        ({"shape": [24.0, 20]}, "no whole number"),
-        ({"shape": [True, 480]}, "contradict its shape|no whole number"),
-        ({"shape": 480}, "no whole number"),
+        ({"shape": [-24, -20]}, "not a whole number"),
+        ({"shape": [24.0, 20]}, "not a whole number"),
+        ({"shape": [True, 480]}, "contradict its shape|not a whole number"),
+        ({"shape": 480}, "not a whole number"),
         ({"shape": [2**40, 2**40]}, "too large"),
         ({"offset": 1}, "does not follow the one before it"),
-        ({"offset": -1}, "no whole number"),
+        ({"offset": -1}, "not a whole number"),
         ({"nonzeros": 10**400}, "contradict"),
         ({"dtype": "object"}, "has dtype 'object'"),
-        ({"dtype": ["float32"]}, "no text"),
+        ({"dtype": ["float32"]}, "not text"),
         ({"encoding": "x" * 500}, "has dtype"),
-        ({"compression": None}, "no text"),
+        ({"compression": None}, "not text"),
         ({"more": 1}, "missing or unknown keys"),
-        ({"same_as": "layer.bias"}, "does not stand before it"),
+        ({"same_as": "layer.bias"}, "is not listed before it"),
         ({"crc32": 1}, "'layer.weight' does not match its checksum"),
     ],
     ids=str,
@@ -306,7 +306,7 @@ def test_a_header_that_contradicts_itself_is_refused(path, edit, message):
 )
 def test_a_tied_tensor_must_name_one_that_is_stored_before_it(path, same_as):
     forged(path, {"same_as": same_as}, tensor=2)
-    with pytest.raises(AsrError, match=r"'tied\.weight' is the same as a tensor that does not"):
+    with pytest.raises(AsrError, match=r"'tied\.weight' is the same as a tensor that is not"):
         read(path)
 
 
@@ -431,5 +431,8 @@ def test_the_room_imports_numpy_and_the_standard_library_only():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     names = ["asr", "asr.errors", "asr.files", "asr.sparse"]
-    names += [f"asr.sparse.{part}" for part in ("file", "formats", "header", "quantise", "rows")]
+    names += [
+        f"asr.sparse.{part}"
+        for part in ("csr", "deflate", "file", "formats", "header", "layout", "quantise")
+    ]
     assert result.stdout.strip() == str(names)

@@ -105,7 +105,8 @@ def test_a_convolution_in_many_parts_is_the_same(monkeypatch):
     dense = pruned(nn.Conv2d(2, 16, 3))
     sparse, x = SparseConv2d.from_dense(dense, EXACT), torch.randn(3, 2, 9, 10)
     whole = sparse(x)
-    monkeypatch.setattr("asr.sparse.torch_layers.CHUNK_BYTES", 4 * 8 * 18 * 2)  # two rows at a time
+    two_rows = 4 * 8 * 18 * 2
+    monkeypatch.setattr("asr.sparse.torch_convolution.CHUNK_BYTES", two_rows)
     assert_near(sparse(x), whole)
 
 
@@ -290,6 +291,55 @@ def test_a_copy_shares_its_weights_with_the_layer_and_keeps_its_own_after_loadin
     before = layer.weight
     twin.load_state_dict(nn.Linear(40, 32).state_dict())
     assert torch.equal(layer.weight, before)
+
+
+EDITS = {
+    "add": lambda weight: weight.add_(1),
+    "index": lambda weight: weight.__setitem__(0, 1),
+    "view": lambda weight: weight[0].zero_(),
+    "transposed": lambda weight: weight.T.mul_(2),
+    "parts": lambda weight: weight.chunk(2)[0].fill_(1),
+    "data": lambda weight: weight.data.mul_(2),
+    "new data": lambda weight: setattr(weight, "data", torch.ones(32, 40)),
+    "detached": lambda weight: weight.detach().zero_(),
+    "out": lambda weight: torch.mul(weight, 2, out=weight),
+    "init": nn.init.zeros_,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_weight_that_is_changed_in_place_is_refused(edit, mode):
+    with torch.inference_mode(False), mode():
+        layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
+        with pytest.raises(AsrError, match=r"in place.*layer\.weight = "):
+            EDITS[edit](layer.weight)
+        with pytest.raises(ValueError, match="read-only"):
+            layer.weight.numpy()[0] = 1
+
+
+def test_what_is_computed_from_a_weight_is_an_ordinary_tensor():
+    layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
+    before = layer.weight.clone()
+    state = layer.state_dict()["weight"]
+    copies = (layer.weight * 2, before, state, copy.deepcopy(layer.weight))
+    for tensor in (*copies, pickle.loads(pickle.dumps(layer.weight))):
+        assert type(tensor) is torch.Tensor
+        tensor.zero_()
+    assert layer.weight.any()
+    assert not torch.equal(layer.weight, before)
+
+
+def test_a_weight_that_is_assigned_replaces_the_old_one_and_biases_are_changed_in_place():
+    layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)), EXACT)
+    dense, x = pruned(nn.Linear(40, 32)), torch.randn(3, 40)
+    layer.weight = dense.weight
+    layer.bias.copy_(dense.bias)
+    assert_near(layer(x), dense(x))
+    with pytest.raises(AsrError, match=r"weight is \[40, 32\], this layer needs \[32, 40\]"):
+        layer.weight = dense.weight.T
+    with pytest.raises(AsrError, match="weight is NoneType"):
+        layer.weight = None
 
 
 def test_a_state_that_does_not_fit_is_told():

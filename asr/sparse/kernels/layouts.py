@@ -1,4 +1,4 @@
-"""Rows into the arrays that the C kernels read; see asr/sparse/kernels/c for what they mean."""
+"""A CSR matrix as the arrays that a C kernel reads; asr/sparse/kernels/c says what they mean."""
 
 import ctypes
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.csr import BANK, BLOCK, Rows
+from asr.sparse.csr import BANK, BLOCK, CsrMatrix
 
 FP16 = (1e-2, 65504.0)
 """Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
@@ -24,7 +24,7 @@ UNSORTED = 0.85
 
 
 @dataclass(frozen=True)
-class Layout:
+class KernelLayout:
     """One matrix in memory; every array is read-only, and aligned to 64 bytes."""
 
     groups: int
@@ -48,13 +48,13 @@ def widest(kernel: str) -> int:
     return {"csr": 2**31 - 1, "perm16": 256 * 32}.get(kernel, 2**16 - 8)
 
 
-def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout:
+def lay_out(rows: CsrMatrix, kernel: str, level: str, library: ctypes.CDLL) -> KernelLayout:
     """The layout of rows that have been checked. Raises AsrError for a matrix that is too wide."""
     most = widest(kernel)
     if rows.shape[1] > most:
         raise AsrError(f"{kernel} takes at most {most} columns, not {rows.shape[1]}: use csr")
     if kernel == "csr":
-        return Layout(
+        return KernelLayout(
             rows.shape[0],
             aligned(rows.starts, np.int32),
             aligned(rows.values, np.float32),
@@ -69,7 +69,9 @@ def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout
     return _perm(rows, library, lanes=16, slots=1, width=16)
 
 
-def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) -> Layout:
+def _perm(
+    rows: CsrMatrix, library: ctypes.CDLL, lanes: int, slots: int, width: int
+) -> KernelLayout:
     starts = np.ascontiguousarray(rows.starts, np.int64)
     columns = np.ascontiguousarray(rows.columns, np.int32)
     values = np.ascontiguousarray(rows.values, np.float32)
@@ -124,7 +126,7 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
             ctypes.c_int64(vectors), lanes, width, _at(elements), _at(index), _at(columns),
             _at(values), _at(words),
         )  # fmt: skip
-    return Layout(
+    return KernelLayout(
         groups,
         aligned(firsts, np.int32),
         words,
@@ -150,7 +152,7 @@ def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> ND
     return aligned(result, np.uint16)
 
 
-def _run_of(rows: Rows) -> int:
+def _run_of(rows: CsrMatrix) -> int:
     """Vectors that one pair of banks fills, if all rows keep as many in a bank; else 1."""
     if rows.pattern != "bank" or not rows.kept:
         return 1
@@ -160,7 +162,7 @@ def _run_of(rows: Rows) -> int:
 
 
 def _by_count(
-    rows: Rows, order: NDArray[np.int32], lanes: int, slots: int, vectors: int
+    rows: CsrMatrix, order: NDArray[np.int32], lanes: int, slots: int, vectors: int
 ) -> NDArray[np.int32] | None:
     """Lanes with the rows sorted by their count; None where that cannot save enough."""
     counts = np.diff(rows.starts)
@@ -170,7 +172,7 @@ def _by_count(
     return by_count if (-(-longest // slots)).sum() < UNSORTED * UNSORTED * vectors else None
 
 
-def _block(rows: Rows, values: str) -> Layout:
+def _block(rows: CsrMatrix, values: str) -> KernelLayout:
     """Blocks of 16 rows and one column: every one in which a row has an element."""
     groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
@@ -206,7 +208,7 @@ def _block(rows: Rows, values: str) -> Layout:
             raise AsrError("a weight of this matrix is too large for fp16: use fp32")
         words = np.zeros((total, BLOCK), np.float16 if values == "fp16" else np.float32)
         words[where[key], row % BLOCK] = rows.values
-    return Layout(
+    return KernelLayout(
         groups,
         aligned(starts, np.int32),
         aligned(words.ravel(), words.dtype),

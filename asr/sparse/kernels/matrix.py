@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import FP16, Layout, lay_out, scratch, widest
+from asr.sparse.kernels.layouts import FP16, KernelLayout, lay_out, scratch, widest
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 
@@ -51,7 +51,11 @@ class Matrix:
     """
 
     def __init__(
-        self, rows: Rows, kernel: str, level: str, native: tuple[Layout, ctypes.CDLL] | None
+        self,
+        rows: CsrMatrix,
+        kernel: str,
+        level: str,
+        native: tuple[KernelLayout, ctypes.CDLL] | None,
     ) -> None:
         self.shape = rows.shape
         self.kernel = kernel
@@ -124,11 +128,13 @@ class Matrix:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Matrix is laid out for one processor: store its Rows and prepare again")
+        raise TypeError(
+            "a Matrix is laid out for one processor: store its CsrMatrix and prepare again"
+        )
 
 
 def prepare(
-    rows: Rows,
+    rows: CsrMatrix,
     values: Values = "auto",
     exact: bool = False,
     level: str | None = None,
@@ -141,7 +147,7 @@ def prepare(
 
     Raises AsrError for rows that are no matrix, and for a kernel that cannot run here.
     """
-    check_rows(rows)
+    check_csr(rows)
     if kernel is not None and kernel not in KERNELS:
         raise AsrError(f"kernel {kernel!r}: there are {', '.join(KERNELS)}")
     found = library()
@@ -165,12 +171,12 @@ def prepare(
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
 
 
-def _fits_fp16(rows: Rows) -> bool:
+def _fits_fp16(rows: CsrMatrix) -> bool:
     top = float(np.abs(rows.values).max(initial=0))
     return not top or FP16[0] <= top <= FP16[1]
 
 
-def check_rows(rows: Rows) -> None:
+def check_csr(rows: CsrMatrix) -> None:
     """Raise AsrError unless the arrays are those of a matrix whose columns ascend in each row."""
     height, width = rows.shape
     if not (0 <= height <= LIMIT and 0 <= width <= LIMIT):

@@ -13,7 +13,7 @@ import pytest
 
 from asr.errors import AsrError
 from asr.sparse import kernels
-from asr.sparse.csr import BANK, BLOCK, Rows, from_dense
+from asr.sparse.csr import BANK, BLOCK, CsrMatrix, from_dense
 from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, level, library, prepare
 
 HERE = LEVELS[: level() + 1] if library() else ()
@@ -200,7 +200,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
 def bad_rows(**changes):
     good = from_dense(np.eye(4, 6, dtype=np.float32))
     fields = {"shape": good.shape, "starts": good.starts, "columns": good.columns}
-    return Rows(**(fields | {"values": good.values} | changes))
+    return CsrMatrix(**(fields | {"values": good.values} | changes))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_copy_is_the_matrix_and_pickling_is_refused():
     matrix = prepare(from_dense(np.eye(16, dtype=np.float32)))
     assert copy.deepcopy(matrix) is matrix
     assert copy.copy(matrix) is matrix
-    with pytest.raises(TypeError, match="store its Rows"):
+    with pytest.raises(TypeError, match="store its CsrMatrix"):
         pickle.dumps(matrix)
 
 
