@@ -66,7 +66,7 @@ def test_recurrent_layers_are_their_twins(device, kind, extra, bidirectional):
     found, found_end = sparse(packed.to(device), moved)
     assert_near(found.data, expected.data)
     assert_near(found_end, end)
-    with pytest.raises(AsrError, match="a length lies outside the 9 frames"):
+    with pytest.raises(AsrError, match="a length is outside the 9 frames"):
         sparse(x.to(device), lengths=torch.tensor([10, 1, 1, 1]))
 
 

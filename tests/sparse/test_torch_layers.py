@@ -208,7 +208,7 @@ def test_recurrent_layers_refuse_what_they_cannot_do():
         layer(torch.zeros(3, 2, 4), torch.zeros(1, 2, 8))
     with pytest.raises(AsrError, match="2 or 3 dimensions, not 1"):
         layer(torch.zeros(4))
-    with pytest.raises(AsrError, match="a length lies outside"):
+    with pytest.raises(AsrError, match="a length is outside"):
         layer(torch.zeros(3, 2, 4), lengths=torch.tensor([4, 1]))
     packed = pack_padded_sequence(torch.zeros(3, 2, 4), torch.tensor([3, 1]))
     with pytest.raises(AsrError, match="has its own lengths"):

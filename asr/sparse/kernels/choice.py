@@ -1,4 +1,4 @@
-"""Which kernel multiplies which matrix: one table, and one pure function that reads it."""
+"""Chooses the kernel for a matrix: one table of kernels and one pure function."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from asr.sparse.kernels.library import LEVELS
 Values = Literal["auto", "fp32", "fp16", "int8"]
 
 DENSE = 0.3
-"""Below this sparsity every element is stored: there is nothing to skip."""
+"""Below this sparsity all elements are stored: skipping zeros would cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Kernel:
     """One way to lay out and multiply a matrix."""
 
     patterns: tuple[Pattern, ...]
-    """Of the zeros it takes without filling them up."""
+    """Patterns that it stores without extra zeros."""
     levels: tuple[str, ...]
-    """Instruction sets that it has code for, the best last; none: no C at all."""
+    """Instruction sets that it has code for, the best last; empty: it is not in C."""
     values: Literal["fp32", "fp16", "int8"]
-    """What it keeps of a weight: about 24, 11 or 8 bits."""
+    """Precision of a weight: about 24, 11 or 8 bits."""
     error: float
-    """Largest error of a product, as a share of the sum of |weight x input| of its row with every
-    factor replaced by the row's or the column's largest."""
+    """Largest error of an output, relative to the sum of |weight x input| of its row, with the row's
+    largest weight and the largest input in place of each."""
     about: str
 
 
@@ -63,9 +63,10 @@ def choose(
     values: Values = "auto",
     exact: bool = False,
 ) -> str:
-    """Name of the quickest kernel for a matrix; `level` None: there is no C library.
+    """Name of the fastest kernel for a matrix; `level=None`: there is no C library.
 
-    `values` is the least precision that is asked for (`auto`: fp16), `exact` asks for fp32.
+    `values` is the lowest precision allowed (`auto`: fp16); `exact` requires fp32. Raises AsrError
+    for unknown names.
     """
     if level is None:
         return "numpy"

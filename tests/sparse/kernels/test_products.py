@@ -373,7 +373,7 @@ def test_without_the_library_numpy_multiplies_and_says_so():
         text=True,
         check=True,
     )
-    assert "the C library is not there" in done.stdout
+    assert "needs the C library, which was not built" in done.stdout
 
 
 def test_a_library_of_another_version_is_not_used():
