@@ -24,8 +24,8 @@ class Kernel:
     values: Literal["fp32", "fp16", "int8"]
     """Precision of a weight: about 24, 11 or 8 bits."""
     error: float
-    """Largest error of an output, relative to the sum of |weight x input| of its row, with the row's
-    largest weight and the largest input in place of each."""
+    """Largest error of an output, relative to the sum of |weight x input| over its row, with the
+    row's largest weight and the largest input in place of each."""
     about: str
 
 
