@@ -1,26 +1,32 @@
-"""Files that are either whole or not there: write to a temporary name, then rename."""
+"""Files: written whole or not at all, locked between processes, opened compressed or not."""
 
+import gzip
+import lzma
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
+
+from asr.errors import AsrError
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success rename it to `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success rename it to `path`, else remove it.
+
+    The file gets the permissions of any new file in that folder. Safe to use in several threads
+    and processes at once: the last one to finish wins.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    # Not `tempfile`, whose files are private: making them public needs the umask, which cannot be
+    # read without setting it for every thread of the process. Here the system applies it.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        # mkstemp makes private files; give the result the permissions any new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -35,3 +41,45 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
 def atomic_write_text(path: str | Path, content: str) -> None:
     """Write `content` as UTF-8 to `path`, whole or not at all."""
     atomic_write_bytes(path, content.encode())
+
+
+@contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of the file `path`, which is made if needed and stays.
+
+    One holder at a time, in this process or another; the lock ends with its process. Yields
+    whether it is held: with `wait=False` False, at once, if somebody else holds it.
+    """
+    # Late: packing and loading models needs no locks, and should need no package for them.
+    import filelock
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def open_compressed(path: str | Path) -> IO[bytes]:
+    """A file opened for reading: gzip, xz or plain, which its first bytes say.
+
+    Raises AsrError if it cannot be opened; reading damaged data raises EOFError, OSError or
+    lzma.LZMAError.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(6)
+        if head[:2] == b"\x1f\x8b":
+            return cast(IO[bytes], gzip.open(path))
+        if head == b"\xfd7zXZ\x00":
+            return lzma.open(path)
+        return Path(path).open("rb")
+    except OSError as error:
+        raise AsrError(f"{path}: cannot read it: {error.strerror}") from None

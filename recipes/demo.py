@@ -65,7 +65,8 @@ def main(overrides: list[str]) -> int:
     )
 
     console.rule("what the packed sparse network hears")
-    utterances = sources.resolve(settings.data.test[0], settings.data)
+    data = settings.data
+    utterances = sources.resolve(data.test[0], data.root, data.spoken)
     speakers: dict[str, object] = {}
     for utterance in utterances:
         speakers.setdefault(utterance.speaker, utterance)
@@ -88,7 +89,8 @@ def compare_speed(files: list[Path], settings: Run, rounds: int = 5) -> dict[str
 
     The dense one runs in torch, the packed one in the engine of this package.
     """
-    utterances = sources.resolve(settings.data.dev[0], settings.data)
+    data = settings.data
+    utterances = sources.resolve(data.dev[0], data.root, data.spoken)
     models = [open_backend(path, settings.threads) for path in files]
     times: list[list[float]] = [[] for _ in files]
     for _ in range(rounds + 1):

@@ -8,8 +8,8 @@ SPEECH has the training and dev sets that `shipped_stage.yaml` names and the tes
 each in LibriSpeech's layout, and ages in `utterances.tsv` for those of `--by-age`; BOOKS has
 `books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training, and a
 table `noise.tsv` in it or above it names the authors for the card. All of this, and that
-PocketSphinx and the synthesisers are installed, is looked at first (flite is a program of its own:
-`apt install flite`). Each step is skipped where it is done:
+PocketSphinx and the synthesiser are installed, is looked at first. Each step is skipped where it
+is done:
 
 1. a language model of books and training transcripts, at most 5 MB, and the lines of the books and
    the strings of digits that synthesisers say in the last five stages;
@@ -50,7 +50,7 @@ from asr.errors import AsrError
 from asr.evaluate.calibrate import calibrate_to
 from asr.files import atomic_write_text
 from asr.report import print_table, read_records, report
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
 from asr.train.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
@@ -76,7 +76,7 @@ DIGITS_ALONE = 1_500
 """Strings of digits in SAID_LATER; six tenths of an hour take two thirds of them."""
 SAID, SAID_LATER = "said.txt", "digits.txt"
 """Files of what is said, as `shipped.yaml` names them."""
-LM = ["--compact", "--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
+LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
 """Of words outside the vocabulary. Both were chosen on dev with the first stage; see LOG.md."""
@@ -95,14 +95,14 @@ def trained(plan: Plan, results: Path) -> None:
         raise AsrError(f"failed: {', '.join(failed)}")
 
 
-def language_model(text: Path, output: Path, data: Data) -> None:
+def language_model(text: Path, output: Path, data: DataSettings) -> None:
     """Books and training transcripts to a compact file, which must be small enough to ship."""
     if not output.exists():
         books = books_in(text)
         said: list[Utterance] = []
         for entry in data.train:
             if Path(entry).name != UNTOLD and not entry.startswith(SPOKEN):
-                said += sources.resolve(entry, data)
+                said += sources.resolve(entry, data.root, data.spoken)
         output.parent.mkdir(parents=True, exist_ok=True)
         transcripts = output.with_name("transcripts.txt")
         atomic_write_text(transcripts, "".join(f"{u.text}\n" for u in said))
@@ -162,13 +162,16 @@ def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run)
         if entry.startswith(SPOKEN):
             synthesisers.require(data.spoken.synthesisers)
         else:
-            sources.resolve(entry, data)
-    sets = {name: sources.resolve(under(data, name), data) for name in [*data.dev, *test]}
+            sources.resolve(entry, data.root, data.spoken)
+    sets = {
+        name: sources.resolve(under(data, name), data.root, data.spoken)
+        for name in [*data.dev, *test]
+    }
     views(Path(data.root), {name: sets[name] for name in test}, by_age)
     card.read_template(HERE / "card.md", card.noises(noise_folder(settings)))
 
 
-def under(data: Data, name: str) -> str:
+def under(data: DataSettings, name: str) -> str:
     """A dev or test set as the benchmark finds it: below the folder of the recordings."""
     return str(Path(data.root) / name)
 
@@ -184,12 +187,14 @@ def tuned(record: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
-def calibrated(plan: Plan, data: Data, lm: Path, record: Path) -> Path:
+def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
     """The packed sparse network with confidences that fit its decoder."""
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])
     dev = folder / "dev.jsonl"
-    write_manifest(dev, [u for name in data.dev for u in sources.resolve(under(data, name), data)])
+    entries = [under(data, name) for name in data.dev]
+    found = [u for entry in entries for u in sources.resolve(entry, data.root, data.spoken)]
+    write_manifest(dev, found)
     output = folder / "calibrated.asr"
     print(calibrate_to(folder / "packed.asr", str(dev), output, options))
     return output

@@ -13,8 +13,10 @@ from asr.cli import main as cli
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.evaluate.dataset import evaluate_model
 from asr.evaluate.wer import score
-from asr.model.file import describe, load_model, pack, save_model
-from asr.settings.data import Data
+from asr.model.file import load_model, save_model
+from asr.model.info import describe
+from asr.model.pack import pack
+from asr.settings.data import DataSettings
 from asr.text.normalise import normalise
 from asr.transcribe.recogniser import load
 
@@ -75,8 +77,10 @@ def test_dense_and_packed_file_give_the_same_text(
 
 def test_neighbours_in_a_batch_change_no_text(trained: Path, utterances: list[Utterance]) -> None:
     loaded = load_model(trained)
-    alone, _, _ = evaluate_model(loaded, utterances, Data(batch_seconds=0.1, max_seconds=0.1))
-    together, rows, _ = evaluate_model(loaded, utterances, Data(batch_seconds=200))
+    alone, _, _ = evaluate_model(
+        loaded, utterances, DataSettings(batch_seconds=0.1, max_seconds=0.1)
+    )
+    together, rows, _ = evaluate_model(loaded, utterances, DataSettings(batch_seconds=200))
     assert alone == together
     assert together.wer < BOUND
     assert [row.id for row in rows] == [u.id for u in utterances]

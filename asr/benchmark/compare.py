@@ -10,15 +10,16 @@ import numpy as np
 from asr import audio, environment
 from asr.benchmark import load_monitor as idle
 from asr.benchmark.dense import TORCH
-from asr.benchmark.networks import DenseNetwork, folded
+from asr.benchmark.networks import DenseNetwork
 from asr.benchmark.sparse import used_level
 from asr.benchmark.timing import Measured, Timing, interleave
 from asr.errors import AsrError
 from asr.features.logmel import features
+from asr.model.file import naming, read_model
+from asr.model.fold import fold_tensors
 from asr.model.metadata import Metadata
 from asr.model.native_network import Network
 from asr.pretrained import registry as models
-from asr.sparse import read_csr
 from asr.sparse.kernels import library
 
 SPARSE = "sparse, asr"
@@ -134,22 +135,20 @@ def benchmark(
         raise AsrError(
             f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"
         )
-    tensors, plain = read_csr(path)
-    try:
-        metadata = Metadata.from_plain(plain)
-        sparse = Network(tensors, metadata.model)
-    except AsrError as error:
-        raise AsrError(f"{path}: {error}") from None
+    file = read_model(path)
+    metadata = file.metadata
+    with naming(path):
+        sparse = Network(file.tensors, metadata.model)
     row = _features(metadata, seconds, recording)
     batch = np.repeat(row[None], columns, axis=0)
-    dense_tensors, dimensions = folded(tensors, metadata.model)
+    dense_tensors, dimensions = fold_tensors(file.dense(), metadata.model)
     alternatives = DenseNetwork(dense_tensors, dimensions, threads).alternatives(batch)
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
     outputs = {name: contestant.output for name, contestant in alternatives.found.items()}
     networks = {
         OWN_DENSE: Network(_filled(dense_tensors), dimensions),
         SPARSE: sparse,
-        EXACT: Network(tensors, metadata.model, exact=True),
+        EXACT: Network(file.tensors, metadata.model, exact=True),
     }
     lengths = np.full(columns, batch.shape[1])
     for name, network in networks.items():

@@ -35,7 +35,6 @@ from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
 from asr.model.backend import BackendName
 from asr.model.info import WORTH_PACKING
-from asr.settings.data import Data
 
 TRIED, REPEATS = 5, 3
 """Dev recordings of each set that choose the engine of a dense network, and how often."""
@@ -104,7 +103,7 @@ class Bench:
 
     def resolve(self, name: str) -> list[Utterance]:
         """A set of the data."""
-        return sources.resolve(str(self.data / name), Data())
+        return sources.resolve(str(self.data / name))
 
     def network(self, label: str, path: Path) -> Iterator[Contestant]:
         """A network, greedy and with the language model."""

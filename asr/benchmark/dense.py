@@ -88,10 +88,10 @@ class DenseLayer:
         if name not in self._made:
             if name == "ONNX Runtime int8" and self.layer.cell != "lstm":
                 raise NotImplementedError(NO_INT8)
-            from asr.benchmark.onnx_graphs import layer_model
+            from asr.model.onnx import build_layer
 
             if "graph" not in self._made:
-                self._made["graph"] = layer_model(self.layer)
+                self._made["graph"] = build_layer(self.layer.cell, self.layer.tensors())
             graph = self._made["graph"]
             self._made[name] = make_session(name, graph, self.threads)
         run = self._made[name](rows)
@@ -119,7 +119,8 @@ def make_session(
     options.log_severity_level = 3
     content = _quantised(model) if name == "ONNX Runtime int8" else model.SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda rows: lambda: session.run(None, {"x": rows})[0]
+    name_of_input = session.get_inputs()[0].name
+    return lambda rows: lambda: session.run(None, {name_of_input: rows})[0]
 
 
 def _quantised(model: Any) -> bytes:

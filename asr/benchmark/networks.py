@@ -1,6 +1,5 @@
 """Whole networks, features to log-probabilities: dense alternatives and our own engine."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ from asr.benchmark.dense import (
 from asr.benchmark.weights import prune_layer, random_layer
 from asr.errors import AsrError
 from asr.model.dimensions import Model
-from asr.model.fold import fold_after, fold_before, norm_of
-from asr.sparse.csr import CsrMatrix, Pattern, from_dense
+from asr.sparse.csr import Pattern
 
 if TYPE_CHECKING:
     from asr.model.torch_network import DeepSpeech
@@ -62,10 +60,10 @@ class DenseNetwork:
     def _runtime(self, name: str, features: np.ndarray) -> Contestant:
         if name == "ONNX Runtime int8" and self.dimensions.cell != "lstm":
             raise NotImplementedError(NO_INT8)
-        from asr.benchmark.onnx_graphs import network_model
+        from asr.model.onnx import build_network
 
         if self._graph is None:
-            self._graph = network_model(self.tensors, self.dimensions)
+            self._graph = build_network(self.tensors, self.dimensions, padded=False)
         run = make_session(name, self._graph, self.threads)(np.ascontiguousarray(features))
         return Contestant(run, lambda: np.array(run(), np.float32))
 
@@ -113,37 +111,3 @@ def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "Deep
     model = DeepSpeech(dimensions)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     return model.eval()
-
-
-def folded(
-    tensors: Mapping[str, CsrMatrix | np.ndarray], dimensions: Model
-) -> tuple[dict[str, np.ndarray], Model]:
-    """An equal network, all tensors dense, with its batch norms multiplied into the weights."""
-
-    def array(name: str) -> np.ndarray:
-        tensor = tensors[name]
-        return tensor.to_dense() if isinstance(tensor, CsrMatrix) else np.asarray(tensor)
-
-    d, made = dimensions, dict[str, np.ndarray]()
-    for i, channels in enumerate(d.conv_channels):
-        name = f"conv.{i}.convolution"
-        bias = np.zeros(channels, np.float32) if d.batch_norm else array(f"{name}.bias")
-        weight, bias = fold_after(array(f"{name}.weight"), bias, norm_of(tensors, f"conv.{i}", d))
-        made |= {f"{name}.weight": weight, f"{name}.bias": bias}
-
-    def fold(matrix: str, bias: str, layer: str, stored: str = "") -> None:
-        rows, made[bias] = fold_before(
-            from_dense(array(stored or matrix), "element"), array(bias), norm_of(tensors, layer, d)
-        )
-        made[matrix] = rows.to_dense()
-
-    for i in range(d.layers):
-        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
-            cell = f"rnn.{i}.{direction}_cell"
-            matrix, first = (f"{c}.weight_ih_l0" for c in (cell, f"rnn.{i}.forward_cell"))
-            # A file may hold a tied matrix once, under its first name.
-            stored = first if d.shared_input else matrix
-            fold(matrix, f"{cell}.bias_ih_l0", f"rnn.{i}", stored)
-            made |= {f"{cell}.{n}_l0": array(f"{cell}.{n}_l0") for n in ("weight_hh", "bias_hh")}
-    fold("output.linear.weight", "output.linear.bias", "output")
-    return made, dataclasses.replace(d, batch_norm=False)

@@ -99,7 +99,7 @@ def work(job: Job, started: float | None = None) -> Outcome:
         [median(seconds for _, seconds, _ in times) for times in turned],
         [median(cpu for _, _, cpu in times) for times in turned],
         loaded,
-        round(environment.peak_memory_mib() * 2**20),
+        round((environment.peak_memory_mib() or 0) * 2**20),
         described,
     )
 

@@ -4,12 +4,13 @@ Magnitude pruning of independent Gaussian weights keeps positions that are unifo
 the values that pruning leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from asr.errors import AsrError
+from asr.model.dimensions import Model
 from asr.sparse.csr import BANK, BLOCK, Pattern
 from asr.sparse.kernels import GATES, CellKind
 
@@ -40,6 +41,19 @@ class LayerWeights:
     @property
     def inputs(self) -> int:
         return int(self.cells[0].weight_ih.shape[1])
+
+    def tensors(self) -> list[tuple[np.ndarray, ...]]:
+        """Both matrices and both biases of each cell."""
+        return [(c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh) for c in self.cells]
+
+
+def layer_of(tensors: Mapping[str, np.ndarray], dimensions: Model, index: int) -> LayerWeights:
+    """The weights of one recurrent layer of a network; a tied matrix may be given once."""
+    cells = []
+    for cell in dimensions.cells(index):
+        rest = (tensors[f"{cell}.{name}_l0"] for name in ("weight_hh", "bias_ih", "bias_hh"))
+        cells.append(CellWeights(tensors[dimensions.input_matrix(cell)], *rest))
+    return LayerWeights(dimensions.cell, tuple(cells))
 
 
 def random_layer(

@@ -43,8 +43,8 @@ def main() -> None:
 
 
 _EXTRAS = {
-    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "train",
-    "omegaconf": "train", "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
+    "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "evaluate",
+    "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
 
@@ -96,10 +96,11 @@ def train(
 @app.command()
 def info(model: ModelOrName) -> None:
     """Dimensions, parameters, non-zeros of each tensor and bytes of a model file; its card."""
+    from asr.decode.library import native
     from asr.model.info import describe
     from asr.pretrained import registry as models
 
-    print(describe(models.resolve(model)).table())
+    print(describe(models.resolve(model)).table([("beam search", f"in {native()}")]))
     if card := models.card(model):
         print(f"\n{card}")
 
@@ -124,7 +125,7 @@ def pack(
     ] = False,
 ) -> None:
     """Write a model so that its zeros take no room."""
-    from asr.model.file import pack as run
+    from asr.model.pack import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
 
@@ -230,18 +231,23 @@ def manifest_check(
     ] = 20.0,
 ) -> None:
     """Find utterances that cannot be used: unreadable, empty, unknown symbols, too many for CTC."""
+    from asr.corpus.check import Criteria
     from asr.corpus.commands import check_manifest
+    from asr.features.settings import Frontend
+    from asr.model.dimensions import Model
     from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 
     chosen = load_tokenizer_file(tokenizer) if tokenizer else CharacterTokenizer()
-    check_manifest(
-        manifest,
-        chosen,
-        exclude_to=exclude_to,
-        decode=not headers,
+    frontend, model = Frontend(), Model()
+    criteria = Criteria(
+        frontend.sample_rate,
+        frontend.frames,
+        model.output_length,
         max_seconds=max_seconds,
         speed=speed,
+        decode=not headers,
     )
+    check_manifest(manifest, chosen, criteria, exclude_to)
 
 
 @tokenizer_app.command("train")

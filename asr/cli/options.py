@@ -64,15 +64,15 @@ _PHRASE = typer.Option(
 
 def decoding_given(
     decoder: Annotated[
-        Literal["greedy", "beam", "flashlight"] | None,
+        Literal["greedy", "beam"] | None,
         _decoding("How log-probabilities are read (greedy)."),
     ] = None,
     beam: Annotated[int | None, _decoding("Prefixes kept after every frame (32).")] = None,
-    score_margin: Annotated[
+    beam_threshold: Annotated[
         float | None, _decoding("Prefixes this much worse than the best are dropped (16).")
     ] = None,
-    unit_margin: Annotated[
-        float | None, _decoding("Units this much less probable than the best are not tried (9).")
+    token_threshold: Annotated[
+        float | None, _decoding("Tokens this much less probable than the best are not tried (9).")
     ] = None,
     lm: Annotated[Path | None, _decoding("Word language model, ARPA or binary.")] = None,
     lm_weight: Annotated[float | None, _decoding("Its weight (0.5).")] = None,
@@ -90,8 +90,8 @@ def decoding_given(
     values = {
         "decoder": decoder,
         "beam": beam,
-        "score_margin": score_margin,
-        "unit_margin": unit_margin,
+        "beam_threshold": beam_threshold,
+        "token_threshold": token_threshold,
         "lm": None if lm is None else str(lm),
         "lm_weight": lm_weight,
         "word_bonus": word_bonus,

@@ -26,13 +26,6 @@ FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 lm_app = typer.Typer(no_args_is_help=True, help="Make and tune language models.")
 
-Compact = Annotated[
-    bool,
-    typer.Option(
-        "--compact",
-        help="Weights in 8 bits, and packed: a seventh of the plain binary form.",
-    ),
-]
 Side = Annotated[
     str,
     typer.Argument(
@@ -218,24 +211,22 @@ def lm_train(
     heldout: Annotated[Path | None, typer.Option(help="Text whose perplexity is printed.")] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are unknown.")] = 1,
     normalisation: Annotated[str, typer.Option(help="Normal form of the texts.")] = "en-v1",
-    compact: Compact = False,
 ) -> None:
     """Train a word n-gram model (modified Kneser-Ney)."""
     from asr.decode.lm.commands import lm_train as run
 
-    print(run(texts, output, order, cutoffs, prune, heldout, min_count, normalisation, compact))
+    print(run(texts, output, order, cutoffs, prune, heldout, min_count, normalisation))
 
 
 @lm_app.command("convert")
 def lm_convert(
     source: Annotated[Path, typer.Argument(help="A language model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="In which form, by its name.")],
-    compact: Compact = False,
 ) -> None:
-    """Change between ARPA and the binary form, which opens at once."""
+    """Convert ARPA to the binary form, which is small and opens fast, or to ARPA again."""
     from asr.decode.lm.commands import lm_convert as run
 
-    print(run(source, output, compact))
+    print(run(source, output))
 
 
 @lm_app.command("info")

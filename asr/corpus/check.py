@@ -7,10 +7,8 @@ from itertools import pairwise
 from typing import Protocol
 
 from asr import audio
-from asr.corpus.manifest import SHOWN, Utterance, header, listed
+from asr.corpus.manifest import MOST_LISTED, Utterance, header, with_list
 from asr.errors import AsrError
-from asr.features.settings import Frontend
-from asr.model.dimensions import Model
 from asr.text.normalise import normalise
 from asr.text.tokenizer import UnknownSymbols
 
@@ -19,19 +17,41 @@ KINDS = {
     "too_short": "the recording is shorter than one window of the features",
     "too_long": "the recording is longer than data.max_seconds",
     "empty_text": "nothing is left of the text after normalisation",
-    "unknown_symbols": "the text has symbols that the units lack",
+    "unknown_characters": "the text has characters that the tokenizer lacks",
     "cannot_align": "CTC needs more output frames for the text than the recording gives",
 }
 """What can be wrong with an utterance; one can have several problems."""
 _TOLERANCE = (0.1, 0.01)
-"""Seconds, and share, between manifest and header: manifests round, MPEG headers estimate."""
+"""Seconds, and fraction, between manifest and header: manifests round, MPEG headers estimate."""
 
 
 class Encoder(Protocol):
-    """What is asked of units here; `asr.text.tokenizer.Units` has it."""
+    """What is needed of a tokenizer here."""
 
     def encode(self, text: str) -> list[int]:
-        """Symbols of a normalised text; raises UnknownSymbols."""
+        """Tokens of a normalised text; raises UnknownSymbols."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What an utterance must fulfil to be trained on.
+
+    Plain numbers and functions, so that this room knows neither features nor networks; usually
+    `Criteria(frontend.sample_rate, frontend.frames, model.output_length)`.
+    """
+
+    sample_rate: int
+    """Samples a second that the features are made from."""
+    frames: Callable[[int], int]
+    """Feature frames of a number of samples."""
+    output_frames: Callable[[int], int]
+    """Output frames of the network for a number of feature frames."""
+    max_seconds: float | None = None
+    """Longest utterance; None: any."""
+    speed: float = 1.0
+    """Largest speed factor of the augmentation: it shortens recordings most."""
+    decode: bool = False
+    """Decode every recording, which is slow and finds damage inside; False: read headers only."""
 
 
 @dataclass(frozen=True)
@@ -57,57 +77,47 @@ class CheckReport:
         """(kind, utterances, what the kind means) of the kinds that occur."""
         return [(kind, len(found), KINDS[kind]) for kind, found in self.problems.items()]
 
-    def table(self, shown: int | None = SHOWN) -> str:
-        """The counts of every kind, then its first `shown` utterances (None: all), explained."""
+    def table(self, most: int | None = MOST_LISTED) -> str:
+        """The counts of every kind, then its first `most` utterances (None: all), explained."""
         if not self.problems:
             return f"{self.checked} utterances checked, no problems"
         lines = [f"{self.checked} utterances checked, {self.count} with problems"]
         lines += [f"  {kind:<15} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
         for kind, found in self.problems.items():
             lines.append(f"{kind}:")
-            lines += [f"  {key}: {explanation}" for key, explanation in found[:shown]]
-            if shown is not None and len(found) > shown:
-                lines.append(f"  and {len(found) - shown} more")
+            lines += [f"  {key}: {explanation}" for key, explanation in found[:most]]
+            if most is not None and len(found) > most:
+                lines.append(f"  and {len(found) - most} more")
         return "\n".join(lines)
-
-    def raise_if_any(self, how_to_exclude: str) -> None:
-        """Raise AsrError with the table and `how_to_exclude` if there is any problem."""
-        if self.problems:
-            raise AsrError(f"{self.table()}\nMend them, or leave them out: {how_to_exclude}")
 
 
 def check(
     utterances: Sequence[Utterance],
     tokenizer: Encoder,
-    frontend: Frontend,
-    model: Model,
-    max_seconds: float | None = None,
-    speed: float = 1.0,
-    decode: bool = False,
-    progress: Callable[[], object] | None = None,
+    criteria: Criteria,
+    on_progress: Callable[[], object] | None = None,
 ) -> CheckReport:
-    """Look for everything that keeps utterances from being trained on.
+    """Find everything that keeps utterances from being trained on.
 
-    CTC aligns a text of n symbols, r of them equal to their predecessor, with at least n + r
-    output frames (a blank must stand between equal ones); output frames are counted at the
-    largest speed factor `speed` of the augmentation, which shortens recordings most.
-    Recordings are judged by their headers; `decode=True` decodes each, which is slow and finds
-    what is damaged inside. `progress` is called once for each utterance.
-    Raises AsrError if two utterances have one id: a report could not tell them apart.
+    CTC aligns a text of n tokens, r of them equal to their predecessor, with at least n + r
+    output frames, for a blank must separate equal ones (Graves et al. 2006). `on_progress` is
+    called once for each utterance.
+    Raises AsrError if two utterances have one id: a report could not distinguish them.
     """
     _unique(utterances)
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
 
-    def judge(utterance: Utterance) -> list[tuple[str, str]]:
-        return list(_problems(utterance, tokenizer, frontend, model, max_seconds, speed, decode))
+    def problems_of(utterance: Utterance) -> list[tuple[str, str]]:
+        return list(_problems(utterance, tokenizer, criteria))
 
-    # Decoding lets other threads run; the order of results is that of the utterances.
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for utterance, problems in zip(utterances, pool.map(judge, utterances), strict=True):
+    # Decoding releases the interpreter; results come in the order of the utterances.
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        results = threads.map(problems_of, utterances)
+        for utterance, problems in zip(utterances, results, strict=True):
             for kind, explanation in problems:
                 found[kind].append((utterance.id, explanation))
-            if progress is not None:
-                progress()
+            if on_progress is not None:
+                on_progress()
     return CheckReport(len(utterances), {kind: rows for kind, rows in found.items() if rows})
 
 
@@ -127,20 +137,14 @@ def _unique(utterances: Sequence[Utterance]) -> None:
         seen[utterance.id] = utterance.audio_filepath
     if problems:
         heading = (
-            f"ids that occur twice: {len(problems)}; entries may overlap, or name recordings "
-            'alike: give these their own "id" in a manifest'
+            f"ids that occur twice: {len(problems)}; entries may overlap, or recordings may have "
+            'the same name: give each its own "id" in a manifest'
         )
-        raise AsrError(listed(heading, problems))
+        raise AsrError(with_list(heading, problems))
 
 
 def _problems(
-    utterance: Utterance,
-    tokenizer: Encoder,
-    frontend: Frontend,
-    model: Model,
-    max_seconds: float | None,
-    speed: float,
-    decode: bool,
+    utterance: Utterance, tokenizer: Encoder, criteria: Criteria
 ) -> Iterator[tuple[str, str]]:
     """Yield (kind, explanation) of each problem of one utterance."""
     tokens: list[int] = []
@@ -151,40 +155,40 @@ def _problems(
         try:
             tokens = tokenizer.encode(text)
         except UnknownSymbols as error:
-            yield "unknown_symbols", str(error)
+            yield "unknown_characters", str(error)
     try:
-        samples = _samples(utterance, frontend.sample_rate, decode)
+        samples = _samples(utterance, criteria.sample_rate, criteria.decode)
     except AsrError as error:
         yield "unreadable", str(error)
         return
-    seconds = samples / frontend.sample_rate
-    if max_seconds is not None and seconds > max_seconds:
-        yield "too_long", f"{seconds:.2f} s, above {max_seconds:g} s"
-    # soxr, which changes speed and rate, rounds lengths too.
-    frames = frontend.frames(round(samples / speed))
-    at_speed = "" if speed == 1 else f" at speed {speed:g}"
+    seconds = samples / criteria.sample_rate
+    if criteria.max_seconds is not None and seconds > criteria.max_seconds:
+        yield "too_long", f"{seconds:.2f} s, above {criteria.max_seconds:g} s"
+    # Rounded as by soxr, which changes speed and sample rate.
+    frames = criteria.frames(round(samples / criteria.speed))
+    at_speed = "" if criteria.speed == 1 else f" at speed {criteria.speed:g}"
     if frames < 1:
-        yield "too_short", f"{seconds:.4f} s{at_speed}, below {frontend.window_seconds:g} s"
+        yield "too_short", f"{seconds:.4f} s{at_speed}, less than one window"
         return
     repeats = sum(first == second for first, second in pairwise(tokens))
-    available = model.output_length(frames)
+    available = criteria.output_frames(frames)
     if len(tokens) + repeats > available:
         yield (
             "cannot_align",
-            f"{len(tokens)} symbols and {repeats} repeats need {len(tokens) + repeats} output "
+            f"{len(tokens)} tokens and {repeats} repeats need {len(tokens) + repeats} output "
             f"frames; {seconds:.2f} s{at_speed} give {available}",
         )
 
 
 def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
-    """Samples at `sample_rate`, as training will see them; AsrError if it could not read them."""
+    """Samples at `sample_rate`, as training will read them; AsrError if it could not."""
     path = utterance.audio_filepath
     samples, rate = header(path)
     seconds = samples / rate
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
-            f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: cut "
-            "short, or changed since the manifest was made"
+            f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
+            "truncated, or changed since the manifest was made"
         )
     if decode and samples:
         return len(audio.load(path, sample_rate).samples)

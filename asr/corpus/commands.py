@@ -1,4 +1,4 @@
-"""What `asr manifest` does: makes a manifest, checks one, leaves out what cannot be used."""
+"""The commands `asr manifest make` and `check`: list recordings, find those that cannot be used."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,9 @@ from rich.text import Text
 
 from asr.corpus import folder as own
 from asr.corpus import librispeech
-from asr.corpus.check import CheckReport, Encoder, check, usable
-from asr.corpus.manifest import SHOWN, Utterance, read_manifest, write_manifest
+from asr.corpus.check import CheckReport, Criteria, Encoder, check, usable
+from asr.corpus.manifest import MOST_LISTED, Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
-from asr.features.settings import Frontend
-from asr.model.dimensions import Model
 
 
 def make_manifest(
@@ -27,7 +25,7 @@ def make_manifest(
 ) -> list[Utterance]:
     """Write a manifest of the recordings in `folder` to `out` and print what is in it.
 
-    `texts` and `tsv` say where a folder of one's own has its texts (`asr.corpus.folder.scan`).
+    `texts` and `tsv` say where a folder of your own has its texts (`asr.corpus.folder.scan`).
     Raises AsrError for whatever the scan refuses, and for `texts` or `tsv` with LibriSpeech.
     """
     if layout == "auto":
@@ -36,8 +34,8 @@ def make_manifest(
         found = own.scan(folder, texts, tsv, ignore=out)
     elif texts != "auto" or tsv is not None:
         raise AsrError(
-            f"{folder}: LibriSpeech's layout brings its own texts; choose texts or a TSV only "
-            "for a folder of one's own (layout folder)"
+            f"{folder}: LibriSpeech's layout has its own texts; choose texts or a TSV only "
+            "for a folder of your own (layout folder)"
         )
     else:
         found = librispeech.scan(folder)
@@ -49,47 +47,34 @@ def make_manifest(
 def check_manifest(
     path: Path,
     tokenizer: Encoder,
+    criteria: Criteria,
     exclude_to: Path | None = None,
-    decode: bool = True,
-    frontend: Frontend | None = None,
-    model: Model | None = None,
-    max_seconds: float | None = None,
-    speed: float = 1.0,
 ) -> CheckReport:
     """Check a manifest, print what was found, write the usable rest to `exclude_to` if given.
 
-    The arguments are those of `asr.corpus.check.check`. Raises AsrError if problems are found
+    Raises AsrError if problems are found
     and `exclude_to` is not given, or if nothing usable is left.
     """
     if exclude_to is not None and exclude_to.resolve() == path.resolve():
-        raise AsrError(f"{exclude_to}: is the manifest that is checked; choose another name")
+        raise AsrError(f"{exclude_to}: this is the manifest that is checked; choose another name")
     utterances = read_manifest(path)
     _print_summary(path, utterances)
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("checking", total=len(utterances))
-        report = check(
-            utterances,
-            tokenizer,
-            frontend or Frontend(),
-            model or Model(),
-            max_seconds,
-            speed,
-            decode,
-            progress=lambda: progress.advance(task),
-        )
+        report = check(utterances, tokenizer, criteria, lambda: progress.advance(task))
     _print_report(report)
     if report.problems and exclude_to is None:
         raise AsrError(
             f"{path}: {report.count} of {report.checked} utterances cannot be used, as listed "
-            "above; mend them, or leave them out with --exclude-to FILE"
+            "above; fix them, or leave them out with --exclude-to FILE"
         )
     if exclude_to is not None:
-        kept = usable(utterances, report)
-        if not kept:
+        rest = usable(utterances, report)
+        if not rest:
             raise AsrError(f"{path}: no usable utterance is left, {exclude_to} is not written")
-        write_manifest(exclude_to, kept)
-        _print_summary(exclude_to, kept)
+        write_manifest(exclude_to, rest)
+        _print_summary(exclude_to, rest)
     return report
 
 
@@ -107,10 +92,10 @@ def _print_summary(path: Path, utterances: Sequence[Utterance]) -> None:
     unread = [utterance for utterance in utterances if utterance.duration == 0]
     if unread:
         console.print(Text(f"{len(unread)} recordings are empty or cannot be opened:"))
-        for utterance in unread[:SHOWN]:
+        for utterance in unread[:MOST_LISTED]:
             console.print(Text(f"  {utterance.audio_filepath}"))
-        if len(unread) > SHOWN:
-            console.print(Text(f"  and {len(unread) - SHOWN} more"))
+        if len(unread) > MOST_LISTED:
+            console.print(Text(f"  and {len(unread) - MOST_LISTED} more"))
 
 
 def _print_report(report: CheckReport) -> None:
@@ -127,7 +112,7 @@ def _print_report(report: CheckReport) -> None:
     console.print(counts)
     for kind, found in report.problems.items():
         console.print(Text(f"{kind}:"))
-        for key, explanation in found[:SHOWN]:
+        for key, explanation in found[:MOST_LISTED]:
             console.print(Text(f"  {key}: {explanation}"), soft_wrap=True)
-        if len(found) > SHOWN:
-            console.print(Text(f"  and {len(found) - SHOWN} more"))
+        if len(found) > MOST_LISTED:
+            console.print(Text(f"  and {len(found) - MOST_LISTED} more"))

@@ -1,4 +1,4 @@
-"""A folder of one's own recordings, with what is said in them beside it.
+"""A folder of your own recordings, with their texts beside them.
 
 Three ways to bring texts: a TSV of paths and texts, a text file of the same name beside each
 recording, a NeMo manifest.
@@ -13,7 +13,7 @@ from typing import Literal
 
 from asr.audio import AUDIO_SUFFIXES
 from asr.corpus.librispeech import walk
-from asr.corpus.manifest import Utterance, listed, missing, read_manifest, with_durations
+from asr.corpus.manifest import Utterance, not_found, read_manifest, with_durations, with_list
 from asr.errors import AsrError
 
 Texts = Literal["auto", "tsv", "txt", "nemo"]
@@ -35,13 +35,13 @@ def scan(
     that the recording lies in, or empty in the top folder; a NeMo manifest brings its own.
 
     A `tsv` that is named chooses its recordings; otherwise every recording must have a text.
-    `ignore` is no source of texts: the manifest that is made from this very scan.
-    Raises AsrError for recordings without text, bad lines (file and line), a choice that is not
-    clear, a folder that is missing or has no recordings.
+    `ignore` is not read as a source of texts: it is the manifest that this scan is written to.
+    Raises AsrError for recordings without a text, bad lines (file and line), several sources of
+    texts, a folder that does not exist or has no recordings.
     """
     folder = Path(os.path.normpath(folder))
     if not folder.is_dir():
-        raise missing(folder, "folder")
+        raise not_found(folder, "folder")
     if tsv is not None and texts not in ("auto", "tsv"):
         raise AsrError(f"a TSV is given ({tsv}) but texts={texts}; leave one of them out")
     recordings = sorted(
@@ -57,18 +57,18 @@ def scan(
     kind, source = _choose(folder, texts, tsv, recordings, ignore)
     if kind == "nemo":
         utterances = read_manifest(source)
-        told = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
+        with_text = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
     else:
         rows = _from_tsv(source, folder) if kind == "tsv" else _from_texts(recordings)
-        told = {path.resolve() for path in rows}
+        with_text = {path.resolve() for path in rows}
         utterances = with_durations(_utterances(folder, rows))
-    untold = [path for path in recordings if path.resolve() not in told]
-    if untold and tsv is None:
+    without = [path for path in recordings if path.resolve() not in with_text]
+    if without and tsv is None:
         raise AsrError(
-            listed(
-                f"{folder}: recordings without a text in {source}: {len(untold)} of "
-                f"{len(recordings)}; add the texts, or name a TSV that lists what is wanted",
-                [str(path) for path in untold],
+            with_list(
+                f"{folder}: recordings without a text in {source}: {len(without)} of "
+                f"{len(recordings)}; add the texts, or name a TSV that lists the recordings to use",
+                [str(path) for path in without],
             )
         )
     return utterances
@@ -84,7 +84,7 @@ def _choose(
     """Which kind of texts to read, and from where; "txt" has the folder itself."""
     if tsv is not None:
         if not Path(tsv).is_file():
-            raise missing(tsv, "TSV file")
+            raise not_found(tsv, "TSV file")
         return "tsv", Path(tsv)
     ignored = Path(ignore).resolve() if ignore else None
     found = {
@@ -96,22 +96,22 @@ def _choose(
             if path.resolve() != ignored and _is_nemo(path)
         ],
     }
-    wanted = list(found) if texts == "auto" else [texts]
-    choices = [(kind, path) for kind in wanted for path in found[kind]]
+    kinds = list(found) if texts == "auto" else [texts]
+    choices = [(kind, path) for kind in kinds for path in found[kind]]
     if len(choices) == 1:
         return choices[0]
     if choices:
         which = ", ".join("*.txt beside recordings" if p == folder else p.name for _, p in choices)
         raise AsrError(
             f"{folder}: texts could come from {which}; choose with texts=tsv, txt or nemo, "
-            "name the TSV, or give the manifest in place of the folder"
+            "name the TSV, or give the manifest instead of the folder"
         )
     looked = {
         "tsv": "a *.tsv of paths and texts in the folder",
         "txt": "a .txt beside each recording",
         "nemo": "a NeMo manifest (*.jsonl, *.json) in the folder",
     }
-    raise AsrError(f"{folder}: no texts; looked for {'; '.join(looked[kind] for kind in wanted)}")
+    raise AsrError(f"{folder}: no texts; looked for {'; '.join(looked[kind] for kind in kinds)}")
 
 
 def _is_nemo(path: Path) -> bool:
@@ -138,7 +138,7 @@ def _from_texts(recordings: list[Path]) -> dict[Path, str]:
             except UnicodeDecodeError as error:
                 problems.append(f"{text}: not UTF-8 (byte {error.start + 1})")
     if problems:
-        raise AsrError(listed("text files that cannot be read:", problems))
+        raise AsrError(with_list("text files that cannot be read:", problems))
     return rows
 
 
@@ -167,7 +167,7 @@ def _from_tsv(tsv: Path, folder: Path) -> dict[Path, str]:
             rows[path], lines[path] = cells[text_column].strip(), number
     if problems:
         heading = f"{tsv}: bad lines: {len(problems)} (a header has columns named path and text)"
-        raise AsrError(listed(heading, problems))
+        raise AsrError(with_list(heading, problems))
     if not rows:
         raise AsrError(f"{tsv}: no line with a path and a text")
     return dict(sorted(rows.items()))
@@ -199,7 +199,7 @@ def _utterances(folder: Path, rows: dict[Path, str]) -> list[Utterance]:
     twice = [u.audio_filepath for u in utterances if counts[u.id] > 1]
     if twice:
         raise AsrError(
-            listed("recordings that differ only in their suffix; keep one of each:", twice)
+            with_list("recordings that differ only in their suffix; keep one of each:", twice)
         )
     return utterances
 

@@ -1,17 +1,17 @@
-"""LibriSpeech, and any folder in its layout, read in place.
+"""LibriSpeech, and any folder in its layout, read where it lies.
 
     <part>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac
     <part>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt     one "ID TEXT" a line
 
 A folder with a `*.trans.txt` is a chapter, whatever lies above it: a chapter, a part and a root
-of several parts are read alike. Other files, and folders without transcripts, are passed over.
+of several parts are all read. Other files, and folders without transcripts, are skipped.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr.corpus.manifest import Utterance, listed, missing, with_durations
+from asr.corpus.manifest import Utterance, not_found, with_durations, with_list
 from asr.errors import AsrError
 
 OFFICIAL_PARTS = (
@@ -24,7 +24,7 @@ OFFICIAL_PARTS = (
     "test-other",
 )
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
-"""In order of preference, should an utterance lie there more than once."""
+"""In order of preference, if a recording exists in several formats."""
 _TRANSCRIPT = ".trans.txt"
 
 
@@ -32,10 +32,10 @@ def scan(folder: str | Path) -> list[Utterance]:
     """Every utterance below `folder`, sorted by folder, within a chapter as in its transcript.
 
     Durations are those of the headers; a file whose header cannot be read has duration 0 and is
-    left to `asr.corpus.check`, which names it and can leave it out.
+    left to `asr.corpus.check`, which reports it.
 
-    Raises AsrError for a folder that is missing or has no transcripts, and lists transcript lines
-    without a recording, recordings without a transcript line, bad lines and ids that occur twice.
+    Raises AsrError for a folder that does not exist or has no transcripts, and lists lines without
+    a recording, recordings without a line, bad lines and ids that occur twice.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -48,13 +48,13 @@ def scan(folder: str | Path) -> list[Utterance]:
         transcripts = [name for name in names if name.endswith(_TRANSCRIPT)]
         audio = _audio_by_id(names)
         chapters += bool(transcripts)
-        told = set()
+        with_text = set()
         for transcript in transcripts:
             for number, key, text in _lines(place / transcript, problems):
                 where = f"{place / transcript}:{number}"
-                told.add(key)
+                with_text.add(key)
                 if key in seen:
-                    problems.append(f"{where}: id {key} is already that of {seen[key]}")
+                    problems.append(f"{where}: id {key} is already used in {seen[key]}")
                 elif key not in audio:
                     expected = ", ".join(AUDIO_SUFFIXES)
                     problems.append(f"{where}: no recording {key} beside it ({expected})")
@@ -62,20 +62,20 @@ def scan(folder: str | Path) -> list[Utterance]:
                     path = str(place / audio[key])
                     utterances.append(Utterance(key, path, 0.0, text, _speaker(transcript)))
                 seen.setdefault(key, where)
-        for key in sorted(set(audio) - told):
+        for key in sorted(set(audio) - with_text):
             if transcripts:
                 problems.append(f"{place / audio[key]}: no line in {transcripts[0]} beside it")
             elif key.startswith(f"{place.parent.name}-{place.name}-"):
-                # Named as LibriSpeech names them, so the transcript is lost, not meant to lack.
+                # Named as LibriSpeech names them: the transcript was meant to be here.
                 problems.append(f"{place / audio[key]}: no {_TRANSCRIPT[1:]} beside it")
     if problems:
         raise AsrError(
-            listed(f"{folder}: transcripts and recordings disagree: {len(problems)}", problems)
+            with_list(f"{folder}: transcripts and recordings disagree: {len(problems)}", problems)
         )
     if not chapters:
         raise AsrError(
             f"{folder}: no *{_TRANSCRIPT} in it or below, so it is not in LibriSpeech's layout; "
-            "recordings with texts in other files are read as a folder of one's own"
+            "recordings with texts in other files are read as a folder of your own"
         )
     return with_durations(utterances)
 
@@ -130,13 +130,13 @@ def _speaker(transcript: str) -> str:
 
 
 def missing_folder(folder: str | Path) -> AsrError:
-    """The error for a folder that is not there; if parts lie where it should, they are listed."""
+    """The error for a folder that does not exist; lists the parts of LibriSpeech beside it."""
     folder = Path(folder)
     if folder.exists() or not folder.parent.is_dir():
-        return missing(folder, "folder")
+        return not_found(folder, "folder")
     beside = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir())
     if not {folder.name, *beside} & set(OFFICIAL_PARTS):
-        return missing(folder, "folder")
+        return not_found(folder, "folder")
     parts = [name for name in beside if any((folder.parent / name).glob(f"*/*/*{_TRANSCRIPT}"))]
     known = " (one of LibriSpeech's seven parts)" if folder.name in OFFICIAL_PARTS else ""
     return AsrError(

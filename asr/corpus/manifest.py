@@ -1,8 +1,8 @@
 """Manifests: one utterance a line as JSON, with NeMo's keys and ours.
 
 `audio_filepath`, `duration` (seconds) and `text` are NeMo's; `speaker` and `id` are added.
-Other keys are ignored, so that manifests made for NeMo can be read as they are. Texts are kept
-as written: normalisation belongs to the units that encode them.
+Other keys are ignored, so that manifests made for NeMo can be read as they are. Texts stay as
+they were written: they are normalised just before they are tokenised.
 """
 
 import difflib
@@ -19,7 +19,8 @@ import soundfile
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 
-SHOWN = 20
+MOST_LISTED = 20
+"""Of the problems in an error message."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
     Relative audio paths are relative to the manifest. A missing `id` is the stem of the audio
     path, a missing `speaker` is empty, a missing `duration` is read from the file's header.
-    Whether the audio files are there is not looked at (`asr.corpus.check` does).
+    Whether the audio files exist is not checked here (`asr.corpus.check` does).
 
     Raises AsrError that names file and line of every bad line (the first 20), of duplicate ids
-    and of a file without a line.
+    and of a file without any.
     """
     path = Path(path)
     if not path.is_file():
-        raise missing(path, "manifest")
+        raise not_found(path, "manifest")
     utterances: list[Utterance] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
-    # Bytes are split, not text: U+2028 in a text is no end of line, and a line that is not UTF-8
+    # Bytes are split, not text: U+2028 in a text does not end a line, and a line that is not UTF-8
     # can be named.
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
@@ -63,7 +64,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
             utterance = _parse(line, path.parent)
             if utterance.id in seen:
                 raise _BadLine(
-                    f"id {utterance.id!r} is already that of line {seen[utterance.id]}; "
+                    f"id {utterance.id!r} is already used in line {seen[utterance.id]}; "
                     'give each utterance its own "id"'
                 )
         except _BadLine as error:
@@ -72,7 +73,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
             seen[utterance.id] = number
             utterances.append(utterance)
     if problems:
-        raise AsrError(listed(f"{path}: bad lines: {len(problems)}", problems))
+        raise AsrError(with_list(f"{path}: bad lines: {len(problems)}", problems))
     if not utterances:
         raise AsrError(f"{path}: the manifest has no utterance; `asr manifest` makes one")
     return utterances
@@ -133,32 +134,32 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
             return 0.0
 
     # From memory 6,552 files take 0.5 s with or without threads; from a cold disk they wait, and
-    # soundfile lets other threads run meanwhile.
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        durations = list(pool.map(seconds, utterances))
+    # soundfile releases the interpreter meanwhile.
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        durations = list(threads.map(seconds, utterances))
     return [
         replace(utterance, duration=duration)
         for utterance, duration in zip(utterances, durations, strict=True)
     ]
 
 
-def listed(heading: str, problems: Sequence[str]) -> str:
+def with_list(heading: str, problems: Sequence[str]) -> str:
     """`heading`, then the first problems one a line, then how many more there are."""
-    lines = [heading, *(f"  {problem}" for problem in problems[:SHOWN])]
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN} more")
+    lines = [heading, *(f"  {problem}" for problem in problems[:MOST_LISTED])]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"  and {len(problems) - MOST_LISTED} more")
     return "\n".join(lines)
 
 
-def missing(path: str | Path, kind: str) -> AsrError:
-    """The error for a path that is not there, with the nearest names that are."""
+def not_found(path: str | Path, kind: str) -> AsrError:
+    """The error for a path that does not exist, with the nearest names that do."""
     path = Path(path)
     if path.exists():
-        return AsrError(f"{path}: is a {'folder' if path.is_dir() else 'file'}, not a {kind}")
-    # The first part of the path that is not there is the one that was misspelt.
+        return AsrError(f"{path}: this is a {'folder' if path.is_dir() else 'file'}, not a {kind}")
+    # The first part of the path that does not exist is the one that was misspelt.
     lost = next(p for p in (*reversed(path.parents), path) if not p.exists())
     names = sorted(os.listdir(lost.parent)) if lost.parent.is_dir() else []
-    # A forgotten suffix is a mistake as near as a wrong letter.
+    # A forgotten suffix counts as near as a wrong letter.
     known = {Path(name).stem: name for name in names} | {name: name for name in names}
     near = dict.fromkeys(known[name] for name in difflib.get_close_matches(lost.name, known, n=3))
     hint = f"; did you mean {' or '.join(str(lost.parent / name) for name in near)}?"
@@ -186,8 +187,8 @@ def _parse(line: bytes, folder: Path) -> Utterance:
         raise _BadLine('"text" must be what is said, as a string')
     if row.get("offset") not in (None, 0):
         raise _BadLine(
-            f'"offset" is {row["offset"]!r}: pieces of longer recordings are not supported; '
-            "cut the recording into files of one utterance each"
+            f'"offset" is {row["offset"]!r}: parts of longer recordings are not supported; '
+            "split the recording into files of one utterance each"
         )
     full = str(folder / audio)
     return Utterance(
@@ -213,7 +214,7 @@ def _duration(value: object, audio: str) -> float:
         try:
             return header_seconds(audio)
         except AsrError as error:
-            raise _BadLine(f'no "duration", and the header cannot tell: {error}') from None
+            raise _BadLine(f'no "duration", and its header cannot be read: {error}') from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _BadLine('"duration" must be a number of seconds')
     if not (math.isfinite(value) and value >= 0):

@@ -1,7 +1,7 @@
-"""What stands under `data.train`, `dev` and `test` -> utterances.
+"""Entries of `data.train`, `dev` and `test` -> utterances.
 
 An entry is `spoken:train|dev|test` for the built-in corpus, a manifest (`*.jsonl`), a folder in
-LibriSpeech's layout, or a folder of one's own recordings.
+LibriSpeech's layout, or a folder of your own recordings.
 """
 
 import difflib
@@ -10,35 +10,36 @@ from typing import Literal, cast, get_args
 
 from asr.corpus import folder, librispeech
 from asr.corpus.manifest import Utterance, read_manifest
+from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
-from asr.settings.data import Data
 
 SpokenPart = Literal["train", "dev", "test"]
 _SPOKEN_PARTS: tuple[SpokenPart, ...] = get_args(SpokenPart)
 _SPOKEN = "spoken:"
 _MANIFESTS = (".jsonl", ".json")
-# Names that many manifests have; a report needs the folder's name beside them.
+# Names that many manifests have: the folder's name is added to them in reports.
 _COMMON = {"train", "dev", "test", "valid", "validation", "eval", "manifest"}
 
 
-def resolve(entry: str, data: Data) -> list[Utterance]:
-    """The utterances of one entry; relative paths are looked up in `data.root`.
+def resolve(entry: str, root: str | Path = "", spoken: Spoken | None = None) -> list[Utterance]:
+    """The utterances of one entry; relative paths are looked up in `root`.
 
-    A part of the built-in corpus is made first if it is not there. Raises AsrError for an entry
-    that is not there, with the nearest names that are, and for whatever its reader refuses.
+    A part of the built-in corpus (of the settings `spoken`) is made first if it is missing. Raises
+    AsrError for an entry that does not exist, with the nearest names that do, and for whatever its
+    reader refuses.
     """
     if entry.startswith(_SPOKEN):
-        # Late: the synthesiser is an extra that other corpora do without.
-        from asr.corpus.spoken import build as spoken
+        # Late: other corpora need neither the grammar nor the synthesiser.
+        from asr.corpus.spoken import build
 
-        return read_manifest(spoken.ensure(_spoken_part(entry), data.spoken))
+        return read_manifest(build.ensure(_spoken_part(entry), spoken or Spoken()))
     if not entry:
         raise AsrError("an entry of data.train, dev or test is empty")
-    path = Path(data.root).expanduser() / Path(entry).expanduser()
+    path = Path(root).expanduser() / Path(entry).expanduser()
     if path.suffix in _MANIFESTS:
         return read_manifest(path)
     if path.is_file():
-        raise AsrError(f"{path}: neither a folder nor a manifest by its name (*.jsonl)")
+        raise AsrError(f"{path}: neither a folder nor a manifest (*.jsonl)")
     if not path.is_dir():
         raise librispeech.missing_folder(path)
     return librispeech.scan(path) if librispeech.has_layout(path) else folder.scan(path)

@@ -45,7 +45,7 @@ typedef struct {
     const uint8_t *usable;
     const Lm *lm;           /* may be null */
     const Phrases *phrases; /* may be null */
-    double score_margin, unit_margin, lm_weight, word_bonus, unknown_score;
+    double beam_threshold, token_threshold, lm_weight, word_bonus, unknown_score;
     int32_t units, beam, space; /* space: the unit that only ends words, or BLANK */
 } Settings;
 
@@ -431,7 +431,7 @@ static int prune(Search *search, int32_t frame)
     for (size_t i = 0; i < search->candidate_count; i++)
         if (search->candidates[i].score > limit)
             limit = search->candidates[i].score;
-    limit -= settings->score_margin;
+    limit -= settings->beam_threshold;
     for (size_t i = 0; i < search->candidate_count; i++)
         if (search->candidates[i].score >= limit)
             search->candidates[likely++] = search->candidates[i];
@@ -456,7 +456,7 @@ static int step(Search *search, const float *row, int32_t frame)
     for (int32_t unit = 1; unit < settings->units; unit++)
         if (row[unit] > limit)
             limit = row[unit];
-    limit -= settings->unit_margin;
+    limit -= settings->token_threshold;
     for (int32_t unit = 0; unit < settings->units; unit++)
         if (settings->usable[unit] && row[unit] >= limit)
             search->allowed[allowed++] = unit;

@@ -46,7 +46,7 @@ class BeamDecoder:
             unknown_score=options.unknown_score,
         )
         loaded = library() if native else None
-        margins = (options.beam, options.score_margin, options.unit_margin)
+        margins = (options.beam, options.beam_threshold, options.token_threshold)
         self._compiled = CompiledSearch(loaded, self.reader, *margins) if loaded else None
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
@@ -66,7 +66,9 @@ class BeamDecoder:
         if self._compiled:
             return self._compiled(rows)
         options = self._options
-        return search(rows, self.reader, options.beam, options.score_margin, options.unit_margin)
+        return search(
+            rows, self.reader, options.beam, options.beam_threshold, options.token_threshold
+        )
 
 
 def _joined(first: Found, second: Found) -> Found:

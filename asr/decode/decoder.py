@@ -1,10 +1,11 @@
-"""Options to a decoder: the one place that knows which decoders there are."""
+"""What a decoder is, and the one place that knows which decoders there are."""
 
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from asr.decode.beam import BeamDecoder
 from asr.decode.greedy import GreedyDecoder
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.lm.model import LanguageModel
@@ -13,28 +14,21 @@ from asr.text.tokenizer import Tokenizer
 
 
 class Decoder(Protocol):
-    """Anything that reads the log-probabilities of one utterance."""
+    """Anything that turns the log-probabilities of one utterance into hypotheses."""
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
-        """Readings of `log_probs (frames, units)`, natural logs, best first, at least one."""
+        """One or more hypotheses of `log_probs (frames, tokens)` (natural log), the best first."""
         ...
 
 
 def make_decoder(
     options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel | None = None
 ) -> Decoder:
-    """The decoder that `options` ask for; its language model is opened here, once.
+    """The decoder that `options` ask for; opens the language model `options.lm`.
 
-    `lm` is the model of the file `options.lm`, if it is open already.
-    A decoder holds no state between calls and may be used by several threads.
-    Raises AsrError if the language model or an extra that is needed is missing.
+    `lm` is that language model if it is open already. A decoder keeps no state between calls, so
+    threads may share it. Raises AsrError if the language model is missing or damaged.
     """
     if options.decoder == "greedy":
         return GreedyDecoder(tokenizer)
-    if options.decoder == "flashlight":
-        from asr.decode.flashlight import FlashlightDecoder
-
-        return FlashlightDecoder(options, tokenizer, lm)
-    from asr.decode.beam import BeamDecoder
-
     return BeamDecoder(options, tokenizer, lm)

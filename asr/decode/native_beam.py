@@ -61,8 +61,8 @@ class _Settings(Structure):
         ("usable", POINTER(c_uint8)),
         ("lm", POINTER(_Lm)),
         ("phrases", POINTER(_Phrases)),
-        ("score_margin", c_double),
-        ("unit_margin", c_double),
+        ("beam_threshold", c_double),
+        ("token_threshold", c_double),
         ("lm_weight", c_double),
         ("word_bonus", c_double),
         ("unknown_score", c_double),
@@ -80,8 +80,8 @@ class CompiledSearch:
         library: ctypes.CDLL,
         reader: Reader,
         beam: int,
-        score_margin: float,
-        unit_margin: float,
+        beam_threshold: float,
+        token_threshold: float,
     ) -> None:
         self._function = library.asr_beam_search
         self._function.restype = c_int32
@@ -90,8 +90,8 @@ class CompiledSearch:
         self._alive: list[Any] = []
         spelt = [content or b"" for content in reader.spelt]
         settings = _Settings(
-            score_margin=score_margin,
-            unit_margin=unit_margin,
+            beam_threshold=beam_threshold,
+            token_threshold=token_threshold,
             lm_weight=reader.lm_weight,
             word_bonus=reader.word_bonus,
             unknown_score=reader.unknown_score,

@@ -90,8 +90,8 @@ def search(
     log_probs: npt.NDArray[np.float32],
     reader: Reader,
     beam: int,
-    score_margin: float,
-    unit_margin: float,
+    beam_threshold: float,
+    token_threshold: float,
 ) -> list[Found]:
     """Prefixes of the beam after the last frame of `log_probs (frames, units)`, best first."""
     space = space_unit(reader.spelt)
@@ -99,7 +99,7 @@ def search(
     kept = [root]
     usable = [unit for unit, spelt in enumerate(reader.spelt) if spelt is not None]
     for frame, row in enumerate(log_probs.tolist()):
-        limit = max(row) - unit_margin
+        limit = max(row) - token_threshold
         tokenizer = [unit for unit in usable if row[unit] >= limit]
         for prefix in kept:
             prefix.next = _stay(prefix, row, frame, limit)
@@ -111,7 +111,7 @@ def search(
             assert prefix.next is not None
             score = prefix.next.total() + prefix.reading.total
             stays.append((score, prefix, BLANK, prefix.next))
-        kept = _prune(stays + candidates, kept, beam, score_margin)
+        kept = _prune(stays + candidates, kept, beam, beam_threshold)
     return _finish(kept, reader)
 
 

@@ -96,9 +96,8 @@ def words_right(reference: str, heard: list[str]) -> list[bool]:
 
 def _utterances(source: str) -> tuple[list[str], list[str]]:
     from asr.corpus import sources
-    from asr.settings.data import Data
 
-    utterances = sources.resolve(source, Data())
+    utterances = sources.resolve(source)
     if not utterances:
         raise AsrError(f"{source}: there is not one utterance")
     return [u.text for u in utterances], [u.audio_filepath for u in utterances]

@@ -28,7 +28,7 @@ from asr.evaluate.wer import (
 )
 from asr.files import atomic_write_text
 from asr.pretrained import registry as models
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def _rows(
     from asr.model.backend import open_backend
 
     assert source is not None
-    data = Data()
-    utterances = sources.resolve(source, data)
-    return evaluate_model(open_backend(side, threads), utterances, data, decoding=decoding)[1]
+    data = DataSettings()
+    utterances = sources.resolve(source, data.root, data.spoken)
+    backend = open_backend(models.resolve(side), threads)
+    return evaluate_model(backend, utterances, data, decoding=decoding)[1]

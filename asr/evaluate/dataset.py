@@ -5,29 +5,35 @@ exceed 1; where there is no reference word at all the errors stand alone, as in 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from asr import audio
+from asr.audio.batch import sorted_batches
+from asr.audio.chunk import is_silent
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.library import native
 from asr.errors import AsrError
 from asr.evaluate.wer import NORMALISATION, Score, counted, score, speakers_of
-from asr.model.backend import Backend, BackendName, as_backend, hear_files, open_backend
-from asr.settings.data import Data
+from asr.model.backend import Backend, BackendName, Floats, TorchBackend, open_backend
+from asr.model.file import TorchModel
+from asr.pretrained import registry as models
+from asr.settings.data import DataSettings
 from asr.text.normalise import normalise
 from asr.transcribe.progress import times_real
 
 if TYPE_CHECKING:
     from asr.corpus.manifest import Utterance
     from asr.evaluate.ref_hyp import Row
-    from asr.model.file import Loaded
 
 
 def evaluate_model(
-    model: "Loaded | Backend",
+    model: TorchModel | Backend,
     utterances: Sequence["Utterance"],
-    data: Data,
+    data: DataSettings,
     threads: int | None = None,
     decoding: DecoderOptions | None = None,
 ) -> tuple[Score, list["Row"], float]:
@@ -41,7 +47,7 @@ def evaluate_model(
     """
     from asr.evaluate.ref_hyp import Row
 
-    backend = as_backend(model, threads)
+    backend = TorchBackend(model, threads) if isinstance(model, TorchModel) else model
     if not utterances:
         raise AsrError("nothing to evaluate: there is not one utterance")
     decoder = make_decoder(decoding or DecoderOptions(), backend.tokenizer)
@@ -57,6 +63,25 @@ def evaluate_model(
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
     return figures, rows, seconds
+
+
+def hear_files(
+    backend: Backend, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
+) -> Iterator[tuple[int, Floats]]:
+    """Index and log-probabilities of each recording, in batches by length, longest first.
+
+    A recording without any sound has none, `(0, outputs)`, as in a transcription.
+    """
+    for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
+        rows: dict[int, Floats] = {}
+        for i in batch:
+            samples = audio.load(paths[i], backend.frontend.sample_rate).samples
+            if not is_silent(samples):
+                rows[i] = backend.features(samples)
+        heard = backend.log_probs(list(rows.values())) if rows else []
+        found = dict(zip(rows, heard, strict=True))
+        nothing = np.zeros((0, backend.dimensions.outputs), np.float32)
+        yield from ((i, found.get(i, nothing)) for i in batch)
 
 
 def evaluate_to(
@@ -76,9 +101,9 @@ def evaluate_to(
     from asr.corpus import sources
     from asr.evaluate import ref_hyp
 
-    data, decoding = Data(), decoding or DecoderOptions()
-    utterances = sources.resolve(source, data)
-    hearing = open_backend(model, threads, backend, exact)
+    data, decoding = DataSettings(), decoding or DecoderOptions()
+    utterances = sources.resolve(source, data.root, data.spoken)
+    hearing = open_backend(models.resolve(model), threads, backend, exact)
     figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"

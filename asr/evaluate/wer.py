@@ -130,7 +130,7 @@ def load_jiwer() -> Any:
     try:
         import jiwer
     except ModuleNotFoundError:
-        raise AsrError("scoring needs jiwer: pip install 'asr[train]'") from None
+        raise AsrError("scoring needs jiwer: pip install 'asr[evaluate]'") from None
     return jiwer
 
 

@@ -1,14 +1,16 @@
-"""What hears: one small interface, and the two engines behind it, torch and our own kernels.
+"""What runs a network: features in, log-probabilities out, by torch or by our own kernels.
 
-`open_backend` chooses. A packed file runs on the kernels of `asr.sparse` and imports no torch, a
-dense one on torch where that is installed.
+`open_backend` chooses. A packed file runs on the kernels of `asr.sparse` and imports no torch; a
+dense file runs on torch where that is installed.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +18,25 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
+from asr.model.file import ModelFile, TorchModel, build_torch, naming, read_model
 from asr.model.metadata import Metadata
-from asr.pretrained import registry as models
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from asr.model.file import Loaded
-    from asr.model.torch_network import DeepSpeech
     from asr.text.tokenizer import Tokenizer
 
 BackendName = Literal["auto", "torch", "native"]
+Device = Literal["cpu", "cuda", "auto"]
 Floats = NDArray[np.float32]
+
+_TORCH_THREADS = threading.Lock()
+"""Held while a backend has changed torch's number of threads, which is one for the process."""
 
 
 class Backend(Protocol):
-    """A network with its frontend and units. Threads may share one."""
+    """A network with the frontend and the tokenizer it was trained with.
+
+    Threads may share one, and an utterance's result does not depend on the others of its batch.
+    """
 
     tokenizer: "Tokenizer"
     metadata: Metadata
@@ -42,21 +47,29 @@ class Backend(Protocol):
     @property
     def frontend(self) -> Frontend: ...
 
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one output frame to the next."""
+        ...
+
     def features(self, samples: Floats) -> Floats:
-        """Features `(frames, mels)` of a waveform at `frontend.sample_rate`."""
+        """Features `(frames, mels)` of a waveform `(samples,)` at `frontend.sample_rate`."""
         ...
 
     def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
-        """Log-probabilities `(frames', outputs)` of the features of each utterance."""
+        """Log-probabilities `(frames', outputs)` of each utterance's features `(frames, mels)`.
+
+        Natural logarithms, one row per output frame; the blank is index 0.
+        """
         ...
 
     def describe(self) -> str:
-        """In a few words, for records: name, instruction set, kernels."""
+        """In a few words, for records: name, precision or instruction set, kernels, device."""
         ...
 
 
-class _Described:
-    """What both engines know of a model file."""
+class _FromFile:
+    """What both backends take from the metadata of a model file."""
 
     metadata: Metadata
 
@@ -68,16 +81,28 @@ class _Described:
     def frontend(self) -> Frontend:
         return self.metadata.frontend
 
+    @property
+    def frame_seconds(self) -> float:
+        return self.dimensions.time_stride * self.frontend.step_seconds
 
-class TorchBackend(_Described):
-    """torch on a CPU, in fp32."""
 
-    def __init__(self, loaded: "Loaded") -> None:
+class TorchBackend(_FromFile):
+    """torch in fp32, on the CPU or on a CUDA device.
+
+    `threads` are those of torch during a call of `log_probs`; None leaves torch's own number.
+    Raises AsrError for `device="cuda"` where torch has none.
+    """
+
+    def __init__(
+        self, loaded: TorchModel, threads: int | None = None, device: Device = "cpu"
+    ) -> None:
         self.tokenizer, self.metadata = loaded.tokenizer, loaded.metadata
-        self._model = loaded.model
+        self.threads = threads
+        self.device = _torch_device(device)
+        self._model = loaded.model.to(self.device)
 
     def features(self, samples: Floats) -> Floats:
-        """As in `Backend`."""
+        """As in `Backend`, on the CPU."""
         from asr.features.logmel_torch import features
 
         return features(samples, self.frontend).numpy()
@@ -87,33 +112,38 @@ class TorchBackend(_Described):
         import torch
 
         features, lengths = _padded(rows)
-        return hear(self._model, torch.from_numpy(features), torch.from_numpy(lengths))
+        if not features.shape[1]:
+            return [np.zeros((0, self.dimensions.outputs), np.float32)] * len(rows)
+        with torch.inference_mode(), _torch_threads(self.threads), _full_fp32(self.device):
+            log_probs, output_lengths = self._model(
+                torch.from_numpy(features).to(self.device),
+                torch.from_numpy(lengths).to(self.device),
+            )
+            found = log_probs.float().cpu().numpy()
+        return [row[:length] for row, length in zip(found, output_lengths.tolist(), strict=True)]
 
     def describe(self) -> str:
         """As in `Backend`."""
         import torch
 
-        return f"torch {torch.__version__}, fp32"
+        where = "" if self.device == "cpu" else f", {torch.cuda.get_device_name(self.device)}"
+        return f"torch {torch.__version__}, fp32{where}"
 
 
-class NativeBackend(_Described):
-    """The kernels of `asr.sparse`, in C where they are compiled, else in numpy; no torch."""
+class NativeBackend(_FromFile):
+    """The kernels of `asr.sparse`, in C where they are compiled, else in numpy; no torch.
 
-    def __init__(self, path: str | Path, threads: int | None = None, exact: bool = False) -> None:
+    `threads` None: one for each core. `exact` keeps to kernels that compute in fp32.
+    """
+
+    def __init__(self, file: ModelFile, threads: int | None = None, exact: bool = False) -> None:
         from asr.model.native_network import Network
-        from asr.sparse import read_csr
-        from asr.text.tokenizer import Tokenizer
 
-        tensors, plain = read_csr(path)
-        try:
-            self.metadata = Metadata.from_plain(plain)
-            self.tokenizer = Tokenizer.from_plain(self.metadata.tokenizer)
-            check_tokenizer(self.tokenizer, self.metadata.model)
-            self.threads = threads or _cores()
-            self.network = Network(tensors, self.metadata.model, exact, threads=self.threads)
-        except AsrError as error:
-            raise AsrError(f"{path}: {error}") from None
+        self.metadata, self.tokenizer = file.metadata, file.tokenizer
+        self.threads = threads or _cores()
         self.exact = exact
+        with naming(file.path):
+            self.network = Network(file.tensors, self.dimensions, exact, threads=self.threads)
 
     def features(self, samples: Floats) -> Floats:
         """As in `Backend`."""
@@ -123,8 +153,8 @@ class NativeBackend(_Described):
 
     def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
         """As in `Backend`."""
-        log_probs, counts = self.network.log_probs(*_padded(rows), threads=self.threads)
-        return [row[:count] for row, count in zip(log_probs, counts, strict=True)]
+        log_probs, lengths = self.network.log_probs(*_padded(rows), threads=self.threads)
+        return [row[:length] for row, length in zip(log_probs, lengths, strict=True)]
 
     def describe(self) -> str:
         """As in `Backend`."""
@@ -141,108 +171,45 @@ def open_backend(
     threads: int | None = None,
     backend: BackendName = "auto",
     exact: bool = False,
+    device: Device = "cpu",
 ) -> Backend:
-    """The engine for a model file, dense or packed, or for a name of a pretrained recogniser.
+    """The backend of a model file, dense or packed; the file is read once.
 
-    `auto` is `native` for a packed file, and for any where torch is not installed. `exact` keeps
-    the native engine to kernels that compute in fp32, as torch always does. `threads` None: as
-    many as torch takes, or one for each core.
+    `backend="auto"` is `native` for a packed file, and for any file where torch is not installed.
+    `exact` keeps the native backend to kernels that compute in fp32, as torch always does.
+    `threads` None: torch's own number, or one for each core. `device="auto"` is `cuda` where the
+    backend is torch and finds a CUDA device.
 
-    Raises AsrError if the file is no model, and for `torch` where that is not installed.
+    Raises AsrError if the file is not a model, for `torch` where that is not installed, and for
+    `cuda` where there is none or the backend is native.
     """
-    if backend not in ("auto", "torch", "native"):
+    if backend not in get_args(BackendName):
         raise AsrError(f"backend={backend!r}: auto, torch or native")
+    if device not in get_args(Device):
+        raise AsrError(f"device={device!r}: cpu, cuda or auto")
     if threads is not None and threads < 1:
         raise AsrError(f"threads={threads}: at least 1")
-    path = models.resolve(path)
-    if backend == "auto":
-        backend = "native" if is_packed(path) or _missing() else "torch"
-    if backend == "native":
-        return NativeBackend(path, threads, exact)
-    if missing := _missing():
+    missing = _missing()
+    if backend == "torch" and missing:
         raise AsrError(
             f"backend=torch needs {missing}: pip install 'asr[train]', or use backend=native"
         )
-    from asr.model.file import load_model
-
-    set_threads(threads)
-    return TorchBackend(load_model(path))
-
-
-def as_backend(model: "Loaded | Backend", threads: int | None = None) -> Backend:
-    """A network that is loaded in torch, with `threads` set as in `set_threads`, or an engine."""
-    from asr.model.file import Loaded
-
-    if not isinstance(model, Loaded):
-        return model
-    set_threads(threads)
-    return TorchBackend(model)
-
-
-def is_packed(path: str | Path) -> bool:
-    """Whether a model file is packed. Raises AsrError if it is no model file."""
-    from asr.sparse import read_header
-
-    try:
-        return Metadata.from_plain(read_header(path).metadata).packed is not None
-    except AsrError as error:
-        raise AsrError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-
-
-def check_tokenizer(tokenizer: "Tokenizer", dimensions: Model) -> None:
-    """Raise AsrError unless the network has an output for each unit."""
-    if tokenizer.size != dimensions.outputs:
-        raise AsrError(f"has {tokenizer.size} units for {dimensions.outputs} outputs")
-
-
-def hear_files(
-    backend: Backend, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
-) -> Iterator[tuple[int, Floats]]:
-    """Index and log-probabilities of each recording, in batches by length, longest first.
-
-    A recording without any sound has none, `(0, outputs)`, as in a transcription.
-    """
-    from asr import audio
-    from asr.audio.batch import sorted_batches
-    from asr.audio.chunk import is_silent
-
-    for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
-        rows: dict[int, Floats] = {}
-        for i in batch:
-            samples = audio.load(paths[i], backend.frontend.sample_rate).samples
-            if not is_silent(samples):
-                rows[i] = backend.features(samples)
-        heard = backend.log_probs(list(rows.values())) if rows else []
-        found = dict(zip(rows, heard, strict=True))
-        nothing = np.zeros((0, backend.dimensions.outputs), np.float32)
-        yield from ((i, found.get(i, nothing)) for i in batch)
-
-
-def set_threads(threads: int | None) -> None:
-    """Let torch use this many threads in this process; None leaves them."""
-    import torch
-
-    if threads is None:
-        return
-    if threads < 1:
-        raise AsrError(f"threads={threads}: at least 1")
-    torch.set_num_threads(threads)
-
-
-def hear(model: "DeepSpeech", features: "Tensor", lengths: "Tensor") -> list[Floats]:
-    """Log-probabilities `(frames, units)` by torch of each utterance of a padded batch."""
-    import torch
-
-    if not features.shape[1]:
-        return [np.zeros((0, model.dimensions.outputs), np.float32)] * len(features)
-    with torch.inference_mode():
-        log_probs, output_lengths = model(features, lengths)
-    rows = log_probs.float().cpu().numpy()
-    return [row[: int(length)] for row, length in zip(rows, output_lengths, strict=True)]
+    file = read_model(path)
+    if backend == "auto":
+        backend = "native" if file.metadata.packed or missing else "torch"
+    if backend == "torch":
+        return TorchBackend(build_torch(file), threads, device)
+    if device == "cuda":
+        packed = "a packed file" if file.metadata.packed else "backend=native"
+        raise AsrError(
+            f"{path}: device=cuda: {packed} runs on the CPU; leave device out, or give "
+            "backend=torch to run the network with its zeros on the GPU"
+        )
+    return NativeBackend(file, threads, exact)
 
 
 def _padded(rows: Sequence[Floats]) -> tuple[Floats, NDArray[np.int64]]:
-    """One array with zeros behind the shorter ones, and the lengths."""
+    """One array `(batch, longest, mels)`, zeros behind the shorter ones, and the lengths."""
     lengths = np.array([len(row) for row in rows], np.int64)
     if len(rows) == 1:
         return rows[0][None], lengths
@@ -252,11 +219,60 @@ def _padded(rows: Sequence[Floats]) -> tuple[Floats, NDArray[np.int64]]:
     return batch, lengths
 
 
+def _torch_device(device: Device) -> str:
+    """`cpu` or `cuda`. Raises AsrError for `cuda` where torch has none."""
+    import torch
+
+    if device == "cpu":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise AsrError(
+        f"device=cuda: torch {torch.__version__} finds no CUDA device; use device=cpu, or install "
+        "a torch that was built for CUDA"
+    )
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Torch with this many threads; its own number is set again at the end.
+
+    The number holds for the whole process. A backend that set it for good would change what every
+    other one and a training beside it take, so it is set around each call, one call at a time.
+    """
+    import torch
+
+    if threads is None:
+        yield
+        return
+    with _TORCH_THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _full_fp32(device: str) -> Iterator[None]:
+    """No TF32 in cuDNN's convolutions and recurrent layers, which is their default on a GPU."""
+    import torch
+
+    with ExitStack() as stack:
+        if device == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        yield
+
+
 def _missing() -> str | None:
-    """Which package the torch engine lacks."""
+    """Which package the torch backend lacks."""
     return next((name for name in ("torch", "torchaudio") if find_spec(name) is None), None)
 
 
 def _cores() -> int:
+    """Cores that this process may use."""
     able: Any = getattr(os, "sched_getaffinity", None)
     return len(able(0)) if able else os.cpu_count() or 1

@@ -5,18 +5,36 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 Cell = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
+
+GATES: dict[Cell, tuple[str, ...]] = {
+    "gru": ("reset", "update", "new"),
+    "lstm": ("input", "forget", "cell", "output"),
+    "rnn_tanh": ("state",),
+    "rnn_relu": ("state",),
+}
+"""Gates of each cell, `hidden` rows each, in the order in which torch stacks them in a weight."""
+
+CLIP = 20.0
+"""Upper bound of the clipped ReLU after a convolution (Deep Speech 2)."""
+
+NORM_EPSILON = 1e-5
+"""Added to the variance of a batch norm."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Dimensions of the Deep Speech 2 network: a file rebuilds its model from these alone."""
+    """Dimensions of the Deep Speech 2 network; section `model` of the settings.
+
+    Raises AsrError, with all that is wrong at once, for values out of range.
+    """
 
     mels: int = 80
     """Input features a frame; the same as `frontend.mels`."""
     outputs: int = 29
-    """Symbols including the CTC blank (index 0); set from the units when training."""
+    """Tokens with the CTC blank (index 0); set from the tokenizer when training."""
     conv_channels: list[int] = field(default_factory=lambda: [32, 32])
     """Channels of the 1 to 3 convolutions."""
     conv_kernels: list[list[int]] = field(default_factory=lambda: [[11, 5], [5, 5]])
@@ -26,7 +44,7 @@ class Model:
     cell: Cell = "gru"
     """Recurrent cell."""
     hidden: int = 256
-    """Units of a recurrent layer in one direction."""
+    """State size of a recurrent layer in one direction."""
     layers: int = 3
     """Recurrent layers."""
     bidirectional: bool = True
@@ -61,11 +79,17 @@ class Model:
             for name in ("mels", "hidden", "layers"):
                 check(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: at least 1")
             check(all(c >= 1 for c in self.conv_channels), "model.conv_channels: at least 1 each")
-            check(self.outputs >= 2, f"model.outputs={self.outputs}: at least a blank and a symbol")
+            check(self.outputs >= 2, f"model.outputs={self.outputs}: at least a blank and a token")
             check(0 <= self.dropout < 1, f"model.dropout={self.dropout}: from 0 to below 1")
             check(
                 self.bidirectional or not self.shared_input,
                 "model.shared_input=true needs model.bidirectional=true: it has one direction only",
+            )
+            refuse_unused(
+                check,
+                "model",
+                self,
+                (("combine",), self.bidirectional, "model.bidirectional=true"),
             )
 
     @property
@@ -81,7 +105,7 @@ class Model:
 
     @property
     def conv_features(self) -> int:
-        """Features that the last convolution hands to the first recurrent layer."""
+        """Features that the first recurrent layer gets from the last convolution."""
         bands = self.mels
         for stride, _ in self.conv_strides:
             bands = -(-bands // stride)
@@ -89,5 +113,15 @@ class Model:
 
     @property
     def layer_outputs(self) -> int:
-        """Features that a recurrent layer hands on."""
+        """Features that a recurrent layer gives to the next."""
         return self.hidden * (2 if self.bidirectional and self.combine == "concat" else 1)
+
+    def cells(self, layer: int) -> list[str]:
+        """Prefixes of the tensors of a recurrent layer's cells, forward first."""
+        directions = ("forward", "backward") if self.bidirectional else ("forward",)
+        return [f"rnn.{layer}.{direction}_cell" for direction in directions]
+
+    def input_matrix(self, cell: str) -> str:
+        """Name of a cell's input matrix; of a tied one its first name, which is always there."""
+        owner = cell.replace("backward", "forward") if self.shared_input else cell
+        return f"{owner}.weight_ih_l0"

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.model.file import Loaded, load_model
+from asr.model.file import TorchModel, load_model
 
 TOLERANCE = 1e-3
 """Largest difference of a log-probability that is taken for rounding."""
@@ -52,13 +52,13 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     import onnx
     import onnxruntime
 
-    from asr.model.onnx import OPSET, build
+    from asr.model.onnx import OPSET, build_network
 
     loaded = load_model(model_path)
     tensors = {name: tensor.numpy() for name, tensor in loaded.model.state_dict().items()}
     plain = loaded.metadata.to_plain()
     metadata = {key: json.dumps(plain[key]) for key in ("model", "frontend", "tokenizer")}
-    made = build(tensors, loaded.metadata.model, metadata)
+    made = build_network(tensors, loaded.metadata.model, metadata)
     try:
         with atomic_path(out_path) as temporary:
             onnx.save(made, str(temporary))
@@ -74,7 +74,7 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     return ExportReport(str(out_path), size, OPSET, onnxruntime.__version__, error)
 
 
-def _largest_error(loaded: Loaded, path: Path) -> float:
+def _largest_error(loaded: TorchModel, path: Path) -> float:
     import onnxruntime
     import torch
 

@@ -1,25 +1,24 @@
-"""The model file: weights, dimensions, units and frontend in one safe file, dense or packed.
+"""The model file: weights, dimensions, tokenizer and frontend in one safe file, dense or packed.
 
-Both are the container of `asr.sparse.file` with the same metadata; only how the tensors are stored
-differs, so every reader here takes either without being told which. Torch is imported only by what
-builds a network: `describe` and packing do without.
+Both are the container of `asr.sparse.file` with the same metadata. Only how the tensors are stored
+differs, so every reader here takes either kind. Torch is imported only by what builds a network
+of it.
 """
 
-import dataclasses
-import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
-from asr.model.backend import check_tokenizer
 from asr.model.dimensions import Model
-from asr.model.info import Description, PackReport, describe, description, pack_report
 from asr.model.metadata import Metadata
 from asr.model.shapes import check_layers, compare, parameter_shapes
-from asr.sparse import Header, read, read_header, write
-from asr.sparse.formats import Array, Values
+from asr.sparse import read, read_csr, write
+from asr.sparse.csr import CsrMatrix
+from asr.sparse.formats import Array
 
 if TYPE_CHECKING:
     import torch
@@ -27,28 +26,35 @@ if TYPE_CHECKING:
     from asr.model.torch_network import DeepSpeech
     from asr.text.tokenizer import Tokenizer
 
-__all__ = [
-    "Description",
-    "Loaded",
-    "PackReport",
-    "describe",
-    "load_model",
-    "load_weights",
-    "pack",
-    "save_model",
-]
+
+@dataclass(frozen=True)
+class ModelFile:
+    """All that a model file holds, checked but for the shapes of its tensors."""
+
+    path: str
+    metadata: Metadata
+    tokenizer: "Tokenizer"
+    tensors: Mapping[str, CsrMatrix | Array]
+    """By their names in `state_dict()`; a tied tensor is one object under each of its names."""
+
+    def dense(self) -> dict[str, Array]:
+        """The tensors with their zeros; tied ones are one array under each of their names."""
+        made = {
+            id(tensor): tensor.to_dense() if isinstance(tensor, CsrMatrix) else tensor
+            for tensor in self.tensors.values()
+        }
+        return {name: made[id(tensor)] for name, tensor in self.tensors.items()}
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model file in memory."""
+class TorchModel:
+    """The torch network of a model file with what belongs to it."""
 
     model: "DeepSpeech"
     """In evaluation mode, on the CPU."""
     tokenizer: "Tokenizer"
     frontend: Frontend
     metadata: Metadata
-    header: Header
 
 
 def save_model(
@@ -60,9 +66,20 @@ def save_model(
 ) -> None:
     """Write a model file: all tensors dense in fp32, tied ones once, the file whole or not at all.
 
-    `extra` (plain values) is carried along as `metadata.training` and shown by `asr info`.
+    `extra` (plain values) becomes `metadata.training`; `asr info` prints it.
     Raises AsrError, naming the tensor, for a weight that is NaN or infinite.
+
+    >>> from asr.features.settings import Frontend
+    >>> from asr.model.dimensions import Model
+    >>> from asr.model.torch_network import DeepSpeech
+    >>> from asr.text.tokenizer import CharacterTokenizer
+    >>> network = DeepSpeech(Model(hidden=16, layers=1))
+    >>> save_model("model.asr", network, CharacterTokenizer(), Frontend())
+    >>> load_model("model.asr").model.dimensions.hidden
+    16
     """
+    from asr.model.torch_network import to_arrays
+
     metadata = Metadata(
         model=model.dimensions,
         frontend=frontend,
@@ -70,88 +87,74 @@ def save_model(
         training=extra or {},
         buffers=[name for name, _ in model.named_buffers()],
     )
-    write(path, _to_arrays(model), metadata.to_plain(), compress=False)
+    write(path, to_arrays(model), metadata.to_plain(), compress=False)
 
 
-def pack(
-    model_path: str | Path, out_path: str | Path, values: Values = "fp16", fold: bool = False
-) -> PackReport:
-    """Write the same model to `out_path` with each tensor as small as its zeros allow.
+def read_model(path: str | Path) -> ModelFile:
+    """A model file in one pass, its sparse matrices as `CsrMatrix` without a dense copy; no torch.
 
-    `values="fp32"` is exact; `"fp16"` halves all tensors but vectors, `"int8"` quarters them with
-    one scale for each row. `fold` multiplies the batch
-    norms into the weights (this needs torch): a little smaller and quicker to run, but not meant
-    to be trained further. Raises AsrError.
+    Raises AsrError for what is not a model file (a training checkpoint too), for a damaged file,
+    and for a tokenizer that does not fit the network.
     """
-    if os.path.exists(out_path) and os.path.realpath(model_path) == os.path.realpath(out_path):
-        raise AsrError(f"{out_path}: is the model itself; give the packed file another name")
-    if fold:
-        from asr.model.torch_network import fold_batch_norm
-
-        loaded = load_model(model_path)
-        model = fold_batch_norm(loaded.model)
-        tensors = _to_arrays(model)
-        metadata = dataclasses.replace(
-            loaded.metadata, model=model.dimensions, buffers=[], folded=True
-        )
-    else:
-        tensors, metadata = _read(model_path)
-    metadata = dataclasses.replace(metadata, packed=values)
-    header = write(out_path, tensors, metadata.to_plain(), values)
-    return pack_report(description(out_path, header, metadata))
+    return _checked(path, *read_csr(path))
 
 
-def load_model(path: str | Path) -> Loaded:
-    """The network of a model file, dense or packed, ready to run, with its units and frontend.
+def load_model(path: str | Path) -> TorchModel:
+    """The torch network of a model file, dense or packed, with its tokenizer and frontend.
 
-    Raises AsrError for what is no model file (a training checkpoint too), for a damaged file, and
-    for one whose weights or units do not fit its dimensions.
+    Raises AsrError as `read_model` does, and for weights that do not fit the dimensions.
     """
-    from asr.text.tokenizer import Tokenizer
+    return build_torch(_checked(path, *read(path)))
 
-    tensors, metadata = _read(path)
-    try:
-        tokenizer = Tokenizer.from_plain(metadata.tokenizer)
-        check_tokenizer(tokenizer, metadata.model)
-        model = _build(metadata.model, tensors)
-    except AsrError as error:
-        raise AsrError(f"{path}: {error}") from None
-    return Loaded(model, tokenizer, metadata.frontend, metadata, read_header(path))
+
+def build_torch(file: ModelFile) -> TorchModel:
+    """The torch network of a model file that has been read, on the CPU, in evaluation mode.
+
+    Raises AsrError for weights that do not fit the dimensions.
+    """
+    with naming(file.path):
+        model = _build(file.metadata.model, file.dense())
+    return TorchModel(model, file.tokenizer, file.metadata.frontend, file.metadata)
 
 
 def load_weights(path: str | Path) -> "dict[str, torch.Tensor]":
     """All tensors of a model file, dense or packed, by their names in `state_dict()`.
 
-    Tied tensors share memory under each of their names. To compare names and shapes with a
-    network is the caller's part. Raises AsrError.
+    Tied tensors share memory under each of their names. Names and shapes are not compared with
+    any network: that is the caller's part. Raises AsrError.
     """
-    tensors, _ = _read(path)
+    tensors, plain = read(path)
+    with naming(path):
+        Metadata.from_plain(plain)
     return _to_torch(tensors)
 
 
-def _read(path: str | Path) -> tuple[dict[str, Array], Metadata]:
-    tensors, plain = read(path)
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An AsrError from within begins with the file's name."""
     try:
-        return tensors, Metadata.from_plain(plain)
+        yield
     except AsrError as error:
         raise AsrError(f"{path}: {error}") from None
 
 
-def _to_arrays(model: "DeepSpeech") -> dict[str, Array]:
-    """The tensors of a network; one array under several names where a tensor is tied."""
-    arrays: dict[str, Array] = {}
-    seen: dict[Any, Array] = {}
-    for name, tensor in model.state_dict().items():
-        # By address and not by identity: a state_dict detaches each name's tensor anew.
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if key not in seen:
-            plain = tensor.float() if tensor.is_floating_point() else tensor
-            seen[key] = plain.cpu().contiguous().numpy()
-        arrays[name] = seen[key]
-    return arrays
+def _checked(
+    path: str | Path, tensors: Mapping[str, CsrMatrix | Array], plain: dict[str, Any]
+) -> ModelFile:
+    from asr.text.tokenizer import Tokenizer
+
+    with naming(path):
+        metadata = Metadata.from_plain(plain)
+        tokenizer = Tokenizer.from_plain(metadata.tokenizer)
+        if tokenizer.size != metadata.model.outputs:
+            raise AsrError(
+                f"its tokenizer has {tokenizer.size} tokens, its network {metadata.model.outputs} "
+                "outputs"
+            )
+    return ModelFile(str(path), metadata, tokenizer, tensors)
 
 
-def _to_torch(tensors: dict[str, Array]) -> "dict[str, torch.Tensor]":
+def _to_torch(tensors: Mapping[str, Array]) -> "dict[str, torch.Tensor]":
     import torch
 
     made = {id(array): torch.from_numpy(array) for array in tensors.values()}
@@ -164,7 +167,8 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
 
     from asr.model.torch_network import DeepSpeech
 
-    # The dimensions are a stranger's numbers: nothing is built until the tensors bear them out.
+    # The file may come from a stranger: nothing is built until its tensors have the shapes that
+    # its dimensions ask for.
     check_layers(dimensions, tensors)
     found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     for name, shape in parameter_shapes(dimensions).items():

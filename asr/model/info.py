@@ -1,23 +1,32 @@
-"""What a model file holds and what packing made of it, for `asr info` and `asr pack`; no torch.
+"""What a model file holds, for `asr info` and `asr pack`: from its header alone, without torch.
 
-Counts never mean the same tensor twice: tied weights count once. Two shares of zeros have two
-names: of the pruned tensors, and of all parameters of the model.
+A tied weight counts once. Two fractions of zeros have two names: that of the pruned tensors, and
+that of all parameters of the model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from asr.errors import AsrError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from asr.model.file import naming
 from asr.model.metadata import Metadata
 from asr.sparse import Header, TensorEntry, read_header
 from asr.sparse.formats import Values
 
 PRUNED_FROM = 0.1
-"""A tensor of two or more dimensions counts as pruned from this share of zeros on."""
+"""A tensor of two or more dimensions counts as pruned from this fraction of zeros on."""
 WORTH_PACKING = 0.5
-"""With a smaller share of zeros in the whole model, packing gains little."""
+"""With a smaller fraction of zeros in the whole model, packing gains little."""
+TABLE_WIDTH = 10_000
+"""Columns a table may take, so that rich neither wraps nor crops it."""
+LINE_LIMIT = 400
+"""Characters of a line that holds values from a file."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Count:
         return 1 - self.nonzeros / self.elements if self.elements else 0.0
 
     @property
-    def share(self) -> float:
+    def ratio(self) -> float:
         """Stored bytes over dense bytes."""
         return self.stored_bytes / self.dense_bytes if self.dense_bytes else 1.0
 
@@ -77,8 +86,8 @@ class Description:
         """How weights are stored."""
         return self.metadata.packed or "fp32"
 
-    def table(self) -> str:
-        """The description for a terminal."""
+    def table(self, others: Sequence[tuple[str, str]] = ()) -> str:
+        """The description for a terminal; `others` are more rows on what would run the file."""
         m, f = self.metadata.model, self.metadata.frontend
         directions = f"both directions, {m.combine}" if m.bidirectional else "forward only"
         tied = ", one input matrix for both" if m.shared_input else ""
@@ -91,8 +100,9 @@ class Description:
         rows = [
             ("file", f"{self.path}, {self.bytes:,} bytes, format version {self.version}"),
             ("weights", f"{'packed' if self.packed else 'dense'}, {self.values} values"),
-            *_counts(self),
-            *_engine(self),
+            *counts(self),
+            *_backend(self),
+            *others,
             ("convolutions", "; ".join(kernels)),
             ("recurrent", f"{m.layers} x {m.cell} {m.hidden}, {directions}{tied}, {norm}"),
             ("tokenizer", f"{m.outputs} {self.metadata.tokenizer['kind']}, the blank included"),
@@ -104,49 +114,17 @@ class Description:
             ),
             *_flat(self.metadata.training, "training"),
         ]
-        return "\n".join([*_aligned(rows), "", *_tensor_rows(self.tensors)])
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What packing made of a model."""
-
-    packed: Description
-    warnings: tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of the packed file, header and all."""
-        return self.packed.bytes
-
-    @property
-    def dense_bytes(self) -> int:
-        """Of all tensors in fp32."""
-        return self.packed.whole.dense_bytes
-
-    def table(self) -> str:
-        """The report for a terminal."""
-        packed = self.packed
-        gain = f"{packed.bytes / self.dense_bytes:.1%} of its tensors in dense fp32"
-        rows = [
-            ("file", f"{packed.path}, {packed.bytes:,} bytes, {gain} ({self.dense_bytes:,})"),
-            ("weights", f"{packed.values} values"),
-            *_counts(packed),
-        ]
-        warnings = [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*_aligned(rows), "", *_tensor_rows(packed.tensors), *warnings])
+        return "\n".join([rows_text(rows), "", tensor_table(self.tensors)])
 
 
 def describe(path: str | Path) -> Description:
     """Describe a model file without torch and without reading its weights.
 
-    Raises AsrError for what is no model file, and for a damaged header.
+    Raises AsrError for what is not a model file, and for a damaged header.
     """
     header = read_header(path)
-    try:
+    with naming(path):
         metadata = Metadata.from_plain(header.metadata)
-    except AsrError as error:
-        raise AsrError(f"{path}: {error}") from None
     return description(path, header, metadata)
 
 
@@ -170,33 +148,16 @@ def description(path: str | Path, header: Header, metadata: Metadata) -> Descrip
     )
 
 
-def pack_report(packed: Description) -> PackReport:
-    """The report on a file that was just packed."""
-    warnings = []
-    if packed.parameters.sparsity < WORTH_PACKING:
-        warnings.append(
-            f"only {packed.parameters.sparsity:.0%} of the parameters are zero: packing gains "
-            "little; prune the model while it trains (pruning.method=ramp)"
-        )
-    return PackReport(packed, tuple(warnings))
-
-
-def _engine(description: Description) -> list[tuple[str, str]]:
+def _backend(description: Description) -> list[tuple[str, str]]:
     """What would run the file on this machine."""
-    from asr.decode.library import native
-    from asr.model import native_kernels as plan
+    from asr.model.native_kernels import native_library, summary
 
-    rows = [("beam search", f"in {native()}")]
     if not description.packed:
-        return [("backend", "torch; native where that is not installed"), *rows]
-    return [
-        ("backend", f"native, {plan.native_library()}"),
-        ("kernels", plan.summary(description.tensors)),
-        *rows,
-    ]
+        return [("backend", "torch; native where that is not installed")]
+    return [("backend", f"native, {native_library()}"), ("kernels", summary(description.tensors))]
 
 
-def _counts(description: Description) -> list[tuple[str, str]]:
+def counts(description: Description) -> list[tuple[str, str]]:
     parameters, pruned = description.parameters, description.pruned
     rows = [
         (
@@ -210,14 +171,19 @@ def _counts(description: Description) -> list[tuple[str, str]]:
             (
                 "pruned",
                 f"{pruned.elements:,}, {pruned.nonzeros:,} not zero ({pruned.sparsity:.1%} zeros), "
-                f"{pruned.stored_bytes:,} bytes, {_fraction(pruned.share)} of dense fp32",
+                f"{pruned.stored_bytes:,} bytes, {_ratio(pruned.ratio)} of dense fp32",
             )
         )
     return rows
 
 
-def _tensor_rows(entries: Iterable[TensorEntry]) -> list[str]:
-    rows = [("tensor", "shape", "elements", "nonzeros", "zeros", "stored as", "bytes", "of dense")]
+def tensor_table(entries: Iterable[TensorEntry]) -> str:
+    """One line per tensor: shape, zeros, and how it is stored."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("tensor", "shape", "elements", "nonzeros", "zeros", "stored as", "bytes"):
+        left = heading in ("tensor", "shape", "stored as")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    table.add_column("of dense", justify="right", no_wrap=True)
     for entry in entries:
         layout = entry.layout
         count = Count.of([entry])
@@ -225,40 +191,46 @@ def _tensor_rows(entries: Iterable[TensorEntry]) -> list[str]:
         if not entry.same_as:
             banks = " in banks" if layout.pattern == "bank" else ""
             how = f"{layout.encoding} {layout.values}{banks}"
-            stored = (how, f"{layout.stored_bytes:,}", _fraction(count.share))
-        rows.append(
-            (
-                entry.name,
-                "x".join(map(str, layout.shape)) or "scalar",
-                f"{layout.elements:,}",
-                f"{layout.nonzeros:,}",
-                f"{1 - layout.nonzeros / layout.elements if layout.elements else 0:.1%}",
-                *stored,
-            )
+            stored = (how, f"{layout.stored_bytes:,}", _ratio(count.ratio))
+        cells = (
+            entry.name,
+            "x".join(map(str, layout.shape)) or "scalar",
+            f"{layout.elements:,}",
+            f"{layout.nonzeros:,}",
+            f"{1 - layout.nonzeros / layout.elements if layout.elements else 0:.1%}",
+            *stored,
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = (0, 1, 5)
-    return [
-        "  ".join(
-            f"{cell:<{width}}" if i in left else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+        table.add_row(*map(Text, cells))
+    return _text(table)
 
 
-def _fraction(share: float) -> str:
-    return f"1/{1 / share:.1f}" if 0 < share < 1 else f"{share:.2f}"
+def rows_text(rows: Iterable[tuple[str, str]]) -> str:
+    """Two columns, keys and values.
+
+    Values from a file may hold anything: what is not printable, such as the codes that move a
+    terminal's cursor, becomes a question mark, and long ones are cropped.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in row))
+    return "\n".join(line[:LINE_LIMIT] for line in _text(table).splitlines())
+
+
+def _text(table: Table) -> str:
+    """A table as plain lines, as wide as its cells: readable in a file as on a terminal."""
+    text = StringIO()
+    Console(file=text, width=TABLE_WIDTH, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _ratio(ratio: float) -> str:
+    """`1/8.0` for an eighth."""
+    return f"1/{1 / ratio:.1f}" if 0 < ratio < 1 else f"{ratio:.2f}"
 
 
 def _flat(value: Any, key: str) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [row for name, item in value.items() for row in _flat(item, f"{key}.{name}")]
     return [(key, str(value))]
-
-
-def _aligned(rows: list[tuple[str, str]]) -> list[str]:
-    """Rows as lines; text from the file may hold anything, so nothing unprintable gets out."""
-    width = max(len(key) for key, _ in rows) + 2
-    lines = (f"{key:{width}}{value}" for key, value in rows)
-    return ["".join(c if c.isprintable() else "?" for c in line)[:400] for line in lines]

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from asr.model.dimensions import CLIP
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import LEVELS, Matrix, library, prepare
 from asr.sparse.kernels.layouts import scratch
 
-CLIP = 20.0
-"""Upper bound of the clipped ReLU, as in `asr.model.torch_layers`."""
 STRIP = 64
 """Output frames of a strip: two layers of 32 channels then fit the second-level cache."""
 SPARSE_FROM = 0.85

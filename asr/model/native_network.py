@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from asr.model.dimensions import Model
 from asr.model.fold import fold_after, fold_before, norm_of
 from asr.model.native_convolution import Convolution, ConvolutionStack, Floats
-from asr.model.shapes import check_layers, compare, parameter_shapes, statistics_shapes
+from asr.model.shapes import check_shapes
 from asr.sparse.csr import CsrMatrix, from_dense
 from asr.sparse.kernels import Cell, Matrix, Recurrent, prepare
 from asr.sparse.kernels import level as level_of
@@ -21,9 +21,9 @@ Tensors = Mapping[str, "CsrMatrix | NDArray[Any]"]
 class Network:
     """A network laid out for this processor. Immutable, so that threads may share it.
 
-    `tensors` are those of a model file by their names, matrices as `CsrMatrix` or dense. `exact`
-    leaves out the kernels that round weights or activations, `level` forces an instruction set;
-    `threads` lay the layers out. Batch norms are folded into the weights.
+    `tensors` are those of a model file, matrices as `CsrMatrix` or dense. `exact` leaves
+    out the kernels that round weights or activations, `level` forces an instruction set; `threads`
+    lay the layers out. Batch norms are folded into the weights.
 
     Raises AsrError for tensors that do not fit the dimensions.
     """
@@ -36,7 +36,7 @@ class Network:
         level: str | None = None,
         threads: int = 1,
     ) -> None:
-        _check(tensors, dimensions)
+        check_shapes(tensors, dimensions)
         self.dimensions = dimensions
         self.exact = exact
         self._level = level
@@ -100,10 +100,8 @@ class Network:
             for i, layer in enumerate(self.convolutions.layers)
         }
         for i, layer in enumerate(self.layers):
-            for cell in layer.cells:
-                prefix = f"rnn.{i}.{'backward' if cell.reverse else 'forward'}_cell"
-                if not (cell.reverse and self.dimensions.shared_input):
-                    found[f"{prefix}.weight_ih_l0"] = cell.weight_ih.kernel
+            for prefix, cell in zip(self.dimensions.cells(i), layer.cells, strict=True):
+                found[self.dimensions.input_matrix(prefix)] = cell.weight_ih.kernel
                 found[f"{prefix}.weight_hh_l0"] = cell.weight_hh.kernel
         return found | {"output.linear.weight": self.linear.kernel}
 
@@ -118,17 +116,16 @@ class Network:
     def _layer(self, i: int) -> Recurrent:
         d, cells = self.dimensions, list[Cell]()
         norm = norm_of(self._tensors, f"rnn.{i}", d)
-        shared: Matrix | None = None
-        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
-            own = f"rnn.{i}.{direction}_cell"
-            tied = f"rnn.{i}.forward_cell" if d.shared_input else own
-            rows = self._rows(f"{tied}.weight_ih_l0")
-            rows, bias = fold_before(rows, self._array(f"{own}.bias_ih_l0"), norm)
-            if shared is None or not d.shared_input:
-                shared = self._prepare(rows)
-            recurrent = self._prepare(self._rows(f"{own}.weight_hh_l0"))
-            bias_hh = self._array(f"{own}.bias_hh_l0")
-            cells.append(Cell(d.cell, shared, recurrent, bias, bias_hh, direction == "backward"))
+        inputs: Matrix | None = None
+        for cell in d.cells(i):
+            rows = self._rows(d.input_matrix(cell))
+            rows, bias = fold_before(rows, self._array(f"{cell}.bias_ih_l0"), norm)
+            if inputs is None or not d.shared_input:  # a tied matrix is laid out once
+                inputs = self._prepare(rows)
+            recurrent = self._prepare(self._rows(f"{cell}.weight_hh_l0"))
+            bias_hh = self._array(f"{cell}.bias_hh_l0")
+            backward = cell.endswith("backward_cell")
+            cells.append(Cell(d.cell, inputs, recurrent, bias, bias_hh, backward))
         return Recurrent(cells, d.combine)
 
     def _rows(self, name: str) -> CsrMatrix:
@@ -141,21 +138,6 @@ class Network:
 
     def _prepare(self, rows: CsrMatrix) -> Matrix:
         return prepare(rows, exact=self.exact, level=self._level)
-
-
-def _check(tensors: Tensors, dimensions: Model) -> None:
-    """Raise AsrError unless there is each tensor of the dimensions, in its shape, and no other."""
-    check_layers(dimensions, tensors)
-    expected = parameter_shapes(dimensions) | statistics_shapes(dimensions)
-    for name in [*expected, *(name for name in tensors if name not in expected)]:
-        tensor = tensors.get(name)
-        if name.endswith(".num_batches_tracked") and dimensions.batch_norm:
-            continue
-        tied = dimensions.shared_input and name.endswith("backward_cell.weight_ih_l0")
-        shape = expected.get(name.replace("backward", "forward") if tied else name)
-        kind = "float32" if tensor is None or isinstance(tensor, CsrMatrix) else tensor.dtype.name
-        found = None if tensor is None else (tuple(tensor.shape), kind)
-        compare(name, found, None if shape is None else (shape, "float32"))
 
 
 def _share(jobs: Iterator[tuple[int, ...]], run: Callable[..., None], threads: int) -> None:

@@ -1,17 +1,15 @@
 """Names and shapes of a network's tensors from its dimensions alone; no torch.
 
-What builds a network from a file, with torch or without, compares the file with these first: the
-dimensions are a stranger's numbers.
+Whoever builds a network from a file, with torch or without, compares the file with these first: a
+file may come from a stranger, and its dimensions decide how much memory is taken.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from asr.errors import AsrError
-from asr.model.dimensions import Cell, Model
-
-GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
-"""Matrices of `hidden` rows that torch stacks in one weight of each cell."""
+from asr.model.dimensions import GATES, Model
+from asr.sparse.csr import CsrMatrix
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -34,13 +32,11 @@ def parameter_shapes(dimensions: Model) -> Shapes:
             shapes[f"conv.{i}.convolution.bias"] = (channels,)
         norm(f"conv.{i}", channels)
         channels_in = channels
-    inputs, rows = d.conv_features, GATES[d.cell] * d.hidden
+    inputs, rows = d.conv_features, len(GATES[d.cell]) * d.hidden
     for i in range(d.layers):
         norm(f"rnn.{i}", inputs)
-        for direction in ("forward", "backward")[: 1 + d.bidirectional]:
-            cell = f"rnn.{i}.{direction}_cell"
-            if direction == "forward" or not d.shared_input:
-                shapes[f"{cell}.weight_ih_l0"] = (rows, inputs)
+        for cell in d.cells(i):
+            shapes[d.input_matrix(cell)] = (rows, inputs)
             shapes[f"{cell}.weight_hh_l0"] = (rows, d.hidden)
             shapes[f"{cell}.bias_ih_l0"] = shapes[f"{cell}.bias_hh_l0"] = (rows,)
         inputs = d.layer_outputs
@@ -51,7 +47,7 @@ def parameter_shapes(dimensions: Model) -> Shapes:
 
 
 def statistics_shapes(dimensions: Model) -> Shapes:
-    """Names and shapes of what the batch norms measured in training."""
+    """Names and shapes of the running means and variances of the batch norms."""
     shapes = Shapes()
     for name, shape in parameter_shapes(dimensions).items():
         if name.endswith(".norm.weight"):
@@ -60,8 +56,26 @@ def statistics_shapes(dimensions: Model) -> Shapes:
     return shapes
 
 
+def check_shapes(tensors: Mapping[str, Any], dimensions: Model) -> None:
+    """Raise AsrError unless there is each tensor of the dimensions, in its shape, and no other.
+
+    Tensors are numpy arrays or `CsrMatrix`. A tied matrix may be there once, under its first name.
+    """
+    check_layers(dimensions, tensors)
+    expected = parameter_shapes(dimensions) | statistics_shapes(dimensions)
+    for name in [*expected, *(name for name in tensors if name not in expected)]:
+        tensor = tensors.get(name)
+        if name.endswith(".num_batches_tracked") and dimensions.batch_norm:
+            continue
+        tied = dimensions.shared_input and name.endswith("backward_cell.weight_ih_l0")
+        shape = expected.get(name.replace("backward", "forward") if tied else name)
+        kind = "float32" if tensor is None or isinstance(tensor, CsrMatrix) else tensor.dtype.name
+        found = None if tensor is None else (tuple(tensor.shape), kind)
+        compare(name, found, None if shape is None else (shape, "float32"))
+
+
 def compare(name: str, found: Any, expected: Any) -> None:
-    """Raise AsrError unless what a file holds, shape and type, is what its dimensions ask for."""
+    """Raise AsrError unless a tensor of a file, `(shape, type)`, is what its dimensions ask for."""
     if found != expected:
         found, expected = (f"{v[1]} {v[0]}" if v else "nothing" for v in (found, expected))
         raise AsrError(
@@ -73,7 +87,7 @@ def compare(name: str, found: Any, expected: Any) -> None:
 def check_layers(dimensions: Model, tensors: Mapping[str, Any]) -> None:
     """Raise AsrError for dimensions with more layers than there are tensors.
 
-    Before anything else: to list the shapes of a billion layers is a harm of its own.
+    Called before `parameter_shapes`, which would list the shapes of a billion layers.
     """
     if dimensions.layers > len(tensors):
         raise AsrError(f"its dimensions claim {dimensions.layers} layers; get the file again")

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.model import torch_recurrence as recurrence
-from asr.model.dimensions import Model
+from asr.model.dimensions import CLIP, NORM_EPSILON, Model
 from asr.model.torch_recurrence import FrameOrder, reverse, sum_directions
-
-CLIP = 20.0
-"""Upper bound of the clipped ReLU after a convolution (Deep Speech 2)."""
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:
@@ -52,7 +49,7 @@ class MaskedBatchNorm(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, features: int, eps: float = NORM_EPSILON, momentum: float = 0.1) -> None:
         super().__init__()
         self.features, self.eps, self.momentum = features, eps, momentum
         self.weight = nn.Parameter(torch.ones(features))
@@ -63,11 +60,6 @@ class MaskedBatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.features}, eps={self.eps}, momentum={self.momentum}"
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """The scale and shift that this norm is in evaluation: `(features,)` each."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`x (..., features)`; `mask` is a bool that broadcasts to the dimensions before these.

@@ -4,25 +4,24 @@ Convolutions over the spectrogram, recurrent layers, a linear layer to symbols: 
 Narang et al. 2017 prune (arXiv 1704.05119), in widths that train on a laptop.
 """
 
-import dataclasses
 import math
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asr.model import torch_sparse as sparse_recurrent  # noqa: F401  # makes its layer known to `sparsify`
+from asr.model import torch_sparse  # noqa: F401  # makes its layer known to `sparsify`
 from asr.model.dimensions import Model
+from asr.model.fold import fold_tensors
 from asr.model.shapes import parameter_shapes
 from asr.model.torch_layers import (
     ConvolutionLayer,
-    MaskedBatchNorm,
     OutputLayer,
     RecurrentLayer,
     valid_frames,
 )
 from asr.model.torch_recurrence import FrameOrder
-
-__all__ = ["DeepSpeech", "count_parameters", "fold_batch_norm", "parameter_shapes"]
 
 
 class DeepSpeech(nn.Module):
@@ -81,24 +80,26 @@ def fold_batch_norm(model: DeepSpeech) -> DeepSpeech:
     Its dimensions have `batch_norm=False`. Weights that are zero stay zero, so a pruned network
     keeps its non-zeros. The given network is left as it is.
     """
-    dimensions = dataclasses.replace(model.dimensions, batch_norm=False)
-    state = {k: v.clone() for k, v in model.state_dict().items() if ".norm." not in k}
-    for prefix, norm in model.named_modules():
-        if not isinstance(norm, MaskedBatchNorm):
-            continue
-        layer = prefix.removesuffix(".norm")
-        scale, shift = (t.double() for t in norm.affine())
-        if layer.startswith("conv."):  # the norm comes after the convolution
-            weight = state[f"{layer}.convolution.weight"]
-            state[f"{layer}.convolution.bias"] = shift.to(weight.dtype)
-            weight.copy_(weight * scale[:, None, None, None])
-            continue
-        for name in [name for name in state if name.startswith(f"{layer}.")]:
-            if name.endswith((".weight_ih_l0", ".linear.weight")):
-                weight, bias = state[name], state[name.replace("weight", "bias")]
-                bias.add_((weight.double() @ shift).to(bias.dtype))
-                weight.copy_(weight * scale)
+    arrays, dimensions = fold_tensors(to_arrays(model), model.dimensions)
     with torch.device("meta"):
         folded = DeepSpeech(dimensions)
+    state = {name: torch.tensor(array) for name, array in arrays.items()}  # a copy of each
     folded.load_state_dict(state, assign=True)
     return folded.eval()
+
+
+def to_arrays(model: DeepSpeech) -> dict[str, NDArray[Any]]:
+    """The tensors of a network by their names in `state_dict()`, floats as float32.
+
+    Those of a network on the CPU share its memory; a tied one is one array under both names.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    seen: dict[Any, NDArray[Any]] = {}
+    for name, tensor in model.state_dict().items():
+        # By address and not by identity: a state_dict detaches each name's tensor anew.
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in seen:
+            plain = tensor.float() if tensor.is_floating_point() else tensor
+            seen[key] = plain.cpu().contiguous().numpy()
+        arrays[name] = seen[key]
+    return arrays

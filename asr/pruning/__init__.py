@@ -1,7 +1,7 @@
 """Pruning while training, for any torch model; leaves an ordinary model with exact zeros.
 
-    ramp = ThresholdRamp(start=1000, ramp=5000, end=10000, frequency=100)
-    pruner = Pruner(model, Rule(ramp, tensors=["rnn*"], target=0.9))
+    ramp = ThresholdRamp.from_fractions(total_steps=20_000, target=0.9)
+    pruner = Pruner(model, Rule(ramp, tensors=["rnn*"]))
     for batch in batches:
         loss(model, batch).backward()
         pruner.mask_gradients()
@@ -10,7 +10,7 @@
         optimiser.zero_grad()
     pruner.finalize()
 
-Needs torch alone; `PruningCallback` brings Lightning in when it is first asked for.
+Needs torch alone; `PruningCallback` imports Lightning when it is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,14 +25,15 @@ from asr.pruning.rigl import RigL
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import (
     FewUpdates,
-    Frozen,
+    FixedMask,
     Schedule,
     SparsitySchedule,
     ThresholdSchedule,
     Unfinished,
+    schedule_from_fractions,
     schedule_from_plain,
 )
-from asr.pruning.sparsity_schedules import Constant, Cubic, Linear, OneCut
+from asr.pruning.sparsity_schedules import Cubic, OneShot
 from asr.pruning.statistics import Statistics, TensorStatistics, statistics
 from asr.pruning.threshold_schedule import ThresholdRamp
 
@@ -42,15 +43,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Bank",
     "Block",
-    "Constant",
     "Cubic",
     "Element",
     "FewUpdates",
-    "Frozen",
+    "FixedMask",
     "GroupLasso",
     "GroupLassoCallback",
-    "Linear",
-    "OneCut",
+    "OneShot",
     "Pattern",
     "PrunedTooFar",
     "Pruner",
@@ -69,6 +68,7 @@ __all__ = [
     "find",
     "group_of",
     "pattern_from_plain",
+    "schedule_from_fractions",
     "schedule_from_plain",
     "statistics",
 ]

@@ -24,13 +24,13 @@ def calibrate(
 
     dense: a trained model, or its weights by name. tensors: what will be pruned, best as
     `find(model)` gives it, because shapes are then compared; names alone do as well. by: "group"
-    pools the weights of all recurrent, all input, all linear or all convolution tensors.
+    takes the weights of all recurrent, all input, all linear or all convolution tensors together.
     Convention: of n weights sorted by absolute value, zeros included, q is the one with exactly
-    floor(percentile * n) before it, so pruning the dense tensor below q drops just these.
+    floor(percentile * n) before it, so pruning the dense tensor below q drops exactly these.
     Raises AsrError for a missing tensor, another shape, or more than half zeros.
     """
     if not 0 < percentile < 1:
-        raise AsrError(f"percentile={percentile}: a share between 0 and 1, the paper has 0.90")
+        raise AsrError(f"percentile={percentile}: a fraction between 0 and 1; the paper has 0.90")
     if by not in ("tensor", "group"):
         raise AsrError(f'by={by!r}: "tensor" or "group"')
     weights = dense.state_dict() if isinstance(dense, nn.Module) else dense

@@ -1,4 +1,4 @@
-"""The same inside Lightning: hooks to `Pruner` and `GroupLasso`, state into the checkpoint."""
+"""Pruning inside Lightning: hooks call `Pruner` and `GroupLasso`; checkpoints have their state."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +30,10 @@ class PruningCallback(Callback):
     `sparsity` (of the pruned tensors), `sparsity_of_model` and `sparsity/NAME` of each tensor.
     Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
     with another one, is resumed.
+
+    >>> from asr.pruning import OneShot, PruningCallback, Rule
+    >>> pruning = PruningCallback(lambda steps: Rule(OneShot.from_fractions(steps, target=0.9)))
+    >>> trainer = Trainer(max_steps=1000, callbacks=[pruning], logger=False, accelerator="cpu")
     """
 
     def __init__(
@@ -95,7 +99,7 @@ class PruningCallback(Callback):
         return dict(self._restored or {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning restores callbacks before there is a Pruner: keep it until there is."""
+        """Lightning restores callbacks before there is a Pruner: hold the state until there is."""
         self._restored = state_dict
 
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,13 +112,13 @@ class PruningCallback(Callback):
         model = pl_module if self.model is None else self.model
         if all(model is not part for part in pl_module.modules()):
             raise AsrError(
-                f"the {type(model).__name__} to prune is no part of the "
+                f"the {type(model).__name__} to prune is not a part of the "
                 f"{type(pl_module).__name__} that is trained"
             )
         state, self._restored = self._restored, None
         if state is None and trainer.global_step:
             raise AsrError(
-                f"training goes on at step {trainer.global_step} from a checkpoint without "
+                f"training resumes at step {trainer.global_step} from a checkpoint without "
                 "pruning state: start anew from its weights instead"
             )
         self.pruner = Pruner(
@@ -133,7 +137,7 @@ class PruningCallback(Callback):
         self._follow(trainer)
 
     def _warn_if_too_short(self, trainer: Trainer) -> None:
-        """Say it before hours of training rather than after them."""
+        """Warn before hours of training rather than after them."""
         assert self.pruner is not None
         total, last = trainer.estimated_stepping_batches, self.pruner.last_update
         self._warned = 0 < total < last
@@ -166,7 +170,7 @@ class PruningCallback(Callback):
         figures = {
             "sparsity": self.pruner.sparsity(),
             "sparsity_of_model": self.pruner.model_sparsity(),
-            **{f"sparsity/{name}": share for name, share in self.pruner.sparsities().items()},
+            **{f"sparsity/{name}": value for name, value in self.pruner.sparsities().items()},
         }
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=self.pruner.steps)

@@ -1,8 +1,8 @@
-"""Group lasso: a penalty that makes whole blocks of a matrix small, before pruning cuts them.
+"""Group lasso: a penalty that makes whole blocks of a matrix small, before pruning drops them.
 
 The penalty of the block paper (Narang et al. 2017, arXiv 1711.02782): `weight * sum_g ||W_g||_2`,
 one group for each block, the same weight all through training. It shrinks blocks towards zero but
-gives no exact zeros: those come from a cut or from block pruning.
+gives no exact zeros: those come from pruning in blocks.
 """
 
 from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ class GroupLasso:
             yield name, getattr(module, leaf)
 
     def _blocks(self, weight: Tensor) -> Tensor:
-        """The matrix cut into blocks, zeros at the edges: (blocks down, rows, across, columns)."""
+        """The matrix as blocks, zeros at the edges: (blocks down, rows, blocks across, columns)."""
         matrix = weight.float().flatten(1) if weight.dim() > 1 else weight.float()[:, None]
         down, across = (
             -(-size // block)

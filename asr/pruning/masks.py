@@ -1,7 +1,9 @@
 """Which elements of a tensor stay: boolean masks, True where a weight is kept."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from asr.errors import AsrError
 
@@ -10,16 +12,6 @@ MIN_DENSITY = 0.005
 
 class PrunedTooFar(AsrError):
     """An update would leave a tensor nearly empty; nothing was zeroed."""
-
-
-def keep_at_or_above(weight: Tensor, eps: float, previous: Tensor | None = None) -> Tensor:
-    """Keep |w| >= eps, compared in float32; never again what `previous` had dropped.
-
-    Algorithm 1 prints the mask the other way round (`abs(param) < eps`), a slip of notation.
-    With `previous` the mask can only lose elements: the paper's exact, monotone mode.
-    """
-    keep = weight.detach().float().abs() >= eps
-    return keep if previous is None else keep & previous
 
 
 def from_zeros(weight: Tensor) -> Tensor:
@@ -44,19 +36,19 @@ def nth_largest(scores: Tensor, count: int) -> Tensor:
     """The smallest of the `count` largest scores (n,): a scalar on their device."""
     if scores.device.type == "cpu":
         return scores.kthvalue(scores.numel() - count + 1).values
-    # Elsewhere torch refuses kthvalue under `use_deterministic_algorithms`, and sorting is quick.
+    # Elsewhere torch refuses kthvalue under `use_deterministic_algorithms`, and sorting is fast.
     return scores.sort(descending=True).values[count - 1]
 
 
 def count_for(
     scores: Tensor, sizes: Tensor | None, sparsity: float, elements: int | None = None
 ) -> int:
-    """How many of the units (n,) stay when this share of elements is dropped.
+    """How many of the units (n,) stay when the fraction `sparsity` of the elements is dropped.
 
-    sizes: elements of each unit; None: all have as many, and the number dropped is
+    sizes: elements of each unit; None: all have equally many, and the number dropped is
     `round(sparsity * n)`, as in `torch.nn.utils.prune`. Otherwise the smallest scores are dropped
-    until the elements dropped are as near to the share as whole units come. elements: what the
-    share is of, if more than the units hold, because some were dropped before.
+    until the elements dropped are as near to the fraction as whole units come. elements: what it
+    is a fraction of, if more than the units hold, because some were dropped before.
     """
     n = scores.numel()
     if sizes is None:
@@ -69,7 +61,7 @@ def count_for(
 
 
 def sparsity(keep: Tensor) -> float:
-    """Share of elements that the mask drops, 0 to 1."""
+    """Fraction of elements that the mask drops, 0 to 1."""
     return 1.0 - int(keep.count_nonzero()) / keep.numel()
 
 
@@ -78,18 +70,18 @@ def check_density(
 ) -> None:
     """Raise PrunedTooFar if less than `min_density` of the elements, or none at all, would stay.
 
-    eps: the threshold that made the mask, None if a share did.
+    eps: the threshold that made the mask, None if a fraction did.
     """
     kept = int(keep.count_nonzero())
     if kept and kept >= min_density * keep.numel():
         return
     at = "" if eps is None else f" at the threshold eps={eps:.6g}"
     remedy = (
-        "Ask for a lower sparsity, give its rule a floor (the share every tensor keeps), or leave "
-        "the tensor out"
+        'Ask for a lower sparsity, use scope="tensor" if tensors are ranked together, or leave the '
+        "tensor out"
         if eps is None
         else "Usually its q does not belong to this network: calibrate on a trained dense model of "
-        "the same dimensions, with a lower percentile, a smaller ramp ratio or an earlier end; or "
+        "the same dimensions, with a lower percentile, a smaller slope_ratio or an earlier end; or "
         "leave the tensor out"
     )
     raise PrunedTooFar(
@@ -118,3 +110,26 @@ def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...] | list[int]) -> T
         )
     bits = torch.stack([(packed >> position) & 1 for position in range(8)], dim=1)
     return bits.flatten()[: size.numel()].view(size).bool()
+
+
+def check_equal(hash_of: Callable[[], str], device: torch.device) -> None:
+    """Compare a hash (hexadecimal) over all ranks of torch.distributed, if that is initialised.
+
+    device: where the weights are, because there the backend of the ranks can gather tensors.
+    Raises AsrError, on every rank, that lists which ranks differ.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    world = distributed.get_world_size()
+    if world == 1:
+        return
+    own = torch.tensor(list(bytes.fromhex(hash_of())), dtype=torch.uint8, device=device)
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    distributed.all_gather(everyone, own)
+    hashes = [bytes(h.tolist()).hex() for h in everyone]
+    if different := [rank for rank, value in enumerate(hashes) if value != hashes[0]]:
+        raise AsrError(
+            f"masks of rank {', '.join(map(str, different))} differ from those of rank 0: the "
+            "ranks do not train the same weights. Wrap the model in DistributedDataParallel, or "
+            "make the Pruner with check_ranks=False if each rank prunes a part of its own"
+        )

@@ -1,12 +1,22 @@
-"""Which weights stand and fall together: single elements, blocks, or equal counts in banks.
+"""Which weights are kept or dropped together: single elements, blocks, or equal counts in banks.
 
 A pattern is data: it turns the scores of a tensor into scores of its units, and the units that are
 kept into a mask. Tensors of more than two dimensions are read as (first dimension, the rest).
+Half of the weights (#) of a 4 x 8 matrix kept in each pattern:
+
+    Element()          Block(2, 2)        Bank(4)
+    # . . # # . # .    # # . . # # . .    # . . # | # . # .
+    . . # . . # . .    # # . . # # . .    . # # . | . # . #
+    # # # . # . . #    . . # # # # . .    # # . . | # . . #
+    . # . # . . # #    . . # # # # . .    . # . # | . . # #
+
+Elements may crowd anywhere, which costs the fewest errors; blocks store one index for many weights;
+banks give every row the same work, which a kernel can count on.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +29,9 @@ _NEVER = float("-inf")
 
 class Pattern(ABC):
     """A way to divide a tensor into units that are kept or dropped whole."""
+
+    name: ClassVar[str]
+    """Name in settings, checkpoints and records."""
 
     @abstractmethod
     def units(self, scores: Tensor, alive: Tensor | None = None) -> Tensor:
@@ -42,12 +55,14 @@ class Pattern(ABC):
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values."""
-        return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class Element(Pattern):
     """Every weight by itself, as in the paper."""
+
+    name: ClassVar[str] = "element"
 
     def units(self, scores: Tensor, alive: Tensor | None = None) -> Tensor:
         """The elements, row by row."""
@@ -69,14 +84,16 @@ class Block(Pattern):
     Tiles at the last row and column may be smaller. Under a threshold schedule the threshold of
     single weights is multiplied by the fourth root of rows * columns, as there, because the
     largest of a block grows with its size. It also varies little from block to block, so that a
-    rising threshold drops most of them in its last third; a schedule of shares spreads them evenly.
-    Raises AsrError for sizes below 1.
+    rising threshold drops most of them in its last third; a schedule of sparsities spreads them
+    evenly. Raises AsrError for sizes below 1.
     """
+
+    name: ClassVar[str] = "block"
 
     rows: int
     columns: int
     score: Literal["max", "l2"] = "max"
-    """A block's score: its largest element, or the root of its squares' sum."""
+    """A block's score: its largest element, or the root of the sum of its squares."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns"):
@@ -108,7 +125,7 @@ class Block(Pattern):
         return norms.masked_fill(empty, _NEVER)
 
     def sizes(self, shape: torch.Size) -> Tensor | None:
-        """Elements of each block, or None if no block is cut off at an edge."""
+        """Elements of each block, or None if no block is cropped at an edge."""
         rows, columns = shape[0], shape[1:].numel()
         if rows % self.rows == 0 and columns % self.columns == 0:
             return None
@@ -117,7 +134,7 @@ class Block(Pattern):
         return (down[:, None] * across).flatten()
 
     def expand(self, keep: Tensor, shape: torch.Size) -> Tensor:
-        """Every block's answer for each of its elements."""
+        """The choice for a block, repeated for each of its elements."""
         rows, columns = shape[0], shape[1:].numel()
         tiles = keep.view(-(-rows // self.rows), 1, -(-columns // self.columns), 1)
         whole = tiles.expand(-1, self.rows, -1, self.columns).reshape(
@@ -131,7 +148,7 @@ class Block(Pattern):
         return tiles.sum(dim=(1, 3)).flatten()
 
     def _tiles(self, matrix: Tensor, filling: float) -> Tensor:
-        """(blocks down, rows, blocks across, columns), edges filled up."""
+        """(blocks down, rows, blocks across, columns), edges padded."""
         rows, columns = matrix.shape
         missing = (0, -columns % self.columns, 0, -rows % self.rows)
         if any(missing):
@@ -148,10 +165,12 @@ class Block(Pattern):
 class Bank(Element):
     """Single weights, equally many in every bank of `columns` columns of every row.
 
-    (Cao et al. 2019.) The share kept is rounded to the nearest count of a bank: 3 of 32 for a
+    (Cao et al. 2019.) The fraction kept is rounded to the nearest count of a bank: 3 of 32 for a
     sparsity of 0.9. A shorter bank at the end of the rows keeps proportionally many. Needs a
     schedule of sparsities. Raises AsrError for fewer than 2 columns.
     """
+
+    name: ClassVar[str] = "bank"
 
     columns: int = 32
 
@@ -188,16 +207,16 @@ class Bank(Element):
 
 
 def pattern_from_plain(plain: dict[str, Any]) -> Pattern:
-    """The pattern that `Pattern.to_plain` described. Raises AsrError for an unknown kind."""
-    kinds: dict[str, type[Pattern]] = {k.__name__: k for k in (Element, Block, Bank)}
+    """The pattern that `Pattern.to_plain` described. Raises AsrError for an unknown name."""
+    patterns: dict[str, type[Pattern]] = {p.name: p for p in (Element, Block, Bank)}
     values = dict(plain)
-    kind = values.pop("kind", None)
-    if kind not in kinds:
-        raise AsrError(f"unknown pruning pattern {kind!r}; there are {', '.join(kinds)}")
+    name = values.pop("name", None)
+    if name not in patterns:
+        raise AsrError(f"unknown pruning pattern {name!r}; there are {', '.join(patterns)}")
     try:
-        return kinds[kind](**values)
+        return patterns[name](**values)
     except TypeError as error:
-        raise AsrError(f"pruning pattern {kind}: {error}") from None
+        raise AsrError(f"pruning pattern {name}: {error}") from None
 
 
 def _matrix(tensor: Tensor) -> Tensor:
@@ -205,7 +224,7 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 
 def _lengths(total: int, length: int) -> Tensor:
-    """Lengths of the pieces that `total` is cut into, the last one maybe shorter."""
+    """Lengths of the parts that `total` is divided into, the last one maybe shorter."""
     starts = torch.arange(0, total, length)
     return (total - starts).clamp(max=length)
 

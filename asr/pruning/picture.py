@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PANELS = 48
 """Patterns drawn at most; `patterns` chooses others."""
 CELLS = 512
-"""A panel has at most about this many cells across; more weights share a cell."""
+"""A panel has at most about this many cells across; a cell may stand for several weights."""
 _WIDTH = 11.0
 _INK, _GRID, _BAR = "#1c1d22", "#dcdde3", "#9dbfe0"
 _DOTS = ("#cc4f1a", "#23886a", "#9a4fa3", "#b07800")
@@ -41,21 +41,21 @@ def draw(
     stats = statistics(model, patterns)
     weights = dict(model.named_parameters()) if isinstance(model, nn.Module) else dict(model)
     sparse = [t for t in stats.tensors if t.nonzeros < t.elements]
-    shown = sparse[:PANELS]
-    rows = -(-len(shown) // 2)
+    displayed = sparse[:PANELS]
+    rows = -(-len(displayed) // 2)
     heights = [1.1 + 0.24 * len(stats.tensors), 0.1 + 2.0 * rows]
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained", facecolor="white")
     parts = figure.add_gridspec(2, 1, height_ratios=heights)
     top, bottom = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
     _bars(top.subplots(), stats, title)
-    if shown:
+    if displayed:
         panels = bottom.subplots(rows, 2, squeeze=False).ravel()
-        for axes, t in zip(panels, shown, strict=False):
+        for axes, t in zip(panels, displayed, strict=False):
             _panel(axes, t, weights[t.name].detach(), len(gate_names(t.name, weights)) or 1)
-        for axes in panels[len(shown) :]:
+        for axes in panels[len(displayed) :]:
             axes.set_visible(False)
-    said = f"darker: more weights kept; {len(shown)} of {len(sparse)} tensors with zeros"
-    bottom.suptitle(said if shown else "no tensor has a zero", fontsize=9, color=_INK)
+    caption = f"darker: more weights kept; {len(displayed)} of {len(sparse)} tensors with zeros"
+    bottom.suptitle(caption if displayed else "no tensor has a zero", fontsize=9, color=_INK)
     return figure
 
 
@@ -67,7 +67,7 @@ def _bars(axes: "Axes", stats: Statistics, title: str) -> None:
     for index, gate in enumerate(names):
         found = [(p, t.gates[gate]) for p, t in zip(places, stats.tensors, strict=True) if t.gates]
         colour, marker = _DOTS[index % len(_DOTS)], "osD^v<>"[index % 7]
-        x, y = [100 * share for _, share in found], [place for place, _ in found]
+        x, y = [100 * sparsity for _, sparsity in found], [place for place, _ in found]
         axes.plot(x, y, marker, color=colour, markersize=4, label=f"{gate} gate")
     for place, t in zip(places, stats.tensors, strict=True):
         axes.text(101, place, f"{t.sparsity:.1%}", fontsize=8, va="center", color=_INK)
@@ -93,7 +93,7 @@ def _panel(axes: "Axes", t: TensorStatistics, weight: Tensor, gates: int) -> Non
     parts = [density(part, side) for part in weight.chunk(gates)]
     gap = max(1, parts[0].shape[1] // 40)
     image = _side_by_side(parts, gap)
-    # Few weights in a hundred stay: shades are spread over what there is.
+    # Of a hundred weights only a few stay: shades are spread over the densities that there are.
     axes.imshow(image, cmap=_shades(), vmin=0.0, vmax=max(float(np.nanmax(image)), 1e-9))
     if not 1 / 3 < image.shape[1] / image.shape[0] < 12:
         axes.set_aspect("auto")
@@ -109,9 +109,9 @@ def _panel(axes: "Axes", t: TensorStatistics, weight: Tensor, gates: int) -> Non
 
 
 def density(weight: Tensor, side: int) -> np.ndarray:
-    """Share of weights that are not zero in each cell of side x side weights.
+    """Fraction of weights that are not zero in each cell of side x side weights.
 
-    weight (rows, ...): what lies behind the rows is one dimension. Cells at the lower and right
+    weight (rows, ...): all dimensions but the first are taken as one. Cells at the lower and right
     edge hold what is left. Returns (ceil(rows / side), ceil(columns / side)).
     """
     kept = (weight.flatten(1) != 0).to("cpu", torch.float32).numpy()
@@ -152,8 +152,8 @@ def draw_curves(
 
     def line(points: Sequence[tuple[int, float]], **style: Any) -> None:
         steps = [0, *(step for step, _ in points), last]
-        shares = [0.0, *(100 * share for _, share in points), 100 * points[-1][1]]
-        axes.plot(steps, shares, drawstyle="steps-post", **style)
+        percent = [0.0, *(100 * sparsity for _, sparsity in points), 100 * points[-1][1]]
+        axes.plot(steps, percent, drawstyle="steps-post", **style)
 
     for number, points in enumerate(tensors.values()):
         label = f"each of {len(tensors)} tensors" if number == 0 else None

@@ -2,12 +2,12 @@
 
 The prediction is what the rules would do to weights that do not change: those of a dense network
 that was trained before, or normally distributed ones. Training moves weights, so under a threshold
-without a target the sparsity that is reached differs; shares and targets are reached exactly.
+without a target the sparsity that is reached differs; targets are reached exactly.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from asr.pruning.patterns import Bank
 from asr.pruning.prunable import find, group_of
 from asr.pruning.pruner import Pruner
 from asr.pruning.rule import Rule, resolve
-from asr.pruning.schedule import Frozen, Schedule, ThresholdSchedule
+from asr.pruning.schedule import FixedMask, Schedule, ThresholdSchedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class PlannedTensor:
     group: str
     rule: Rule
     curve: tuple[tuple[int, float], ...]
-    """(step, predicted sparsity) at each update of any rule; of `Frozen` at step 0."""
+    """(step, predicted sparsity) at each update of any rule; of `FixedMask` at step 0."""
 
     @property
     def elements(self) -> int:
@@ -62,7 +62,7 @@ class Plan:
     parameters: int
     """Elements of the whole model, tied parameters once."""
     basis: str
-    """Which weights the prediction is made of."""
+    """Which weights the prediction is made from."""
     total_steps: int | None = None
     """Optimiser steps of the training, if known."""
 
@@ -91,14 +91,17 @@ class Plan:
                     f"{t.final:.2%}",
                 )
             )
-        share = self.final * self.elements / self.parameters
+        of_model = self.final * self.elements / self.parameters
         lines = _aligned(rows, right=(2, 6))
         lines += [
             "",
             f"pruned: {self.elements:,} of {self.prunable:,} prunable weights, of a model of "
-            f"{self.parameters:,}; {self.final:.2%} of them, {share:.2%} of the model, will be 0",
+            f"{self.parameters:,}; {self.final:.2%} of them, {of_model:.2%} of the model, "
+            "will be 0",
         ]
-        lines += [self._said(rule) for rule in {id(t.rule): t.rule for t in self.tensors}.values()]
+        lines += [
+            self._summary(rule) for rule in {id(t.rule): t.rule for t in self.tensors}.values()
+        ]
         picks = _spread(len(self.curve), ROWS)
         curve = [("step", "sparsity"), *((f"{s:,}", f"{p:.2%}") for s, p in self.curve)]
         lines += ["", *_aligned([curve[0], *(curve[1 + i] for i in picks)], right=(0, 1))]
@@ -112,8 +115,8 @@ class Plan:
         curves = {t.name: t.curve for t in self.tensors}
         return draw_curves(self.curve, curves, last, f"predicted from {self.basis}")
 
-    def _said(self, rule: Rule) -> str:
-        """When a rule changes masks, and to what end."""
+    def _summary(self, rule: Rule) -> str:
+        """When a rule changes masks, and at which sparsity it ends."""
         schedule, steps = rule.schedule, rule.schedule.update_steps
         kind = type(schedule).__name__
         if not steps:
@@ -139,21 +142,16 @@ def plan(
 
     weights: a trained dense model of the same tensors, or its weights by name; None: normally
     distributed ones of the standard deviation that each tensor has now. total_steps: of the
-    training; an update after the last one is refused. Scores of a rule's own are replaced by
-    magnitudes, and gradients are 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor
+    training; an update after the last one is refused. A schedule with scores of its own sees
+    gradients of 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor
     would be nearly empty, and for thresholds without weights that they could be compared with.
     """
     given = [rules] if isinstance(rules, Rule) else list(rules)
-    twin = copy.deepcopy(model)
-    chosen = {name: rule for rule, names in resolve(twin, given) for name in names}
-    basis = _load(twin, chosen, weights)
-    pruner = Pruner(
-        twin,
-        [replace(rule, score=None) for rule in given],
-        min_density=min_density,
-        check_ranks=False,
-    )
-    for weight in find(twin).values():
+    stand_in = copy.deepcopy(model)
+    chosen = {name: rule for rule, names in resolve(stand_in, given) for name in names}
+    basis = _load(stand_in, chosen, weights)
+    pruner = Pruner(stand_in, given, min_density=min_density, check_ranks=False)
+    for weight in find(stand_in).values():
         weight.grad = torch.zeros_like(weight)
     steps = sorted({step for rule in given for step in rule.schedule.update_steps})
     if total_steps is not None and steps and steps[-1] > total_steps:
@@ -168,16 +166,16 @@ def plan(
         except PrunedTooFar as error:
             raise PrunedTooFar(f"predicted for step {step}: {error}") from None
         points.append((step, pruner.sparsities()))
-    sizes = {name: weight.numel() for name, weight in find(twin).items()}
+    sizes = {name: weight.numel() for name, weight in find(stand_in).items()}
     total = sum(sizes[name] for name in pruner.names)
     return Plan(
         tensors=tuple(
             PlannedTensor(
                 name,
-                tuple(find(twin)[name].shape),
-                group_of(twin, name),
+                tuple(find(stand_in)[name].shape),
+                group_of(stand_in, name),
                 chosen[name],
-                tuple((step, shares[name]) for step, shares in points),
+                tuple((step, sparsities[name]) for step, sparsities in points),
             )
             for name in pruner.names
         ),
@@ -191,12 +189,12 @@ def plan(
 
 @torch.no_grad()
 def _load(
-    twin: nn.Module,
+    stand_in: nn.Module,
     chosen: Mapping[str, Rule],
     weights: nn.Module | Mapping[str, Tensor] | None,
 ) -> str:
     """Give the copy the weights that are predicted from; returns what they are."""
-    tensors = find(twin)
+    tensors = find(stand_in)
     if weights is not None:
         known = weights.state_dict() if isinstance(weights, nn.Module) else weights
         for name in chosen:
@@ -209,16 +207,20 @@ def _load(
             tensors[name].copy_(known[name])
         return "the weights of a trained network, as if they did not change"
     for name, rule in chosen.items():
-        if rule.target is None and isinstance(rule.schedule, ThresholdSchedule):
+        if isinstance(rule.schedule, ThresholdSchedule) and rule.schedule.target is None:
             raise AsrError(
                 f"{name}: its threshold says nothing without weights to compare it with; give "
-                "plan() the dense network, or the rule a target"
+                "plan() the dense network, or the schedule a target"
             )
-    kept = [n for n, rule in chosen.items() if rule.keep_zeros or isinstance(rule.schedule, Frozen)]
-    if len(kept) == len(chosen):
+    has_zeros = [
+        name
+        for name, rule in chosen.items()
+        if rule.keep_zeros or isinstance(rule.schedule, FixedMask)
+    ]
+    if len(has_zeros) == len(chosen):
         return "the weights that are there, as if they did not change"
     generator = torch.Generator().manual_seed(0)
-    for name in (name for name in chosen if name not in kept):
+    for name in (name for name in chosen if name not in has_zeros):
         weight = tensors[name]
         spread = float(weight.float().std()) or 1.0
         weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
@@ -226,15 +228,15 @@ def _load(
 
 
 def _end(rule: Rule, schedule: Schedule) -> str:
-    if rule.target is not None:
-        return f", to a target of {rule.target:.2%}"
     if isinstance(schedule, ThresholdSchedule):
+        if schedule.target is not None:
+            return f", to a target of {schedule.target:.2%}"
         return f", to {schedule.relative_threshold(schedule.update_steps[-1]):.3f} q"
-    asked = getattr(schedule, "final", 0.0)
+    target = getattr(schedule, "target", 0.0)
     if isinstance(rule.pattern, Bank):
         columns = rule.pattern.columns
-        return f", to {asked:.2%}: {rule.pattern.count(asked)} of {columns} columns are kept"
-    return f", to {asked:.2%}"
+        return f", to {target:.2%}: {rule.pattern.count(target)} of {columns} columns are kept"
+    return f", to {target:.2%}"
 
 
 def _named(pattern: object) -> str:
@@ -244,7 +246,7 @@ def _named(pattern: object) -> str:
 
 
 def _spread(count: int, rows: int) -> list[int]:
-    """At most so many indices, the first and the last among them, evenly apart."""
+    """At most `rows` indices, the first and the last among them, evenly apart."""
     if count <= rows:
         return list(range(count))
     return [round(i * (count - 1) / (rows - 1)) for i in range(rows)]

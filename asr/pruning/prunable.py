@@ -14,7 +14,7 @@ from torch import nn
 from asr.errors import AsrError
 
 Group = Literal["recurrent", "input", "linear", "convolution"]
-# The whole name: weight normalisation and other rewritings keep parts of a weight beside it.
+# The whole name: weight normalisation and the like store parts of a weight under longer names.
 _RECURRENT = re.compile(r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?")
 
 
@@ -38,7 +38,7 @@ def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, n
         return {known[0]: parameters[key] for key, known in names.items()}
     if isinstance(patterns, str):
         patterns = [patterns]
-    wanted: set[int] = set()
+    matched: set[int] = set()
     listed = "\n  ".join(" = ".join(known) for known in names.values())
     patterns = list(patterns)
     if not patterns:
@@ -47,8 +47,8 @@ def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, n
         hits = {k for k, known in names.items() if any(fnmatchcase(n, pattern) for n in known)}
         if not hits:
             raise AsrError(f"no prunable weight matches {pattern!r}; there are:\n  {listed}")
-        wanted |= hits
-    return {known[0]: parameters[key] for key, known in names.items() if key in wanted}
+        matched |= hits
+    return {known[0]: parameters[key] for key, known in names.items() if key in matched}
 
 
 def aliases(model: nn.Module) -> dict[str, str]:

@@ -14,15 +14,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
-from asr.pruning.masks import MIN_DENSITY, check_density, from_zeros, pack, unpack
+from asr.pruning.masks import (
+    MIN_DENSITY,
+    check_density,
+    check_equal,
+    from_zeros,
+    pack,
+    unpack,
+)
 from asr.pruning.prunable import find, owner
-from asr.pruning.ranks import check_equal
-from asr.pruning.rigl import RigL
 from asr.pruning.rule import Rule
-from asr.pruning.schedule import Frozen, Unfinished
-from asr.pruning.selection import Pool, make_pools
+from asr.pruning.schedule import FixedMask, SparsitySchedule, Unfinished
+from asr.pruning.selection import RankingGroup, ranking_groups
 from asr.pruning.statistics import Statistics, statistics
 
+STATE_VERSION = 3
 STEPS_OF_THE_OPTIMISER = (
     "a schedule counts steps of the optimiser, of which there is one for several batches when "
     "gradients are accumulated; from_fractions makes one of the number of all steps"
@@ -33,13 +39,19 @@ class Pruner:
     """Zeroes weights while a model trains, and keeps them zero.
 
     model: float weights on any device; its parameters may be moved or replaced later.
-    rules: what is pruned how; a tensor belongs to one rule. optimiser: cleared of the moments of
-    dropped weights; it may be given to `step` instead. min_density: an update that would leave a
-    smaller share of a tensor raises PrunedTooFar.
+    rules: what is pruned how; a tensor belongs to one rule. optimiser: its moments of dropped
+    weights are set to zero; it may be given to `step` instead. min_density: an update that would
+    leave a smaller fraction of a tensor raises PrunedTooFar.
 
     Every rank of a distributed run computes the same masks, because they depend on equal weights
     alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
     and AsrError is raised if they differ. Raises AsrError if rules and tensors do not fit.
+
+    >>> model = torch.nn.GRU(8, 16)
+    >>> pruner = Pruner(model, Rule(OneShot(step=1, target=0.75), ["weight_hh*"]))
+    >>> pruner.step()  # after each step of the optimiser
+    >>> pruner.finalize().prunable_sparsity
+    0.75
     """
 
     def __init__(
@@ -51,10 +63,10 @@ class Pruner:
         check_ranks: bool = True,
     ) -> None:
         if not 0 <= min_density < 1:
-            raise AsrError(f"min_density={min_density}: a share from 0 to below 1")
+            raise AsrError(f"min_density={min_density}: a fraction from 0 to below 1")
         self.model = model
         self.rules = (rules,) if isinstance(rules, Rule) else tuple(rules)
-        self._pools = make_pools(model, self.rules)
+        self._groups = ranking_groups(model, self.rules)
         self.optimiser = optimiser
         self.min_density = min_density
         self.check_ranks = check_ranks
@@ -62,7 +74,7 @@ class Pruner:
         """Optimiser steps so far: `current_itr` of Algorithm 1."""
         self.curve: list[tuple[int, float]] = []
         """(step, sparsity of the prunable tensors) at each update."""
-        chosen = {name for pool in self._pools for name in pool.names}
+        chosen = {name for group in self._groups for name in group.names}
         self._owners = {name: owner(model, name) for name in find(model) if name in chosen}
         # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
         # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
@@ -80,17 +92,17 @@ class Pruner:
     @property
     def thresholds(self) -> dict[str, float]:
         """q of the tensors under a ramp: as given, or as a target has led to it so far."""
-        return {name: q for pool in self._pools for name, q in pool.thresholds.items()}
+        return {name: q for group in self._groups for name, q in group.thresholds.items()}
 
     @property
     def finished(self) -> bool:
         """Whether the masks are final: no update comes any more."""
-        return all(pool.schedule.is_finished(self.steps) for pool in self._pools)
+        return all(group.schedule.is_finished(self.steps) for group in self._groups)
 
     @property
     def last_update(self) -> int:
         """The step of the last update of any mask; 0 if there is none."""
-        steps = [pool.schedule.update_steps for pool in self._pools]
+        steps = [group.schedule.update_steps for group in self._groups]
         return max((each[-1] for each in steps if each), default=0)
 
     def mask_gradients(self) -> None:
@@ -98,14 +110,15 @@ class Pruner:
 
         Our choice, the paper says nothing. Dense gradients would do the weights no harm, because
         they are zeroed again; but they would count in the norm that clipping compares, so the
-        weights that live would move less the more is pruned, and they would fill the optimiser's
-        moments. Under `Rule(regrow=True)` they stay dense before an update, for the score to see.
+        weights that are left would move less the more is pruned, and they would fill the
+        optimiser's moments. Under a schedule that regrows (RigL) they stay dense before an update,
+        because the scores are made from them.
         """
         dense = {
             name
-            for pool in self._pools
-            if pool.rule.regrow and pool.schedule.is_update(self.steps + 1)
-            for name in pool.names
+            for group in self._groups
+            if _regrows(group) and group.schedule.is_update(self.steps + 1)
+            for name in group.names
         }
         self._no_gradient = set()
         for name, weight in self._weights():
@@ -126,9 +139,9 @@ class Pruner:
         self.steps += 1
         optimiser = optimiser or self.optimiser
         updated = [
-            pool
-            for pool in self._pools
-            if pool.schedule.is_update(self.steps) and not self._nothing_to_exchange(pool)
+            group
+            for group in self._groups
+            if group.schedule.is_update(self.steps) and not self._lacks_gradients(group)
         ]
         if updated:
             self._update_masks(updated, optimiser)
@@ -141,22 +154,22 @@ class Pruner:
         return {name: self._keep(name, weight) for name, weight in self._weights()}
 
     def sparsity(self) -> float:
-        """Share of dropped weights over all pruned tensors, 0 to 1."""
+        """Fraction of dropped weights over all pruned tensors, 0 to 1."""
         sizes = {name: weight.numel() for name, weight in self._weights()}
         kept = sum(self._kept.get(name, size) for name, size in sizes.items())
         return 1.0 - kept / sum(sizes.values())
 
     def sparsities(self) -> dict[str, float]:
-        """Share of dropped weights of each pruned tensor, 0 to 1."""
+        """Fraction of dropped weights of each pruned tensor, 0 to 1."""
         return {n: 1.0 - self._kept.get(n, w.numel()) / w.numel() for n, w in self._weights()}
 
     def model_sparsity(self) -> float:
-        """Share of dropped weights over all parameters of the model, tied ones once, 0 to 1."""
+        """Fraction of dropped weights over all parameters of the model, tied ones once, 0 to 1."""
         dropped = sum(w.numel() - self._kept.get(n, w.numel()) for n, w in self._weights())
         return dropped / sum(p.numel() for p in self.model.parameters())
 
     def mask_hash(self) -> str:
-        """SHA-256, in hexadecimal, of step, names and masks: equal just where they are equal."""
+        """SHA-256, in hexadecimal, of step, names and masks: equal only where they are equal."""
         digest = hashlib.sha256(str(self.steps).encode())
         for name, keep in self.masks().items():
             digest.update(f"{name} {list(keep.shape)}".encode())
@@ -185,37 +198,40 @@ class Pruner:
         return statistics(self.model, self.names)
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, masks (as bits), rules, controllers, curve: loads with weights_only=True."""
+        """Step, masks (as bits), rules, thresholds, curve: loads with weights_only=True."""
         return {
-            "version": 2,
+            "version": STATE_VERSION,
             "step": self.steps,
             "rules": [rule.to_plain() for rule in self.rules],
             "shapes": {name: list(weight.shape) for name, weight in self._weights()},
             "masks": {name: pack(keep) for name, keep in self.masks().items()},
-            "controllers": {
-                pool.names[0]: pool.controller.state_dict()
-                for pool in self._pools
-                if pool.controller is not None
+            "thresholds": {
+                group.names[0]: group.corrected.state_dict()
+                for group in self._groups
+                if group.corrected is not None
             },
             "curve": [list(point) for point in self.curve],
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, masks applied at once.
+        """Continue from `state_dict`, masks applied at once.
 
         Raises AsrError if tensors, shapes or rules are not the same.
         """
-        if state.get("version") != 2:
-            raise AsrError(f"pruning state of version {state.get('version')!r}: this reads 2")
+        if (version := state.get("version")) != STATE_VERSION:
+            raise AsrError(
+                f"pruning state of version {version!r}, which another release wrote; this one "
+                f"reads version {STATE_VERSION}: start anew from the weights of the checkpoint"
+            )
         check_same(
             state, self.rules, {name: list(weight.shape) for name, weight in self._weights()}
         )
         self.steps = int(state["step"])
-        self.curve = [(int(step), float(share)) for step, share in state["curve"]]
-        for pool in self._pools:
-            if pool.controller is not None:
-                pool.controller.load_state_dict(state["controllers"][pool.names[0]])
+        self.curve = [(int(step), float(sparsity)) for step, sparsity in state["curve"]]
+        for group in self._groups:
+            if group.corrected is not None:
+                group.corrected.load_state_dict(state["thresholds"][group.names[0]])
         self._factors, self._kept = {}, {}
         for name, weight in self._weights():
             self._set(name, weight, unpack(state["masks"][name], weight.shape))
@@ -228,35 +244,34 @@ class Pruner:
 
     def _keep_zeros(self) -> None:
         weights = dict(self._weights())
-        for pool in self._pools:
-            frozen = isinstance(pool.rule.schedule, Frozen)
-            if frozen or pool.rule.keep_zeros:
-                for name in pool.names:
+        for group in self._groups:
+            if isinstance(group.schedule, FixedMask) or group.rule.keep_zeros:
+                for name in group.names:
                     self._set(name, weights[name], from_zeros(weights[name]))
-                pool.check_start({name: self._keep(name, weights[name]) for name in pool.names})
+                group.check_start({name: self._keep(name, weights[name]) for name in group.names})
         for rule in self.rules:
-            names = [name for pool in self._pools if pool.rule is rule for name in pool.names]
-            if isinstance(rule.schedule, Frozen) and not any(n in self._factors for n in names):
+            names = [name for group in self._groups if group.rule is rule for name in group.names]
+            if isinstance(rule.schedule, FixedMask) and not any(n in self._factors for n in names):
                 raise AsrError(
-                    "the schedule is Frozen, which keeps the zeros that are there, but no weight "
-                    f"of {', '.join(names)} is zero: load the pruned weights first"
+                    "the schedule is FixedMask, which keeps the zeros that are there, but no "
+                    f"weight of {', '.join(names)} is zero: load the pruned weights first"
                 )
 
-    def _nothing_to_exchange(self, pool: Pool) -> bool:
-        """Whether RigL has no gradients to grow by, since the batch of this step was skipped."""
-        grows = isinstance(pool.schedule, RigL) and any(n in self._factors for n in pool.names)
-        return grows and any(name in self._no_gradient for name in pool.names)
+    def _lacks_gradients(self, group: RankingGroup) -> bool:
+        """Whether there is nothing to regrow by, since the batch of this step was skipped."""
+        grows = _regrows(group) and any(name in self._factors for name in group.names)
+        return grows and any(name in self._no_gradient for name in group.names)
 
-    def _update_masks(self, pools: Sequence[Pool], optimiser: Optimizer | None) -> None:
+    def _update_masks(self, groups: Sequence[RankingGroup], optimiser: Optimizer | None) -> None:
         weights = dict(self._weights())
         keeps: dict[str, Tensor] = {}
-        for pool in pools:
-            previous = {n: self._keep(n, weights[n]) for n in pool.names if n in self._factors}
-            chosen, eps = pool.keeps(self.steps, weights, previous)
+        for group in groups:
+            previous = {n: self._keep(n, weights[n]) for n in group.names if n in self._factors}
+            chosen, eps = group.masks_at(self.steps, weights, previous)
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
-        if any(pool.rule.regrow for pool in pools):
+        if any(_regrows(group) for group in groups):
             self._clear_moments(optimiser)  # of what comes back, too: its gradient was dense
         for name, keep in keeps.items():
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
@@ -300,6 +315,10 @@ class Pruner:
         return self._factor(name, weight) != 0
 
 
+def _regrows(group: RankingGroup) -> bool:
+    return isinstance(group.schedule, SparsitySchedule) and group.schedule.regrows
+
+
 def check_same(
     state: Mapping[str, Any], rules: Sequence[Rule], shapes: Mapping[str, list[int]]
 ) -> None:
@@ -318,7 +337,7 @@ def check_same(
         ]
         if differences:
             raise AsrError(
-                f"the checkpoint was made with another pruning ({what}):\n  "
+                f"the checkpoint was made with other pruning ({what}):\n  "
                 + "\n  ".join(differences)
                 + "\nresume with the same settings, or start anew from its weights"
             )

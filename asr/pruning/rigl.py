@@ -1,4 +1,4 @@
-"""RigL: sparse from the first step on, exchanging small weights for ones with large gradients.
+"""RigL: sparse from the first step on, small weights replaced by ones with large gradients.
 
 Evci et al. 2020, *Rigging the Lottery* (arXiv 1911.11134). The number of weights never changes, so
 a sparse network is trained all through, from a random mask; here dense arithmetic does it.
@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from asr.errors import AsrError
 from asr.pruning.masks import keep_largest
 from asr.pruning.schedule import (
     SparsitySchedule,
+    check_fraction,
     check_room,
-    check_share,
     check_steps,
     given,
     steps_of,
@@ -26,33 +27,36 @@ from asr.pruning.schedule import (
 
 @dataclass(frozen=True)
 class RigL(SparsitySchedule):
-    """Use it as `Rule(RigL(...), regrow=True)`; steps are optimiser steps.
+    """After step 1 every tensor keeps a random fraction of its weights, and never more or fewer.
 
-    After step 1 every tensor keeps a random share of its weights. At each multiple of `frequency`
-    up to `end` the smallest weights are dropped and as many come back, at zero and without moments
-    of the optimiser, where the gradient is largest (Algorithm 1); the share exchanged falls from
-    `fraction` to 0 along a cosine. What is dropped and grown at once keeps its value, as in the
-    authors' code. The gradients of such a step are left dense by `Pruner.mask_gradients` and are
-    read by `Pruner.step`, so they must not be set to zero between the two; they are those of one
-    step, clipped if you clip. A step whose batch was skipped, so that `mask_gradients` saw no
-    gradient, exchanges nothing. Raises AsrError for numbers that make no sense.
+    At each multiple of `frequency` up to `end` the smallest weights are dropped and as many come
+    back, at zero and without moments of the optimiser, where the gradient is largest (Algorithm
+    1); the fraction that is replaced falls from `drop_fraction` to 0 along a cosine. What is
+    dropped and grown in one update keeps its value, as in the authors' code. The gradients of such
+    a step are left dense by `Pruner.mask_gradients` and are read by `Pruner.step`, so they must not
+    be set to zero between the two; they are those of one step, clipped if you clip. A step whose
+    batch was skipped, so that `mask_gradients` saw no gradient, changes no mask. Raises AsrError
+    for numbers that make no sense; all steps are optimiser steps.
     """
 
+    method: ClassVar[str] = "rigl"
+    regrows: ClassVar[bool] = True
+
     end: int
-    """Last step at which weights may be exchanged."""
+    """Last step at which weights may be replaced."""
     frequency: int
-    """Steps between two exchanges."""
-    final: float
-    """Share dropped, from the first step on."""
-    fraction: float = 0.3
-    """Share of the weights exchanged at the start of the cosine."""
+    """Steps between two updates."""
+    target: float
+    """Fraction dropped, from the first step on."""
+    drop_fraction: float = 0.3
+    """Fraction of the remaining weights that is replaced at the start of the cosine."""
     seed: int = 0
     """Draws the first masks, by the names of the tensors."""
 
     def __post_init__(self) -> None:
         check_steps(self, "end", "frequency", "seed")
-        check_share("RigL: final", self.final)
-        check_share("RigL: fraction", self.fraction)
+        check_fraction("RigL: target", self.target)
+        check_fraction("RigL: drop_fraction", self.drop_fraction)
         if not 2 <= self.frequency <= self.end:
             raise AsrError(f"RigL: need 2 <= frequency <= end, got {given(self)}")
 
@@ -61,22 +65,22 @@ class RigL(SparsitySchedule):
         cls,
         total_steps: int,
         end: float = 0.75,
-        updates: int = 20,
-        final: float = 0.9,
-        fraction: float = 0.3,
+        mask_updates: int = 20,
+        target: float = 0.9,
+        drop_fraction: float = 0.3,
         seed: int = 0,
-    ) -> "RigL":
-        """`end` as a share of `total_steps` optimiser steps, with at least `updates` exchanges.
+    ) -> Self:
+        """`end` as a fraction of `total_steps` optimiser steps; at least `mask_updates` updates.
 
         Raises AsrError if there is no room for them.
         """
         (last,) = steps_of(total_steps, end=end)
-        check_room(total_steps, 0, last, last // 2, updates)
-        return cls(last, last // updates, final, fraction, seed)
+        check_room(total_steps, 0, last, last // 2, mask_updates)
+        return cls(last, last // mask_updates, target, drop_fraction, seed)
 
     @property
     def update_steps(self) -> Sequence[int]:
-        """The first step, then every exchange."""
+        """The first step, then every replacement."""
         return [1, *range(self.frequency, self.end + 1, self.frequency)]
 
     def is_update(self, step: int) -> bool:
@@ -84,16 +88,16 @@ class RigL(SparsitySchedule):
         return step == 1 or (0 < step <= self.end and step % self.frequency == 0)
 
     def is_finished(self, step: int) -> bool:
-        """From the last exchange on."""
+        """From the last replacement on."""
         return step >= self.end - self.end % self.frequency
 
     def sparsity(self, step: int) -> float:
-        """`final`, from the first step on."""
-        return self.final if step >= 1 else 0.0
+        """`target`, from the first step on."""
+        return self.target if step >= 1 else 0.0
 
-    def exchanged(self, step: int) -> float:
-        """Share of the kept weights exchanged at `step`: `fraction / 2 (1 + cos(pi step / end))`"""
-        return self.fraction / 2 * (1 + math.cos(math.pi * min(step, self.end) / self.end))
+    def drop_fraction_at(self, step: int) -> float:
+        """drop_fraction / 2 (1 + cos(pi step / end)), of the weights that are kept at `step`."""
+        return self.drop_fraction / 2 * (1 + math.cos(math.pi * min(step, self.end) / self.end))
 
     def scores(self, step: int, name: str, weight: nn.Parameter, keep: Tensor | None) -> Tensor:
         """2 for what survives, 1 for what is grown, 0 for the rest; random ones at first.
@@ -109,7 +113,7 @@ class RigL(SparsitySchedule):
                 "call Pruner.step() after optimiser.step() and before optimiser.zero_grad()"
             )
         kept = int(keep.count_nonzero())
-        grown = round(self.exchanged(step) * kept)
+        grown = round(self.drop_fraction_at(step) * kept)
         never = float("-inf")
         magnitude = weight.detach().float().abs().masked_fill(~keep, never).flatten()
         survives = keep_largest(magnitude, kept - grown)

@@ -1,18 +1,19 @@
-"""When masks change: pure functions of the optimiser step, of two types that cannot be mixed up.
+"""When masks change: pure functions of the optimiser step.
 
 A step is one step of the optimiser, counted from 1; step n is `current_itr` = n of Algorithm 1 of
-the paper. A `ThresholdSchedule` says how large a weight must be to stay (`threshold_schedule`),
-a `SparsitySchedule` which share is dropped (`asr.pruning.sparsity_schedules`).
+the paper. A `ThresholdSchedule` says how large a weight must be to stay (`threshold_schedule`), a
+`SparsitySchedule` which fraction is dropped (`sparsity_schedules`, `rigl`): two types, so that a
+threshold cannot be taken for a fraction. Each schedule has a `method`, the name by which settings
+and checkpoints know it.
 """
 
 import inspect
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,19 +27,23 @@ class FewUpdates(UserWarning):
 
 
 class Unfinished(UserWarning):
-    """Training ends before pruning does, so less is dropped than was asked for."""
+    """Training ends before pruning does, so fewer weights are dropped than were asked for."""
 
 
 class Schedule(ABC):
     """When masks are updated; what the update compares is up to the subclass.
 
-    A subclass is a frozen dataclass of plain values.
+    A subclass is a frozen dataclass of plain values. For settings it has a class method
+    `from_fractions(total_steps, ...)` whose further arguments are fractions and plain numbers.
     """
+
+    method: ClassVar[str] = ""
+    """Name in settings and checkpoints; the name of the class if a subclass gives none."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if not cls.__name__.startswith("_"):
-            _KINDS.setdefault(cls.__name__, cls)
+        cls.method = cls.__dict__.get("method", cls.__name__)
+        _METHODS.setdefault(cls.method, cls)
 
     @property
     @abstractmethod
@@ -46,7 +51,7 @@ class Schedule(ABC):
         """The steps after which masks are computed anew, ascending; best a `range`."""
 
     @property
-    def updates(self) -> int:
+    def mask_updates(self) -> int:
         """How many updates there are."""
         return len(self.update_steps)
 
@@ -61,14 +66,17 @@ class Schedule(ABC):
     def to_plain(self) -> dict[str, Any]:
         """Plain values that `schedule_from_plain` makes an equal schedule of."""
         values = asdict(self)  # type: ignore[call-overload]
-        return {"kind": type(self).__name__, **{k: plain_number(v) for k, v in values.items()}}
+        return {"method": self.method, **{k: plain_number(v) for k, v in values.items()}}
 
 
-_KINDS: dict[str, type[Schedule]] = {}
+_METHODS: dict[str, type[Schedule]] = {}
 
 
 class ThresholdSchedule(Schedule):
     """A schedule whose masks keep the weights at or above a threshold."""
+
+    target: float | None = None
+    """Sparsity to end at, 0 to 1: the thresholds are corrected on the way. None: they are not."""
 
     @abstractmethod
     def relative_threshold(self, step: int) -> float:
@@ -80,35 +88,41 @@ class ThresholdSchedule(Schedule):
 
 
 class SparsitySchedule(Schedule):
-    """A schedule whose masks drop a share of the weights: the smallest ones, counted exactly."""
+    """A schedule whose masks drop a fraction of the weights: the smallest ones, counted exactly.
 
-    final: float
-    """Share dropped from the last update on, 0 to 1."""
+    A criterion other than magnitude is a subclass with `scores` of its own, of `Cubic` for example.
+    """
+
+    regrows: ClassVar[bool] = False
+    """Whether a dropped weight may come back, at zero, if its score is large at an update; the
+    gradients of the step before an update are then left dense."""
+    target: float
+    """Fraction dropped from the last update on, 0 to 1."""
 
     @abstractmethod
     def sparsity(self, step: int) -> float:
-        """Share dropped at `step`, 0 to 1; what an update at that step compares with."""
+        """Fraction dropped at `step`, 0 to 1; what an update at that step compares with."""
 
     def scores(
         self, step: int, name: str, weight: nn.Parameter, keep: Tensor | None
     ) -> Tensor | None:
-        """What an update at `step` compares, the large ones stay: of the weight's shape; None
-        for what the rule says, magnitude by default.
+        """Scores of the weight's shape, of which the largest stay at `step`; None: magnitudes.
 
         keep: the tensor's mask before this update, None while it has lost nothing.
         """
         return None
 
-    def with_final(self, final: float) -> Self:
-        """The same schedule with another final share."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FewUpdates)  # said once, of the schedule given
-            return replace(self, final=final)  # type: ignore[type-var]
-
 
 @dataclass(frozen=True)
-class Frozen(Schedule):
+class FixedMask(Schedule):
     """Keeps the zeros that the weights have when the Pruner is made: for fine-tuning."""
+
+    method: ClassVar[str] = "fixed_mask"
+
+    @classmethod
+    def from_fractions(cls, total_steps: int) -> "FixedMask":
+        """The same for any number of steps."""
+        return cls()
 
     @property
     def update_steps(self) -> range:
@@ -116,23 +130,46 @@ class Frozen(Schedule):
         return range(0)
 
 
+def schedule_class(method: str) -> type[Schedule]:
+    """The schedule of this name. Raises AsrError, with the names that there are, for another."""
+    known = {name: kind for name, kind in _METHODS.items() if not inspect.isabstract(kind)}
+    if method not in known:
+        raise AsrError(f"unknown pruning method {method!r}; there are {', '.join(known)}")
+    return known[method]
+
+
 def schedule_from_plain(plain: Mapping[str, Any]) -> Schedule:
-    """The schedule that `Schedule.to_plain` described. Raises AsrError for an unknown kind."""
-    kinds = {name: kind for name, kind in _KINDS.items() if not inspect.isabstract(kind)}
+    """The schedule that `Schedule.to_plain` described. Raises AsrError for an unknown method."""
     values = dict(plain)
-    kind = values.pop("kind", None)
-    if kind not in kinds:
-        raise AsrError(f"unknown pruning schedule {kind!r}; there are {', '.join(kinds)}")
-    known = {f.name for f in fields(kinds[kind])}  # type: ignore[arg-type]
+    kind = schedule_class(values.pop("method", ""))
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := set(values) - known:
         raise AsrError(
-            f"pruning schedule {kind} has no field {', '.join(sorted(unknown))}; "
+            f"pruning method {kind.method} has no field {', '.join(sorted(unknown))}; "
             f"it has {', '.join(sorted(known)) or 'none'}"
         )
     try:
-        return kinds[kind](**values)
+        return kind(**values)
     except TypeError as error:
-        raise AsrError(f"pruning schedule {kind}: {error}") from None
+        raise AsrError(f"pruning method {kind.method}: {error}") from None
+
+
+def schedule_from_fractions(method: str, total_steps: int, options: Mapping[str, Any]) -> Schedule:
+    """The schedule of this name for a training of `total_steps` optimiser steps.
+
+    options: arguments of its `from_fractions` by name; those that it does not take are left out,
+    so that one set of options serves for all methods. Raises AsrError as that does.
+    """
+    make: Any = schedule_class(method).from_fractions  # type: ignore[attr-defined]
+    taken = options_of(method)
+    schedule: Schedule = make(total_steps, **{k: v for k, v in options.items() if k in taken})
+    return schedule
+
+
+def options_of(method: str) -> list[str]:
+    """Names of the options that `schedule_from_fractions` takes for this method."""
+    make: Any = schedule_class(method).from_fractions  # type: ignore[attr-defined]
+    return [name for name in inspect.signature(make).parameters if name != "total_steps"]
 
 
 def given(schedule: Schedule) -> str:
@@ -148,12 +185,12 @@ def check_steps(schedule: Schedule, *names: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             raise AsrError(
                 f"{kind}: {name}={value!r} must be a whole number of optimiser steps "
-                f"(given {given(schedule)}); from_fractions takes shares"
+                f"(given {given(schedule)}); from_fractions takes fractions of all steps"
             )
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number, of Python, numpy or torch, and no truth value."""
+    """Whether it is a finite number, of Python, numpy or torch, and not a truth value."""
     if isinstance(value, Tensor):
         value = value.item() if value.numel() == 1 else None
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -166,37 +203,39 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-def check_share(what: str, value: float) -> None:
+def check_fraction(what: str, value: float | None) -> None:
     """Raise AsrError unless 0 < value < 1."""
-    if not (is_number(value) and 0 < value < 1):
-        raise AsrError(f"{what}={value!r}: a share above 0 and below 1, such as 0.9 for 90 %")
+    if not (is_number(value) and 0 < value < 1):  # type: ignore[operator]
+        raise AsrError(f"{what}={value!r}: a fraction above 0 and below 1, such as 0.9 for 90 %")
 
 
-def steps_of(total_steps: int, **shares: float) -> list[int]:
-    """Shares of all optimiser steps, rounded to steps. Raises AsrError unless 0 <= a < b < ... <= 1
-    and `total_steps` is a number of steps."""
+def steps_of(total_steps: int, **fractions: float) -> list[int]:
+    """Fractions of all optimiser steps, rounded to steps.
+
+    Raises AsrError unless 0 <= a < b < ... <= 1 and `total_steps` is a number of steps.
+    """
     if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
         raise AsrError(
             f"total_steps={total_steps!r}: the number of all optimiser steps, at least 1"
         )
-    values = list(shares.values())
-    if wrong := [f"{name}={share!r}" for name, share in shares.items() if not is_number(share)]:
-        raise AsrError(f"{', '.join(wrong)}: no share of all steps, such as 0.25")
+    values = list(fractions.values())
+    if wrong := [f"{name}={value!r}" for name, value in fractions.items() if not is_number(value)]:
+        raise AsrError(f"{', '.join(wrong)}: not a fraction of all steps, such as 0.25")
     if values != sorted(set(values)) or min(values) < 0 or max(values) > 1:
         raise AsrError(
-            f"need shares 0 <= {' < '.join(shares)} <= 1, got "
-            + ", ".join(f"{name}={value}" for name, value in shares.items())
+            f"need fractions 0 <= {' < '.join(fractions)} <= 1, got "
+            + ", ".join(f"{name}={value}" for name, value in fractions.items())
         )
     return [round(total_steps * value) for value in values]
 
 
-def check_room(total_steps: int, start: int, end: int, room: int, updates: int) -> None:
-    """Raise AsrError if fewer than `updates` updates fit between the steps start and end."""
-    if isinstance(updates, bool) or not isinstance(updates, int) or updates < 1:
-        raise AsrError(f"updates={updates!r}: a whole number, at least 1")
-    if room < updates:
+def check_room(total_steps: int, start: int, end: int, room: int, mask_updates: int) -> None:
+    """Raise AsrError if fewer than `mask_updates` updates fit between the steps start and end."""
+    if isinstance(mask_updates, bool) or not isinstance(mask_updates, int) or mask_updates < 1:
+        raise AsrError(f"mask_updates={mask_updates!r}: a whole number, at least 1")
+    if room < mask_updates:
         raise AsrError(
-            f"{updates} updates do not fit: of {total_steps} optimiser steps there are only "
+            f"{mask_updates} updates do not fit: of {total_steps} optimiser steps there are only "
             f"{max(0, room)} between start (step {start}) and end (step {end}); train longer, "
             "widen the window or ask for fewer updates"
         )

@@ -1,8 +1,7 @@
-"""Tensors whose weights compete with each other, and the choice among them at an update."""
+"""Tensors whose weights are ranked together, and the choice among them at an update."""
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,41 +10,44 @@ from asr.errors import AsrError
 from asr.pruning.masks import count_for, keep_largest, nth_largest
 from asr.pruning.patterns import Bank, Block
 from asr.pruning.prunable import group_of
-from asr.pruning.rule import Rule, resolve, resolve_rates, resolve_thresholds
+from asr.pruning.rule import Rule, resolve, resolve_thresholds
 from asr.pruning.schedule import Schedule, SparsitySchedule, ThresholdSchedule
-from asr.pruning.target import Controller
+from asr.pruning.target import TargetThreshold
 
-_ALWAYS = float("inf")
+_NEVER = float("-inf")
 
 
 @dataclass
-class Pool:
-    """One competition: a tensor, a group of tensors or all of a rule."""
+class RankingGroup:
+    """Weights that are ranked together: of a tensor, of a group of tensors, or of all of a rule."""
 
     rule: Rule
     names: list[str]
-    schedule: Schedule
-    """The rule's, with the final share of this tensor if it has a rate of its own."""
-    target: float | None = None
-    """Sparsity that a ramp shall end at."""
-    q: dict[str, float] = field(default_factory=dict)
+    q: dict[str, float]
     """Threshold of each tensor that has one."""
-    controller: Controller | None = None
+    corrected: TargetThreshold | None = None
+    """The threshold of all, if the rule is a ramp to a target."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The rule's."""
+        return self.rule.schedule
+
+    @property
+    def target(self) -> float | None:
+        """Fraction dropped in the end; None if thresholds or found zeros decide."""
+        target: float | None = getattr(self.schedule, "target", None)
+        return target
 
     @property
     def thresholds(self) -> dict[str, float]:
         """q of each tensor: the one given, or the one that a target has led to so far."""
-        if self.controller is not None and self.controller.reached:
-            return dict.fromkeys(self.names, self.controller.effective_q)
+        if self.corrected is not None and self.corrected.reached:
+            return dict.fromkeys(self.names, self.corrected.effective_q)
         return dict(self.q)
 
-    @property
-    def final(self) -> float | None:
-        """Share dropped in the end; None if thresholds or found zeros decide."""
-        return self.schedule.final if isinstance(self.schedule, SparsitySchedule) else self.target
-
     def check_start(self, keeps: Mapping[str, Tensor]) -> None:
-        """Raise AsrError if masks to begin with have dropped more than is wanted in the end."""
+        """Raise AsrError if masks to begin with have dropped more than the target."""
         if isinstance(self.rule.pattern, Bank):
             self._check_banks(self.rule.pattern, keeps)
             return
@@ -55,47 +57,46 @@ class Pool:
         size = 1
         if isinstance(self.rule.pattern, Block):
             size = self.rule.pattern.rows * self.rule.pattern.columns
-        if self.final is not None and dropped > self.final + 0.005 + size / elements:
+        if self.target is not None and dropped > self.target + 0.005 + size / elements:
             raise AsrError(
                 f"{', '.join(keeps)}: {dropped:.2%} of the weights are zero already, more than the "
-                f"{self.final:.2%} wanted, and keep_zeros lets none come back"
+                f"target of {self.target:.2%}, and keep_zeros lets none come back"
             )
 
     def _check_banks(self, pattern: Bank, keeps: Mapping[str, Tensor]) -> None:
-        """Raise AsrError if a bank has fewer weights left than all of them shall keep."""
-        assert self.final is not None
+        """Raise AsrError if a bank has fewer weights left than each has to keep."""
+        assert self.target is not None
         for name, keep in keeps.items():
-            wanted = pattern.keep(torch.zeros(keep.shape, device=keep.device), self.final)
-            left, kept = (pattern.counts(mask) for mask in (keep, wanted))
+            final = pattern.keep(torch.zeros(keep.shape, device=keep.device), self.target)
+            left, kept = (pattern.counts(mask) for mask in (keep, final))
             if bool((left < kept).any()):
                 row, bank = (int(n) for n in (left < kept).nonzero()[0])
                 raise AsrError(
                     f"{name}: row {row}, bank {bank} has {int(left[row, bank])} weights left where "
-                    f"each shall keep {int(kept[row, bank])}, and keep_zeros lets none come back: "
+                    f"each has to keep {int(kept[row, bank])}, and keep_zeros lets none come back: "
                     "its zeros do not lie in such banks"
                 )
 
-    def keeps(
+    def masks_at(
         self, step: int, weights: Mapping[str, nn.Parameter], previous: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], float | None]:
-        """New masks of its tensors at the update `step`, and the threshold, None with a share.
+        """New masks of its tensors at the update `step`, and the threshold, None with a fraction.
 
         previous: masks so far, of the tensors that have lost something. Raises AsrError for
         weights or scores that are not finite, and scores of another shape.
         """
-        alive = {} if self.rule.regrow else previous
+        regrows = isinstance(self.schedule, SparsitySchedule) and self.schedule.regrows
+        alive = {} if regrows else previous
         scores = {n: self._scores(step, n, weights[n], previous.get(n)) for n in self.names}
         if isinstance(self.rule.pattern, Bank):
             assert isinstance(self.schedule, SparsitySchedule)
-            pattern, share = self.rule.pattern, self.schedule.sparsity(step)
+            pattern, sparsity = self.rule.pattern, self.schedule.sparsity(step)
             units = {n: pattern.units(s, alive.get(n)).view(s.shape) for n, s in scores.items()}
-            return {n: pattern.keep(u, share) for n, u in units.items()}, None
+            return {n: pattern.keep(u, sparsity) for n, u in units.items()}, None
         units = {n: self.rule.pattern.units(s, alive.get(n)) for n, s in scores.items()}
-        if self.rule.floor:
-            units = {n: _protect(u, self.rule.floor) for n, u in units.items()}
-        pooled = torch.cat(list(units.values())) if len(units) > 1 else next(iter(units.values()))
+        ranked = torch.cat(list(units.values())) if len(units) > 1 else next(iter(units.values()))
         sizes = self._sizes(scores, alive)
-        keep, eps = self._choose(step, pooled, sizes, sum(s.numel() for s in scores.values()))
+        keep, eps = self._choose(step, ranked, sizes, sum(s.numel() for s in scores.values()))
         parts = keep.split([u.numel() for u in units.values()])
         masks = {}
         for name, part in zip(units, parts, strict=True):
@@ -110,13 +111,11 @@ class Pool:
         magnitude = weight.detach().float().abs()
         if not torch.isfinite(magnitude).all():
             raise AsrError(f"{name} holds NaN or infinite weights: training has broken down")
+        scores = None
         if isinstance(self.schedule, SparsitySchedule):
-            own = self.schedule.scores(step, name, weight, previous)
-            if own is not None:
-                return own
-        if self.rule.score is None:
+            scores = self.schedule.scores(step, name, weight, previous)
+        if scores is None:
             return magnitude
-        scores = self.rule.score(name, weight)
         if scores.shape != weight.shape:
             raise AsrError(
                 f"the score of {name} is of shape {list(scores.shape)}, the weight of "
@@ -130,81 +129,69 @@ class Pool:
     def _choose(
         self, step: int, units: Tensor, sizes: Tensor | None, elements: int
     ) -> tuple[Tensor, float | None]:
-        """Which units (n,) stay, and the threshold, None with a share.
+        """Which units (n,) stay, and the threshold, None with a fraction.
 
-        sizes: elements that live in each unit; None if all units are alike. elements: of all the
+        sizes: elements left in each unit; None if all units are alike. elements: of all the
         tensors together.
         """
-        schedule, controller = self.schedule, self.controller
+        schedule, corrected = self.schedule, self.corrected
         if isinstance(schedule, SparsitySchedule):
             count = self._count(units, sizes, elements, schedule.sparsity(step))
             return keep_largest(units, count), None
         assert isinstance(schedule, ThresholdSchedule)
-        if controller is None or self.target is None:
+        if corrected is None or self.target is None:
             (name,) = self.names
             eps = schedule.threshold(step, self.q[name]) * self.rule.pattern.scale
             return units >= eps, eps
         count = self._count(units, sizes, elements, self.target)
         at_target = float(nth_largest(units, max(1, count)))
-        if at_target == _ALWAYS:  # all that stay are protected by the floor: drop all the others
-            at_target = max(controller.eps, float(units.masked_fill(units == _ALWAYS, 0.0).max()))
-        eps = controller.raise_to(step, at_target)
+        eps = corrected.raise_to(step, at_target)
         # Weights of equal size at the threshold would all stay: the last update counts.
         return keep_largest(units, count) if schedule.is_finished(step) else units >= eps, eps
 
     def _sizes(self, scores: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> Tensor | None:
-        """Elements that live in each unit of all tensors; None if all units are alike."""
+        """Elements left in each unit of all tensors; None if all units are alike."""
         pattern = self.rule.pattern
         if not isinstance(pattern, Block):
             return None
         if self.rule.keep_zeros:  # blocks in which zeros were found are smaller than others
-            living = [
+            left = [
                 pattern.count(alive.get(n, torch.ones_like(s, dtype=torch.bool)))
                 for n, s in scores.items()
             ]
-            return torch.cat(living)
+            return torch.cat(left)
         sizes = {name: pattern.sizes(s.shape) for name, s in scores.items()}
         if all(size is None for size in sizes.values()):
             return None
         return torch.cat([_sizes(size, scores[n].shape, pattern) for n, size in sizes.items()])
 
     def _count(self, units: Tensor, sizes: Tensor | None, elements: int, sparsity: float) -> int:
-        """Units (n,) that stay when this share is dropped: not more than are alive, not fewer
-        than the floor protects."""
+        """How many units (n,) stay when the fraction `sparsity` is dropped, of those alive."""
         count = count_for(units, sizes, sparsity, elements)
-        if self.rule.floor:
-            count = max(count, int((units == _ALWAYS).count_nonzero()))
-        return min(count, int((units > -_ALWAYS).count_nonzero()))
+        return min(count, int((units > _NEVER).count_nonzero()))
 
 
-def make_pools(model: nn.Module, rules: Iterable[Rule]) -> list[Pool]:
-    """The competitions that these rules mean for this model.
+def ranking_groups(model: nn.Module, rules: Iterable[Rule]) -> list[RankingGroup]:
+    """What these rules rank together in this model.
 
-    Raises AsrError as `resolve`, `resolve_thresholds` and `resolve_rates` do.
+    Raises AsrError as `resolve` and `resolve_thresholds` do.
     """
-    pools = []
+    groups = []
     for rule, names in resolve(model, rules):
         q = resolve_thresholds(model, rule, names)
-        rates = resolve_rates(model, rule, names)
         for members in _members(model, rule, names):
-            first = members[0]
-            schedule, target = rule.schedule, rule.target
-            if isinstance(schedule, SparsitySchedule) and first in rates:
-                schedule = schedule.with_final(rates[first])
-            elif target is not None:
-                target = rates.get(first, target)
-            controller = None
-            if target is not None:
-                assert isinstance(schedule, ThresholdSchedule)
-                known = q[first] * rule.pattern.scale if q else None
-                controller = Controller(schedule, known)
+            corrected = None
+            schedule = rule.schedule
+            if isinstance(schedule, ThresholdSchedule) and schedule.target is not None:
+                known = q[members[0]] * rule.pattern.scale if q else None
+                corrected = TargetThreshold(schedule, known)
             known_q = {name: q[name] for name in members if name in q}
-            pools.append(Pool(rule, members, schedule, target, known_q, controller))
-    return pools
+            groups.append(RankingGroup(rule, members, known_q, corrected))
+    return groups
 
 
 def _members(model: nn.Module, rule: Rule, names: list[str]) -> list[list[str]]:
-    """Names that compete with each other, by the rule's scope."""
+    """Names that are ranked together, by the scope of the rule."""
     if rule.scope == "global":
         return [names]
     if rule.scope == "tensor":
@@ -220,9 +207,3 @@ def _sizes(sizes: Tensor | None, shape: torch.Size, pattern: Block) -> Tensor:
         return sizes
     size = pattern.rows * pattern.columns
     return torch.full((shape.numel() // size,), size)
-
-
-def _protect(units: Tensor, floor: float) -> Tensor:
-    """Infinite scores for the largest units, the share `floor` of them, as far as they live."""
-    count = min(math.ceil(floor * units.numel()), int((units > -_ALWAYS).count_nonzero()))
-    return units.masked_fill(keep_largest(units, count), _ALWAYS)

@@ -1,4 +1,4 @@
-"""What was reached: sparsity per tensor, of the prunable tensors, and of the whole model."""
+"""What was reached: the sparsity per tensor, of the prunable tensors, and of the whole model."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -39,9 +39,9 @@ class TensorStatistics:
     gates: dict[str, float] = field(default_factory=dict)
     """Sparsity of each gate's rows, for the weights of GRU and LSTM."""
     empty_rows: int = 0
-    """Rows without any weight, that is outputs; of a convolution these are its channels."""
+    """Rows of zeros alone: outputs that are only a bias; of a convolution these are channels."""
     empty_columns: int = 0
-    """Columns without any weight: inputs that nothing here looks at."""
+    """Columns of zeros alone: inputs that are not used."""
 
     @property
     def sparsity(self) -> float:
@@ -87,7 +87,7 @@ class Statistics:
         return 1.0 - self.nonzeros / self.parameters
 
     def by_group(self) -> dict[str, Total]:
-        """All recurrent, all input, all linear and all convolution weights, what there is."""
+        """All recurrent, all input, all linear and all convolution weights, where there are any."""
         return self._totals([t.group for t in self.tensors])
 
     def by_layer(self) -> dict[str, Total]:
@@ -113,12 +113,14 @@ class Statistics:
             f"{'tensor':<{width}}  {'group':<11}  {'elements':>11}  {'nonzeros':>11}  sparsity"
         ]
 
-        def line(name: str, group: str, elements: int, nonzeros: int, share: float) -> str:
-            return f"{name:<{width}}  {group:<11}  {elements:>11,}  {nonzeros:>11,}  {share:>8.2%}"
+        def line(name: str, group: str, elements: int, nonzeros: int, sparsity: float) -> str:
+            return (
+                f"{name:<{width}}  {group:<11}  {elements:>11,}  {nonzeros:>11,}  {sparsity:>8.2%}"
+            )
 
         for t in self.tensors:
             row = line(t.name, t.group, t.elements, t.nonzeros, t.sparsity)
-            notes = ", ".join(f"{gate} {share:.1%}" for gate, share in t.gates.items())
+            notes = ", ".join(f"{gate} {sparsity:.1%}" for gate, sparsity in t.gates.items())
             counts = {"row": t.empty_rows, "column": t.empty_columns}
             empty = [f"{n} empty {what}{'s' * (n > 1)}" for what, n in counts.items() if n]
             notes = "; ".join(filter(None, (notes, ", ".join(empty))))
@@ -136,11 +138,15 @@ def statistics(
 ) -> Statistics:
     """Count the zeros of a model, or of its weights by name.
 
-    patterns: the tensors that count as prunable, as in `find`; None takes all that it knows. Of
+    patterns: the tensors that count as prunable, as in `find`; None takes all that it finds. Of
     weights by name these are the ones with two or more dimensions whose last name begins with
-    "weight": names do not tell an embedding from a linear layer. A model's totals are over its
-    parameters, tied ones once; those of weights by name over everything given. Raises AsrError
+    "weight": names do not distinguish an embedding from a linear layer. A model's totals are over
+    its parameters, tied ones once; those of weights by name over everything given. Raises AsrError
     for a pattern that matches nothing.
+
+    >>> found = statistics({"rnn.weight_hh_l0": torch.tensor([[0.5, 0.0], [0.0, 0.0]])})
+    >>> found.prunable_sparsity, found.tensors[0].empty_rows
+    (0.75, 1)
     """
     if isinstance(model, nn.Module):
         prunable: dict[str, Tensor] = dict(find(model, patterns))
@@ -197,7 +203,7 @@ def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> Tens
 def gate_names(name: str, everything: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Gates stacked in the tensor `name`, in the order of torch's rows, none if it has none.
 
-    Told by rows over units, from the shapes of `everything` alone.
+    Found from rows over hidden units, by the shapes in `everything` alone.
     """
     path, dot, leaf = name.rpartition(".")
     if not leaf.startswith(("weight_ih", "weight_hh")):

@@ -2,12 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from asr.errors import AsrError
 from asr.pruning.schedule import (
     ENOUGH_UPDATES,
     FewUpdates,
     ThresholdSchedule,
+    check_fraction,
     check_room,
     check_steps,
     given,
@@ -21,9 +23,19 @@ class ThresholdRamp(ThresholdSchedule):
     """The paper's gradual pruning (Algorithm 1, equation 1): a threshold that rises in two slopes.
 
     All of start, ramp, end and frequency are optimiser steps: not batches under gradient
-    accumulation, not epochs, not shares. Raises AsrError unless 0 <= start < ramp < end; warns
+    accumulation, not epochs, not fractions. Raises AsrError unless 0 <= start < ramp < end; warns
     (FewUpdates) below 30 updates, because eps then stops well short of q.
+
+                                        . eps = q
+                                    . '
+                                . '       <- phi = slope_ratio * theta
+                            . '
+                   ____---'^              <- theta
+        ______----'
+        start              ramp            end
     """
+
+    method: ClassVar[str] = "threshold_ramp"
 
     start: int
     """Step after which pruning begins; no update at this step itself."""
@@ -33,26 +45,32 @@ class ThresholdRamp(ThresholdSchedule):
     """Step from which nothing more is pruned; no update at this step itself."""
     frequency: int
     """Masks are updated at the steps divisible by this, counted from 0."""
-    ratio: float = 1.5
+    slope_ratio: float = 1.5
     """phi / theta, the second slope over the first; the paper has 1.5 to 2, and 1.5 ends at q."""
+    target: float | None = None
+    """Sparsity to end at: the slopes are corrected on the way. None: as thresholds lead to."""
 
     def __post_init__(self) -> None:
         check_steps(self, "start", "ramp", "end", "frequency")
         if not 0 <= self.start < self.ramp < self.end:
             raise AsrError(f"ThresholdRamp: need 0 <= start < ramp < end, got {given(self)}")
-        if not (is_number(self.ratio) and self.ratio > 0):
+        if not (is_number(self.slope_ratio) and self.slope_ratio > 0):
             raise AsrError(
-                f"ThresholdRamp: ratio={self.ratio!r} must be above 0 (given {given(self)})"
+                f"ThresholdRamp: slope_ratio={self.slope_ratio!r} must be above 0 "
+                f"(given {given(self)})"
             )
-        if self.frequency < 1 or not self.updates:
+        if self.target is not None:
+            check_fraction("ThresholdRamp: target", self.target)
+        if self.frequency < 1 or not self.mask_updates:
             raise AsrError(
                 f"ThresholdRamp: frequency={self.frequency} gives no update between start and end "
                 f"({given(self)}); it is counted in optimiser steps, from 1 to below end - start"
             )
-        if self.updates < ENOUGH_UPDATES:
+        if self.mask_updates < ENOUGH_UPDATES:
+            short = "" if self.target else f" and stops at {self.final_height:.3f} q"
             warnings.warn(
-                f"ThresholdRamp: only {self.updates} updates ({given(self)}): the threshold rises "
-                f"in coarse steps and stops at {self.final:.3f} q; choose frequency="
+                f"ThresholdRamp: only {self.mask_updates} updates ({given(self)}): the threshold "
+                f"rises in coarse steps{short}; choose frequency="
                 f"{_frequency_for(self.start, self.end, ENOUGH_UPDATES)} or less",
                 FewUpdates,
                 stacklevel=3,
@@ -65,22 +83,25 @@ class ThresholdRamp(ThresholdSchedule):
         start: float = 0.25,
         ramp: float = 0.40,
         end: float = 0.70,
-        updates: int = 40,
-        ratio: float = 1.5,
-    ) -> "ThresholdRamp":
-        """start, ramp and end as shares of `total_steps` optimiser steps, rounded to steps.
+        mask_updates: int = 40,
+        slope_ratio: float = 1.5,
+        target: float | None = None,
+    ) -> Self:
+        """start, ramp and end as fractions of `total_steps` optimiser steps, rounded to steps.
 
-        The frequency is the largest with which at least `updates` updates happen. Raises
+        The frequency is the largest with which at least `mask_updates` updates happen. Raises
         AsrError if the window between start and end has no room for them.
         """
         first, middle, last = steps_of(total_steps, start=start, ramp=ramp, end=end)
-        check_room(total_steps, first, last, last - first - 1, updates)
-        return cls(first, middle, last, _frequency_for(first, last, updates), ratio)
+        check_room(total_steps, first, last, last - first - 1, mask_updates)
+        return cls(
+            first, middle, last, _frequency_for(first, last, mask_updates), slope_ratio, target
+        )
 
     @classmethod
     def from_epochs(
-        cls, steps_per_epoch: int, epochs: int, frequency: int = 100, ratio: float = 1.5
-    ) -> "ThresholdRamp":
+        cls, steps_per_epoch: int, epochs: int, frequency: int = 100, slope_ratio: float = 1.5
+    ) -> Self:
         """The heuristics of the paper's Table 1: start with the second epoch, ramp at a quarter
         and end at half of all epochs. Raises AsrError below 8 epochs, where ramp <= start."""
         ramp, end = epochs // 4, epochs // 2
@@ -91,7 +112,7 @@ class ThresholdRamp(ThresholdSchedule):
                 f"use ThresholdRamp.from_fractions"
             )
         steps = steps_per_epoch
-        return cls(steps, ramp * steps, end * steps, frequency, ratio)
+        return cls(steps, ramp * steps, end * steps, frequency, slope_ratio)
 
     @property
     def update_steps(self) -> range:
@@ -100,7 +121,7 @@ class ThresholdRamp(ThresholdSchedule):
         return range(first, self.end, self.frequency)
 
     @property
-    def final(self) -> float:
+    def final_height(self) -> float:
         """eps / q at the last update: up to one slope short of the formal value at `end`."""
         return self.relative_threshold(self.update_steps[-1])
 
@@ -111,7 +132,7 @@ class ThresholdRamp(ThresholdSchedule):
 
     def phi(self, q: float) -> float:
         """The second slope, from `ramp` on."""
-        return self.ratio * self.theta(q)
+        return self.slope_ratio * self.theta(q)
 
     def relative_threshold(self, step: int) -> float:
         """eps / q by Algorithm 1's formula at any step; 0 up to `start`, not capped at `end`.
@@ -132,10 +153,10 @@ def _count(start: int, end: int, frequency: int) -> int:
     return (end - 1) // frequency - start // frequency
 
 
-def _frequency_for(start: int, end: int, updates: int) -> int:
-    """The largest frequency with at least so many updates between start and end; 1 if none has."""
-    frequency = max(1, (end - start) // updates)
+def _frequency_for(start: int, end: int, mask_updates: int) -> int:
+    """The largest frequency with `mask_updates` updates or more between start and end, else 1."""
+    frequency = max(1, (end - start) // mask_updates)
     # Both ends are excluded, so the plain quotient can fall an update short.
-    while frequency > 1 and _count(start, end, frequency) < updates:
+    while frequency > 1 and _count(start, end, frequency) < mask_updates:
         frequency -= 1
     return frequency

@@ -13,7 +13,8 @@ from typing import Any
 
 from asr import environment
 from asr.errors import AsrError
-from asr.report.records import find_records, read_plain, write_record
+from asr.plain import Reader
+from asr.report.records import find_records, write_record
 from asr.report.schema import SCHEMA, Git, Machine
 from asr.report.tables import Column, Table, count, megabytes, plain
 
@@ -144,9 +145,10 @@ def read_measurement(path: Path) -> Measurement:
     plain_record = json.loads(path.read_text(encoding="utf-8"))
     if plain_record.get("schema") != SCHEMA:
         raise AsrError(f"{path}: schema is {plain_record.get('schema')!r}, not {SCHEMA}")
-    problems: list[str] = []
-    record: Measurement = read_plain(Measurement, plain_record, "", problems)
-    if not problems:
+    reader = Reader(unknown="ignore")
+    record: Measurement | None = reader.read(Measurement, plain_record)
+    problems = [str(problem) for problem in reader.problems]
+    if record:
         problems = [
             f"{table.heading + ': ' if table.heading else ''}rows[{number}]: no value "
             f"{column.key!r} that is shown as {column.show}"
@@ -155,7 +157,7 @@ def read_measurement(path: Path) -> Measurement:
             for column in table.columns
             if not _fits(column, row)
         ]
-    if problems:
+    if problems or record is None:
         raise AsrError(f"{path}: not a whole record:\n  " + "\n  ".join(problems))
     return record
 

@@ -3,18 +3,16 @@
 Keys that a record has beyond the schema are left alone.
 """
 
-import dataclasses
 import json
 import math
 import numbers
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from asr.errors import AsrError
 from asr.files import atomic_write_text
+from asr.plain import Reader
 from asr.report.schema import SCHEMA, Record, sort_key
 
 
@@ -73,13 +71,12 @@ def read_record(path: str | Path) -> Record:
             f"{path}: schema is {given!r}, this version reads {SCHEMA}; not a record of a run, "
             "or of another version: run it again, or take the file out of the folder"
         )
-    problems: list[str] = []
-    record = read_plain(Record, plain, "", problems)
-    if not problems:
-        problems = _contradictions(record)
-    if problems:
+    reader = Reader(unknown="ignore")
+    record: Record | None = reader.read(Record, plain)
+    problems = _contradictions(record) if record else [str(p) for p in reader.problems]
+    if problems or record is None:
         raise AsrError(f"{path}: not a whole record:\n  " + "\n  ".join(problems))
-    return typing.cast(Record, record)
+    return record
 
 
 def _contradictions(record: Record) -> list[str]:
@@ -98,59 +95,6 @@ def _contradictions(record: Record) -> list[str]:
     if record.speed and min(record.speed.dense_seconds, record.speed.packed_seconds) <= 0:
         problems.append("speed: seconds must be above 0")
     return problems
-
-
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def read_plain(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
-    """`value` as `kind`; whatever does not fit is added to `problems` under its key."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else read_plain(arguments[0], value, where, problems)
-    if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, value, where, problems)
-    if origin is dict and isinstance(value, dict):
-        return {k: read_plain(arguments[1], v, f"{where}.{k}", problems) for k, v in value.items()}
-    if origin is tuple and isinstance(value, list):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) == len(value):
-            return tuple(
-                read_plain(k, v, f"{where}[{i}]", problems)
-                for i, (k, v) in enumerate(zip(kinds, value, strict=True))
-            )
-    if kind is Any:
-        return value
-    accepted = (int, float) if kind is float else kind
-    fits = (
-        origin is None
-        and isinstance(value, accepted)
-        and isinstance(value, bool) == (kind is bool)
-        and (kind is not float or math.isfinite(value))
-    )
-    if fits:
-        return kind(value)
-    problems.append(f"{where}: expected {_NAMES.get(kind, 'a list or group')}, found {value!r:.60}")
-    return None
-
-
-def _read_dataclass(kind: Any, value: Any, where: str, problems: list[str]) -> Any:
-    if not isinstance(value, dict):
-        problems.append(f"{where}: expected a group of keys, found {value!r:.60}")
-        return None
-    before = len(problems)
-    hints = typing.get_type_hints(kind)
-    read = {}
-    for item in dataclasses.fields(kind):
-        key = f"{where}.{item.name}" if where else item.name
-        optional = not (
-            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        )
-        if item.name in value:
-            read[item.name] = read_plain(hints[item.name], value[item.name], key, problems)
-        elif not optional:
-            problems.append(f"{key}: missing")
-    return kind(**read) if len(problems) == before else None
 
 
 def write_record(path: str | Path, record: Mapping[str, Any]) -> None:

@@ -5,10 +5,11 @@ from typing import Literal
 
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import problems
+from asr.plain import refuse_unused
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentSettings:
     """Changes to training utterances; drawn from (seed, epoch, utterance), never from a worker."""
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
@@ -57,22 +58,32 @@ class Augment:
                 share = getattr(self, f"{name}_probability")
                 check(0 <= share <= 1, f"augment.{name}_probability={share}: between 0 and 1")
             check(
-                self.reverberation_probability > 0 or not self.response_folder,
-                "augment.response_folder is set but augment.reverberation_probability=0",
-            )
-            check(
-                self.noise_probability > 0 or not self.noise_folder,
-                "augment.noise_folder is set but augment.noise_probability=0 uses no noise",
-            )
-            check(
                 len(self.noise_snr_decibels) == 2
                 and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
                 f"augment.noise_snr_decibels={self.noise_snr_decibels}: two numbers, low then high",
             )
+            noise, rooms = self.noise_probability > 0, self.reverberation_probability > 0
+            refuse_unused(
+                check,
+                "augment",
+                self,
+                (
+                    ("noise_snr_decibels", "noise_folder"),
+                    noise,
+                    "augment.noise_probability above 0",
+                ),
+                (("response_folder",), rooms, "augment.reverberation_probability above 0"),
+                (("time_mask_frames",), self.time_masks > 0, "augment.time_masks above 0"),
+                (
+                    ("frequency_mask_bands",),
+                    self.frequency_masks > 0,
+                    "augment.frequency_masks above 0",
+                ),
+            )
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSettings:
     """Which recordings, and how they are put into batches.
 
     An entry of `train`, `dev` or `test` is a manifest (`*.jsonl`), a folder in LibriSpeech's
@@ -113,7 +124,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Tokenizer:
+class TokenizerSettings:
     """The symbols that the network writes."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
@@ -126,8 +137,11 @@ class Tokenizer:
     def __post_init__(self) -> None:
         with problems() as check:
             check(self.size >= 30, f"tokenizer.size={self.size}: at least 30")
-            check(
-                not (self.file and self.kind == "characters"),
-                "tokenizer.file is set, tokenizer.kind=characters takes none: set "
-                "tokenizer.kind=sentencepiece",
+            pieces = self.kind == "sentencepiece"
+            refuse_unused(
+                check,
+                "tokenizer",
+                self,
+                (("file", "size"), pieces, "tokenizer.kind=sentencepiece"),
+                (("size",), not self.file, "training a tokenizer, and tokenizer.file is set"),
             )

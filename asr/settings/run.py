@@ -1,8 +1,7 @@
-"""Every setting of the project as frozen dataclasses of plain values.
+"""All settings of one training as frozen dataclasses of plain values.
 
-No torch, no YAML here: a packed model is rebuilt from `Frontend` and `Model` on machines that
-have neither. Ranges and conflicts are checked when a dataclass is made, in the user's words;
-reading YAML files and `key=value` overrides is `asr.settings.yaml`.
+Ranges and conflicts are checked when a dataclass is made, in the words of the YAML file. Reading
+YAML files and `key=value` overrides is `asr.settings.yaml`. Neither torch nor YAML is needed here.
 """
 
 from dataclasses import dataclass, field
@@ -10,52 +9,40 @@ from dataclasses import dataclass, field
 from asr.errors import problems
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.settings.data import Augment, Data, Tokenizer
-from asr.settings.training import Distillation, Optimiser, Pruning, Training
-
-__all__ = [
-    "Augment",
-    "Data",
-    "Distillation",
-    "Frontend",
-    "Model",
-    "Optimiser",
-    "Pruning",
-    "Run",
-    "Tokenizer",
-    "Training",
-]
+from asr.settings.data import AugmentSettings, DataSettings, TokenizerSettings
+from asr.settings.pruning import PruningSettings
+from asr.settings.training import DistillationSettings, OptimiserSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, whole: the content of a recipe's YAML file."""
+    """One training: the content of a recipe's YAML file."""
 
     name: str = "run"
-    """Names the run folder."""
+    """Name of the run folder."""
     recipe: str = ""
-    """Recipe this run belongs to; recorded."""
+    """Recipe that this run belongs to; written to the record."""
     group: str = ""
-    """Series it belongs to in tables and plots, such as `dense` or `sparse`; recorded."""
+    """Series in tables and plots, such as `dense` or `sparse`; written to the record."""
     label: str = ""
-    """What tables call it; empty: the name."""
+    """Name in tables; empty: `name`."""
     seed: int = 1
-    """Everything random is drawn from this."""
+    """Seed of everything random."""
     threads: int = 1
     """Threads of torch."""
     runs: str = ""
     """Folder of run folders; empty: the environment variable ASR_RUNS, else `runs`."""
     init: str = ""
-    """Model or packed file whose weights training starts from."""
-    data: Data = field(default_factory=Data)
-    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    """Model file, dense or packed, whose weights the training starts from; empty: random ones."""
+    data: DataSettings = field(default_factory=DataSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     frontend: Frontend = field(default_factory=Frontend)
-    augment: Augment = field(default_factory=Augment)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     model: Model = field(default_factory=Model)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    pruning: Pruning = field(default_factory=Pruning)
-    distillation: Distillation = field(default_factory=Distillation)
-    training: Training = field(default_factory=Training)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    pruning: PruningSettings = field(default_factory=PruningSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
         with problems() as check:

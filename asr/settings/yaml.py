@@ -1,126 +1,86 @@
-"""YAML files and `key=value` overrides to settings, and settings back to plain values.
+"""YAML files and `key=value` overrides to settings, and settings back to YAML.
 
-OmegaConf checks keys and types; every mistake of a file is collected before one error is raised.
+Every mistake is collected before one error is raised, each with the file or the command line
+that it comes from.
 """
 
 import dataclasses
-import itertools
+import functools
+import operator
+import re
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from asr.errors import AsrError
+from asr.files import atomic_write_text
+from asr.plain import UNUSED, Problem, Reader, default_of, meanings, to_plain
 
 T = TypeVar("T")
+
+_OVERRIDE = "command line"
 
 
 def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
     """Settings of dataclass `kind` from a YAML file and `key=value` overrides, later ones winning.
 
+    An override may switch off what the file sets details of (`augment.noise_probability=0`); those
+    details then fall back to their defaults.
+
     Raises:
         AsrError: with every unknown key (and the nearest known one), wrong type and range.
     """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    problems: list[str] = []
-    given: list[tuple[str, str, Any]] = []
+    source = _Source()
     if path is not None:
-        given += [(str(path), key, value) for key, value in _flatten(read_yaml(Path(path)))]
+        source.add(read_yaml(Path(path)), str(path))
+    of_file = Reader()
+    if overrides:
+        of_file.read(kind, source.values)
+    mistakes: list[str] = []
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
-            problems.append(f"{override!r}: settings are given as key=value, as in model.hidden=64")
-            continue
-        if _field_type(kind, key) is str:  # as it stands: it may be empty, or look like YAML
-            given.append(("command line", key, text))
+            mistakes.append(f"{override!r}: settings are given as key=value, as in model.hidden=64")
             continue
         try:
-            value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
-        except OmegaConfBaseException as error:
-            problems.append(f"{override!r}: {_first_line(error)}")
-            continue
+            # A text is taken as it is: it may be empty, or look like YAML.
+            value = text if _field_type(kind, key) is str else yaml.load(text, _Loader)
         except yaml.YAMLError:
-            problems.append(
+            mistakes.append(
                 f"{override!r}: not YAML; a text with *, : or brackets needs quotes, "
                 """as in 'pruning.tensors=["*weight_hh*"]'"""
             )
             continue
-        given.append(("command line", key, value))
+        source.assign(key, value, _OVERRIDE)
+    if overrides:
+        source.drop_what_overrides_switch_off(kind, of_file.problems)
+    return _read(kind, source, mistakes)
 
-    return _settings(kind, given, problems)
 
-
-def from_mapping(kind: type[T], mapping: dict[str, Any], where: str) -> T:
+def from_mapping(kind: type[T], mapping: Any, where: str) -> T:
     """Settings of dataclass `kind` from plain nested dictionaries; `where` names their origin.
 
     Raises:
         AsrError: as `load` does.
     """
-    return _settings(kind, [(where, key, value) for key, value in _flatten(mapping)], [])
-
-
-def _settings(kind: type[T], given: list[tuple[str, str, Any]], problems: list[str]) -> T:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    config = OmegaConf.structured(kind)
-    OmegaConf.set_readonly(config, False)
-    for where, key, value in given:
-        try:
-            _open(config, key)
-            OmegaConf.update(config, key, value, merge=False)
-        except OmegaConfBaseException as error:
-            problems.append(f"{where}: {key}: {_first_line(error)}")
-    if not problems:
-        settings, problems = _build(kind, OmegaConf.to_container(config))
-    if problems:
-        raise AsrError("\n".join(problems))
-    return settings
-
-
-def to_plain(settings: Any) -> dict[str, Any]:
-    """Settings as nested dictionaries of plain values, ready for YAML or JSON."""
-    return dataclasses.asdict(settings)
-
-
-def write_yaml(path: str | Path, settings: Any) -> None:
-    """Write settings, all of them, to a YAML file that `load` reads back."""
-    import yaml
-
-    from asr.files import atomic_write_text
-
-    atomic_write_text(path, yaml.safe_dump(to_plain(settings), sort_keys=False))
-
-
-def describe(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """Rows (key, type, default, meaning) of a settings dataclass, for help texts.
-
-    The meaning is the string that stands under the field in the source.
-    """
-    meanings = _field_strings(kind)
-    rows = []
-    for field in dataclasses.fields(kind):
-        default = _default(field)
-        if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            rows += describe(type(default), f"{prefix}{field.name}.")
-            continue
-        name = field.type if isinstance(field.type, str) else _type_name(field.type)
-        rows.append((prefix + field.name, name, repr(default), meanings.get(field.name, "")))
-    return rows
+    if not isinstance(mapping, dict):
+        raise AsrError(f"{where}: expected `key: value` lines, found {mapping!r:.60}")
+    source = _Source()
+    source.add(mapping, where)
+    return _read(kind, source, [])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; AsrError if there is none."""
-    import yaml
-
     if not path.is_file():
         raise AsrError(f"{path}: no such settings file")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AsrError(f"{path}: not YAML: {error}") from None
+        raise AsrError(f"{path}: cannot be read as YAML: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -128,88 +88,122 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            leaves += _flatten(value, f"{prefix}{key}.")
-        else:
-            leaves.append((f"{prefix}{key}", value))
-    return leaves
+def write_yaml(path: str | Path, settings: Any) -> None:
+    """Write settings, all of them, to a YAML file that `load` reads back."""
+    atomic_write_text(path, yaml.safe_dump(to_plain(settings), sort_keys=False))
 
 
-def _open(config: Any, key: str) -> None:
-    """Frozen dataclasses become read-only nodes: open those on the way to `key`."""
-    from omegaconf import OmegaConf
+def describe(kind: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Rows (key, type, default, meaning) of a settings dataclass, for help texts.
 
-    node = config
-    for part in key.split(".")[:-1]:
-        node = OmegaConf.select(node, part)
-        if not OmegaConf.is_config(node):
-            return
-        OmegaConf.set_readonly(node, False)
-
-
-def _build(kind: type[T], plain: Any) -> tuple[T, list[str]]:
-    """Make the dataclass from the inside out, so that every section reports its mistakes."""
-    problems: list[str] = []
-    values = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        value = plain[field.name]
-        default = _default(field)
+    The meaning is the string under the field in the source.
+    """
+    texts, rows = meanings(kind), []
+    for field in dataclasses.fields(kind):
+        default = default_of(field)
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            value, found = _build(type(default), value)
-            problems += found
-        values[field.name] = value
-    if problems:
-        return None, problems  # type: ignore[return-value]
-    try:
-        return kind(**values), []
-    except AsrError as error:
-        return None, [str(error)]  # type: ignore[return-value]
+            rows += describe(type(default), f"{prefix}{field.name}.")
+            continue
+        rows.append(
+            (prefix + field.name, _type_name(field.type), repr(default), texts.get(field.name, ""))
+        )
+    return rows
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2, and a key may not be listed twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.composer.ComposerError(
+                    None, None, f"{key.value!r} is listed twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+class _Source:
+    """Plain values from several places, and where each comes from."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.first = ""
+        """Where most values come from: named for mistakes of several keys together."""
+
+    def add(self, mapping: dict[str, Any], origin: str, prefix: str = "") -> None:
+        self.first = self.first or f"{origin}: "
+        for key, value in mapping.items():
+            if isinstance(value, dict) and value:
+                self.add(value, origin, f"{prefix}{key}.")
+            else:
+                self.assign(f"{prefix}{key}", value, origin)
+
+    def assign(self, key: str, value: Any, origin: str) -> None:
+        self.origins[key] = origin
+        node = self.values
+        *sections, name = key.split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):  # a value where a section belongs: the reader says so
+                return
+        node[name] = value
+
+    def locate(self, problem: Problem) -> str:
+        """The problem, with the place where its key was given."""
+        key = self._key(problem)
+        return f"{self.origins[key]}: {problem}" if key else f"{self.first}{problem}"
+
+    def drop_what_overrides_switch_off(self, kind: type, before: list[Problem]) -> None:
+        """Drop values of a file that do nothing only since overrides were added."""
+        reader = Reader()
+        reader.read(kind, self.values)
+        for problem in reader.problems:
+            key = self._key(problem)
+            caused = UNUSED in problem.text and problem not in before
+            if key and caused and self.origins[key] != _OVERRIDE:
+                *sections, name = key.split(".")
+                functools.reduce(operator.getitem, sections, self.values).pop(name)
+
+    def _key(self, problem: Problem) -> str:
+        """The key that was given and is to blame; empty if there is none."""
+        match = re.match(r"[\w.]+", problem.key or problem.text)
+        key = match.group() if match else ""
+        while key and key not in self.origins:
+            key = key.rpartition(".")[0]
+        return key
+
+
+def _read(kind: type[T], source: _Source, mistakes: list[str]) -> T:
+    reader = Reader()
+    settings = reader.read(kind, source.values)
+    mistakes += [source.locate(problem) for problem in reader.problems]
+    if mistakes:
+        raise AsrError("\n".join(mistakes))
+    return settings
 
 
 def _field_type(kind: Any, key: str) -> Any:
     """Type of the setting `key` of dataclass `kind`; None if there is no such setting."""
     for part in key.split("."):
-        fields = {f.name: f.type for f in dataclasses.fields(kind)} if _is_settings(kind) else {}
-        kind = fields.get(part)
+        if not dataclasses.is_dataclass(kind):
+            return None
+        kind = typing.get_type_hints(kind).get(part)
     return kind
-
-
-def _is_settings(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _first_line(error: Exception) -> str:
-    line = str(error).splitlines()[0]
-    return "a list is written as [a,b]" if "is not a ListConfig" in line else line
 
 
 def _type_name(kind: Any) -> str:
     text = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
     return text.replace("typing.", "")
-
-
-def _field_strings(kind: type) -> dict[str, str]:
-    import ast
-    import inspect
-    import textwrap
-
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for field, text in itertools.pairwise(body):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            found[field.target.id] = " ".join(str(text.value.value).split())
-    return found

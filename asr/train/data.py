@@ -20,7 +20,7 @@ from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
-from asr.settings.data import Augment, Data
+from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.normalise import normalise
 from asr.train import augment
 from asr.train.batches import Batch, BatchPlan, collate, sorted_batches
@@ -105,7 +105,7 @@ class SpeechDataset(Dataset[Item]):
         tokenizer: Tokenizer,
         settings: Frontend,
         store: AudioStore,
-        changes: Augment | None = None,
+        changes: AugmentSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.utterances = utterances
@@ -151,8 +151,8 @@ class SpeechData(LightningDataModule):
         dev: list[Utterance],
         tokenizer: Tokenizer,
         frontend: Frontend,
-        augment: Augment,
-        data: Data,
+        augment: AugmentSettings,
+        data: DataSettings,
         seed: int,
     ) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ def _refuse_longer(utterances: list[Utterance], batch_seconds: float) -> None:
 
 
 def evaluation_batches(
-    utterances: list[Utterance], tokenizer: Tokenizer | None, settings: Frontend, data: Data
+    utterances: list[Utterance], tokenizer: Tokenizer | None, settings: Frontend, data: DataSettings
 ) -> Iterator[Batch]:
     """Batches of features for evaluation, longest first; no targets if `tokenizer` is None."""
     for batch in sorted_batches(_durations(utterances), data.batch_seconds):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
-from asr.model.file import Loaded, load_model
+from asr.model.file import TorchModel, load_model
 from asr.model.torch_network import DeepSpeech
-from asr.settings.training import Distillation as Settings
+from asr.settings.training import DistillationSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 
@@ -33,8 +33,8 @@ class Distillation:
 
     def __init__(
         self,
-        teacher: Loaded,
-        settings: Settings,
+        teacher: TorchModel,
+        settings: DistillationSettings,
         student: DeepSpeech,
         tokenizer: Tokenizer,
         frontend: Frontend,
@@ -47,7 +47,11 @@ class Distillation:
 
     @classmethod
     def load(
-        cls, settings: Settings, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend
+        cls,
+        settings: DistillationSettings,
+        student: DeepSpeech,
+        tokenizer: Tokenizer,
+        frontend: Frontend,
     ) -> "Distillation":
         """With the teacher of the model file `settings.teacher`, dense or packed."""
         return cls(load_model(settings.teacher), settings, student, tokenizer, frontend)
@@ -101,7 +105,7 @@ def _digest(model: DeepSpeech) -> str:
 
 
 def _check(
-    teacher: Loaded, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
+    teacher: TorchModel, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
 ) -> None:
     problems = []
     if teacher.tokenizer.symbols != tokenizer.symbols:

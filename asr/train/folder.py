@@ -12,14 +12,10 @@ from typing import Any
 from asr import environment
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
-from asr.files import atomic_write_text
+from asr.files import atomic_write_text, locked
+from asr.plain import to_plain
 from asr.settings.run import Run
-from asr.settings.yaml import load, to_plain, write_yaml
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from asr.settings.yaml import load, write_yaml
 
 # Settings that say where and how, not what: a resumed run may change them.
 FREE_TO_CHANGE = (
@@ -41,15 +37,11 @@ def resume_point(folder: Path) -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; the lock dies with the process. AsrError if another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise AsrError(f"{folder}: another process is training there") from None
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the run folder; AsrError if another process is training in it."""
+    with locked(folder / ".lock", wait=False) as held:
+        if not held:
+            raise AsrError(f"{folder}: another process is training there")
         for stale in folder.glob("checkpoints/.last.ckpt.*"):  # a kill while it was written
             stale.unlink()
         yield

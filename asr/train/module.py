@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from asr.decode.greedy import decode
 from asr.errors import AsrError
 from asr.model.torch_network import DeepSpeech
-from asr.settings.training import Optimiser
+from asr.settings.training import OptimiserSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.batches import Batch
 from asr.train.distillation import Distillation
@@ -28,7 +28,7 @@ class InvalidLoss(AsrError):
     """A batch whose CTC loss is infinite or NaN; names the utterances."""
 
 
-def learning_rate_factor(step: int, total_steps: int, settings: Optimiser) -> float:
+def learning_rate_factor(step: int, total_steps: int, settings: OptimiserSettings) -> float:
     """Share of the peak learning rate at optimiser step `step` (from 0)."""
     warmup = round(settings.warmup * total_steps)
     if step < warmup:
@@ -42,7 +42,7 @@ def learning_rate_factor(step: int, total_steps: int, settings: Optimiser) -> fl
     return settings.final_fraction + (1 - settings.final_fraction) * remaining
 
 
-def build_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
+def build_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
     """AdamW or Nesterov SGD; weight decay for matrices and kernels only."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -75,7 +75,7 @@ class SpeechTraining(lightning.LightningModule):
         self,
         model: DeepSpeech,
         tokenizer: Tokenizer,
-        optimiser: Optimiser,
+        optimiser: OptimiserSettings,
         total_steps: int,
         invalid_loss: str = "stop",
         distillation: Distillation | None = None,

@@ -72,7 +72,7 @@ def _utterances(settings: Run) -> list[Utterance]:
     data = settings.data
     if not data.train:
         raise AsrError("data.train must name at least one manifest or folder")
-    found = [u for entry in data.train for u in sources.resolve(entry, data)]
+    found = [u for entry in data.train for u in sources.resolve(entry, data.root, data.spoken)]
     kept = [u for u in found if u.duration <= data.max_seconds]
     if not kept:
         raise AsrError(f"data.train: nothing of {len(found)} utterances is short enough to use")

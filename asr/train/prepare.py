@@ -1,15 +1,19 @@
-"""What a training reads: utterances of train and dev, checked, apart from test; and the units."""
+"""What a training reads: checked utterances of train, dev and test, and the tokenizer."""
 
+import hashlib
+import json
 import os
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import soundfile
 from rich.console import Console
 
 from asr import audio
-from asr.corpus import check, sources
+from asr.corpus import sources
+from asr.corpus.check import CheckReport, Criteria, check, usable
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.files import atomic_write_text
@@ -24,65 +28,56 @@ from asr.text.tokenizer import (
 from asr.train.folder import resume_point
 
 
-def prepare(
-    settings: Run, folder: Path, console: Console
-) -> tuple[list[Utterance], list[Utterance], Tokenizer, int]:
-    """Train and dev utterances that can be used, the units, and how many were left out.
+@dataclass(frozen=True)
+class Prepared:
+    """What a training works with."""
 
-    What cannot be used (CTC cannot align it, empty, unknown symbols, unreadable, too long) is
+    train: list[Utterance]
+    dev: list[Utterance]
+    tokenizer: Tokenizer
+    excluded: int
+    """Utterances of train and dev that were left out."""
+
+
+def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
+    """Read and check the data that the settings name.
+
+    What cannot be used (CTC cannot align it, empty, unknown characters, unreadable, too long) is
     listed in `unusable.txt` of the run folder, and left out only by `data.unusable=exclude`.
 
     Raises:
         AsrError: for unusable utterances otherwise, for a recording in two of train, dev and
-            test, for an unreadable test recording, and for an entry that is not there.
+            test, for an unreadable test recording, and for an entry that does not exist.
     """
     data = settings.data
     if not data.train or not data.dev:
         raise AsrError("data.train and data.dev must each name at least one manifest or folder")
+
+    def read(entry: str) -> list[Utterance]:
+        return sources.resolve(entry, data.root, data.spoken)
+
     parts = {
-        "train": [u for entry in data.train for u in sources.resolve(entry, data)],
-        "dev": [u for entry in data.dev for u in sources.resolve(entry, data)],
+        "train": [u for entry in data.train for u in read(entry)],
+        "dev": [u for entry in data.dev for u in read(entry)],
     }
-    tests = {entry: sources.resolve(entry, data) for entry in data.test}
-    _apart({**parts, "test": [u for utterances in tests.values() for u in utterances]})
-    _check_tests(tests, settings)
-    tokenizer = _units(settings, folder, [normalise(u.text) for u in parts["train"]])
-    model = replace(settings.model, outputs=tokenizer.size)
-    reports = {
-        part: check.check(
-            utterances,
-            tokenizer,
-            settings.frontend,
-            model,
-            max_seconds=data.max_seconds if part == "train" else None,
-            speed=max(settings.augment.speeds) if part == "train" else 1.0,
-        )
-        for part, utterances in parts.items()
-    }
+    tests = {entry: read(entry) for entry in data.test}
+    _refuse_overlap({**parts, "test": [u for utterances in tests.values() for u in utterances]})
+    _check_names(data.test)
+    _check_tests(tests, settings.frontend.sample_rate, folder / "tests_checked.json")
+    tokenizer = _tokenizer(settings, folder, [normalise(u.text) for u in parts["train"]])
+    reports = _reports(parts, tokenizer, settings)
     excluded = sum(report.count for report in reports.values())
     if excluded:
-        found = {f"data.{part}": report for part, report in reports.items() if report.count}
-        listed = folder / "unusable.txt"
-        whole = [f"{part}: {report.table(None)}" for part, report in found.items()]
-        atomic_write_text(listed, "\n\n".join(whole) + "\n")
-        if data.unusable == "refuse":
-            tables = "\n".join(f"{part}: {report.table()}" for part, report in found.items())
-            raise AsrError(
-                f"{tables}\nAll are in {listed}. Mend them, or leave them out with "
-                "data.unusable=exclude"
-            )
-        console.print(
-            f"{settings.name}: {excluded} utterances left out, listed in {listed}", highlight=False
-        )
-        parts = {part: check.usable(parts[part], report) for part, report in reports.items()}
+        _refuse_or_list(reports, settings, folder / "unusable.txt", console)
+        parts = {part: usable(parts[part], report) for part, report in reports.items()}
     for part, utterances in parts.items():
         if not utterances:
             raise AsrError(f"data.{part}: nothing is left to use; see {folder / 'unusable.txt'}")
-    _say_conversions([*parts["train"], *parts["dev"]], settings, console)
-    return parts["train"], parts["dev"], tokenizer, excluded
+    _print_conversions([*parts["train"], *parts["dev"]], settings, console)
+    return Prepared(parts["train"], parts["dev"], tokenizer, excluded)
 
 
-def _apart(parts: dict[str, list[Utterance]]) -> None:
+def _refuse_overlap(parts: Mapping[str, Sequence[Utterance]]) -> None:
     """Refuse recordings that are in two of train, dev and test, by whatever path."""
     seen: dict[str, str] = {}
     for name, utterances in parts.items():
@@ -95,21 +90,75 @@ def _apart(parts: dict[str, list[Utterance]]) -> None:
                 )
 
 
-def _check_tests(tests: dict[str, list[Utterance]], settings: Run) -> None:
-    """A test set that cannot be read, or not be told from another, is refused before training."""
-    names = [sources.describe(entry) for entry in tests]
-    for entry, name in zip(tests, names, strict=True):
+def _check_names(entries: Sequence[str]) -> None:
+    """Refuse test sets that reports could not distinguish."""
+    names = [sources.describe(entry) for entry in entries]
+    for entry, name in zip(entries, names, strict=True):
         if names.count(name) > 1:
             raise AsrError(f"data.test: {entry} and another entry are both called {name!r}")
+
+
+def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, record: Path) -> None:
+    """Decode every test recording once, before training: not after it does one turn out damaged.
+
+    `record` remembers which files were good, by size and time of change, for resumed trainings.
+    """
+    digest = hashlib.sha256()
+    for utterances in tests.values():
+        for u in utterances:
+            try:
+                state = os.stat(u.audio_filepath)
+            except OSError:
+                continue  # `audio.load` below says what is wrong with it
+            line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    checked = {"sample_rate": sample_rate, "files": digest.hexdigest()}
+    if record.is_file() and json.loads(record.read_text()) == checked:
+        return
     for entry, utterances in tests.items():
         for u in utterances:
             try:
-                audio.load(u.audio_filepath, settings.frontend.sample_rate)
+                audio.load(u.audio_filepath, sample_rate)
             except AsrError as error:
                 raise AsrError(f"data.test, {entry}: {error}") from None
+    atomic_write_text(record, json.dumps(checked) + "\n")
 
 
-def _say_conversions(utterances: list[Utterance], settings: Run, console: Console) -> None:
+def _reports(
+    parts: Mapping[str, Sequence[Utterance]], tokenizer: Tokenizer, settings: Run
+) -> dict[str, CheckReport]:
+    """What is wrong with the utterances of each part; only those of train are changed in speed."""
+    model = replace(settings.model, outputs=tokenizer.size)
+    frontend = settings.frontend
+    plain = Criteria(frontend.sample_rate, frontend.frames, model.output_length)
+    augmented = replace(
+        plain, max_seconds=settings.data.max_seconds, speed=max(settings.augment.speeds)
+    )
+    return {
+        part: check(utterances, tokenizer, augmented if part == "train" else plain)
+        for part, utterances in parts.items()
+    }
+
+
+def _refuse_or_list(
+    reports: Mapping[str, CheckReport], settings: Run, path: Path, console: Console
+) -> None:
+    """Write all problems to `path`; AsrError unless the settings leave such utterances out."""
+    found = {f"data.{part}": report for part, report in reports.items() if report.count}
+    whole = [f"{part}: {report.table(None)}" for part, report in found.items()]
+    atomic_write_text(path, "\n\n".join(whole) + "\n")
+    if settings.data.unusable == "refuse":
+        tables = "\n".join(f"{part}: {report.table()}" for part, report in found.items())
+        raise AsrError(
+            f"{tables}\nAll are in {path}. Fix them, or leave them out with data.unusable=exclude"
+        )
+    excluded = sum(report.count for report in found.values())
+    console.print(
+        f"{settings.name}: {excluded} utterances left out, listed in {path}", highlight=False
+    )
+
+
+def _print_conversions(utterances: Sequence[Utterance], settings: Run, console: Console) -> None:
     """Say once how many recordings are resampled or mixed to one channel."""
     rate = settings.frontend.sample_rate
     counts = Counter[str]()
@@ -123,11 +172,13 @@ def _say_conversions(utterances: list[Utterance], settings: Run, console: Consol
         console.print(f"{settings.name}: {count} recordings {what}", highlight=False)
 
 
-def _units(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
+def _tokenizer(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
     if settings.tokenizer.kind == "characters":
         return CharacterTokenizer()
-    path = Path(settings.tokenizer.file) if settings.tokenizer.file else folder / "units.model"
-    # Only a run that is being resumed keeps its pieces: settings or texts may have changed since.
-    if not settings.tokenizer.file and not resume_point(folder).exists():
+    given = settings.tokenizer.file
+    path = Path(given) if given else folder / "tokenizer.model"
+    # Only a resumed run uses the one that is there: it may be of a start that was refused, and
+    # settings or texts may have changed since.
+    if not given and not resume_point(folder).exists():
         train_sentencepiece(texts, settings.tokenizer.size, path)
     return load_tokenizer_file(path)

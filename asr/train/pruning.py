@@ -24,10 +24,10 @@ from asr.pruning import (
     calibrate,
     find,
 )
-from asr.settings.training import Pruning
+from asr.settings.pruning import PruningSettings
 
 
-def rule_of(pruning: Pruning, model: DeepSpeech, total_steps: int) -> Rule | None:
+def rule_of(pruning: PruningSettings, model: DeepSpeech, total_steps: int) -> Rule | None:
     """The rule for a training of so many optimiser steps; None for pruning.method=none.
 
     Raises:
@@ -54,7 +54,7 @@ def rule_of(pruning: Pruning, model: DeepSpeech, total_steps: int) -> Rule | Non
     )
 
 
-def lasso_of(pruning: Pruning, model: DeepSpeech) -> GroupLasso | None:
+def lasso_of(pruning: PruningSettings, model: DeepSpeech) -> GroupLasso | None:
     """The penalty that `pruning.lasso` asks for, on the tensors that are pruned; None without."""
     if not pruning.lasso:
         return None
@@ -62,7 +62,7 @@ def lasso_of(pruning: Pruning, model: DeepSpeech) -> GroupLasso | None:
     return GroupLasso(model, pruning.lasso, rows, columns, pruning.tensors)
 
 
-def _schedule(pruning: Pruning, total_steps: int) -> Schedule:
+def _schedule(pruning: PruningSettings, total_steps: int) -> Schedule:
     start, end, updates = pruning.start, pruning.end, pruning.updates
     match pruning.method:
         case "ramp":
@@ -83,7 +83,7 @@ def _schedule(pruning: Pruning, total_steps: int) -> Schedule:
             return Frozen()
 
 
-def _pattern(pruning: Pruning) -> Pattern:
+def _pattern(pruning: PruningSettings) -> Pattern:
     if pruning.pattern == "bank":
         return Bank(pruning.bank)
     if pruning.pattern == "block":
@@ -92,7 +92,7 @@ def _pattern(pruning: Pruning) -> Pattern:
     return Element()
 
 
-def _thresholds(pruning: Pruning, model: DeepSpeech) -> dict[str, float]:
+def _thresholds(pruning: PruningSettings, model: DeepSpeech) -> dict[str, float]:
     dense = load_model(pruning.dense).model
     if dense.dimensions != model.dimensions:
         raise AsrError(

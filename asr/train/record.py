@@ -12,11 +12,12 @@ from asr.corpus import sources
 from asr.evaluate.dataset import evaluate_model
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import Loaded, load_model, pack
+from asr.model.file import TorchModel, load_model
+from asr.model.pack import pack
+from asr.plain import to_plain
 from asr.pruning import Pruner, Statistics, statistics
 from asr.report.records import write_record
 from asr.settings.run import Run
-from asr.settings.yaml import to_plain
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
 
@@ -78,8 +79,8 @@ def finish(
     return record
 
 
-def _evaluate(loaded: Loaded, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
-    utterances = sources.resolve(entry, settings.data)
+def _evaluate(loaded: TorchModel, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+    utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
     score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
     write_ref_hyp(ref_hyp, rows)
     return {

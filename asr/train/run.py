@@ -37,7 +37,7 @@ from asr.train.callbacks import (
 )
 from asr.train.data import SpeechData
 from asr.train.distillation import Distillation
-from asr.train.folder import alone, begin, check_same, resume_point, run_folder
+from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.losses import ctc_losses
 from asr.train.module import InvalidLoss, SpeechTraining
 from asr.train.prepare import prepare
@@ -62,24 +62,25 @@ def train(settings: Run, console: Console | None = None) -> Path:
         _check_sparsity(settings, json.loads((folder / "record.json").read_text()), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
-    with alone(folder):
+    with exclusive(folder):
         return _train(settings, folder, console)
 
 
 def _train(settings: Run, folder: Path, console: Console) -> Path:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    train_set, dev_set, tokenizer, excluded = prepare(settings, folder, console)
+    prepared = prepare(settings, folder, console)
+    tokenizer = prepared.tokenizer
     settings = replace(
         settings,
         model=replace(settings.model, outputs=tokenizer.size),
         training=replace(settings.training, precision=_precision(settings, folder)),
     )
-    begin(folder, settings, [*train_set, *dev_set])
+    begin(folder, settings, [*prepared.train, *prepared.dev])
 
     data = SpeechData(
-        train_set,
-        dev_set,
+        prepared.train,
+        prepared.dev,
         tokenizer,
         settings.frontend,
         settings.augment,
@@ -113,11 +114,11 @@ def _train(settings: Run, folder: Path, console: Console) -> Path:
         "seconds": figures.seconds,
         "steps": total_steps,
         "epochs": settings.training.epochs,
-        "audio_hours": settings.training.epochs * sum(u.duration for u in train_set) / 3600,
+        "audio_hours": settings.training.epochs * sum(u.duration for u in prepared.train) / 3600,
         "final_loss": figures.rows[-1]["train_loss"],
         "best_epoch": best.best["epoch"],
         "dev_wer": best.best["wer"],
-        "excluded_utterances": excluded,
+        "excluded_utterances": prepared.excluded,
         "skipped_batches": len(module.skipped),
         **({"average": decay} if decay else {}),
     }

@@ -21,7 +21,7 @@ from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
-from asr.model.backend import Backend, BackendName, hear, open_backend, set_threads
+from asr.model.backend import Backend, BackendName, open_backend
 from asr.pretrained import registry as models
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.stitch import join
@@ -33,9 +33,7 @@ __all__ = [
     "Source",
     "TranscribeOptions",
     "Transcript",
-    "hear",
     "load",
-    "set_threads",
 ]
 
 Source = str | Path | np.ndarray

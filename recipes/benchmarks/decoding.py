@@ -3,9 +3,9 @@
     python recipes/benchmarks/decoding.py MODEL MANIFEST LM [-o RECORD.json]
 
 MODEL hears the first utterances (40) of MANIFEST once; then every decoder reads the same
-log-probabilities. Printed is processor time over audio time: with the C search, with the same
-search in Python (that of an installation without a compiler, on fewer utterances), and with
-flashlight where the extra `lm` is installed. Wanted: at most 0.1 for beam 32 with a 3-gram in C.
+log-probabilities. Printed is processor time over audio time: with the C search, and with the same
+search in Python (that of an installation without a compiler, on fewer utterances). Wanted: at
+most 0.1 for beam 32 with a 3-gram in C.
 """
 
 import argparse
@@ -24,12 +24,11 @@ from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.model.backend import hear, set_threads
-from asr.model.file import load_model
+from asr.evaluate.dataset import hear_files
+from asr.model.backend import open_backend
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 from asr.text.tokenizer import Tokenizer
-from asr.train.data import evaluation_batches
 from asr.train.record import command
 
 BEAMS = (32, 128)
@@ -51,12 +50,11 @@ COLUMNS = [
 
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
-    set_threads(1)
-    loaded, data = load_model(arguments.model), Data()
-    utterances = sources.resolve(arguments.manifest, data)[: arguments.utterances]
-    rows: list[np.ndarray] = []
-    for batch in evaluation_batches(utterances, None, loaded.frontend, data):
-        rows += hear(loaded.model, batch.features, batch.feature_lengths)
+    backend, data = open_backend(arguments.model, threads=1, backend="torch"), DataSettings()
+    utterances = sources.resolve(arguments.manifest, data.root, data.spoken)[: arguments.utterances]
+    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
+    found = dict(hear_files(backend, paths, durations, data.batch_seconds))
+    rows = [found[i] for i in range(len(utterances))]
     seconds = sum(utterance.duration for utterance in utterances)
     frame = seconds / sum(map(len, rows))
     lm_file = str(arguments.lm)
@@ -69,7 +67,9 @@ def measure(arguments: argparse.Namespace) -> float | None:
     print(note)
     print("\t".join(column.heading for column in COLUMNS))
     reached, measured = None, list[dict[str, Any]]()
-    for name, where, beam, with_lm, decoder, tried in decoders(loaded.tokenizer, lm_file, lm, rows):
+    for name, where, beam, with_lm, decoder, tried in decoders(
+        backend.tokenizer, lm_file, lm, rows
+    ):
         share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
         yes = "yes" if with_lm else "no"
         measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "share": share})
@@ -112,12 +112,6 @@ def decoders(
             if beam == BEAMS[0]:
                 slow = BeamDecoder(DecoderOptions("beam", **options), tokenizer, lm, native=False)
                 yield "beam", "Python", beam, with_lm, slow, rows[:IN_PYTHON]
-            try:
-                other = make_decoder(DecoderOptions("flashlight", **options), tokenizer, lm)
-            except AsrError as error:
-                print(error, file=sys.stderr)
-                continue
-            yield "flashlight", "C++", beam, with_lm, other, rows
 
 
 def processor_seconds(decoder: Decoder, rows: Rows) -> float:

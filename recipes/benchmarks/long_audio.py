@@ -21,7 +21,6 @@ from asr import audio
 from asr.corpus import sources
 from asr.errors import AsrError
 from asr.report.measurements import Shown, write_measurement
-from asr.settings.data import Data
 from asr.train.record import command
 from asr.transcribe.progress import times_real
 
@@ -62,7 +61,7 @@ def run(words: list[str]) -> tuple[float, float]:
 
 def measure(arguments: argparse.Namespace) -> bool:
     """Time every length and decoder, write the record; whether memory stayed within 1 GB."""
-    paths = [u.audio_filepath for u in sources.resolve(str(arguments.data), Data())]
+    paths = [u.audio_filepath for u in sources.resolve(str(arguments.data))]
     decoders: dict[str, list[str]] = {"greedy": []}
     if arguments.lm:
         decoders["beam 32, LM"] = ["--decoder", "beam", "--lm", str(arguments.lm)]

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from asr.benchmark.onnx_graphs import layer_of
 from asr.benchmark.script import Script, finish, start
 from asr.benchmark.sparse import Variant, sparse_layer
-from asr.benchmark.weights import CellWeights, LayerWeights, random_layer
+from asr.benchmark.weights import CellWeights, LayerWeights, layer_of, random_layer
 from asr.model.metadata import Metadata
 from asr.sparse import read
 from asr.sparse.csr import from_dense

@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,12 +76,12 @@ class Times:
 def rules(model: nn.Module) -> dict[str, Rule]:
     """Each kind of pruning that is measured; 0.9 of the weights are gone at its end."""
     ramp = ThresholdRamp(start=0, ramp=STEPS // 2, end=STEPS + 1, frequency=FREQUENCY)
-    cubic = Cubic(start=0, end=STEPS, frequency=FREQUENCY, final=0.9)
-    # New GRU weights are uniform, and so a share is a threshold.
+    cubic = Cubic(start=0, end=STEPS, frequency=FREQUENCY, target=0.9)
+    # New GRU weights are uniform, and so a fraction is a threshold.
     q = {n: 0.9 * float(w.detach().abs().max()) for n, w in find(model, PRUNED).items()}
     return {
         "ramp with q": Rule(ramp, thresholds=q),
-        "ramp to a target": Rule(ramp, PRUNED, target=0.9),
+        "ramp to a target": Rule(replace(ramp, target=0.9), PRUNED),
         "cubic": Rule(cubic, PRUNED),
         "cubic, by group": Rule(cubic, PRUNED, scope="group"),
         "cubic, global": Rule(cubic, PRUNED, scope="global"),

@@ -25,7 +25,6 @@ from asr.audio.chunk import ChunkOptions
 from asr.corpus import sources
 from asr.errors import AsrError
 from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import Data
 from asr.text.normalise import normalise
 from asr.train.record import command
 from asr.transcribe.align import align
@@ -135,7 +134,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     arguments = parser.parse_args(words)
     recogniser = load(arguments.model, threads=1)
-    utterances = sources.resolve(arguments.manifest, Data())[: arguments.utterances]
+    utterances = sources.resolve(arguments.manifest)[: arguments.utterances]
     recordings = [repeat(recogniser, u.audio_filepath, u.text) for u in utterances]
     print("\t".join(column.heading for column in COLUMNS))
     rows = []

@@ -24,11 +24,12 @@ from asr.benchmark.script import finish, start
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate_model, hear_files
 from asr.evaluate.wer import load_jiwer
-from asr.model.backend import Backend, NativeBackend, TorchBackend, hear_files
-from asr.model.file import load_model, pack
-from asr.settings.data import Data
+from asr.model.backend import Backend, TorchBackend, open_backend
+from asr.model.file import load_model
+from asr.model.pack import pack
+from asr.settings.data import DataSettings
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
@@ -43,13 +44,13 @@ def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
 
     def int8_file() -> Backend:
         pack(model, folder / "int8.asr", values="int8")
-        return NativeBackend(folder / "int8.asr")
+        return open_backend(folder / "int8.asr", backend="native")
 
     return {
         "torch fp32": lambda: TorchBackend(load_model(model)),
         "torch int8": quantised,
-        "sparse, exact": lambda: NativeBackend(model, exact=True),
-        "sparse": lambda: NativeBackend(model),
+        "sparse, exact": lambda: open_backend(model, backend="native", exact=True),
+        "sparse": lambda: open_backend(model, backend="native"),
         "sparse, file of int8 values": int8_file,
     }
 
@@ -96,12 +97,14 @@ def main(arguments: Sequence[str]) -> int:
 
     script = start("wer", __doc__ or "", arguments, add, timed=False)
     model: Path = script.options.model
-    data = Data(root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3))
+    data = DataSettings(
+        root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3)
+    )
     for entry in script.options.set:
         key = f"{model.name}, {sources.describe(entry)}"
         if script.done(key):
             continue
-        utterances = sources.resolve(entry, data)
+        utterances = sources.resolve(entry, data.root, data.spoken)
         results, absent = [], {}
         wanted: list[str] = []
         first: Frames | None = None

@@ -1,8 +1,8 @@
-"""`nn.GRU` pruned in a plain torch loop, then written to a file in which zeros take no room.
+"""`nn.GRU` pruned in a plain torch loop, then written to a file in which zeros take no space.
 
     python recipes/examples/prune_gru.py [steps]
 
-The network foretells the next value of a noisy sine wave whose period it has to find out. The
+The network predicts the next value of a noisy sine wave whose period it has to find out. The
 paper's ramp drops recurrent weights while it trains, corrected on the way so that nine in ten are
 gone at the end; then `asr.sparse` writes the network, and what is read back computes the same.
 All that there is to pruning are the lines that name `pruner`.
@@ -19,7 +19,7 @@ from asr import sparse
 from asr.pruning import Pruner, Rule, ThresholdRamp
 
 
-class Foreteller(nn.Module):
+class Predictor(nn.Module):
     """A GRU and a linear layer: (batch, time, 1) -> the value after each."""
 
     def __init__(self, hidden: int = 64) -> None:
@@ -41,20 +41,20 @@ def waves(generator: torch.Generator, batch: int = 32, length: int = 41) -> Tens
 
 @torch.no_grad()
 def error(model: nn.Module) -> float:
-    """Mean square error on waves that training never saw, once the first ten values are heard."""
+    """Mean square error on waves that training never saw, after the first ten values."""
     unseen = waves(torch.Generator().manual_seed(999), batch=256)
     return float((model(unseen[:, :-1]) - unseen[:, 1:])[:, 10:].square().mean())
 
 
 def train(model: nn.Module, steps: int, pruner: Pruner | None = None) -> None:
-    """An ordinary loop; one with a pruner has three lines more."""
+    """An ordinary loop; with a pruner it has two more calls."""
     generator = torch.Generator().manual_seed(1)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(steps):
         batch = waves(generator)
         (model(batch[:, :-1]) - batch[:, 1:]).square().mean().backward()
         if pruner:
-            pruner.mask_gradients()  # before clipping, so that only living weights count in it
+            pruner.mask_gradients()  # before clipping, so that dropped weights do not count in it
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if pruner:
@@ -65,24 +65,24 @@ def train(model: nn.Module, steps: int, pruner: Pruner | None = None) -> None:
 def main(steps: int = 400, folder: Path | None = None) -> dict[str, float]:
     """Train a dense and a pruned network, write the pruned one, read it back; the figures."""
     torch.manual_seed(1)
-    dense = Foreteller()
+    dense = Predictor()
     train(dense, steps)
 
     torch.manual_seed(1)
-    model = Foreteller()
-    ramp = ThresholdRamp.from_fractions(steps, start=0.2, ramp=0.35, end=0.7)
-    pruner = Pruner(model, Rule(ramp, tensors=["rnn.weight_hh*"], target=0.9))
+    model = Predictor()
+    ramp = ThresholdRamp.from_fractions(steps, start=0.2, ramp=0.35, end=0.7, target=0.9)
+    pruner = Pruner(model, Rule(ramp, tensors=["rnn.weight_hh*"]))
     train(model, steps, pruner)
     print(pruner.finalize().table())
 
     with tempfile.TemporaryDirectory() as temporary:
-        path = (folder or Path(temporary)) / "foreteller.asr"
+        path = (folder or Path(temporary)) / "predictor.asr"
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         sizes = {
             compress: sparse.write(path, arrays, {"hidden": 64}, compress=compress).file_bytes
             for compress in (False, True)
         }
-        again = Foreteller()
+        again = Predictor()
         again.load_state_dict({n: torch.from_numpy(a) for n, a in sparse.read(path)[0].items()})
     figures = {
         "dense error": error(dense),

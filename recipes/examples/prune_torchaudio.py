@@ -107,7 +107,7 @@ def main(steps: int = 500) -> tuple[float, float]:
     torch.manual_seed(1)
     module = Recogniser()
     pruning = PruningCallback(
-        lambda total: Rule(Cubic.from_fractions(total, 0.4, 0.8, final=0.9), ["fc*", "bi_rnn*"]),
+        lambda total: Rule(Cubic.from_fractions(total, 0.4, 0.8, target=0.9), ["fc*", "bi_rnn*"]),
         model=module.net,
     )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

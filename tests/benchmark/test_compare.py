@@ -91,7 +91,7 @@ def test_without_torch_and_runtimes_the_dense_side_is_our_own(
 ) -> None:
     for name in ("torch", "onnx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "asr.benchmark.onnx_graphs", raising=False)
+    monkeypatch.delitem(sys.modules, "asr.model.onnx", raising=False)
     found = benchmark(trained, seconds=0.3, threads=1)
     assert list(found.measured.timings) == [OWN_DENSE, SPARSE, EXACT]
     assert found.fastest_dense[0] == OWN_DENSE

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from asr.benchmark.dense import NAMES, Alternatives, Contestant, DenseLayer
-from asr.benchmark.networks import DenseNetwork, folded, random_tensors, torch_network
+from asr.benchmark.networks import DenseNetwork, random_tensors, torch_network
 from asr.benchmark.sparse import MAIN, sparse_layer
 from asr.benchmark.weights import keep, prune_layer, random_layer, sparsity_of
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.model.file import save_model
+from asr.model.file import read_model, save_model
+from asr.model.fold import fold_tensors
 from asr.model.torch_network import DeepSpeech
-from asr.sparse import read_csr
 from asr.sparse.csr import BLOCK, pattern_of
 from asr.sparse.kernels import CellKind
 from asr.text.tokenizer import CharacterTokenizer
@@ -83,8 +83,8 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
             if "norm" in name and tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5)
     save_model(tmp_path / "model.asr", model, CharacterTokenizer(), Frontend())
-    tensors, _ = read_csr(tmp_path / "model.asr")
-    made, dimensions = folded(tensors, model.dimensions)
+    tensors = read_model(tmp_path / "model.asr").dense()
+    made, dimensions = fold_tensors(tensors, model.dimensions)
     assert not dimensions.batch_norm
     features = np.random.default_rng(1).standard_normal((2, 41, 80), np.float32)
     with torch.no_grad():
@@ -96,9 +96,9 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
 def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:
     tensors = DeepSpeech(Model(hidden=16, layers=1, shared_input=True)).state_dict()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    both, dimensions = folded(arrays, Model(hidden=16, layers=1, shared_input=True))
+    both, dimensions = fold_tensors(arrays, Model(hidden=16, layers=1, shared_input=True))
     del arrays["rnn.0.backward_cell.weight_ih_l0"]
-    once, _ = folded(arrays, dataclasses.replace(dimensions, batch_norm=True))
+    once, _ = fold_tensors(arrays, dataclasses.replace(dimensions, batch_norm=True))
     assert set(once) == set(both)
     assert all(np.array_equal(once[name], both[name]) for name in both)
 
@@ -106,7 +106,7 @@ def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "asr.benchmark.onnx_graphs", raising=False)
+    monkeypatch.delitem(sys.modules, "asr.model.onnx", raising=False)
     monkeypatch.delattr(torch.ao.quantization, "quantize_dynamic")
     layer = random_layer("lstm", 8, 8)
     found = DenseLayer(layer, 1).alternatives(np.zeros((1, 3, 8), np.float32))

@@ -61,7 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     good = '{"audio_filepath": "good.flac", "duration": 1.0, "text": "hello"}\n'
     (folder / "bad.jsonl").write_text(good + "{not json\n")
     (folder / "digits.jsonl").write_text(good.replace("hello", "room 7"))
-    (folder / "units.model").write_text("not sentencepiece")
+    (folder / "tokenizer.model").write_text("not sentencepiece")
     return folder
 
 
@@ -105,10 +105,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate model.asr missing.jsonl", ["missing.jsonl"]),
         ("manifest check bad.jsonl", ["bad.jsonl:2"]),
         ("manifest check digits.jsonl", ["problem", "--exclude-to"]),
-        ("manifest check digits.jsonl --units units.model", ["units.model"]),
+        ("manifest check digits.jsonl --tokenizer tokenizer.model", ["tokenizer.model"]),
         ("manifest make no-audio -o x.jsonl", ["no-audio"]),
         ("manifest make missing -o x.jsonl", ["missing"]),
-        ("units train missing.txt -o x.model", ["missing.txt"]),
+        ("tokenizer train missing.txt -o x.model", ["missing.txt"]),
         ("train missing.yaml", ["missing.yaml"]),
         ("report no-audio -o out", ["no-audio"]),
     ],
@@ -216,7 +216,8 @@ def test_options_that_are_given_reach_their_field(
         return 0
 
     monkeypatch.setattr("asr.transcribe.batch.transcribe_to", watching)
-    decoding = "--decoder beam --beam 7 --score-margin 5 --unit-margin 4 --word-bonus 1 --nbest 2"
+    decoding = "--decoder beam --beam 7 --beam-threshold 5 --token-threshold 4 --word-bonus 1"
+    decoding += " --nbest 2"
     phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
     rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
     rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
@@ -228,8 +229,8 @@ def test_options_that_are_given_reach_their_field(
         DecoderOptions(
             "beam",
             beam=7,
-            score_margin=5.0,
-            unit_margin=4.0,
+            beam_threshold=5.0,
+            token_threshold=4.0,
             word_bonus=1.0,
             nbest=2,
             phrases=("Anna", "BEE"),
@@ -249,7 +250,7 @@ def test_options_that_are_given_reach_their_field(
     [
         ("asr tran", ["transcribe"]),
         ("asr transcribe --dec", ["--decoder"]),
-        ("asr transcribe --decoder ", ["beam", "flashlight", "greedy"]),
+        ("asr transcribe --decoder ", ["beam", "greedy"]),
         ("asr transcribe --format ", ["json", "srt", "tsv", "txt", "vtt"]),
         ("asr lm t", ["train", "tune"]),
     ],

@@ -142,7 +142,7 @@ def test_an_id_that_occurs_twice_is_refused_with_both_places(root):
     first = root / "dev-clean" / "84" / "121550" / "84-121550.trans.txt"
     with pytest.raises(AsrError) as caught:
         librispeech.scan(root)
-    assert f"{copy}/84-121550.trans.txt:1: id 84-121550-0000 is already that of {first}:1" in str(
+    assert f"{copy}/84-121550.trans.txt:1: id 84-121550-0000 is already used in {first}:1" in str(
         caught.value
     )
 

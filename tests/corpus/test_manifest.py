@@ -118,7 +118,7 @@ def test_duplicate_ids_are_refused_when_read_and_when_written(tmp_path):
         {"audio_filepath": "a/1.wav", "duration": 1, "text": "A"},
         {"audio_filepath": "b/1.wav", "duration": 1, "text": "B"},
     )
-    with pytest.raises(AsrError, match=r"m\.jsonl:2: id '1' is already that of line 1"):
+    with pytest.raises(AsrError, match=r"m\.jsonl:2: id '1' is already used in line 1"):
         read_manifest(path)
     twice = [Utterance("1", "a.wav", 1, "", ""), Utterance("1", "b.wav", 1, "", "")]
     with pytest.raises(AsrError, match=r"two utterances have the id '1'.*b\.wav"):

@@ -11,7 +11,6 @@ from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
-from asr.settings.data import Data
 
 SHARED = ROOT.parent / "shared" / "speech"
 
@@ -34,22 +33,21 @@ def root(tmp_path) -> Path:
 
 
 def test_each_kind_of_entry_is_read_relative_to_the_root(root):
-    data = Data(root=str(root))
     audio = str(root / "Libri/dev-clean/7/8/7-8-0000.flac")
     libri = Utterance("7-8-0000", audio, 0.25, "SEVEN", "7")
-    assert sources.resolve("Libri/dev-clean", data) == [libri]
-    assert sources.resolve("Libri", data) == [libri]
-    assert sources.resolve("list.jsonl", data) == [Utterance("1", audio, 0.25, "SEVEN", "7")]
-    assert sources.resolve("own", data) == [
+    assert sources.resolve("Libri/dev-clean", root) == [libri]
+    assert sources.resolve("Libri", root) == [libri]
+    assert sources.resolve("list.jsonl", root) == [Utterance("1", audio, 0.25, "SEVEN", "7")]
+    assert sources.resolve("own", root) == [
         Utterance("anna/x", str(root / "own/anna/x.wav"), 0.25, "ex", "anna")
     ]
 
 
 def test_absolute_entries_and_the_current_folder(root, monkeypatch):
-    by_root = sources.resolve("own", Data(root=str(root)))
-    assert sources.resolve(str(root / "own"), Data(root="/elsewhere")) == by_root
+    by_root = sources.resolve("own", str(root))
+    assert sources.resolve(str(root / "own"), "/elsewhere") == by_root
     monkeypatch.chdir(root)
-    assert [u.audio_filepath for u in sources.resolve("own/", Data())] == ["own/anna/x.wav"]
+    assert [u.audio_filepath for u in sources.resolve("own/")] == ["own/anna/x.wav"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_absolute_entries_and_the_current_folder(root, monkeypatch):
 )
 def test_entries_that_are_not_there_name_what_is(root, entry, fragment):
     with pytest.raises(AsrError) as caught:
-        sources.resolve(entry, Data(root=str(root)))
+        sources.resolve(entry, str(root))
     assert fragment.format(root=root) in str(caught.value)
 
 
@@ -76,10 +74,10 @@ def test_a_part_of_the_spoken_corpus_is_made_when_it_is_asked_for(tmp_path):
     spoken = Spoken(
         train_hours=0.002, dev_hours=0.002, test_hours=0.002, folder=str(tmp_path / "s")
     )
-    found = sources.resolve("spoken:dev", Data(root="/elsewhere", spoken=spoken))
+    found = sources.resolve("spoken:dev", "/elsewhere", spoken)
     assert found
     assert all(Path(u.audio_filepath).is_file() and u.text and u.speaker for u in found)
-    assert sources.resolve("spoken:dev", Data(spoken=spoken)) == found
+    assert sources.resolve("spoken:dev", spoken=spoken) == found
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def test_entries_have_short_names_for_reports(entry, name):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no recorded speech beside the checkout")
 def test_recorded_speech_is_read_whole():
-    found = sources.resolve("test-libri", Data(root=str(SHARED)))
-    assert (len(found), len({u.speaker for u in found})) == (48, 48)
-    assert sum(len(u.text.split()) for u in found) == 1588
-    assert sum(u.duration for u in found) / 3600 == pytest.approx(0.16, abs=0.005)
+    found = sources.resolve("test-clean", SHARED)
+    assert (len(found), len({u.speaker for u in found})) == (200, 20)
+    assert sum(len(u.text.split()) for u in found) == 4469
+    assert sum(u.duration for u in found) / 3600 == pytest.approx(0.474, abs=0.005)

@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 from decoding import random_log_probs, small_model, spoken_log_probs, write_small_model
 
+from asr import audio
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions, Hypothesis, make_decoder
 from asr.decode import library as native_module
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
+from asr.decode.lm.open import open_lm
 from asr.decode.reference import search
-from asr.model.backend import hear
-from asr.model.file import load_model
-from asr.settings.data import Data
+from asr.model.backend import open_backend
 from asr.text.tokenizer import CharacterTokenizer, SentencePieceTokenizer, train_sentencepiece
-from asr.train.data import evaluation_batches
 
 CHARACTERS = CharacterTokenizer()
-WIDE = {"beam": 10_000, "score_margin": math.inf, "unit_margin": math.inf}
+WIDE = {"beam": 10_000, "beam_threshold": math.inf, "token_threshold": math.inf}
 TEXT = "THE CAT SAT ON THE MAT"
 
 
@@ -84,10 +83,9 @@ def test_every_alignment_of_a_prefix_is_counted_and_the_best_gives_its_frames(se
 
 
 def test_a_word_is_scored_where_it_ends_and_the_sentence_at_its_end(tmp_path):
-    lm = small_model()
-    options = DecoderOptions(
-        "beam", lm=write_small_model(tmp_path), lm_weight=0.7, word_bonus=1.5, unknown_score=-2.0
-    )
+    path = write_small_model(tmp_path)
+    lm = open_lm(path)
+    options = DecoderOptions("beam", lm=path, lm_weight=0.7, word_bonus=1.5, unknown_score=-2.0)
     decoder = make_decoder(options, CHARACTERS)
     for text, unknown in ((TEXT, 0), ("THE CAT ATE", 1), ("XYZ", 1)):
         best = decoder.decode(spoken_log_probs(text, CHARACTERS, 1, 0.3))[0]
@@ -174,7 +172,7 @@ def twice(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
     """What C and what Python finds."""
     decoder = BeamDecoder(options, tokenizer)
     assert decoder._compiled is not None
-    margins = (options.beam, options.score_margin, options.unit_margin)
+    margins = (options.beam, options.beam_threshold, options.token_threshold)
     return decoder._compiled(log_probs), search(log_probs, decoder.reader, *margins)
 
 
@@ -191,7 +189,7 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
         DecoderOptions("beam", beam=16),
         DecoderOptions("beam", beam=8, lm=lm, lm_weight=0.8, word_bonus=0.7, unknown_score=-3.0),
         DecoderOptions("beam", beam=8, lm=lm, phrases=("THE MAT", "THE MAN RAN", "BENCH")),
-        DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, score_margin=5.0),
+        DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, beam_threshold=5.0),
     ]
     for seed, options in enumerate(settings):
         in_c, in_python = twice(options, tokenizer, spoken_log_probs(TEXT, tokenizer, seed, noise))
@@ -203,12 +201,12 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
 
 @needs_c
 def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus, tmp_path):
-    loaded = load_model(trained)
+    backend = open_backend(trained, backend="torch")
     utterances = read_manifest(corpus / "test.jsonl")[:2]
-    (batch,) = evaluation_batches(utterances, None, loaded.frontend, Data())
+    rows = [backend.features(audio.load(u.audio_filepath).samples) for u in utterances]
     options = DecoderOptions("beam", beam=8, lm=write_small_model(tmp_path), lm_weight=0.3)
-    for log_probs in hear(loaded.model, batch.features, batch.feature_lengths):
-        in_c, in_python = twice(options, loaded.tokenizer, log_probs)
+    for log_probs in backend.log_probs(rows):
+        in_c, in_python = twice(options, backend.tokenizer, log_probs)
         assert in_c == in_python
 
 

@@ -9,7 +9,7 @@ from asr.corpus.manifest import read_manifest, write_manifest
 from asr.decode.confidence import Calibration, calibration_error
 from asr.errors import AsrError
 from asr.evaluate.calibrate import Heard, calibrate_to, hear_words, store, words_right
-from asr.model.file import pack
+from asr.model.pack import pack
 from asr.sparse import read
 from asr.transcribe.recogniser import load
 

@@ -19,7 +19,7 @@ from asr.errors import AsrError
 from asr.evaluate.dataset import describe, evaluate_model, evaluate_to
 from asr.evaluate.ref_hyp import Row
 from asr.evaluate.wer import Errors, score, speakers_of
-from asr.settings.data import Data
+from asr.settings.data import DataSettings
 
 
 def random_texts(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
@@ -158,7 +158,7 @@ def test_a_network_is_scored_on_recordings_in_the_order_given(tmp_path: Path) ->
     )
     threads = torch.get_num_threads()
     got, rows, seconds = evaluate_model(
-        tone_loaded(tmp_path), utterances, Data(batch_seconds=4.0, max_seconds=4.0), threads
+        tone_loaded(tmp_path), utterances, DataSettings(batch_seconds=4.0, max_seconds=4.0), threads
     )
     assert rows == [
         Row("short", "s", "FAD", "FAD"),
@@ -174,13 +174,13 @@ def test_a_recording_shorter_than_a_frame_is_heard_as_nothing(tmp_path: Path) ->
     utterances = recordings(tmp_path, {"normal": "BAD|bad", "click": "|a b"})
     soundfile.write(tmp_path / "click.wav", np.zeros(100), RATE)
     for some in (utterances, utterances[1:]):
-        _, rows, _ = evaluate_model(tone_loaded(tmp_path), some, Data())
+        _, rows, _ = evaluate_model(tone_loaded(tmp_path), some, DataSettings())
         assert [row.hypothesis for row in rows] == ["BAD", ""][-len(some) :]
 
 
 def test_no_utterances_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="nothing to evaluate"):
-        evaluate_model(tone_loaded(tmp_path), [], Data())
+        evaluate_model(tone_loaded(tmp_path), [], DataSettings())
 
 
 def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.decode.lm import binary
-from asr.decode.lm import build as automaton
+from asr.decode.lm.build import build_model
+from asr.decode.lm.file import write_lm
 from asr.decode.lm.model import LanguageModel
-from asr.decode.lm.train import read_text, train
+from asr.decode.lm.train import number_words, train_ngrams
 from asr.text.tokenizer import Tokenizer
 
 SENTENCES = [
@@ -25,12 +25,12 @@ SENTENCES = [
 
 def small_model(order: int = 3) -> LanguageModel:
     """A 3-gram model of SENTENCES."""
-    return automaton.build(train(read_text(SENTENCES), order, (1,)).ngrams)
+    return build_model(train_ngrams(number_words(SENTENCES), order, (1,)).ngrams)
 
 
 def write_small_model(folder: Path) -> str:
-    """The same as a file."""
-    binary.write(folder / "small.lm", small_model())
+    """The same as a file, its weights rounded to 8 bits."""
+    write_lm(folder / "small.lm", small_model())
     return str(folder / "small.lm")
 
 

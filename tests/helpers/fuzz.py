@@ -227,7 +227,7 @@ def _repair(header: Any, payload: bytearray) -> None:
 def check(content: bytes, path: Path) -> bool:
     """Read a file with every reader; True if it was accepted.
 
-    Fails for any exception that is not AsrError, for readers that disagree, for NaN and infinity, for
+    Fails for exceptions other than AsrError, for readers that disagree, for NaN and infinity, for
     a sparse product that differs from the dense one, and for memory the file does not justify.
     """
     path.write_bytes(content)

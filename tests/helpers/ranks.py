@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def fit(
 ) -> tuple[Module, PruningCallback]:
     """One training of all ranks."""
     module = Module(seed, settings["optimiser"])
-    pruning = PruningCallback(Rule(RAMP, ["rnn*"], target=0.8), model=module.net)
+    pruning = PruningCallback(Rule(replace(RAMP, target=0.8), ["rnn*"]), model=module.net)
     trainer = Trainer(
         accelerator="cpu",
         devices=2,

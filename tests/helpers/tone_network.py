@@ -13,7 +13,7 @@ import torch
 from asr.features.logmel_torch import features
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.model.file import Loaded, load_model, save_model
+from asr.model.file import TorchModel, load_model, save_model
 from asr.model.torch_network import DeepSpeech
 from asr.text.tokenizer import CharacterTokenizer
 
@@ -73,6 +73,6 @@ def save_tone_model(path: Path) -> Path:
     return path
 
 
-def tone_loaded(folder: Path) -> Loaded:
+def tone_loaded(folder: Path) -> TorchModel:
     """The tone network as it comes out of a model file."""
     return load_model(save_tone_model(folder / "tone.asr"))

@@ -1,12 +1,16 @@
-"""Which engine hears a model file, that both hear the same, and what the native one needs."""
+"""Which backend runs a model file, that both give the same, and what each of them needs."""
 
+import builtins
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from process import run_asr
 from tone_network import RATE, save_tone_model, speak
 
@@ -14,13 +18,15 @@ from asr import audio
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
-from asr.evaluate.dataset import evaluate_to
+from asr.evaluate.dataset import evaluate_to, hear_files
 from asr.features.settings import Frontend
-from asr.model.backend import NativeBackend, TorchBackend, as_backend, hear_files, open_backend
+from asr.model.backend import BackendName, NativeBackend, TorchBackend, open_backend
 from asr.model.dimensions import Model
-from asr.model.file import describe, load_model, pack
+from asr.model.info import describe
 from asr.model.metadata import Metadata
 from asr.model.native_kernels import kernels
+from asr.model.pack import pack
+from asr.model.torch_network import DeepSpeech
 from asr.sparse import read, write
 from asr.sparse.kernels import library
 from asr.text.normalise import normalise
@@ -111,7 +117,8 @@ def test_a_recording_without_sound_has_no_frames(
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"backend": "cuda"}, "engine='cuda': auto, torch or native"),
+        ({"backend": "cuda"}, "backend='cuda': auto, torch or native"),
+        ({"device": "tpu"}, "device='tpu': cpu, cuda or auto"),
         ({"threads": 0}, "threads=0: at least 1"),
         ({}, "any.asr: there is no such model file"),
         ({"backend": "native"}, "any.asr: there is no such model file"),
@@ -127,7 +134,9 @@ def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_pat
     plain["model"]["outputs"] = 5
     write(tmp_path / "odd.asr", tensors, plain, "fp16")
     for backend in ("native", "torch"):
-        with pytest.raises(AsrError, match=r"odd\.asr: has 29 units for 5 outputs"):
+        with pytest.raises(
+            AsrError, match=r"odd\.asr: its tokenizer has 29 tokens, its network 5 outputs"
+        ):
             open_backend(tmp_path / "odd.asr", backend=backend)
 
 
@@ -137,10 +146,138 @@ def test_a_packed_file_of_something_else_is_refused_by_name(tmp_path: Path) -> N
         open_backend(tmp_path / "else.asr")
 
 
-def test_a_loaded_network_and_an_engine_are_both_engines(trained: Path) -> None:
-    backend = open_backend(trained)
-    assert as_backend(backend) is backend
-    assert isinstance(as_backend(load_model(trained)), TorchBackend)
+def test_a_model_file_is_opened_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = save_tone_model(tmp_path / "tone.asr")
+    opened: list[str] = []
+    real = builtins.open
+
+    def counting(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", counting)
+    for path in (trained, dense):
+        for backend in get_args(BackendName):
+            opened.clear()
+            open_backend(path, backend=backend)
+            assert opened.count(str(path)) == 1
+
+
+def test_threads_of_one_backend_change_no_other(tmp_path: Path) -> None:
+    """torch has one number of threads for the process: it is set around each call."""
+    dense = save_tone_model(tmp_path / "tone.asr")
+    during: dict[int | None, int] = {}
+    before = torch.get_num_threads()
+    for threads in (None, before + 1, before + 2):
+        backend = open_backend(dense, threads)
+        assert torch.get_num_threads() == before
+        assert isinstance(backend, TorchBackend)
+        backend._model.register_forward_hook(
+            lambda *_, threads=threads: during.update({threads: torch.get_num_threads()})
+        )
+        backend.log_probs([np.zeros((20, 80), np.float32)])
+        assert torch.get_num_threads() == before
+    assert during == {None: before, before + 1: before + 1, before + 2: before + 2}
+
+
+def test_threads_are_restored_after_an_error(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    backend = open_backend(save_tone_model(tmp_path / "tone.asr"), before + 1)
+    with pytest.raises(RuntimeError):
+        backend.log_probs([np.zeros((20, 7), np.float32)])
+    assert torch.get_num_threads() == before
+
+
+def test_backends_with_threads_of_their_own_are_used_by_several_threads(tmp_path: Path) -> None:
+    dense = save_tone_model(tmp_path / "tone.asr")
+    backends = [open_backend(dense, threads) for threads in (1, 2, None)]
+    rows = [backends[0].features(speak(text)) for text in ("BAD CAFE", "FEED A BEE")]
+    before = torch.get_num_threads()
+    expected = backends[0].log_probs(rows)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda i: backends[i % 3].log_probs(rows), range(12)):
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+    assert torch.get_num_threads() == before
+
+
+def test_utterances_of_a_batch_get_what_they_get_alone(trained: Path) -> None:
+    rows = [np.random.default_rng(n).standard_normal((n, 80), np.float32) for n in (1, 90, 41)]
+    for backend in (open_backend(trained, exact=True), open_backend(trained, backend="torch")):
+        for row, together in zip(rows, backend.log_probs(rows), strict=True):
+            [alone] = backend.log_probs([row])
+            assert alone.shape == (backend.dimensions.output_length(len(row)), 29)
+            np.testing.assert_allclose(together, alone, atol=1e-4, rtol=0)
+        [nothing] = backend.log_probs([np.zeros((0, 80), np.float32)])
+        assert nothing.shape == (0, 29)
+
+
+def test_an_output_frame_lasts_the_stride_of_the_network(trained: Path) -> None:
+    for backend in ("native", "torch"):
+        assert open_backend(trained, backend=backend).frame_seconds == pytest.approx(0.04)
+
+
+def test_without_a_cuda_device_cuda_is_refused_and_auto_is_the_cpu(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    dense = save_tone_model(tmp_path / "tone.asr")
+    with pytest.raises(AsrError, match=r"device=cuda: torch .* finds no CUDA device; use device="):
+        open_backend(dense, device="cuda")
+    backend = open_backend(dense, device="auto")
+    assert isinstance(backend, TorchBackend)
+    assert backend.device == "cpu"
+    assert backend.describe().endswith(", fp32")
+
+
+def test_a_dense_network_runs_on_a_cuda_device_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CPU can show: where the network is moved to, that TF32 is off, what is said."""
+    moved: list[str] = []
+    tf32: list[bool] = []
+
+    def to(network: DeepSpeech, device: str) -> DeepSpeech:
+        moved.append(device)
+        network.register_forward_hook(lambda *_: tf32.append(torch.backends.cudnn.allow_tf32))
+        return network
+
+    dense = save_tone_model(tmp_path / "tone.asr")
+    expected = open_backend(dense).log_probs([np.ones((20, 80), np.float32)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(DeepSpeech, "to", to)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
+    for device in ("cuda", "auto"):
+        backend = open_backend(dense, device=device)
+        assert isinstance(backend, TorchBackend)
+        assert backend.device == "cuda"
+        assert backend.describe().endswith(", fp32, NVIDIA H100")
+        [found] = backend.log_probs([np.ones((20, 80), np.float32)])
+        np.testing.assert_array_equal(found, expected[0])
+    assert moved == ["cuda", "cuda"]
+    assert tf32 == [False, False]
+    assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_log_probabilities_on_a_cuda_device_are_those_of_the_cpu(trained: Path) -> None:
+    rows = [np.random.default_rng(n).standard_normal((n, 80), np.float32) for n in (90, 41)]
+    on_cpu = open_backend(trained, backend="torch").log_probs(rows)
+    on_cuda = open_backend(trained, backend="torch", device="cuda").log_probs(rows)
+    for ours, theirs in zip(on_cuda, on_cpu, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_a_packed_file_says_that_it_runs_on_the_cpu(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(AsrError, match=r"device=cuda: a packed file runs on the CPU; leave device"):
+        open_backend(trained, device="cuda")
+    dense = save_tone_model(tmp_path / "tone.asr")
+    with pytest.raises(AsrError, match="device=cuda: backend=native runs on the CPU"):
+        open_backend(dense, backend="native", device="cuda")
+    assert isinstance(open_backend(trained, device="auto"), NativeBackend)
 
 
 def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
@@ -156,13 +293,13 @@ def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
-    backend = NativeBackend(trained)
+    backend = open_backend(trained)
     assert kernels(describe(trained).tensors) == backend.network.describe()
     assert kernels(describe(trained).tensors, exact=True) == (
-        NativeBackend(trained, exact=True).network.describe()
+        open_backend(trained, exact=True).network.describe()
     )
     text = " ".join(describe(trained).table().split())
-    assert "engine native, " in text
+    assert "backend native, " in text
     for kernel in set(backend.network.describe().values()):
         assert kernel in text
     assert "torch; native where" in describe(save_tone_model(tmp_path / "tone.asr")).table()
@@ -179,10 +316,10 @@ def test_forced_instruction_sets_and_the_missing_library_are_named(
         monkeypatch.setenv("ASR_LEVEL", level)
     shown = " ".join(run_asr("info", trained).stdout.split())
     if level and library():
-        assert "engine native, C library, plain" in shown
+        assert "backend native, C library, plain" in shown
         assert "recurrent weights: csr" in shown
     else:
-        assert "engine native, numpy alone, slow" in shown
+        assert "backend native, numpy alone, slow" in shown
         assert "recurrent weights: numpy" in shown
 
 

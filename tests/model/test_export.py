@@ -82,7 +82,7 @@ def test_the_command_prints_the_error_and_a_word_on_zeros(tmp_path):
 
 def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     path = save(tmp_path / "model.asr", network())
-    monkeypatch.setattr("asr.model.onnx.NORM_EPSILON", 0.5)
+    monkeypatch.setattr("asr.model.fold.NORM_EPSILON", 0.5)
     with pytest.raises(AsrError, match=r"not written: ONNX Runtime .* differs by"):
         export(path, tmp_path / "model.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["model.asr"]

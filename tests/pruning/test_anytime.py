@@ -4,6 +4,7 @@ import copy
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,10 @@ from asr import sparse
 from asr.pruning import (
     Bank,
     Block,
-    Constant,
     Cubic,
     FewUpdates,
-    Frozen,
-    Linear,
-    OneCut,
+    FixedMask,
+    OneShot,
     Pruner,
     RigL,
     Rule,
@@ -33,30 +32,39 @@ STEPS = 26
 FIRST, LAST = 6, 22  # updates of the gradual ones: 6, 8, ..., 22
 
 
+class LargestGradient(Cubic):
+    """Cubic by another criterion, under which weights come back."""
+
+    regrows = True
+
+    def scores(
+        self, step: int, name: str, weight: nn.Parameter, keep: Tensor | None
+    ) -> Tensor | None:
+        grad = weight.grad if weight.grad is not None else torch.zeros_like(weight)
+        return weight.detach().abs() + grad.abs()
+
+
 def _rules() -> dict[str, list[Rule]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewUpdates)
         ramp = ThresholdRamp(start=4, ramp=10, end=24, frequency=2)
-        cubic = Cubic(start=FIRST, end=LAST, frequency=2, final=0.8, initial=0.1)
-        linear = Linear(start=FIRST, end=LAST, frequency=2, final=0.8, initial=0.1)
-    seen: dict[str, Tensor] = {}
-
-    def largest_gradient(name: str, weight: nn.Parameter) -> Tensor:
-        seen[name] = weight.detach()
-        grad = weight.grad if weight.grad is not None else torch.zeros_like(weight)
-        return weight.detach().abs() + grad.abs()
-
+        to_target = replace(ramp, target=0.8)
+        cubic = Cubic(start=FIRST, end=LAST, frequency=2, target=0.8, initial=0.1)
+        regrowing = LargestGradient(start=FIRST, end=LAST, frequency=2, target=0.8, initial=0.1)
     return {
-        "ramp to a target": [Rule(ramp, ["rnn*"], target=0.8)],
+        "ramp to a target": [Rule(to_target, ["rnn*"])],
         "ramp with q": [Rule(ramp, thresholds={"rnn.weight_hh_l0": 0.2})],
-        "cubic, global": [Rule(cubic, scope="global", floor=0.05)],
-        "linear, blocks": [Rule(linear, ["rnn*"], Block(4, 2), scope="group")],
+        "cubic, global": [Rule(cubic, ["conv*", "rnn*"], scope="global")],
+        "cubic, blocks": [Rule(cubic, ["rnn*"], Block(4, 2), scope="group")],
         "banks": [Rule(cubic, ["rnn*"], Bank(4))],
-        "constant": [Rule(Constant(0.8))],
-        "one cut": [Rule(OneCut(12, 0.8))],
-        "regrowing": [Rule(linear, ["rnn*"], score=largest_gradient, regrow=True)],
-        "rigl": [Rule(RigL(end=LAST, frequency=2, final=0.8), ["rnn*"], regrow=True)],
-        "two rules": [Rule(ramp, ["rnn*"], target=0.8), Rule(cubic, ["conv*"], Block(2, 3))],
+        "at the first step": [Rule(OneShot(1, 0.8))],
+        "one shot": [Rule(OneShot(12, 0.8))],
+        "regrowing": [Rule(regrowing, ["rnn*"])],
+        "rigl": [Rule(RigL(end=LAST, frequency=2, target=0.8), ["rnn*"])],
+        "two rules": [
+            Rule(to_target, ["rnn*"]),
+            Rule(cubic, ["conv*"], Block(2, 3)),
+        ],
     }
 
 
@@ -195,8 +203,8 @@ def test_a_copied_pruner_goes_on_with_a_copied_model() -> None:
     assert twin.pruner.mask_hash() == training.pruner.mask_hash()
 
 
-def foretell(model: nn.Module, steps: int, pruner: Pruner | None = None) -> float:
-    """Train to foretell a sine; the loss of the last step."""
+def predict(model: nn.Module, steps: int, pruner: Pruner | None = None) -> float:
+    """Train to predict a sine; the loss of the last step."""
     optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
@@ -223,14 +231,14 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
     tmp_path: Path,
 ) -> None:
     foreign = network(1)
-    dense_loss = foretell(foreign, 200)
+    dense_loss = predict(foreign, 200)
     torch.save(foreign.state_dict(), tmp_path / "theirs.pt")
 
     first = network(2)
     first.load_state_dict(torch.load(tmp_path / "theirs.pt", weights_only=True))
-    rule = Rule(Cubic(start=4, end=64, frequency=2, final=0.6), ["rnn.weight_hh*"])
+    rule = Rule(Cubic(start=4, end=64, frequency=2, target=0.6), ["rnn.weight_hh*"])
     pruner = Pruner(first, rule)
-    loss = foretell(first, 90, pruner)
+    loss = predict(first, 90, pruner)
     assert pruner.finalize().prunable_sparsity == pytest.approx(0.6, abs=1e-3)
     assert loss < 0.02
     assert dense_loss < 0.02
@@ -242,18 +250,18 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
 
     tuned = network(3)
     tuned.load_state_dict(packed)
-    pruner = Pruner(tuned, Rule(Frozen(), ["rnn.weight_hh*"]))
-    foretell(tuned, 10, pruner)
+    pruner = Pruner(tuned, Rule(FixedMask(), ["rnn.weight_hh*"]))
+    predict(tuned, 10, pruner)
     assert torch.equal(tuned["rnn"].weight_hh_l0 == 0, dead)
 
     second = network(4)
     second.load_state_dict(packed)
     rule = Rule(
-        Cubic(start=4, end=64, frequency=2, final=0.85), ["rnn.weight_hh*"], keep_zeros=True
+        Cubic(start=4, end=64, frequency=2, target=0.85), ["rnn.weight_hh*"], keep_zeros=True
     )
     pruner = Pruner(second, rule)
     for _ in range(9):
-        loss = foretell(second, 10, pruner)
+        loss = predict(second, 10, pruner)
         assert bool((second["rnn"].weight_hh_l0[dead] == 0).all())
     assert pruner.finalize().prunable_sparsity == pytest.approx(0.85, abs=1e-3)
     assert loss < 0.02

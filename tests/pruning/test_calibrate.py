@@ -6,11 +6,10 @@ from torch import nn
 
 from asr.errors import AsrError
 from asr.pruning.calibrate import calibrate
-from asr.pruning.masks import keep_at_or_above
 from asr.pruning.prunable import find
 
 
-def test_q_is_the_weight_with_exactly_the_share_below_it():
+def test_q_is_the_weight_with_exactly_the_fraction_below_it():
     weight = torch.tensor([-10.0, 1, 2, -3, 4, 5, 6, 7, 8, -9])
     assert calibrate({"w": weight}, ["w"], 0.90) == {"w": 10.0}
     assert calibrate({"w": weight}, ["w"], 0.50) == {"w": 6.0}
@@ -18,11 +17,11 @@ def test_q_is_the_weight_with_exactly_the_share_below_it():
 
 
 @pytest.mark.parametrize("percentile", [0.29, 0.8, 0.9, 0.95])
-def test_pruning_the_dense_tensor_below_q_drops_exactly_the_share(percentile):
+def test_pruning_the_dense_tensor_below_q_drops_exactly_the_fraction(percentile):
     torch.manual_seed(0)
     weight = torch.randn(100, 30)
     q = calibrate({"w": weight}, ["w"], percentile)["w"]
-    dropped = ~keep_at_or_above(weight, q)
+    dropped = weight.abs() < q
     assert int(dropped.sum()) == round(percentile * 3000)
 
 
@@ -46,7 +45,7 @@ def test_a_model_and_its_state_give_the_same_q_for_each_of_its_tensors():
     assert q["0.weight"] == sorted(dense[0].weight.abs().flatten().tolist())[64]
 
 
-def test_group_pools_the_tensors_of_one_kind():
+def test_group_takes_the_tensors_of_one_kind_together():
     dense = {
         "a.weight_hh_l0": torch.arange(1.0, 11).view(2, 5),
         "b.weight_hh_l0": torch.arange(11.0, 21).view(2, 5),
@@ -76,8 +75,8 @@ def test_q_of_zero_is_refused():
 
 
 @pytest.mark.parametrize("percentile", [0, 1, 90])
-def test_percentile_is_a_share(percentile):
-    with pytest.raises(AsrError, match="a share between 0 and 1"):
+def test_percentile_is_a_fraction(percentile):
+    with pytest.raises(AsrError, match="a fraction between 0 and 1"):
         calibrate({"w": torch.ones(3)}, ["w"], percentile)
 
 

@@ -13,7 +13,7 @@ from asr.errors import AsrError
 from asr.pruning import (
     Block,
     Cubic,
-    Frozen,
+    FixedMask,
     GroupLasso,
     GroupLassoCallback,
     PruningCallback,
@@ -164,7 +164,7 @@ def test_accumulated_batches_count_as_one_step(tmp_path):
 
 def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(tmp_path):
     module, total = Module(), 3 * STEPS  # batches, taken for steps of the optimiser
-    schedule = Cubic.from_fractions(total, 0.1, 0.6, final=0.9)
+    schedule = Cubic.from_fractions(total, 0.1, 0.6, target=0.9)
     callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
     with pytest.warns(
         Unfinished, match=r"has 72 steps, but the last .* step 130: a schedule counts steps of the"
@@ -174,7 +174,7 @@ def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(
     assert 0.5 < callback.pruner.sparsity() < 0.9
 
 
-def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_goes_on_from(tmp_path):
+def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_resumes_from(tmp_path):
     module = Module()
     module.test_step = module.training_step
     callback = pruning(module)
@@ -188,11 +188,11 @@ def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_goes_on_from
     callback.model = again.net
     fit(tmp_path, again, [callback])
     assert callback.pruner.steps == STEPS
-    assert len(callback.pruner.curve) == RAMP.updates
+    assert len(callback.pruner.curve) == RAMP.mask_updates
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-def test_a_batch_that_is_skipped_at_an_exchange_of_rigl_leaves_the_mask_as_it_is(tmp_path):
+def test_a_batch_that_is_skipped_at_an_update_of_rigl_leaves_the_mask_as_it_is(tmp_path):
     class Skipping(Module):
         def training_step(self, batch, index):
             return None if index == 11 else super().training_step(batch, index)
@@ -204,7 +204,7 @@ def test_a_batch_that_is_skipped_at_an_exchange_of_rigl_leaves_the_mask_as_it_is
             masks.append(callback.pruner.masks()["rnn.weight_hh_l0"])
 
     module.configure_gradient_clipping = lambda *args, **kwargs: None
-    callback = PruningCallback(Rule(RigL(18, 6, 0.8), ["rnn*"], regrow=True), module.net)
+    callback = PruningCallback(Rule(RigL(18, 6, 0.8), ["rnn*"]), module.net)
     fit(tmp_path, module, [callback, Watch()], max_steps=20)
     assert [step for step, _ in callback.pruner.curve] == [1, 6, 18]
     assert not torch.equal(masks[5], masks[4])
@@ -240,7 +240,7 @@ def test_schedule_of_all_steps_is_resolved_once_and_kept(tmp_path):
 
     def schedule(total):
         asked.append(total)
-        return ThresholdRamp.from_fractions(total, 0.1, 0.3, 0.9, updates=30)
+        return ThresholdRamp.from_fractions(total, 0.1, 0.3, 0.9, mask_updates=30)
 
     options = {"max_steps": -1, "max_epochs": 2}
     module = Module()
@@ -294,11 +294,11 @@ def test_checkpoint_counted_in_another_unit_is_refused(whole, tmp_path):
         fit(tmp_path, module, [pruning(module)], path)
 
 
-def test_frozen_keeps_zeros_through_training(tmp_path):
+def test_fixed_mask_keeps_zeros_through_training(tmp_path):
     module = Module()
     with torch.no_grad():
         module.net["rnn"].weight_hh_l0[:, ::2] = 0.0
-    callback = PruningCallback(Rule(Frozen(), ["net.rnn*"]))
+    callback = PruningCallback(Rule(FixedMask(), ["net.rnn*"]))
     before = module.net["rnn"].weight_hh_l0.clone()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
     fit(tmp_path, module, [callback], max_steps=5)
@@ -308,7 +308,7 @@ def test_frozen_keeps_zeros_through_training(tmp_path):
 
 
 def test_network_that_is_not_trained_is_refused(tmp_path):
-    with pytest.raises(AsrError, match="ModuleDict to prune is no part of the Module"):
+    with pytest.raises(AsrError, match="ModuleDict to prune is not a part of the Module"):
         fit(tmp_path, Module(), [pruning(Module())])
 
 
@@ -344,9 +344,9 @@ def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
 
 
 @pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
-def test_rigl_resumes_from_a_checkpoint_between_two_exchanges(tmp_path):
+def test_rigl_resumes_from_a_checkpoint_between_two_updates(tmp_path):
     def rigl(module):
-        rule = Rule(RigL(60, 6, 0.8), ["rnn*"], regrow=True)
+        rule = Rule(RigL(60, 6, 0.8), ["rnn*"])
         return PruningCallback(rule, module.net)
 
     results = []

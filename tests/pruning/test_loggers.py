@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from asr.pruning import FewUpdates, Frozen, Linear, PruningCallback, Rule
+from asr.pruning import Cubic, FewUpdates, FixedMask, PruningCallback, Rule
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:The 'train_dataloader' does not have many workers"),
@@ -52,10 +52,10 @@ def logged(folder: Path, module: Module, rule: Rule) -> list[dict[str, float]]:
 
 def test_every_update_is_logged_with_its_step_and_all_figures(tmp_path: Path) -> None:
     with pytest.warns(FewUpdates):
-        shares = Linear(start=2, end=10, frequency=2, final=0.8)
-    rows = logged(tmp_path, Module(), Rule(shares, ["0*"]))
+        cubic = Cubic(start=2, end=10, frequency=2, target=0.8)
+    rows = logged(tmp_path, Module(), Rule(cubic, ["0*"]))
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
-    assert [row["sparsity"] for row in rows] == pytest.approx([0, 0, 0.2, 0.4, 0.6, 0.8])
+    assert [row["sparsity"] for row in rows] == pytest.approx([0, 0, 0.46, 0.7, 0.79, 0.8])
     assert [row["sparsity/0.weight"] for row in rows] == [row["sparsity"] for row in rows]
     parameters = 100 + 10 + 50 + 5
     assert rows[-1]["sparsity_of_model"] == pytest.approx(80 / parameters, abs=1e-5)
@@ -66,5 +66,5 @@ def test_zeros_that_are_kept_are_logged_at_the_start(tmp_path: Path) -> None:
     module = Module()
     with torch.no_grad():
         module.net[0].weight[:5] = 0.0
-    (row,) = logged(tmp_path, module, Rule(Frozen(), ["0*"]))
+    (row,) = logged(tmp_path, module, Rule(FixedMask(), ["0*"]))
     assert row["sparsity"] == 0.5

@@ -1,4 +1,7 @@
-"""Masks keep what is large, never give back, and stop before a tensor is empty."""
+"""Masks keep what is large, stop before a tensor is empty, and are equal on all ranks."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,53 +14,12 @@ from asr.pruning.masks import (
     check_density,
     count_for,
     from_zeros,
-    keep_at_or_above,
     keep_largest,
     nth_largest,
     pack,
     sparsity,
     unpack,
 )
-
-
-def test_weight_at_the_threshold_is_kept():
-    weight = torch.tensor([-0.5, 0.25, 0.125, -0.25, 0.0])
-    assert keep_at_or_above(weight, 0.25).tolist() == [True, True, False, True, False]
-
-
-def test_dropped_weight_does_not_come_back():
-    previous = torch.tensor([True, False])
-    keep = keep_at_or_above(torch.tensor([9.0, 9.0]), 1.0, previous)
-    assert keep.tolist() == [True, False]
-
-
-def test_bfloat16_weights_are_compared_in_float32():
-    weight = torch.tensor([0.1], dtype=torch.bfloat16)  # is 0.10009765625
-    assert keep_at_or_above(weight, 0.10009).all()
-    assert not keep_at_or_above(weight, 0.1001).any()
-
-
-def test_mask_needs_no_gradient():
-    weight = torch.nn.Parameter(torch.ones(3))
-    assert not keep_at_or_above(weight, 0.5).requires_grad
-
-
-numbers = st.floats(-10, 10, width=32)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(numbers, min_size=1, max_size=40), st.lists(st.floats(0, 10), min_size=2))
-def test_mask_is_monotone_idempotent_and_counts_exactly(values, thresholds):
-    weight = torch.tensor(values)
-    keep = torch.ones_like(weight, dtype=torch.bool)
-    highest = 0.0
-    for eps in thresholds:
-        new = keep_at_or_above(weight, eps, keep)
-        assert not (new & ~keep).any()
-        assert torch.equal(keep_at_or_above(weight, eps, new), new)
-        highest, keep = max(highest, eps), new
-    eps32 = torch.tensor(highest).item()
-    assert int(keep.sum()) == sum(abs(v) >= eps32 for v in weight.tolist())
 
 
 @settings(max_examples=100, deadline=None)
@@ -82,22 +44,22 @@ def test_largest_are_kept_in_exact_number_and_of_equal_ones_the_first(values, sp
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), min_size=1, max_size=20),
     st.floats(0, 1),
 )
-def test_units_of_several_sizes_come_as_near_to_the_share_as_they_can(units, sparsity):
+def test_units_of_several_sizes_come_as_near_to_the_fraction_as_they_can(units, sparsity):
     scores = torch.tensor([float(score) for score, _ in units])
     sizes = torch.tensor([size for _, size in units])
     count = count_for(scores, sizes, sparsity)
-    wanted = sparsity * int(sizes.sum())
-    off = abs(int(sizes[~keep_largest(scores, count)].sum()) - wanted)
+    target = sparsity * int(sizes.sum())
+    off = abs(int(sizes[~keep_largest(scores, count)].sum()) - target)
     for other in range(len(units) + 1):
         dropped = int(sizes[~keep_largest(scores, other)].sum())
-        assert off <= abs(dropped - wanted) + 1e-4
+        assert off <= abs(dropped - target) + 1e-4
 
 
 def test_from_zeros_keeps_what_is_not_zero():
     assert from_zeros(torch.tensor([0.0, -0.0, 1e-30, -2.0])).tolist() == [False, False, True, True]
 
 
-def test_sparsity_is_the_dropped_share():
+def test_sparsity_is_the_dropped_fraction():
     assert sparsity(torch.tensor([[True, False], [False, False]])) == 0.75
 
 
@@ -114,8 +76,8 @@ def test_nearly_empty_tensor_is_refused_with_name_and_figures():
     check_density("rnn.weight_hh_l0", keep, 0.3)
 
 
-def test_too_large_a_share_is_refused_with_another_remedy():
-    with pytest.raises(PrunedTooFar, match=r"100\.00% sparse: 0 of 4 .*lower sparsity.*floor"):
+def test_too_large_a_fraction_is_refused_with_another_remedy():
+    with pytest.raises(PrunedTooFar, match=r"100\.00% sparse: 0 of 4 .*lower sparsity.*scope="):
         check_density("w", torch.zeros(4, dtype=torch.bool))
 
 
@@ -138,3 +100,45 @@ def test_packed_mask_keeps_its_shape_and_refuses_another():
     assert torch.equal(unpack(pack(keep), (3, 5, 7)), keep)
     with pytest.raises(AsrError, match=r"needs 15 bytes of uint8, found \[14\]"):
         unpack(pack(keep), (3, 5, 8))
+
+
+# Two processes of torch.distributed over gloo, each with the Pruner's own comparison.
+RANK = """
+import sys
+import torch
+from torch import distributed, nn
+from asr.errors import AsrError
+from asr.pruning import OneShot, Pruner, Rule
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+torch.manual_seed(0)
+model = nn.GRU(5, 8)
+pruner = Pruner(model, Rule(OneShot(1, 0.5)))
+pruner.step()
+print("equal", pruner.sparsity())
+with torch.no_grad():
+    model.weight_hh_l0[rank, 3] = 9.0
+Pruner(model, Rule(OneShot(1, 0.9)), check_ranks=False).step()
+try:
+    Pruner(model, Rule(OneShot(1, 0.9))).step()
+except AsrError as error:
+    print(error)
+distributed.destroy_process_group()
+"""
+
+
+def test_different_masks_stop_every_rank(tmp_path):
+    command = [sys.executable, "-c", RANK]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    for process in ranks:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        first, second = output.splitlines()
+        assert first == "equal 0.5"
+        assert second.startswith("masks of rank 1 differ from those of rank 0")

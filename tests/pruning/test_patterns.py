@@ -81,7 +81,7 @@ def test_convolution_is_read_as_outputs_by_the_rest():
     ("sparsity", "count"),
     [(0.875, 4), (0.9, 3), (0.906, 3), (0.9375, 2), (0.95, 2), (0.99, 0), (0.0, 32)],
 )
-def test_share_is_rounded_to_the_nearest_count_of_a_bank(sparsity, count):
+def test_fraction_is_rounded_to_the_nearest_count_of_a_bank(sparsity, count):
     bank = Bank(32)
     assert bank.count(sparsity) == count
     keep = bank.keep(torch.rand(5, 96), sparsity)
@@ -138,16 +138,16 @@ def test_plain_values_make_an_equal_pattern(pattern):
         (lambda: Bank(1), "Bank: columns=1: a whole number, at least 2"),
         (lambda: Bank("32"), "Bank: columns='32'"),
         (
-            lambda: pattern_from_plain({"kind": "Tile"}),
-            "unknown pruning pattern 'Tile'; there are El",
+            lambda: pattern_from_plain({"name": "tile"}),
+            "unknown pruning pattern 'tile'; there are el",
         ),
         (
-            lambda: pattern_from_plain({"kind": "Block", "rows": 4}),
-            "pattern Block: .*column",
+            lambda: pattern_from_plain({"name": "block", "rows": 4}),
+            "pattern block: .*column",
         ),
-        (lambda: pattern_from_plain({"kind": "Bank", "wide": 4}), "pruning pattern Bank: .*'wide'"),
+        (lambda: pattern_from_plain({"name": "bank", "wide": 4}), "pruning pattern bank: .*'wide'"),
     ],
 )
-def test_what_is_no_pattern_is_refused(make, fragment):
+def test_what_is_not_a_pattern_is_refused(make, fragment):
     with pytest.raises(AsrError, match=fragment):
         make()

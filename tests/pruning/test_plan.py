@@ -1,6 +1,7 @@
-"""The plan foretells what a Pruner does, where that can be known, and says what it is made of."""
+"""The plan predicts what a Pruner does, where that can be known, and from which weights."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from asr.pruning import (
     Bank,
     Block,
     Cubic,
-    Frozen,
-    OneCut,
+    FixedMask,
+    OneShot,
     PrunedTooFar,
     Pruner,
     Rule,
@@ -23,7 +24,7 @@ from asr.pruning import (
 from asr.pruning.plan import plan
 
 RAMP = ThresholdRamp(start=10, ramp=40, end=101, frequency=3)
-CUBIC = Cubic(start=10, end=100, frequency=3, final=0.9)
+CUBIC = Cubic(start=10, end=100, frequency=3, target=0.9)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def model() -> nn.Module:
     )
 
 
-def test_a_schedule_of_shares_is_foretold_exactly(model: nn.Module) -> None:
+def test_a_schedule_of_sparsities_is_predicted_exactly(model: nn.Module) -> None:
     found = plan(model, Rule(CUBIC, ["rnn*"]), total_steps=120)
     assert [step for step, _ in found.curve] == list(CUBIC.update_steps)
     for t in found.tensors:
@@ -48,11 +49,11 @@ def test_a_schedule_of_shares_is_foretold_exactly(model: nn.Module) -> None:
     assert found.parameters == sum(p.numel() for p in model.parameters())
 
 
-def test_what_is_foretold_is_what_a_pruner_does_to_weights_that_stay(model: nn.Module) -> None:
+def test_what_is_predicted_is_what_a_pruner_does_to_weights_that_stay(model: nn.Module) -> None:
     rules = [
-        Rule(RAMP, ["rnn.weight_hh*"], target=0.8),
+        Rule(replace(RAMP, target=0.8), ["rnn.weight_hh*"]),
         Rule(CUBIC, ["rnn.weight_ih*"], Block(16, 1)),
-        Rule(OneCut(50, 0.5), ["output*"]),
+        Rule(OneShot(50, 0.5), ["output*"]),
     ]
     found = plan(model, rules, model.state_dict())
     pruner = Pruner(model, rules)
@@ -75,13 +76,13 @@ def test_a_threshold_is_compared_with_the_dense_weights(model: nn.Module) -> Non
 
 def test_a_target_without_weights_follows_the_ramp_over_a_normal_distribution() -> None:
     model = nn.Linear(400, 400)
-    found = plan(model, Rule(RAMP, target=0.9))
+    found = plan(model, Rule(replace(RAMP, target=0.9)))
     assert found.final == pytest.approx(0.9, abs=1e-5)
     deviations = 1.6448536  # nine in ten of a normal distribution lie within
     for step, share in found.curve:
-        height = RAMP.relative_threshold(step) / RAMP.final
+        height = RAMP.relative_threshold(step) / RAMP.final_height
         assert share == pytest.approx(math.erf(height * deviations / math.sqrt(2)), abs=0.01)
-    assert plan(model, Rule(RAMP, target=0.9)) == found, "the same draw every time"
+    assert plan(model, Rule(replace(RAMP, target=0.9))) == found, "the same draw every time"
 
 
 def test_banks_end_at_whole_counts(model: nn.Module) -> None:
@@ -90,19 +91,23 @@ def test_banks_end_at_whole_counts(model: nn.Module) -> None:
     assert all(share * 32 == round(share * 32) for _, share in found.curve)
 
 
-def test_frozen_zeros_are_those_that_are_there(model: nn.Module) -> None:
+def test_fixed_zeros_are_those_that_are_there(model: nn.Module) -> None:
     with torch.no_grad():
         model["rnn"].weight_hh_l0[:24] = 0.0
-    found = plan(model, Rule(Frozen(), ["rnn.weight_hh*"]))
+    found = plan(model, Rule(FixedMask(), ["rnn.weight_hh*"]))
     assert found.curve == ((0, 0.25),)
     assert "no updates, the zeros that are there stay" in found.table()
 
 
-def test_a_score_of_ones_own_is_replaced_by_magnitudes(model: nn.Module) -> None:
-    def unknown(name: str, weight: nn.Parameter) -> torch.Tensor:
-        raise AssertionError("there are no gradients to score by yet")
+def test_scores_of_ones_own_see_gradients_of_zero(model: nn.Module) -> None:
+    class FirstOrder(Cubic):
+        def scores(
+            self, step: int, name: str, weight: nn.Parameter, keep: torch.Tensor | None
+        ) -> torch.Tensor:
+            assert weight.grad is not None
+            return (weight * weight.grad).abs()
 
-    found = plan(model, Rule(CUBIC, score=unknown, regrow=True))
+    found = plan(model, Rule(FirstOrder(10, 100, 3, 0.9)))
     assert found.final == pytest.approx(0.9, abs=2e-3)
 
 
@@ -118,7 +123,7 @@ def test_a_bank_says_how_many_columns_it_keeps(model: nn.Module) -> None:
 
 
 def test_the_table_names_tensors_updates_and_the_curve(model: nn.Module) -> None:
-    rules = [Rule(CUBIC, ["rnn*"], Block(16, 1)), Rule(RAMP, ["output*"], target=0.5)]
+    rules = [Rule(CUBIC, ["rnn*"], Block(16, 1)), Rule(replace(RAMP, target=0.5), ["output*"])]
     lines = plan(model, rules, total_steps=120).table().splitlines()
     assert lines[1].split() == [
         "rnn.weight_ih_l0", "96x32", "3,072", "input", "block", "16x1", "Cubic", "90.10%"
@@ -161,7 +166,7 @@ def test_the_picture_has_the_curve_of_each_tensor_and_of_all(model: nn.Module) -
         ),
         (Rule(CUBIC, ["output*"]), {"weights": {}}, r"here and not there among the weights"),
         (Rule(CUBIC, ["lstm*"]), {}, r"no prunable weight matches 'lstm\*'"),
-        (Rule(Frozen()), {}, "no weight of .* is zero"),
+        (Rule(FixedMask()), {}, "no weight of .* is zero"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(
@@ -171,7 +176,7 @@ def test_what_cannot_be_planned_is_refused(
         plan(model, rule, **options)  # type: ignore[arg-type]
 
 
-def test_a_tensor_that_would_be_nearly_empty_is_foretold(model: nn.Module) -> None:
+def test_a_tensor_that_would_be_nearly_empty_is_predicted(model: nn.Module) -> None:
     rule = Rule(RAMP, thresholds={"output.weight": 5.0})
     with pytest.raises(PrunedTooFar, match=r"predicted for step \d+: output\.weight .* would be"):
         plan(model, rule, model)

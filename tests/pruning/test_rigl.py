@@ -1,4 +1,4 @@
-"""RigL: which weights are exchanged when, against Algorithm 1 worked out by itself."""
+"""RigL: which weights are replaced when, against Algorithm 1 worked out by itself."""
 
 import copy
 from typing import Any
@@ -18,8 +18,8 @@ def layers(seed: int = 0) -> nn.Sequential:
 
 
 def rule(**options: Any) -> Rule:
-    chosen = {"end": 12, "frequency": 4, "final": 0.8, "fraction": 0.5} | options
-    return Rule(RigL(**chosen), regrow=True)
+    chosen = {"end": 12, "frequency": 4, "target": 0.8, "drop_fraction": 0.5} | options
+    return Rule(RigL(**chosen))
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,36 +42,36 @@ def trainer(model: nn.Module, **options: Any) -> tuple[torch.optim.Optimizer, Pr
 
 
 @pytest.mark.parametrize(
-    ("end", "frequency", "steps", "step", "exchanged"),
+    ("end", "frequency", "steps", "step", "replaced"),
     [
         (12, 4, [1, 4, 8, 12], 0, 0.5), (12, 4, [1, 4, 8, 12], 6, 0.25),
         (12, 4, [1, 4, 8, 12], 12, 0.0), (12, 4, [1, 4, 8, 12], 99, 0.0),
         (10, 4, [1, 4, 8], 5, 0.25), (3, 3, [1, 3], 1, 0.375), (4, 2, [1, 2, 4], 2, 0.25),
     ],
 )  # fmt: skip
-def test_steps_and_shares(
-    end: int, frequency: int, steps: list[int], step: int, exchanged: float
+def test_steps_and_fractions(
+    end: int, frequency: int, steps: list[int], step: int, replaced: float
 ) -> None:
-    schedule = RigL(end, frequency, 0.9, fraction=0.5)
+    schedule = RigL(end, frequency, 0.9, drop_fraction=0.5)
     assert list(schedule.update_steps) == steps
     assert [s for s in range(2 * end) if schedule.is_update(s)] == steps
     assert next(s for s in range(2 * end) if schedule.is_finished(s)) == steps[-1]
-    assert schedule.exchanged(step) == pytest.approx(exchanged)
+    assert schedule.drop_fraction_at(step) == pytest.approx(replaced)
     assert (schedule.sparsity(0), schedule.sparsity(1), schedule.sparsity(99)) == (0, 0.9, 0.9)
     assert schedule_from_plain(schedule.to_plain()) == schedule
 
 
-def test_shares_of_all_steps() -> None:
-    schedule = RigL.from_fractions(1000, end=0.75, updates=20, final=0.9)
-    assert (schedule.end, schedule.frequency, schedule.updates) == (750, 37, 21)
+def test_fractions_of_all_steps() -> None:
+    schedule = RigL.from_fractions(1000, end=0.75, mask_updates=20, target=0.9)
+    assert (schedule.end, schedule.frequency, schedule.mask_updates) == (750, 37, 21)
 
 
 def expected(
-    weight: np.ndarray, gradient: np.ndarray, keep: np.ndarray, share: float
+    weight: np.ndarray, gradient: np.ndarray, keep: np.ndarray, fraction: float
 ) -> np.ndarray:
     """Algorithm 1 with sets of positions: drop the smallest, grow among all that do not survive."""
     alive = [int(i) for i in np.flatnonzero(keep)]
-    count = round(share * len(alive))
+    count = round(fraction * len(alive))
     survivors = set(sorted(alive, key=lambda i: -abs(weight.flat[i]))[: len(alive) - count])
     others = [i for i in range(weight.size) if i not in survivors]
     grown = set(sorted(others, key=lambda i: -abs(gradient.flat[i]))[:count])
@@ -80,7 +80,7 @@ def expected(
     return mask.reshape(weight.shape)
 
 
-def test_an_exchange_is_that_of_the_algorithm_and_new_weights_begin_at_zero() -> None:
+def test_a_replacement_is_that_of_the_algorithm_and_new_weights_begin_at_zero() -> None:
     model = layers()
     optimiser, pruner = trainer(model)
     for _ in range(3):
@@ -97,21 +97,21 @@ def test_an_exchange_is_that_of_the_algorithm_and_new_weights_begin_at_zero() ->
     optimiser.step()
     moved = {n: p.detach().numpy().copy() for n, p in parameters.items()}
     pruner.step(optimiser)
-    share = 0.25 * (1 + np.cos(np.pi * 4 / 12))
+    fraction = 0.25 * (1 + np.cos(np.pi * 4 / 12))
     for name, mask in pruner.masks().items():
-        wanted = expected(moved[name], dense[name], before[name], share)
-        assert (mask.numpy() == wanted).all()
-        assert (wanted != before[name]).sum() > 5
+        right = expected(moved[name], dense[name], before[name], fraction)
+        assert (mask.numpy() == right).all()
+        assert (right != before[name]).sum() > 5
         after = parameters[name].detach().numpy()
-        assert (after[wanted & before[name]] == moved[name][wanted & before[name]]).all()
-        assert (after[~(wanted & before[name])] == 0).all()
+        assert (after[right & before[name]] == moved[name][right & before[name]]).all()
+        assert (after[~(right & before[name])] == 0).all()
         for moment in ("exp_avg", "exp_avg_sq"):
             state = optimiser.state[parameters[name]][moment]
             assert not state[~mask].any()
             assert not state[mask & ~torch.from_numpy(before[name])].any(), "nothing from before"
 
 
-def test_the_number_of_weights_never_changes_and_gradients_are_masked_between_exchanges() -> None:
+def test_the_number_of_weights_never_changes_and_gradients_are_masked_between_updates() -> None:
     model = layers()
     optimiser, pruner = trainer(model)
     masks = []
@@ -144,7 +144,7 @@ def test_the_first_mask_is_random_but_the_same_for_one_seed() -> None:
 
 def test_weights_move_to_where_the_task_needs_them() -> None:
     model = nn.Sequential(nn.Linear(20, 4, bias=False))
-    optimiser, pruner = trainer(model, end=60, frequency=5, final=0.9)
+    optimiser, pruner = trainer(model, end=60, frequency=5, target=0.9)
     train_step(model, optimiser, pruner)
     useful = torch.zeros(4, 20, dtype=torch.bool)
     useful[range(4), range(4)] = True
@@ -193,8 +193,8 @@ def test_without_gradients_it_says_in_which_order_to_call() -> None:
         ({"end": 3, "frequency": 4}, "need 2 <= frequency <= end"),
         ({"frequency": 1}, "need 2 <= frequency <= end"),
         ({"end": 0.75}, "must be a whole number of optimiser steps"),
-        ({"final": 90}, "RigL: final=90: a share"),
-        ({"fraction": 0.0}, "RigL: fraction=0.0: a share"),
+        ({"target": 90}, "RigL: target=90: a fraction"),
+        ({"drop_fraction": 0.0}, "RigL: drop_fraction=0.0: a fraction"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragment: str) -> None:
@@ -205,17 +205,15 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragmen
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"regrow": False}, {"pattern": Block(4, 4)}, {"scope": "global"}, {"floor": 0.1},
-        {"score": lambda name, weight: weight.abs()},
-    ],
-)  # fmt: skip
+    [{"pattern": Block(4, 4)}, {"scope": "global"}],
+)
 def test_it_takes_no_other_choice_of_weights(options: dict[str, Any]) -> None:
-    chosen: dict[str, Any] = {"regrow": True} | options
-    with pytest.raises(AsrError, match="it exchanges single weights of each tensor"):
-        Rule(RigL(12, 4, 0.8), **chosen)
+    with pytest.raises(AsrError, match="it replaces single weights of each tensor"):
+        Rule(RigL(12, 4, 0.8), **options)
+    with pytest.raises(AsrError, match="it lets weights come back, which keep_zeros forbids"):
+        Rule(RigL(12, 4, 0.8), keep_zeros=True)
 
 
 def test_a_window_without_room_is_refused() -> None:
     with pytest.raises(AsrError, match="20 updates do not fit"):
-        RigL.from_fractions(40, end=0.5, updates=20)
+        RigL.from_fractions(40, end=0.5, mask_updates=20)

@@ -70,7 +70,7 @@ def test_a_gru_is_pruned_in_a_plain_loop_and_still_predicts():
     dense_loss = train(dense, 150)
     thresholds = calibrate(dense, find(sparse, ["rnn.weight_hh*"]), percentile=0.90)
     pruner = Pruner(
-        sparse, Rule(ThresholdRamp.from_fractions(150, updates=40), thresholds=thresholds)
+        sparse, Rule(ThresholdRamp.from_fractions(150, mask_updates=40), thresholds=thresholds)
     )
     sparse_loss = train(sparse, 150, pruner)
     stats = pruner.finalize()

@@ -1,16 +1,21 @@
 """Rules refuse parts that do not fit each other, before a training begins."""
 
+from dataclasses import replace
+
 import pytest
 
 from asr.errors import AsrError
 from asr.pruning.patterns import Bank, Block
+from asr.pruning.rigl import RigL
 from asr.pruning.rule import Rule
-from asr.pruning.schedule import Frozen
-from asr.pruning.sparsity_schedules import Constant, Cubic, OneCut
+from asr.pruning.schedule import FixedMask
+from asr.pruning.sparsity_schedules import Cubic, OneShot
 from asr.pruning.threshold_schedule import ThresholdRamp
 
 RAMP = ThresholdRamp(1000, 5000, 10000, 100)
+TO_TARGET = replace(RAMP, target=0.9)
 CUBIC = Cubic(1000, 5000, 100, 0.9)
+RIGL = RigL(1000, 100, 0.9)
 Q = {"rnn.weight_hh_l0": 0.1}
 
 
@@ -18,45 +23,37 @@ Q = {"rnn.weight_hh_l0": 0.1}
     ("arguments", "fragment"),
     [
         ((0.9,), "float is not a pruning schedule; give a ThresholdRamp, Cubic"),
-        ((RAMP,), r"ThresholdRamp: it needs thresholds.*calibrate.* or a target"),
+        ((RAMP,), r"ThresholdRamp: it needs a target.* or thresholds.*calibrated"),
         ((CUBIC, None, "bank"), r"pattern='bank': Element\(\), Block\(rows, columns\) or Bank\(\)"),
         ({"schedule": CUBIC, "scope": "layer"}, 'scope=\'layer\': "tensor", "group" or "global"'),
-        ({"schedule": CUBIC, "floor": 1}, "floor=1: a share from 0 to below 1"),
-        ({"schedule": RAMP, "target": 90}, r"target=90: a share above 0 and below 1, such as 0\.9"),
-        ({"schedule": CUBIC, "rates": {"rnn*": 95}}, r"rate of 'rnn\*'=95: a share"),
-        ({"schedule": CUBIC, "floor": "0.1"}, "floor='0.1': a share from 0 to below 1"),
-        ({"schedule": CUBIC, "score": 3}, r"score=3: a function \(name, parameter\) -> scores"),
-        ({"schedule": Frozen(), "regrow": True}, "Frozen: its zeros stay; regrow needs"),
-        ({"schedule": Frozen(), "thresholds": Q}, "Frozen: it compares nothing: give it no thresh"),
-        ({"schedule": Frozen(), "pattern": Bank()}, "Frozen: it keeps the zeros that are there"),
-        ({"schedule": Frozen(), "target": 0.9}, "Frozen: it keeps the zeros that are there"),
-        ({"schedule": CUBIC, "thresholds": Q}, "Cubic: it drops shares and compares no thresholds"),
-        ({"schedule": Constant(0.9), "target": 0.8}, "Constant: it has its final share already"),
+        ({"schedule": FixedMask(), "thresholds": Q}, "FixedMask: it compares no thresholds"),
         (
-            {"schedule": RAMP, "target": 0.9, "pattern": Bank()},
+            {"schedule": FixedMask(), "pattern": Bank()},
+            "FixedMask: it keeps the zeros",
+        ),
+        (
+            {"schedule": FixedMask(), "scope": "global"},
+            "FixedMask: it keeps the zeros",
+        ),
+        (
+            {"schedule": CUBIC, "thresholds": Q},
+            "Cubic: it compares no thresholds",
+        ),
+        (
+            {"schedule": TO_TARGET, "pattern": Bank()},
             "banks of equal counts need a sched",
         ),
         ({"schedule": RAMP, "thresholds": Q, "scope": "global"}, 'scope="global" needs a target'),
-        ({"schedule": RAMP, "thresholds": Q, "rates": {"*": 0.8}}, "rates need a target"),
         (
             {"schedule": RAMP, "thresholds": Q, "pattern": Block(4, 4, "l2")},
             'thresholds are for blocks of score="max"',
         ),
-        ({"schedule": RAMP, "thresholds": Q, "score": max}, "thresholds compare magnitudes"),
-        (
-            {"schedule": RAMP, "target": 0.9, "regrow": True},
-            "under a threshold no weight comes back",
-        ),
-        ({"schedule": CUBIC, "regrow": True, "keep_zeros": True}, "contradict each other"),
+        ({"schedule": RIGL, "keep_zeros": True}, "RigL: it lets weights come back"),
+        ({"schedule": RIGL, "pattern": Block(4, 4)}, "RigL: it replaces single weights"),
         ({"schedule": CUBIC, "pattern": Bank(), "scope": "group"}, 'banks .* scope="group" has no'),
-        ({"schedule": CUBIC, "pattern": Bank(), "floor": 0.1}, "banks .* take no floor"),
         (
-            {"schedule": CUBIC, "rates": {"*": 0.8}, "scope": "global"},
-            "rates give each tensor its own",
-        ),
-        (
-            {"schedule": RAMP, "target": 0.9, "thresholds": Q, "scope": "global"},
-            "thresholds are of tensors",
+            {"schedule": TO_TARGET, "thresholds": Q, "scope": "global"},
+            'scope="global" needs a target and no thresholds',
         ),
     ],
 )
@@ -65,12 +62,8 @@ def test_parts_that_do_not_fit_are_refused(arguments, fragment):
         Rule(**arguments) if isinstance(arguments, dict) else Rule(*arguments)
 
 
-def test_plain_values_tell_rules_apart_and_name_the_score():
-    def by_sign(name, weight):
-        return weight
-
-    first = Rule(OneCut(5, 0.9), "rnn*", score=by_sign)
+def test_plain_values_distinguish_rules():
+    first = Rule(OneShot(5, 0.9), "rnn*")
     assert first.tensors == ("rnn*",)
-    assert first.to_plain()["score"] == "by_sign"
-    assert first.to_plain() == Rule(OneCut(5, 0.9), ["rnn*"], score=by_sign).to_plain()
-    assert first.to_plain() != Rule(OneCut(6, 0.9), ["rnn*"], score=by_sign).to_plain()
+    assert first.to_plain() == Rule(OneShot(5, 0.9), ["rnn*"]).to_plain()
+    assert first.to_plain() != Rule(OneShot(6, 0.9), ["rnn*"]).to_plain()

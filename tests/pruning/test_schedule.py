@@ -8,15 +8,18 @@ import pytest
 from asr.errors import AsrError
 from asr.pruning.schedule import (
     FewUpdates,
-    Frozen,
+    FixedMask,
     Schedule,
     ThresholdSchedule,
+    options_of,
+    schedule_from_fractions,
     schedule_from_plain,
 )
+from asr.pruning.sparsity_schedules import Cubic, OneShot
 from asr.pruning.threshold_schedule import ThresholdRamp
 
 # 1,000 batches an epoch, 20 epochs, Table 1's heuristics.
-PAPER = ThresholdRamp(start=1000, ramp=5000, end=10000, frequency=100, ratio=1.5)
+PAPER = ThresholdRamp(start=1000, ramp=5000, end=10000, frequency=100, slope_ratio=1.5)
 
 
 def test_slopes_follow_equation_1():
@@ -59,7 +62,7 @@ def test_threshold_is_algorithm_1_line_by_line():
 
 
 def test_updates_exclude_start_and_end():
-    assert PAPER.updates == len(PAPER.update_steps) == 89
+    assert PAPER.mask_updates == len(PAPER.update_steps) == 89
     assert PAPER.update_steps[0] == 1100
     assert PAPER.update_steps[-1] == 9900
     assert not PAPER.is_update(1000)
@@ -83,14 +86,14 @@ def test_formal_end_over_q_follows_from_the_ratio(ratio, final):
 def test_short_run_warns_that_three_updates_stop_at_two_thirds_of_q():
     with pytest.warns(FewUpdates, match=r"only 3 updates .*stops at 0\.67\d q; .*frequency=11"):
         short = ThresholdRamp.from_epochs(steps_per_epoch=50, epochs=16, frequency=100)
-    assert short.updates == 3
-    assert short.final == pytest.approx(0.67, abs=0.01)
+    assert short.mask_updates == 3
+    assert short.final_height == pytest.approx(0.67, abs=0.01)
 
 
 def test_frequency_10_brings_the_short_run_to_34_updates():
     ramp = ThresholdRamp.from_epochs(steps_per_epoch=50, epochs=16, frequency=10)
-    assert (ramp.start, ramp.ramp, ramp.end, ramp.updates) == (50, 200, 400, 34)
-    assert ramp.final == pytest.approx(0.972, abs=5e-4)
+    assert (ramp.start, ramp.ramp, ramp.end, ramp.mask_updates) == (50, 200, 400, 34)
+    assert ramp.final_height == pytest.approx(0.972, abs=5e-4)
 
 
 def test_from_epochs_is_the_paper_example():
@@ -106,17 +109,17 @@ def test_too_few_epochs_for_the_heuristics_are_refused_with_numbers(epochs):
 @pytest.mark.parametrize(
     ("total", "updates"), [(100, 40), (137, 40), (1000, 40), (1003, 44), (87654, 300), (94, 41)]
 )
-def test_from_fractions_has_at_least_the_wanted_updates_and_no_finer_than_needed(total, updates):
+def test_from_fractions_has_at_least_the_updates_asked_for_and_no_finer_than_needed(total, updates):
     ramp = ThresholdRamp.from_fractions(total, 0.25, 0.40, 0.70, updates)
     assert (ramp.start, ramp.ramp, ramp.end) == tuple(round(total * f) for f in (0.25, 0.40, 0.70))
-    assert ramp.updates >= updates
+    assert ramp.mask_updates >= updates
     coarser = ramp.frequency + 1
     assert (ramp.end - 1) // coarser - ramp.start // coarser < updates
 
 
 def test_from_fractions_refuses_a_window_too_short_for_its_updates():
     with pytest.raises(AsrError, match=r"40 updates do not fit.*only 26 .*step 15.*step 42"):
-        ThresholdRamp.from_fractions(60, 0.25, 0.40, 0.70, updates=40)
+        ThresholdRamp.from_fractions(60, 0.25, 0.40, 0.70, mask_updates=40)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +136,10 @@ def test_from_fractions_refuses_a_window_too_short_for_its_updates():
         ({"frequency": True}, r"frequency=True must be a whole number"),
         ({"start": 1, "ramp": 5, "end": 10}, r"frequency=100 gives no update between start and"),
         ({"frequency": 100_000}, r"frequency=100000 gives no update"),
-        ({"ratio": 0.0}, r"ratio=0.0 must be above 0"),
-        ({"ratio": float("nan")}, r"ratio=nan must be above 0"),
-        ({"ratio": "1.5"}, r"ratio='1.5' must be above 0"),
+        ({"slope_ratio": 0.0}, r"slope_ratio=0.0 must be above 0"),
+        ({"slope_ratio": float("nan")}, r"slope_ratio=nan must be above 0"),
+        ({"slope_ratio": "1.5"}, r"slope_ratio='1.5' must be above 0"),
+        ({"target": 90}, r"ThresholdRamp: target=90: a fraction above 0 and below 1, such as 0\.9"),
     ],
 )
 def test_bad_ramp_is_refused_with_its_numbers(arguments, fragment):
@@ -144,10 +148,10 @@ def test_bad_ramp_is_refused_with_its_numbers(arguments, fragment):
         ThresholdRamp(**{**good, **arguments})
 
 
-@pytest.mark.parametrize("shares", [(0.4, 0.25, 0.7), (0.25, 0.4, 1.1), (25, 40, 70)])
-def test_from_fractions_refuses_what_are_not_ordered_shares(shares):
-    with pytest.raises(AsrError, match="shares 0 <= start < ramp < end <= 1"):
-        ThresholdRamp.from_fractions(1000, *shares)
+@pytest.mark.parametrize("fractions", [(0.4, 0.25, 0.7), (0.25, 0.4, 1.1), (25, 40, 70)])
+def test_from_fractions_refuses_what_are_not_ordered_fractions(fractions):
+    with pytest.raises(AsrError, match="fractions 0 <= start < ramp < end <= 1"):
+        ThresholdRamp.from_fractions(1000, *fractions)
 
 
 @pytest.mark.parametrize("frequency", [1, 10, 100, 160])
@@ -158,7 +162,9 @@ def test_frequency_cancels_so_its_unit_cannot_change_the_threshold(frequency):
         assert other.threshold(step, 0.1) == pytest.approx(PAPER.threshold(step, 0.1), rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", [PAPER, ThresholdRamp(0, 40, 91, 3, 2.0 / 3), Frozen()])
+@pytest.mark.parametrize(
+    "schedule", [PAPER, ThresholdRamp(0, 40, 91, 3, 2.0 / 3, 0.8), FixedMask()]
+)
 def test_round_trip_through_plain_values(schedule):
     plain = json.loads(json.dumps(schedule.to_plain()))
     with warnings.catch_warnings():
@@ -167,15 +173,27 @@ def test_round_trip_through_plain_values(schedule):
 
 
 def test_unknown_schedule_and_field_are_refused():
-    with pytest.raises(AsrError, match="unknown pruning schedule 'Cube'; there are Frozen, "):
-        schedule_from_plain({"kind": "Cube"})
-    with pytest.raises(AsrError, match="Frozen has no field start"):
-        schedule_from_plain({"kind": "Frozen", "start": 3})
+    with pytest.raises(AsrError, match="unknown pruning method 'cube'; there are fixed_mask, "):
+        schedule_from_plain({"method": "cube"})
+    with pytest.raises(AsrError, match="fixed_mask has no field start"):
+        schedule_from_plain({"method": "fixed_mask", "start": 3})
 
 
-def test_frozen_never_updates_and_has_no_threshold():
-    assert not any(Frozen().is_update(step) for step in range(1000))
-    assert Frozen().is_finished(0)
-    assert isinstance(Frozen(), Schedule)
-    assert not isinstance(Frozen(), ThresholdSchedule)
+def test_fixed_mask_never_updates_and_has_no_threshold():
+    assert not any(FixedMask().is_update(step) for step in range(1000))
+    assert FixedMask().is_finished(0)
+    assert isinstance(FixedMask(), Schedule)
+    assert not isinstance(FixedMask(), ThresholdSchedule)
     assert isinstance(PAPER, ThresholdSchedule)
+
+
+def test_a_method_takes_its_own_of_the_options_for_all():
+    options = {"start": 0.1, "ramp": 0.3, "end": 0.6, "mask_updates": 40, "at": 0.5, "target": 0.9}
+    assert options_of("cubic") == ["start", "end", "mask_updates", "target", "initial"]
+    assert options_of("fixed_mask") == []
+    made = [schedule_from_fractions(m, 1000, options) for m in ("cubic", "one_shot", "fixed_mask")]
+    assert made == [Cubic(100, 600, 12, 0.9), OneShot(500, 0.9), FixedMask()]
+    ramp = schedule_from_fractions("threshold_ramp", 1000, options)
+    assert ramp == ThresholdRamp(100, 300, 600, 12, target=0.9)
+    with pytest.raises(AsrError, match="unknown pruning method 'cube'; there are "):
+        schedule_from_fractions("cube", 1000, options)

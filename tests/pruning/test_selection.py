@@ -1,5 +1,6 @@
-"""Who competes with whom: against torch's own pruning, in every scope, with floors and ties."""
+"""What is ranked together: against torch's own pruning, in every scope, thresholds, ties."""
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -15,8 +16,9 @@ from asr.pruning.patterns import Bank, Block, Element
 from asr.pruning.prunable import find
 from asr.pruning.pruner import Pruner
 from asr.pruning.rule import Rule
-from asr.pruning.selection import make_pools
-from asr.pruning.sparsity_schedules import Constant, Cubic
+from asr.pruning.schedule import ThresholdSchedule
+from asr.pruning.selection import ranking_groups
+from asr.pruning.sparsity_schedules import Cubic, OneShot
 from asr.pruning.threshold_schedule import ThresholdRamp
 
 RAMP = ThresholdRamp(1, 20, 80, 2)
@@ -31,8 +33,8 @@ class Net(nn.Module):
         self.output = nn.Linear(10, 6)
 
 
-def cut(model, rule):
-    """Masks after one update of a constant share."""
+def prune_once(model, rule):
+    """Masks after the first step."""
     pruner = Pruner(model, rule)
     pruner.step()
     return pruner.masks()
@@ -41,7 +43,7 @@ def cut(model, rule):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.906, 0.95])
 def test_each_tensor_equals_torch_s_unstructured_pruning(share):
     ours, theirs = Net(), Net()
-    masks = cut(ours, Rule(Constant(share)))
+    masks = prune_once(ours, Rule(OneShot(1, share)))
     for name, keep in masks.items():
         module, _, leaf = name.rpartition(".")
         prune.l1_unstructured(theirs.get_submodule(module), leaf, amount=share)
@@ -50,7 +52,7 @@ def test_each_tensor_equals_torch_s_unstructured_pruning(share):
 
 def test_all_tensors_together_equal_torch_s_global_pruning():
     ours, theirs = Net(), Net()
-    masks = cut(ours, Rule(Constant(0.6), scope="global"))
+    masks = prune_once(ours, Rule(OneShot(1, 0.6), scope="global"))
     parts = [name.rpartition(".") for name in find(theirs)]
     prune.global_unstructured(
         [(theirs.get_submodule(module), leaf) for module, _, leaf in parts],
@@ -62,32 +64,86 @@ def test_all_tensors_together_equal_torch_s_global_pruning():
         assert torch.equal(keep, buffers[f"{name}_mask"].bool()), name
 
 
-def test_groups_compete_among_themselves():
+def test_groups_are_ranked_among_themselves():
     model = Net()
     with torch.no_grad():
         model.output.weight.mul_(100)  # would win against all others
         model.rnn.weight_hh_l1.mul_(2)
-    masks = cut(model, Rule(Constant(0.75), scope="group"))
+    masks = prune_once(model, Rule(OneShot(1, 0.75), scope="group"))
     assert int(masks["output.weight"].sum()) == 15
     first, second = (int(masks[f"rnn.weight_hh_l{layer}"].sum()) for layer in (0, 1))
     assert first + second == 200
     assert second > 2 * first
 
 
-def test_floor_keeps_a_share_of_every_tensor_and_the_others_pay():
+def test_a_tensor_that_loses_all_its_weights_to_larger_ones_is_refused():
     model = Net()
     with torch.no_grad():
         model.rnn.weight_hh_l0.mul_(1e-3)
-    with pytest.raises(PrunedTooFar, match=r"rnn\.weight_hh_l0 .* 0 of 400 weights left.*floor"):
-        cut(model, Rule(Constant(0.9), ["rnn*"], scope="global"))
-    masks = cut(model, Rule(Constant(0.9), ["rnn*"], scope="global", floor=0.02))
-    assert int(masks["rnn.weight_hh_l0"].sum()) == 8
-    weight = model.rnn.weight_hh_l0
-    assert weight.count_nonzero() == 8
-    elements = sum(keep.numel() for keep in masks.values())
-    assert sum(int(keep.sum()) for keep in masks.values()) == elements - round(0.9 * elements)
-    kept = cut(Net(), Rule(Constant(0.99), ["output*"], floor=0.25))["output.weight"]
-    assert int(kept.sum()) == 15
+    with pytest.raises(PrunedTooFar, match=r'rnn\.weight_hh_l0 .* 0 of 400 weights left.*"tensor"'):
+        prune_once(model, Rule(OneShot(1, 0.9), ["rnn*"], scope="global"))
+
+
+@dataclass(frozen=True)
+class AtQ(ThresholdSchedule):
+    """The threshold q itself, at every step."""
+
+    @property
+    def update_steps(self):
+        return range(1, 100)
+
+    def relative_threshold(self, step):
+        return 1.0
+
+
+def at_or_above(weight, eps, previous=None):
+    """The mask of a weight under the threshold eps."""
+    model = nn.Linear(weight.numel(), 1, bias=False, dtype=weight.dtype)
+    with torch.no_grad():
+        model.weight.copy_(weight)
+    (group,) = ranking_groups(model, [Rule(AtQ(), thresholds={"weight": eps})])
+    before = {} if previous is None else {"weight": previous[None]}
+    masks, used = group.masks_at(1, {"weight": model.weight}, before)
+    assert used == eps
+    return masks["weight"][0]
+
+
+def test_weight_at_the_threshold_is_kept():
+    weight = torch.tensor([-0.5, 0.25, 0.125, -0.25, 0.0])
+    assert at_or_above(weight, 0.25).tolist() == [True, True, False, True, False]
+
+
+def test_dropped_weight_does_not_come_back():
+    previous = torch.tensor([True, False])
+    assert at_or_above(torch.tensor([9.0, 9.0]), 1.0, previous).tolist() == [True, False]
+
+
+def test_bfloat16_weights_are_compared_in_float32():
+    weight = torch.tensor([0.1], dtype=torch.bfloat16)  # is 0.10009765625
+    assert at_or_above(weight, 0.10009).all()
+    assert not at_or_above(weight, 0.1001).any()
+
+
+def test_mask_needs_no_gradient():
+    assert not at_or_above(torch.ones(3), 0.5).requires_grad
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40),
+    st.lists(st.floats(1e-6, 10), min_size=2),
+)
+def test_mask_is_monotone_idempotent_and_counts_exactly(values, thresholds):
+    weight = torch.tensor(values)
+    keep = torch.ones_like(weight, dtype=torch.bool)
+    highest = 0.0
+    for eps in thresholds:
+        new = at_or_above(weight, eps, keep)
+        assert not (new & ~keep).any()
+        assert torch.equal(at_or_above(weight, eps, new), new)
+        highest, keep = max(highest, eps), new
+    eps32 = torch.tensor(highest).item()
+    assert int(keep.sum()) == sum(abs(v) >= eps32 for v in weight.tolist())
 
 
 def test_blocks_of_the_block_paper_are_compared_with_a_threshold_for_their_size():
@@ -108,14 +164,14 @@ def test_blocks_of_the_block_paper_are_compared_with_a_threshold_for_their_size(
 
 
 def test_a_convolution_is_pruned_in_banks_of_its_inputs_and_taps():
-    masks = cut(Net(), Rule(Constant(0.5), ["conv*"], Bank(6)))
+    masks = prune_once(Net(), Rule(OneShot(1, 0.5), ["conv*"], Bank(6)))
     assert (masks["conv.weight"].flatten(1).view(8, 3, 6).sum(2) == 3).all()
 
 
 def test_of_equal_weights_those_of_lower_index_stay():
     model = nn.Linear(4, 2, bias=False)
     nn.init.ones_(model.weight)
-    keep = cut(model, Rule(Constant(0.625)))["weight"]
+    keep = prune_once(model, Rule(OneShot(1, 0.625)))["weight"]
     assert keep.tolist() == [[True, True, True, False], [False] * 4]
 
 
@@ -133,10 +189,10 @@ def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sh
     for share in sorted(shares):
         with torch.no_grad():  # as an optimiser would, those that were dropped included
             model.weight.copy_(torch.randint(-3, 4, shape) / 2 + 0.1)
-        (pool,) = make_pools(model, [Rule(Constant(share), pattern=pattern)])
+        (group,) = ranking_groups(model, [Rule(OneShot(1, share), pattern=pattern)])
         weights = {name: model.weight}
-        keep = pool.keeps(1, weights, alive)[0][name]
-        again = pool.keeps(1, weights, {name: keep})[0][name]
+        keep = group.masks_at(1, weights, alive)[0][name]
+        again = group.masks_at(1, weights, {name: keep})[0][name]
         assert torch.equal(keep, again), "idempotent"
         assert not alive or not (keep & ~alive[name]).any(), "monotonic"
         dropped = int((~keep).sum())
@@ -158,7 +214,7 @@ def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sh
 def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern, scope):
     model = Net()
     tensors = ["rnn*weight_hh*"] if scope == "tensor" else ["rnn*"]
-    pruner = Pruner(model, Rule(RAMP, tensors, pattern, scope, target=0.9))
+    pruner = Pruner(model, Rule(replace(RAMP, target=0.9), tensors, pattern, scope))
     generator = torch.Generator().manual_seed(1)
     for _ in range(80):
         with torch.no_grad():
@@ -167,7 +223,7 @@ def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern,
         pruner.step()
     shares = [share for _, share in pruner.curve]
     assert shares == sorted(shares)
-    assert len(shares) == RAMP.updates
+    assert len(shares) == RAMP.mask_updates
     # Whole blocks of up to 15 elements in tensors of 400.
     assert shares[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
     # The largest of a block varies little from block to block, so most fall in the last third.
@@ -176,16 +232,16 @@ def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern,
     assert all(q > 0 for q in pruner.thresholds.values())
 
 
-def test_a_network_that_is_sparser_than_wanted_is_refused():
+def test_a_network_that_is_sparser_than_the_target_is_refused():
     model = Net()
     with torch.no_grad():
         model.output.weight[:5] = 0.0
     for rule in (
         Rule(Cubic(1, 40, 1, 0.8), ["output*"], keep_zeros=True),
-        Rule(RAMP, ["output*"], target=0.8, keep_zeros=True),
+        Rule(replace(RAMP, target=0.8), ["output*"], keep_zeros=True),
     ):
         with pytest.raises(
-            AsrError, match=r"output.weight: 83\.33% .* more than the 80\.00% wanted"
+            AsrError, match=r"output.weight: 83\.33% .* more than the target of 80\.00%"
         ):
             Pruner(model, rule)
     Pruner(model, Rule(Cubic(1, 40, 1, 0.84), ["output*"], keep_zeros=True))
@@ -194,11 +250,11 @@ def test_a_network_that_is_sparser_than_wanted_is_refused():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("pattern", [Element(), Block(4, 1), Bank(4)], ids=str)
 def test_a_gpu_chooses_the_same_weights_and_deterministically(pattern):
-    rule = Rule(Constant(0.75), ["rnn*"], pattern)
-    here = cut(Net(), rule)
+    rule = Rule(OneShot(1, 0.75), ["rnn*"], pattern)
+    here = prune_once(Net(), rule)
     torch.use_deterministic_algorithms(True)
     try:
-        there = cut(Net().cuda(), rule)
+        there = prune_once(Net().cuda(), rule)
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(here[name], there[name].cpu()) for name in here)

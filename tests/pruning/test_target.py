@@ -1,4 +1,4 @@
-"""The corrected ramp keeps its shape, never falls, and ends where it was told to."""
+"""The corrected ramp keeps its shape, never falls, and ends at its target."""
 
 import pytest
 import torch
@@ -6,36 +6,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.pruning.target import Controller
+from asr.pruning.target import TargetThreshold
 from asr.pruning.threshold_schedule import ThresholdRamp
 
 RAMP = ThresholdRamp(1000, 5000, 10000, 100)
 
 
 def test_constant_prediction_is_the_paper_s_ramp():
-    controller = Controller(RAMP)
-    q = 0.2 / RAMP.final
+    corrected = TargetThreshold(RAMP)
+    q = 0.2 / RAMP.final_height
     for step in RAMP.update_steps:
-        assert controller.raise_to(step, 0.2) == pytest.approx(RAMP.threshold(step, q), rel=1e-9)
-    assert controller.eps == 0.2
-    assert controller.effective_q == pytest.approx(q)
+        assert corrected.raise_to(step, 0.2) == pytest.approx(RAMP.threshold(step, q), rel=1e-9)
+    assert corrected.eps == 0.2
+    assert corrected.effective_q == pytest.approx(q)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1e-3, 10), min_size=89, max_size=89), st.none() | st.floats(1e-3, 10))
-def test_threshold_never_falls_nor_passes_the_one_wanted(quantiles, q):
-    controller, before = Controller(RAMP, q), 0.0
+def test_threshold_never_falls_nor_passes_the_one_at_the_target(quantiles, q):
+    corrected, before = TargetThreshold(RAMP, q), 0.0
     for step, quantile in zip(RAMP.update_steps, sorted(quantiles), strict=True):
-        eps = controller.raise_to(step, quantile)
+        eps = corrected.raise_to(step, quantile)
         assert before <= eps <= quantile
         before = eps
     assert before == max(quantiles)
 
 
 def test_growing_weights_are_followed_with_two_slopes():
-    controller, heights = Controller(RAMP), []
+    corrected, heights = TargetThreshold(RAMP), []
     for step in RAMP.update_steps:
-        heights.append(controller.raise_to(step, 0.1 + step * 1e-5))
+        heights.append(corrected.raise_to(step, 0.1 + step * 1e-5))
     rises = torch.tensor(heights).diff()
     early, late = rises[:39].mean(), rises[39:].mean()
     assert 1.5 < late / early < 3.0
@@ -43,23 +43,23 @@ def test_growing_weights_are_followed_with_two_slopes():
 
 
 def test_weights_that_shrink_below_the_threshold_do_not_cost_the_target():
-    controller = Controller(RAMP)
+    corrected = TargetThreshold(RAMP)
     for step in RAMP.update_steps:
-        eps = controller.raise_to(step, 1.0 if step < 9000 else 0.3)
+        eps = corrected.raise_to(step, 1.0 if step < 9000 else 0.3)
         assert eps <= (1.0 if step < 9000 else 0.3)
     assert eps == 0.3
 
 
 def test_known_q_counts_at_first_and_not_at_the_end():
-    free, told = Controller(RAMP), Controller(RAMP, q=1.0)
-    assert told.raise_to(1100, 0.5) > 1.8 * free.raise_to(1100, 0.5)
+    free, known = TargetThreshold(RAMP), TargetThreshold(RAMP, q=1.0)
+    assert known.raise_to(1100, 0.5) > 1.8 * free.raise_to(1100, 0.5)
     for step in RAMP.update_steps[1:]:
-        told.raise_to(step, 0.5)
-    assert told.eps == 0.5
+        known.raise_to(step, 0.5)
+    assert known.eps == 0.5
 
 
 def test_state_goes_on_bit_for_bit():
-    whole, cut = Controller(RAMP), Controller(RAMP)
+    whole, cut = TargetThreshold(RAMP), TargetThreshold(RAMP)
     for step in RAMP.update_steps[:40]:
         whole.raise_to(step, step / 7)
     cut.load_state_dict(whole.state_dict())

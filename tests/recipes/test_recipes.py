@@ -95,7 +95,7 @@ def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
     record = json.loads((folder / "record.json").read_text())
     assert record["evaluation"]["test-clean"]["words"] > 100
     assert record["model"]["tokenizer"] == "sentencepiece"
-    assert (folder / "units.model").exists()
+    assert (folder / "tokenizer.model").exists()
 
 
 @pytest.mark.slow

@@ -18,16 +18,16 @@ from asr.benchmark import contestants
 from asr.benchmark.rates import character_rate, rate
 from asr.benchmark.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
 from asr.corpus import sources
-from asr.decode.lm import binary
-from asr.decode.lm import build as automaton
-from asr.decode.lm.train import read_text, train
+from asr.decode.lm.build import build_model
+from asr.decode.lm.file import write_lm
+from asr.decode.lm.train import number_words, train_ngrams
 from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
 from asr.evaluate.ref_hyp import Row
 from asr.features.settings import Frontend
-from asr.model.file import pack, save_model
+from asr.model.file import save_model
+from asr.model.pack import pack
 from asr.report import report
-from asr.settings.data import Data
 from asr.text.tokenizer import CharacterTokenizer
 
 SCRIPT = ROOT / "recipes" / "benchmarks" / "recogniser.py"
@@ -79,7 +79,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "deaf.model", deaf, *save)
     pack(folder / "deaf.model", folder / "deaf.asr")
     sentences = [text for text, _ in SAID.values()] * 3
-    binary.write(folder / "tones.lm", automaton.build(train(read_text(sentences), 2, (1,)).ngrams))
+    trained = train_ngrams(number_words(sentences), 2, (1,))
+    write_lm(folder / "tones.lm", build_model(trained.ngrams))
     return folder
 
 
@@ -305,7 +306,7 @@ def test_pocketsphinx_hears_speech() -> None:
     pytest.importorskip("pocketsphinx")
     if not (SPEECH / "dev-so762").is_dir():
         pytest.skip("the recorded speech is not here")
-    utterance = sources.resolve(str(SPEECH / "dev-so762"), Data())[5]
+    utterance = sources.resolve(str(SPEECH / "dev-so762"))[5]
     found = work(Job((utterance.audio_filepath,)))
     assert found.texts[0].upper() == utterance.text == "PHONE PARTS TICKETS"
     assert found.described.startswith("pocketsphinx 5")

@@ -10,7 +10,7 @@ import pytest
 from decoding import small_model
 from places import ROOT, TRAINED
 
-from asr.decode.lm import file as compact
+from asr.decode.lm.file import write_lm
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -27,7 +27,7 @@ import ship
 
 @pytest.fixture
 def lm(tmp_path: Path) -> Path:
-    compact.write(tmp_path / "any.lm", small_model())
+    write_lm(tmp_path / "any.lm", small_model())
     return tmp_path / "any.lm"
 
 

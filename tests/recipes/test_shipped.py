@@ -11,8 +11,8 @@ from places import ROOT
 from tone_network import RATE, speak
 
 from asr.errors import AsrError
+from asr.settings.pruning import PruningSettings
 from asr.settings.run import Run
-from asr.settings.training import Pruning
 from asr.train.grid import Plan, read_grid, settings_of
 
 RECIPES = ROOT / "recipes"
@@ -37,7 +37,7 @@ def test_the_twin_differs_from_the_sparse_network_in_pruning_and_its_teacher_alo
         names = (dense_name, sparse_name, small_name)
         dense, sparse, small = (settings_of(plan, name) for name in names)
         assert apart(dense, sparse) == {"pruning", "distillation"}
-        assert dense.pruning == Pruning()
+        assert dense.pruning == PruningSettings()
         assert apart(dense, small) == set()
         assert plan.run(sparse_name).teacher == "stage3"
         assert dense.data.root == "somewhere"

@@ -6,8 +6,9 @@ import pytest
 from places import ROOT
 
 from asr.errors import AsrError
+from asr.plain import to_plain
 from asr.settings.run import Run
-from asr.settings.yaml import describe, load, to_plain, write_yaml
+from asr.settings.yaml import describe, load, write_yaml
 from asr.train.grid import read_grid
 
 RECIPES = ROOT / "recipes"
@@ -40,8 +41,8 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
     [
         ("model.hiden=64", "Did you mean: 'hidden'"),
         ("modle.hidden=64", "Did you mean: 'model'"),
-        ("model.hidden=wide", "could not be converted to Integer"),
-        ("model.cell=gur", "expected one of ['gru', 'lstm', 'rnn_tanh', 'rnn_relu']"),
+        ("model.hidden=wide", "command line: model.hidden: expected a whole number, found 'wide'"),
+        ("model.cell=gur", "expected one of 'gru', 'lstm', 'rnn_tanh', 'rnn_relu'"),
         ("model.hidden", "settings are given as key=value"),
         ("pruning.tensors=[*hh*]", "needs quotes"),
         ("model.hidden=0", "model.hidden=0: at least 1"),
@@ -113,8 +114,30 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
         ("frontend.high_hertz=9000", "half the sample rate"),
         ("pruning.method=frozen", "init is empty"),
         ("pruning.dense=x.asr", "are for pruning.method=ramp"),
-        ("augment.noise_folder=noise", "augment.noise_probability=0 uses no noise"),
-        ("data.test=a.jsonl", "a list is written as [a,b]"),
+        (
+            "augment.noise_folder=noise",
+            "noise_folder=noise does nothing without augment.noise_prob",
+        ),
+        ("augment.noise_snr_decibels=[5,9]", "without augment.noise_probability above 0: set that"),
+        ("augment.time_masks=0 augment.time_mask_frames=9", "or leave time_mask_frames at 25"),
+        ("augment.frequency_masks=0 augment.frequency_mask_bands=9", "frequency_masks above 0"),
+        ("augment.response_folder=rooms", "without augment.reverberation_probability above 0"),
+        (
+            "data.spoken.text=[a] data.spoken.vocabulary=large",
+            "data.spoken.text replaces it",
+        ),
+        ("tokenizer.size=300", "tokenizer.size=300 does nothing without tokenizer.kind=sentence"),
+        ("tokenizer.file=x.model", "tokenizer.file=x.model does nothing without tokenizer.kind=s"),
+        (
+            "tokenizer.kind=sentencepiece tokenizer.file=x.model tokenizer.size=300",
+            "tokenizer.size=300 does nothing without training a tokenizer",
+        ),
+        ("optimiser.momentum=0.9", "momentum=0.9 does nothing without optimiser.name=nesterov"),
+        ("optimiser.decay=constant optimiser.final_fraction=0.1", "optimiser.decay=cosine or"),
+        ("distillation.weight=0.4", "distillation.weight=0.4 does nothing without distillation.te"),
+        ("model.bidirectional=false model.combine=concat", "without model.bidirectional=true"),
+        ("data.test=a.jsonl", "a list, which is written as [a,b], found 'a.jsonl'"),
+        ("data.workers=", "command line: data.workers: expected a whole number, found None"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(override: str, fragment: str) -> None:
@@ -139,8 +162,50 @@ def test_ranges_of_several_sections_are_shown_together() -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
+def test_a_mistake_names_the_place_that_it_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: 5\nmodel:\n  hidden: 0\n  layers: 2\noptimiser: fast\n")
+    with pytest.raises(AsrError) as error:
+        load(Run, path, ["model.layers=0", "data.workers=x"])
+    assert str(error.value).splitlines() == [
+        f"{path}: name: expected text, found 5; put it in quotes",
+        "command line: data.workers: expected a whole number, found 'x'",
+        f"{path}: model.hidden=0: at least 1",
+        "command line: model.layers=0: at least 1",
+        f"{path}: optimiser: expected a group of keys, found 'fast'",
+    ]
+
+
+def test_an_override_may_switch_off_what_the_file_sets_details_of(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("augment: {noise_probability: 0.2, noise_snr_decibels: [5, 9]}\n")
+    off = load(Run, path, ["augment.noise_probability=0"]).augment
+    assert (off.noise_probability, off.noise_snr_decibels) == (0.0, [10.0, 30.0])
+    with pytest.raises(
+        AsrError, match=r"^command line: augment\.noise_snr_decibels=\[4\.0, 9\.0\]"
+    ):
+        load(Run, path, ["augment.noise_probability=0", "augment.noise_snr_decibels=[4,9]"])
+    path.write_text("augment: {noise_snr_decibels: [5, 9]}\n")  # the file's own mistake
+    with pytest.raises(AsrError, match=r"r\.yaml: augment\.noise_snr_decibels=\[5\.0, 9\.0\] does"):
+        load(Run, path, ["augment.time_masks=1"])
+
+
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("optimiser:\n  learning_rate: 1e-3\n")
+    assert load(Run, path).optimiser.learning_rate == 0.001
+    assert load(Run, path, ["optimiser.learning_rate=2E-4"]).optimiser.learning_rate == 0.0002
+
+
+def test_a_key_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model:\n  hidden: 3\n  layers: 1\n  hidden: 4\n")
+    with pytest.raises(AsrError, match=r"'hidden' is listed twice\n.*line 4"):
+        load(Run, path)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1", "just words"])
-def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(AsrError, match=r"x\.yaml"):

@@ -6,10 +6,10 @@ import soundfile
 import torch
 
 from asr.errors import AsrError
-from asr.settings.data import Augment
+from asr.settings.data import AugmentSettings
 from asr.train import augment
 
-UNCHANGED = Augment(speeds=[1.0], gain_decibels=0.0, time_masks=0, frequency_masks=0)
+UNCHANGED = AugmentSettings(speeds=[1.0], gain_decibels=0.0, time_masks=0, frequency_masks=0)
 
 
 def tone(seconds: float = 1.0, hertz: float = 1000.0) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_nothing_is_changed_when_everything_is_off():
 
 @pytest.mark.parametrize(("speed", "hertz"), [(0.9, 900), (1.1, 1100)])
 def test_speed_changes_length_and_pitch_together(speed, hertz):
-    settings = Augment(speeds=[speed], gain_decibels=0.0)
+    settings = AugmentSettings(speeds=[speed], gain_decibels=0.0)
     out = augment.waveform(tone(2.0), settings, augment.generator(1, 0, "a"))
     assert out.dtype == np.float32
     assert abs(len(out) - 32000 / speed) <= 1
@@ -49,7 +49,7 @@ def test_speed_changes_length_and_pitch_together(speed, hertz):
 
 
 def test_all_speeds_are_drawn_about_equally_often():
-    settings = Augment(gain_decibels=0.0)
+    settings = AugmentSettings(gain_decibels=0.0)
     lengths = [len(augment.waveform(tone(0.1), settings, draw)) for draw in draws(300)]
     values, counts = np.unique(lengths, return_counts=True)
     assert values.tolist() == [1455, 1600, 1778]
@@ -57,7 +57,7 @@ def test_all_speeds_are_drawn_about_equally_often():
 
 
 def test_gain_spans_the_range_in_decibels():
-    settings = Augment(speeds=[1.0], gain_decibels=6.0)
+    settings = AugmentSettings(speeds=[1.0], gain_decibels=6.0)
     gains = [
         20 * np.log10(np.abs(augment.waveform(tone(0.1), settings, draw)).max() / 0.5)
         for draw in draws(300)
@@ -67,12 +67,12 @@ def test_gain_spans_the_range_in_decibels():
     assert abs(np.mean(gains)) < 0.6
 
 
-def noise_added(samples: np.ndarray, settings: Augment, utterance: str) -> np.ndarray:
+def noise_added(samples: np.ndarray, settings: AugmentSettings, utterance: str) -> np.ndarray:
     return augment.waveform(samples, settings, augment.generator(1, 0, utterance)) - samples
 
 
-def only_noise(decibels: float, folder: str = "") -> Augment:
-    return Augment(
+def only_noise(decibels: float, folder: str = "") -> AugmentSettings:
+    return AugmentSettings(
         speeds=[1.0],
         gain_decibels=0.0,
         noise_probability=1.0,
@@ -126,7 +126,7 @@ def test_a_noise_folder_without_recordings_is_refused(tmp_path):
 
 
 def test_noise_comes_as_often_as_it_is_set():
-    settings = Augment(speeds=[1.0], gain_decibels=0.0, noise_probability=0.3)
+    settings = AugmentSettings(speeds=[1.0], gain_decibels=0.0, noise_probability=0.3)
     samples = tone(0.05)
     noisy = [
         not np.array_equal(augment.waveform(samples, settings, d), samples) for d in draws(400)
@@ -138,7 +138,7 @@ def test_masks_keep_their_limits_and_leave_the_rest_alone():
     widest_time = widest_band = 0
     for draw in draws(200):
         features = torch.rand(100, 80) + 1
-        out = augment.spec(features, Augment(time_masks=1, frequency_masks=1), draw)
+        out = augment.spec(features, AugmentSettings(time_masks=1, frequency_masks=1), draw)
         rows = (out == 0).all(dim=1).sum().item()
         columns = (out == 0).all(dim=0).sum().item()
         widest_time, widest_band = max(widest_time, rows), max(widest_band, columns)
@@ -150,12 +150,12 @@ def test_masks_keep_their_limits_and_leave_the_rest_alone():
 
 def test_masks_of_the_shortest_utterances_do_no_harm():
     for frames in range(6):
-        out = augment.spec(torch.ones(frames, 80), Augment(), augment.generator(1, 0, "a"))
+        out = augment.spec(torch.ones(frames, 80), AugmentSettings(), augment.generator(1, 0, "a"))
         assert out.shape == (frames, 80)
 
 
 def test_masked_areas_take_the_fill_and_the_input_is_not_touched():
     features = torch.zeros(200, 80)
-    out = augment.spec(features, Augment(), augment.generator(1, 0, "a"), fill=-3.0)
+    out = augment.spec(features, AugmentSettings(), augment.generator(1, 0, "a"), fill=-3.0)
     assert set(out.unique().tolist()) == {-3.0, 0.0}
     assert not features.any()

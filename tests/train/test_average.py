@@ -10,7 +10,7 @@ from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
-from asr.settings.training import Optimiser
+from asr.settings.training import OptimiserSettings
 from asr.settings.yaml import load
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.average import WeightAveraging, average_of, decay_after
@@ -96,16 +96,16 @@ def test_the_average_is_what_is_validated_and_never_what_is_trained() -> None:
     step(model, 7)  # the average stays behind
     losses = []
     for training in (
-        SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, average=average),
-        SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10),
-        SpeechTraining(network(), CharacterTokenizer(), Optimiser(), 10),
+        SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, average=average),
+        SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10),
+        SpeechTraining(network(), CharacterTokenizer(), OptimiserSettings(), 10),
     ):
         training.eval()
         with torch.no_grad():
             training.validation_step(batch, 0)
         losses.append(training._dev["loss"])
     assert losses[0] == losses[2] != losses[1]
-    training = SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, average=average)
+    training = SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, average=average)
     training.log = lambda *a, **k: None  # type: ignore[method-assign,assignment]
     training.train()
     before = {k: v.clone() for k, v in average.state_dict().items()}

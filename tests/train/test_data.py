@@ -17,14 +17,14 @@ from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
-from asr.settings.data import Augment, Data
+from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import collate
 from asr.train.data import AudioStore, SpeechData, evaluation_batches
 
 TOKENIZER = CharacterTokenizer()
 FRONTEND = Frontend(mels=20)
-AUGMENT = Augment(noise_probability=0.5)
+AUGMENT = AugmentSettings(noise_probability=0.5)
 
 FORKS = multiprocessing.get_start_method() == "fork"
 
@@ -45,7 +45,7 @@ def utterances(tmp_path_factory) -> list[Utterance]:
 
 
 def speech(utterances: list[Utterance], **data) -> SpeechData:
-    settings = Data(**{"batch_seconds": 2.0, "max_seconds": 1.0, **data})
+    settings = DataSettings(**{"batch_seconds": 2.0, "max_seconds": 1.0, **data})
     return SpeechData(
         utterances[:18], utterances[18:], TOKENIZER, FRONTEND, AUGMENT, settings, seed=5
     )
@@ -180,7 +180,7 @@ def test_validation_is_sorted_by_length_never_augmented_and_complete(utterances)
 
 
 def test_evaluation_batches_equal_validation_and_need_no_units(utterances):
-    dev, settings = utterances[18:], Data(batch_seconds=1.0, max_seconds=1.0)
+    dev, settings = utterances[18:], DataSettings(batch_seconds=1.0, max_seconds=1.0)
     ours = list(evaluation_batches(dev, TOKENIZER, FRONTEND, settings))
     theirs = list(speech(utterances, batch_seconds=1.0).val_dataloader())
     for a, b in zip(ours, theirs, strict=True):

@@ -13,11 +13,10 @@ import torch
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.model.file import Loaded, load_model, save_model
+from asr.model.file import TorchModel, load_model, save_model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
-from asr.settings.training import Distillation as Settings
-from asr.settings.training import Optimiser
+from asr.settings.training import DistillationSettings, OptimiserSettings
 from asr.settings.yaml import load
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import Batch
@@ -56,7 +55,7 @@ def student(dimensions: Model = SMALL) -> DeepSpeech:
 
 
 def distillation(teacher: Path, **settings: Any) -> Distillation:
-    chosen = Settings(teacher=str(teacher), **settings)
+    chosen = DistillationSettings(teacher=str(teacher), **settings)
     return Distillation.load(chosen, student(), CharacterTokenizer(), Frontend())
 
 
@@ -64,7 +63,9 @@ def distillation(teacher: Path, **settings: Any) -> Distillation:
 def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str) -> None:
     temperature = 1.0 if kind == "sequence" else 2.0
     taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
-    training = SpeechTraining(student(), CharacterTokenizer(), Optimiser(), 10, distillation=taught)
+    training = SpeechTraining(
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, distillation=taught
+    )
     result = training.training_step(batch(), 0)
     one = batch()
     log_probs, lengths = student()(one.features, one.feature_lengths)
@@ -87,7 +88,9 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     teacher: Path,
 ) -> None:
     taught = distillation(teacher)
-    training = SpeechTraining(student(), CharacterTokenizer(), Optimiser(), 10, distillation=taught)
+    training = SpeechTraining(
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, distillation=taught
+    )
     training.train()
     before = {k: v.clone() for k, v in taught.teacher.state_dict().items()}
     result = training.training_step(batch(), 0)
@@ -99,18 +102,18 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
 
 
-def other_units(loaded: Loaded) -> Loaded:
+def other_units(loaded: TorchModel) -> TorchModel:
     class Fewer(CharacterTokenizer):
         symbols = CharacterTokenizer().symbols[:-1]  # type: ignore[assignment]
 
     return replace(loaded, tokenizer=Fewer())
 
 
-def other_frontend(loaded: Loaded) -> Loaded:
+def other_frontend(loaded: TorchModel) -> TorchModel:
     return replace(loaded, frontend=replace(loaded.frontend, low_hertz=50.0))
 
 
-def other_stride(loaded: Loaded) -> Loaded:
+def other_stride(loaded: TorchModel) -> TorchModel:
     dimensions = replace(SMALL, conv_strides=[[2, 2], [2, 1]])
     return replace(loaded, model=student(dimensions))
 
@@ -124,10 +127,10 @@ def other_stride(loaded: Loaded) -> Loaded:
     ],
 )
 def test_a_teacher_that_means_something_else_is_refused(
-    teacher: Path, change: Callable[[Loaded], Loaded], fragment: str
+    teacher: Path, change: Callable[[TorchModel], TorchModel], fragment: str
 ) -> None:
     loaded = change(load_model(teacher))
-    chosen = Settings(teacher=str(teacher))
+    chosen = DistillationSettings(teacher=str(teacher))
     with pytest.raises(AsrError, match="cannot teach this network") as error:
         Distillation(loaded, chosen, student(), CharacterTokenizer(), Frontend())
     assert fragment in str(error.value)
@@ -140,8 +143,11 @@ def test_a_teacher_that_means_something_else_is_refused(
         (["distillation.weight=0"], "weight=0.0: above 0, at most 1"),
         (["distillation.weight=1.1"], "weight=1.1: above 0, at most 1"),
         (["distillation.temperature=0"], "temperature=0.0: above 0"),
-        (["distillation.kind=sequence", "distillation.temperature=2"], "does nothing for"),
-        (["distillation.weight=0.3"], "do nothing without distillation.teacher=FILE"),
+        (
+            ["distillation.kind=sequence", "distillation.temperature=2"],
+            "does nothing without distillation.kind=frame",
+        ),
+        (["distillation.weight=0.3"], "does nothing without distillation.teacher=FILE"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(words: list[str], fragment: str) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech
-from asr.settings.training import Optimiser
+from asr.settings.training import OptimiserSettings
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import Batch
 from asr.train.losses import ctc_losses
@@ -15,7 +15,7 @@ from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, learn
 def module(invalid_loss: str = "stop") -> SpeechTraining:
     torch.manual_seed(1)
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
-    return SpeechTraining(model, CharacterTokenizer(), Optimiser(), 10, invalid_loss)
+    return SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, invalid_loss)
 
 
 def batch(symbols: int) -> Batch:
@@ -45,14 +45,14 @@ def test_ctc_loss_equals_the_sum_over_all_alignments() -> None:
     ],
 )  # fmt: skip
 def test_learning_rate_climbs_and_falls(step: int, decay: str, factor: float) -> None:
-    settings = Optimiser(warmup=0.1, decay=decay, final_fraction=0.02)  # type: ignore[arg-type]
+    settings = OptimiserSettings(warmup=0.1, decay=decay, final_fraction=0.02)  # type: ignore[arg-type]
     assert learning_rate_factor(step, 100, settings) == pytest.approx(factor, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adamw", "nesterov"])
 def test_weight_decay_spares_biases_and_norms(name: str) -> None:
     model = module().model
-    optimiser = build_optimiser(model, Optimiser(name=name, weight_decay=0.1))  # type: ignore[arg-type]
+    optimiser = build_optimiser(model, OptimiserSettings(name=name, weight_decay=0.1))  # type: ignore[arg-type]
     decayed, spared = optimiser.param_groups
     assert {p.dim() for p in spared["params"]} == {1}
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)

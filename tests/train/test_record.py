@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from asr.corpus.spoken.settings import Spoken
-from asr.settings.data import Augment, Data
+from asr.plain import to_plain
+from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
-from asr.settings.yaml import to_plain
 from asr.train.record import command, without_places
 
 SAID = "/home/me/runs/shipped/said.txt"
@@ -17,8 +17,10 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
     run = Run(
         init="/home/me/runs/a/model.asr",
         runs="/home/me/runs",
-        data=Data(root="/home/me/speech", spoken=Spoken(text=[SAID, "b.txt"], folder="/home/me/x")),
-        augment=Augment(
+        data=DataSettings(
+            root="/home/me/speech", spoken=Spoken(text=[SAID, "b.txt"], folder="/home/me/x")
+        ),
+        augment=AugmentSettings(
             noise_folder="/home/me/noise/esc10",
             noise_probability=0.5,
             response_folder="rooms",

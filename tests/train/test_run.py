@@ -18,13 +18,14 @@ from asr.errors import AsrError
 from asr.model.file import load_model
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.train.folder import alone
+from asr.train.folder import exclusive
 from asr.train.run import train
 
 # The process kills itself before batch `at`, the way a machine that loses power would.
 KILLED = """
 import os, signal, sys
-from asr import callbacks, cli
+from asr.cli import main
+from asr.train import callbacks
 before = callbacks.SeedEachStep.on_train_batch_start
 def dying(self, trainer, *rest):
     if trainer.global_step == int(os.environ["DIE_AT"]):
@@ -33,7 +34,7 @@ def dying(self, trainer, *rest):
 callbacks.SeedEachStep.on_train_batch_start = dying
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 sys.argv = ["asr", *sys.argv[1:]]
-cli.main()
+main.main()
 """
 
 
@@ -291,7 +292,7 @@ def test_an_interrupted_training_does_not_look_finished(
 
 def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) -> None:
     settings = load(Run, None, settings_of(folder, corpus, "busy"))
-    with alone(folder / "t" / "busy"), pytest.raises(AsrError, match="another process"):
+    with exclusive(folder / "t" / "busy"), pytest.raises(AsrError, match="another process"):
         train(settings)
 
 

@@ -9,7 +9,7 @@ from process import run_asr
 from torch import nn
 
 from asr.errors import AsrError
-from asr.model.file import describe
+from asr.model.info import describe
 from asr.sparse import write
 from asr.train.stats import read_weights, stats_to
 

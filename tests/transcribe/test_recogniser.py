@@ -18,7 +18,7 @@ from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.wer import score
-from asr.model.file import pack
+from asr.model.pack import pack
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
@@ -108,7 +108,7 @@ def test_batches_are_sorted_by_length_and_bounded(
         seen.append((len(rows), max(map(len, rows))))
         return hear(rows)
 
-    monkeypatch.setattr(recogniser.backend, "hear", watching)
+    monkeypatch.setattr(recogniser.backend, "log_probs", watching)
     sources = [speak(text) for text in TEXTS]
     heard = texts(recogniser.transcribe(sources, TranscribeOptions(batch_seconds=3.0)))
     assert heard == TEXTS
@@ -335,13 +335,11 @@ def test_a_packed_model_hears_what_the_dense_one_hears(
     assert {t.model for t in transcripts} == {"packed.asr"}
 
 
-def test_threads_are_set_for_torch(tmp_path: Path) -> None:
+def test_loading_leaves_torch_s_number_of_threads_alone(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    try:
-        load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
+    recogniser = load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
+    assert texts(recogniser.transcribe(speak("BAD CAFE"))) == ["BAD CAFE"]
+    assert torch.get_num_threads() == before
 
 
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
@@ -365,7 +363,7 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from asr.transcribe.recogniser import load; from asr.errors import AsrError\n"
-        f"recogniser = load({str(model)!r}, engine=sys.argv[1])\n"
+        f"recogniser = load({str(model)!r}, backend=sys.argv[1])\n"
         f"[heard] = recogniser.transcribe({str(recording)!r}); print(heard.text)"
     )
 

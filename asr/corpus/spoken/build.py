@@ -1,11 +1,10 @@
-"""The built-in spoken corpus: sentences of our own grammar, spoken by synthesisers in rooms.
+"""Makes the built-in spoken corpus: sentences, spoken by synthesisers, recorded in simulated rooms.
 
-Or sentences of text files, where the settings name some. espeak-ng speaks, unless the settings
-name others beside it.
+The sentences are those of our grammar, or of text files if the settings name some.
 
-Everything is drawn from the seed: sentence, speaker and acoustics of an utterance depend on
+Everything is drawn from the seed: sentence, speaker and room of an utterance depend on
 (seed, part, number of the utterance) and not on how many processes make it. Parts share neither
-a sentence nor a pair of accent and voice variant.
+a sentence nor a voice.
 """
 
 import json
@@ -16,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -25,18 +24,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from asr.audio import simulate
 from asr.corpus.manifest import Utterance, write_manifest
-from asr.corpus.spoken import acoustics, synthesisers
+from asr.corpus.spoken import synthesisers
 from asr.corpus.spoken.grammar import PARTS, Part, sentences
 from asr.corpus.spoken.sentences import digest, from_texts
-from asr.corpus.spoken.settings import Spoken, Synthesiser
+from asr.corpus.spoken.settings import Spoken, SynthesiserName
 from asr.errors import AsrError
-from asr.files import atomic_write_text
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from asr.files import atomic_write_text, locked
 
 SAMPLE_RATE = synthesisers.SAMPLE_RATE
 EDITION = 1
@@ -60,6 +55,7 @@ class Line:
     number: int
     text: str
     speaker: int
+    synthesiser: SynthesiserName
     voice: synthesisers.Voice
 
     def symbols(self) -> int:
@@ -85,7 +81,7 @@ def ensure(
         raise AsrError(f"spoken:{part}: the built-in corpus has the parts {', '.join(PARTS)}")
     if settings.seed < 0:
         raise AsrError(f"data.spoken.seed={settings.seed}: not negative")
-    speaking = synthesisers.of_part(part, settings.synthesisers)
+    speaking = synthesisers.of_part(part, settings.synthesisers, settings.seed)
     folder = folder_of(settings, root)
     manifest = folder / f"{part}.jsonl"
     new = _is_new(folder, settings)
@@ -94,7 +90,7 @@ def ensure(
     synthesisers.require(speaking)
     if new:
         atomic_write_text(folder / _NOTE, json.dumps(_noted(settings), indent=2) + "\n")
-    with _alone(folder / ".lock"):
+    with locked(folder / ".lock"):
         if not manifest.is_file():
             _clear_partial(folder, part)
             _build(part, settings, folder, progress)
@@ -117,18 +113,19 @@ def lines(part: Part, settings: Spoken) -> Iterator[Line]:
 
     Raises AsrError when the sentences of `settings.text` are all said.
     """
-    speaking = synthesisers.of_part(part, settings.synthesisers)
-    speakers: dict[Synthesiser, list[tuple[int, synthesisers.Voice]]] = {}
+    speaking = synthesisers.of_part(part, settings.synthesisers, settings.seed)
+    speakers: dict[SynthesiserName, list[tuple[int, synthesisers.Voice]]] = {}
     count = 0
     for name in dict.fromkeys(speaking):
-        voices = synthesisers.speakers(name, part, settings.seed)
+        voices = synthesisers.SYNTHESISERS[name].voices(part, settings.seed)
         speakers[name] = list(enumerate(voices, start=count))
         count += len(voices)
     number = -1
     for number, text in enumerate(_sentences(part, settings)):
         draw = random.Random(f"synthesiser {settings.seed} {part} {number}")
-        theirs = speakers[draw.choice(speaking)]
-        yield Line(number, text, *theirs[number % len(theirs)])
+        name = draw.choice(speaking)
+        speaker, voice = speakers[name][number % len(speakers[name])]
+        yield Line(number, text, speaker, name, voice)
     raise AsrError(
         f"data.spoken.text has {number + 1} sentences for the part {part}, fewer than its "
         f"{_hours(settings)[part]:g} hours need: give more text or ask for fewer hours"
@@ -146,12 +143,12 @@ def perform(line: Line, part: Part, seed: int) -> np.ndarray:
     voice = line.voice
     least = round(line.symbols() * _SECONDS_PER_SYMBOL * SAMPLE_RATE)
     while True:
-        speech = _trim(synthesisers.speak(line.text.lower(), voice))
+        speech = _trim(synthesisers.speak(line.synthesiser, line.text.lower(), voice))
         if len(speech) >= least:
             break
-        voice = synthesisers.slower(voice, _SLOWER)
+        voice = voice.slower(_SLOWER)
     generator = np.random.default_rng([seed, PARTS.index(part), line.number])
-    return acoustics.record(speech, acoustics.draw_room(generator), SAMPLE_RATE, generator)
+    return simulate.record(speech, simulate.draw_room(generator), SAMPLE_RATE, generator)
 
 
 def _trim(speech: np.ndarray) -> np.ndarray:
@@ -300,15 +297,6 @@ def _is_new(folder: Path, settings: Spoken) -> bool:
             "remove it, or give another data.spoken.folder"
         )
     return False
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, where the system has such locks; it dies with the process."""
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _clear_partial(folder: Path, part: Part) -> None:

@@ -8,14 +8,16 @@ spoken before. This needs a system that unloads a library on request, as Linux w
 
 import _ctypes
 import ctypes
+import random
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from asr.corpus.spoken.grammar import Part
 from asr.errors import AsrError
 
 SAMPLE_RATE = 22050
@@ -45,6 +47,13 @@ Left out: whispers, croaks, robots and children; variants with nearly nothing ab
 4 kHz, or with a long-term spectrum far from all others; near copies of one that is in.
 """
 
+PAIRS: dict[Part, int] = {"dev": 24, "test": 30}
+"""Pairs of accent and variant that only this part speaks with; all others are those of train."""
+
+# What speakers are drawn from. espeak-ng's words a minute: what one hears is a tenth to a third
+# faster, for the words of our grammar are short.
+_PITCHES, _PITCH_RANGES, _RATES = (35, 65), (35, 65), (115, 150)
+
 # Values of espeak-ng's speak_lib.h.
 _SYNCHRONOUS = 2
 _UTF8 = 1
@@ -71,6 +80,21 @@ class Voice:
         """Short name such as `en-us+f3-p45-r150`."""
         return f"{self.accent}+{self.variant}-p{self.pitch}-r{self.rate}"
 
+    def slower(self, factor: float) -> "Voice":
+        """The same voice at `factor` (below 1) of its speed."""
+        return replace(self, rate=round(self.rate * factor))
+
+
+def voices(part: Part, seed: int) -> list[Voice]:
+    """The voices of a part, drawn from the seed; no pair of accent and variant is in two parts."""
+    pairs = [(accent, variant) for accent in ACCENTS for variant in VARIANTS]
+    generator = random.Random(f"speakers {seed}")
+    generator.shuffle(pairs)
+    ranges = (_PITCHES, _PITCH_RANGES, _RATES)  # in the order of the fields of Voice
+    drawn = [Voice(*pair, *(generator.randint(*r) for r in ranges)) for pair in pairs]
+    dev, test = PAIRS["dev"], PAIRS["dev"] + PAIRS["test"]
+    return {"dev": drawn[:dev], "test": drawn[dev:test], "train": drawn[test:]}[part]
+
 
 def speak(text: str, voice: Voice) -> np.ndarray:
     """Samples, (n,) float32 within +-1 at 22,050 Hz; a function of the two arguments alone.
@@ -87,7 +111,7 @@ def speak(text: str, voice: Voice) -> np.ndarray:
             library.espeak_Terminate()
             _unload(library)
     if not samples.any():
-        raise AsrError(f"espeak-ng: nothing is heard of {text!r} by {voice.name}")
+        raise AsrError(f"espeak-ng: {text!r} by {voice.name} is silent")
     return samples.astype(np.float32) / 32768
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
+from asr.plain import refuse_unused
 
-Synthesiser = Literal["espeak", "pico", "flite"]
+SynthesiserName = Literal["espeak"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class Spoken:
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
     text: list[str] = field(default_factory=list)
     """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
-    synthesisers: list[Synthesiser] = field(default_factory=lambda: ["espeak"])
-    """Who speaks: each training sentence draws one of these, and one that stands here twice is
-    drawn twice as often. dev and test are spoken by espeak alone."""
+    synthesisers: list[SynthesiserName] = field(default_factory=lambda: ["espeak"])
+    """Who speaks: each sentence draws one of these; one that is listed twice is drawn twice as
+    often."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1
@@ -26,7 +27,7 @@ class Spoken:
     test_hours: float = 0.3
     """Hours of the part `test`."""
     seed: int = 1
-    """Draws sentences, voices and acoustics."""
+    """Everything is drawn from it: sentences, voices and rooms."""
     folder: str = ""
     """Where it is made; empty: `data/spoken/<a name made from these settings>`."""
 
@@ -35,3 +36,9 @@ class Spoken:
             for name in ("train_hours", "dev_hours", "test_hours"):
                 check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
             check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")
+            refuse_unused(
+                check,
+                "data.spoken",
+                self,
+                (("vocabulary",), not self.text, "a grammar, and data.spoken.text replaces it"),
+            )

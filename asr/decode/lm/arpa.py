@@ -1,40 +1,27 @@
-"""Back-off models in ARPA's text format, plain or packed with gzip or xz: read and written."""
+"""Reads and writes back-off models in ARPA's text format, plain or compressed with gzip or xz."""
 
 import gzip
 import lzma
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from asr.decode.lm.build import Indices, NGrams, Order, find_rows
+from asr.decode.lm.build import Indices, NGrams, NGramTable, find_rows
 from asr.decode.lm.model import UNKNOWN
 from asr.errors import AsrError
-from asr.files import atomic_path
+from asr.files import atomic_path, open_compressed
 
 _LINES = 100_000
+"""Lines that are converted at once: numpy does it several times faster than line by line."""
 _MISSING_UNKNOWN = -100.0
-"""log10 probability of <unk> in a file that does not list it; kenlm takes the same."""
-
-
-def open_packed(path: str | Path) -> IO[bytes]:
-    """A file to read, unpacked by its first bytes: gzip, xz or plain. Raises AsrError."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(6)
-        if head[:2] == b"\x1f\x8b":
-            return cast(IO[bytes], gzip.open(path))
-        if head == b"\xfd7zXZ\x00":
-            return lzma.open(path)
-        return Path(path).open("rb")
-    except OSError as error:
-        raise AsrError(f"{path}: cannot read it: {error.strerror}") from None
+"""log10 probability of <unk> in a file that does not list it, as in kenlm."""
 
 
 class _Lines:
-    """Lines of a file with their number, for messages."""
+    """Lines of a file, counted for the messages."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.number = path, 0
@@ -57,10 +44,10 @@ class _Lines:
         raise AsrError(f"{self.path}:{number or self.number}: {problem}")
 
 
-def read(path: str | Path) -> NGrams:
+def read_arpa(path: str | Path) -> NGrams:
     """The model of an ARPA file. Raises AsrError naming file and line if it is malformed."""
     path = Path(path)
-    with open_packed(path) as file:
+    with open_compressed(path) as file:
         try:
             return _read(_Lines(path, file))
         except (EOFError, OSError, lzma.LZMAError) as error:
@@ -71,7 +58,7 @@ def _read(lines: _Lines) -> NGrams:
     counts = _read_counts(lines)
     vocabulary: list[str] = []
     index: dict[bytes, int] = {}
-    orders: list[Order] = []
+    orders: list[NGramTable] = []
     for n, count in enumerate(counts, 1):
         if lines.next() != f"\\{n}-grams:".encode():
             lines.fail(f"expected \\{n}-grams:")
@@ -84,11 +71,11 @@ def _read(lines: _Lines) -> NGrams:
                 vocabulary.append(UNKNOWN)
                 logs, backoffs = np.append(logs, _MISSING_UNKNOWN), np.append(backoffs, 0.0)
             rows = np.arange(len(vocabulary))
-            orders.append(_order(np.zeros_like(rows), rows, logs, backoffs))
+            orders.append(_table(np.zeros_like(rows), rows, logs, backoffs))
         else:
-            orders.append(_sorted(lines, orders, ids, logs, backoffs, len(vocabulary)))
+            orders.append(_sorted_table(lines, orders, ids, logs, backoffs, len(vocabulary)))
     if lines.next() != b"\\end\\":
-        lines.fail("expected \\end\\; the file is cut short, or a count is wrong")
+        lines.fail("expected \\end\\; the file is truncated, or a count is wrong")
     return NGrams(vocabulary, orders)
 
 
@@ -97,12 +84,11 @@ def _read_counts(lines: _Lines) -> list[int]:
     while line and line != b"\\data\\":
         line = lines.next()
     if not line:
-        lines.fail("there is no line \\data\\; not an ARPA file")
+        lines.fail("no line \\data\\; not an ARPA file")
     counts: list[int] = []
     while len(counts) < 9:
-        line = lines._lines.__next__().strip() if counts else lines.next()
-        if counts:
-            lines.number += 1
+        # The counts begin after any number of blank lines; the next blank line ends them.
+        line = b"".join(lines.take(1)).strip() if counts else lines.next()
         if not line:
             break
         name, _, count = line.partition(b"=")
@@ -140,7 +126,7 @@ def _read_section(
                 backoffs.append(np.zeros(len(block)))
         except (KeyError, ValueError) as error:
             what = (
-                f"{error.args[0].decode()} is no word of \\1-grams:"
+                f"{error.args[0].decode()} is not a word of \\1-grams:"
                 if isinstance(error, KeyError)
                 else str(error)
             )
@@ -152,7 +138,8 @@ def _read_section(
 
 
 def _fields(lines: _Lines, block: list[bytes], n: int, start: int) -> tuple[list[bytes], int]:
-    """All fields of lines that have equally many; back-offs that are left out become 0."""
+    """All fields of the lines, and how many a line has; a missing back-off becomes 0."""
+    # Nearly always all lines have the same number of fields: one split is enough.
     flat = b" ".join(block).split()
     widths = {n + 1, n + 2}
     if len(flat) in {len(block) * width for width in widths}:
@@ -164,19 +151,19 @@ def _fields(lines: _Lines, block: list[bytes], n: int, start: int) -> tuple[list
     for number, line in enumerate(block, start + 1):
         fields = line.split()
         if len(fields) not in widths:
-            lines.fail(f"expected a log-probability, {n} words and perhaps a back-off", number)
+            lines.fail(f"expected a log-probability, {n} words and an optional back-off", number)
         flat += fields if len(fields) == n + 2 else [*fields, b"0"]
     return flat, n + 2
 
 
-def _order(contexts: Indices, words: Indices, logs: Any, backoffs: Any) -> Order:
-    return Order(contexts, words, logs.astype(np.float32), backoffs.astype(np.float32))
+def _table(contexts: Indices, words: Indices, logs: Any, backoffs: Any) -> NGramTable:
+    return NGramTable(contexts, words, logs.astype(np.float32), backoffs.astype(np.float32))
 
 
-def _sorted(
-    lines: _Lines, orders: list[Order], ids: Indices, logs: Any, backoffs: Any, size: int
-) -> Order:
-    """The order after `orders`, its contexts found and its rows sorted."""
+def _sorted_table(
+    lines: _Lines, orders: list[NGramTable], ids: Indices, logs: Any, backoffs: Any, size: int
+) -> NGramTable:
+    """The table after `orders`, its contexts found and its rows sorted."""
     contexts = ids[:, 0]
     for n in range(1, len(orders)):
         contexts = find_rows(orders[n], contexts, ids[:, n], size)
@@ -190,17 +177,17 @@ def _sorted(
     keys = keys[by_key]
     if (keys[1:] == keys[:-1]).any():
         lines.fail(f"one of the {len(orders) + 1}-grams just read is listed twice")
-    return _order(contexts[by_key], ids[by_key, -1], logs[by_key], backoffs[by_key])
+    return _table(contexts[by_key], ids[by_key, -1], logs[by_key], backoffs[by_key])
 
 
-def write(path: str | Path, ngrams: NGrams) -> None:
-    """Write a model in ARPA's format; packed if the name ends in `.gz`."""
+def write_arpa(path: str | Path, ngrams: NGrams) -> None:
+    """Write a model in ARPA's format, compressed if the name ends in `.gz`."""
     path = Path(path)
     with atomic_path(path) as temporary, temporary.open("wb") as plain:
         if path.suffix == ".gz":
             # A fixed time and no name: equal models give equal files.
-            with gzip.GzipFile("", "wb", 6, plain, mtime=0) as packed:
-                packed.writelines(_text(ngrams))
+            with gzip.GzipFile("", "wb", 6, plain, mtime=0) as compressed:
+                compressed.writelines(_text(ngrams))
         else:
             plain.writelines(_text(ngrams))
 
@@ -216,7 +203,7 @@ def _text(ngrams: NGrams) -> Iterator[bytes]:
         yield f"\n\\{n}-grams:\n".encode()
         last = n == len(orders)
         if n > 1:
-            # Contexts are shared by many rows: each is spelt once.
+            # Many rows share a context: each context is spelt once.
             pairs = zip(order.contexts.tolist(), order.words.tolist(), strict=True)
             rows = (b"%b %b" % (spellings[c], names[w]) for c, w in pairs)
         else:
@@ -228,6 +215,5 @@ def _text(ngrams: NGrams) -> Iterator[bytes]:
         spellings = list(rows)
         values = zip(order.logs.tolist(), spellings, order.backoffs.tolist(), strict=True)
         for log, spelling, backoff in values:
-            # A context without a cost, or one that nothing follows, needs no third field.
             yield b"%.7g\t%b\t%.7g\n" % (log, spelling, backoff)
     yield b"\n\\end\\\n"

@@ -1,4 +1,4 @@
-"""N-gram tables, as a trainer or an ARPA file gives them, to the automaton that decoders use."""
+"""Builds the automaton that decoders use from n-gram tables of a trainer or an ARPA file."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
+class NGramTable:
     """All n-grams of one length, sorted by context and word; logarithms to base 10, as in ARPA."""
 
     contexts: Indices
-    """Row of the first n-1 words in the order below; 0 in the first order."""
+    """Row of the first n-1 words in the table below; 0 in the first table."""
     words: Indices
-    """Last word; in the first order row i is word i."""
+    """Last word; in the first table row i is word i."""
     logs: npt.NDArray[np.float32]
     backoffs: npt.NDArray[np.float32]
     """Zero where nothing follows."""
@@ -26,33 +26,33 @@ class Order:
 
 @dataclass(frozen=True)
 class NGrams:
-    """A back-off model as tables, one per order."""
+    """A back-off model as tables: `orders[n-1]` holds the n-grams."""
 
     vocabulary: list[str]
-    orders: list[Order]
+    orders: list[NGramTable]
 
 
-def find_rows(order: Order, contexts: Indices, words: Indices, size: int) -> Indices:
-    """Rows of n-grams in `order`, -1 where there is none; `size` is that of the vocabulary."""
-    return _find(order.contexts * size + order.words, contexts * size + words)
+def find_rows(table: NGramTable, contexts: Indices, words: Indices, size: int) -> Indices:
+    """Rows of n-grams in `table`, or -1; `size` is the number of words in the vocabulary."""
+    return _find(table.contexts * size + table.words, contexts * size + words)
 
 
-def _find(keys: Indices, wanted: Indices) -> Indices:
-    """Places of `wanted` in the sorted `keys`, or -1."""
+def _find(keys: Indices, queries: Indices) -> Indices:
+    """Places of `queries` in the sorted `keys`, or -1."""
     if not len(keys):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    # Sorted questions walk through memory in order: several times faster than random ones.
-    by_key = np.argsort(wanted)
-    places = np.empty(len(wanted), dtype=np.int64)
-    places[by_key] = np.searchsorted(keys, wanted[by_key])
+        return np.full(len(queries), -1, dtype=np.int64)
+    # Sorted queries walk through memory in order: several times faster than random ones.
+    by_key = np.argsort(queries)
+    places = np.empty(len(queries), dtype=np.int64)
+    places[by_key] = np.searchsorted(keys, queries[by_key])
     places[places == len(keys)] = 0
-    return np.where(keys[places] == wanted, places, -1)
+    return np.where(keys[places] == queries, places, -1)
 
 
-def build(ngrams: NGrams) -> LanguageModel:
-    """The automaton of `ngrams`; an n-gram that nothing follows gets no state of its own.
+def build_model(ngrams: NGrams) -> LanguageModel:
+    """The automaton of `ngrams`; an n-gram that no word follows gets no state of its own.
 
-    Raises AsrError if <s> or </s> is not among the words, or two words have one hash.
+    Raises AsrError if <s> or </s> is not among the words, or if two words have the same hash.
     """
     vocabulary = list(ngrams.vocabulary)
     orders = list(ngrams.orders)
@@ -91,7 +91,7 @@ def _special(vocabulary: list[str]) -> dict[str, int]:
 class _Builder:
     """Fills the arrays of states and arcs, order by order."""
 
-    def __init__(self, orders: list[Order], size: int) -> None:
+    def __init__(self, orders: list[NGramTable], size: int) -> None:
         self.orders, self.size = orders, size
         self.owns = [self._own_state(n) for n in range(len(orders))]
         counts = [1, *(int(own.sum()) for own in self.owns[:-1])]
@@ -109,7 +109,7 @@ class _Builder:
         self.first = np.searchsorted(arcs, np.arange(states + 1))
 
     def _own_state(self, n: int) -> npt.NDArray[np.bool_]:
-        """Which n-grams of a length are contexts: something follows, or backing off costs."""
+        """Which n-grams need a state: a word follows, or backing off has a weight."""
         order = self.orders[n]
         if n + 1 == len(self.orders):
             return np.zeros(len(order.words), dtype=bool)
@@ -117,11 +117,13 @@ class _Builder:
         own[self.orders[n + 1].contexts] = True
         return own
 
-    def _add(self, n: int, order: Order, context_states: Indices) -> Indices:
-        """Add the arcs of one order; the state that each of its rows owns, or -1."""
+    def _add(self, n: int, order: NGramTable, context_states: Indices) -> Indices:
+        """Add the arcs of one order; returns the state that each of its rows owns, or -1."""
         sources = context_states[order.contexts]
         if len(sources) and sources.min() < 0:
             raise AssertionError("a context without a state")
+        # The state of the longest proper suffix: where an n-gram without a state of its own
+        # leads to, and what an own state backs off to.
         if n == 0:
             beneath = np.zeros(len(order.words), dtype=np.int64)
         else:
@@ -140,14 +142,14 @@ class _Builder:
     def _walk(self, states: Indices, words: Indices) -> Indices:
         """State that each of `words` leads to from each of `states`, backing off as needed."""
         result = np.zeros(len(states), dtype=np.int64)
-        open_ = np.arange(len(states))
-        while len(open_):
-            arcs = _find(self.keys, states[open_] * self.size + words[open_])
+        pending = np.arange(len(states))
+        while len(pending):
+            arcs = _find(self.keys, states[pending] * self.size + words[pending])
             found = arcs >= 0
-            result[open_[found]] = self.nexts[arcs[found]]
-            open_ = open_[~found]
+            result[pending[found]] = self.nexts[arcs[found]]
+            pending = pending[~found]
             states = states.copy()
-            states[open_] = self.lowers[states[open_]]
+            states[pending] = self.lowers[states[pending]]
         return result
 
     def arrays(self) -> dict[str, npt.NDArray]:
@@ -168,9 +170,9 @@ def _natural(log10: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def hash_vocabulary(
     words: list[str], logs: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-    """Hash of every word, sorted hashes of all their beginnings, best of `logs` for each of these.
+    """Hash of every word, sorted hashes of all their beginnings, the best of `logs` for each.
 
-    <s>, </s> and <unk> are not spelt by anybody: they have no beginnings.
+    <s>, </s> and <unk> are never spelt, so they have no beginnings.
     """
     encoded = [word.encode() for word in words]
     spoken = np.array([word not in (BOS, EOS, UNKNOWN) for word in words])

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.decode.library import native
-from asr.decode.lm import arpa, binary
-from asr.decode.lm import build as automaton
-from asr.decode.lm import file as compact
+from asr.decode.lm.arpa import read_arpa, write_arpa
+from asr.decode.lm.build import build_model
+from asr.decode.lm.file import write_lm
 from asr.decode.lm.model import BOS, EOS, UNKNOWN, perplexity
-from asr.decode.lm.open import open_lm
-from asr.decode.lm.train import Training, read_text, train
+from asr.decode.lm.open import is_binary, open_lm
+from asr.decode.lm.train import TrainedNGrams, number_words, train_ngrams
 from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
 from asr.files import atomic_write_text
@@ -29,7 +29,7 @@ Number = TypeVar("Number", int, float)
 
 
 def is_arpa(path: Path) -> bool:
-    """Whether a file of this name is written in ARPA's format."""
+    """Whether the name of a file to write asks for ARPA's format."""
     return path.name.endswith((".arpa", ".arpa.gz"))
 
 
@@ -42,27 +42,26 @@ def lm_train(
     heldout: Path | None = None,
     min_count: int = 1,
     normalisation: str = "en-v1",
-    small: bool = False,
 ) -> str:
-    """Train a model on texts and write it; see `ngram.train`.
+    """Train a model on texts and write it; see `train_ngrams`.
 
-    `cutoffs`: least counts, such as "1,1,2", which is what an empty string means. `small`: in the
-    form of `asr.decode.lm.file`.
+    The name of `output` gives its form: .arpa and .arpa.gz are ARPA, others are binary. `cutoffs`:
+    least counts, such as "1,1,2", which is the meaning of an empty string too. `heldout`: a text
+    whose perplexity is printed.
     """
-    _refuse_small(output, small)
     started = time.perf_counter()
     least = _numbers("cutoffs", cutoffs or "1,1,2", int)
     if cutoffs and len(least) > order:
         raise AsrError(f"cutoffs={cutoffs}: at most one for each of {order} orders")
     if heldout is not None and not heldout.is_file():
-        raise AsrError(f"{heldout}: there is no such file of held-out text")
-    text = read_text(read_sentences(texts, normalisation), min_count)
-    training = train(text, order, tuple(least[:order]), prune)
-    model = automaton.build(training.ngrams)
+        raise AsrError(f"{heldout}: no such file of held-out text")
+    text = number_words(read_sentences(texts, normalisation), min_count)
+    training = train_ngrams(text, order, tuple(least[:order]), prune)
+    model = build_model(training.ngrams)
     if is_arpa(output):
-        arpa.write(output, training.ngrams)
+        write_arpa(output, training.ngrams)
     else:
-        (compact if small else binary).write(output, model)
+        write_lm(output, model)
     lines = _describe_training(training)
     if heldout is not None:
         lines.append(f"{heldout}: {perplexity(model, read_sentences([heldout], normalisation))}")
@@ -70,7 +69,7 @@ def lm_train(
     return "\n".join(lines)
 
 
-def _describe_training(training: Training) -> list[str]:
+def _describe_training(training: TrainedNGrams) -> list[str]:
     words = len(training.ngrams.vocabulary) - 3
     lines = [f"{training.sentences} sentences, {training.words} words, {words} different ones"]
     for n, order in enumerate(training.ngrams.orders, 1):
@@ -81,26 +80,21 @@ def _describe_training(training: Training) -> list[str]:
     return lines
 
 
-def lm_convert(source: Path, output: Path, small: bool = False) -> str:
-    """ARPA to the binary form, by the name of `output`; or ARPA anew, packed or not.
+def lm_convert(source: Path, output: Path) -> str:
+    """Write a model in the form that the name of `output` asks for: ARPA or binary.
 
-    `small`: to the form of `asr.decode.lm.file`.
+    Raises AsrError if ARPA is asked for from a binary file, which holds rounded weights only.
     """
-    _refuse_small(output, small)
     started = time.perf_counter()
     if not is_arpa(output):
-        (compact if small else binary).write(output, open_lm(source))
+        write_lm(output, open_lm(source))
     else:
-        with arpa.open_packed(source) as file:
-            if file.read(len(binary.MAGIC)) in (binary.MAGIC, compact.MAGIC):
-                raise AsrError(f"{source}: is binary; ARPA is made from ARPA, or by `asr lm train`")
-        arpa.write(output, arpa.read(source))
+        if is_binary(source):
+            raise AsrError(
+                f"{source}: is binary; an ARPA file is made from another one, or by `asr lm train`"
+            )
+        write_arpa(output, read_arpa(source))
     return f"{output}: {_megabytes(output)}, {time.perf_counter() - started:.1f} s"
-
-
-def _refuse_small(output: Path, small: bool) -> None:
-    if small and is_arpa(output):
-        raise AsrError(f"{output}: --compact is a binary form; give a name that is not ARPA's")
 
 
 def lm_info(path: Path) -> str:
@@ -175,11 +169,13 @@ def hear_set(
 ) -> "tuple[list[np.ndarray], list[Utterance], Tokenizer]":
     """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
     from asr.corpus import sources
-    from asr.model.backend import hear_files, open_backend
-    from asr.settings.data import Data
+    from asr.evaluate.dataset import hear_files
+    from asr.model.backend import open_backend
+    from asr.pretrained import registry as models
+    from asr.settings.data import DataSettings
 
-    data, backend = Data(), open_backend(model, threads)
-    utterances = sources.resolve(manifest, data)
+    data, backend = DataSettings(), open_backend(models.resolve(model), threads)
+    utterances = sources.resolve(manifest, data.root, data.spoken)
     if not utterances:
         raise AsrError(f"{manifest}: holds no utterances")
     paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
@@ -191,7 +187,7 @@ def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise AsrError(f"{name}={text!r}: numbers with commas between them") from None
+        raise AsrError(f"{name}={text!r}: must be numbers with commas between them") from None
 
 
 def _megabytes(path: Path) -> str:

@@ -1,20 +1,24 @@
-"""Language models in little room: weights in 8 bits, and nothing that can be worked out.
+"""The binary form of language models: small, and fast to open.
 
     8 bytes   magic
     4 + 4     length and CRC-32 of the header, little endian
     header    JSON: counts, special words, ranges, and place, bytes, count, CRC-32 of every array
-    arrays    one after the other, each packed by zlib
+    arrays    one after the other, each compressed by zlib
 
-About a seventh of the bytes of `asr.decode.lm.binary`, for models that travel with a program; it is
-unpacked into memory when it is opened, about a tenth of a second for a million n-grams.
+An n-gram takes about 2 bytes in the file and 15 in memory, which processes do not share: opening
+unpacks the file. 2.3 million n-grams are a file of 4.9 MB that opens in 0.1 to 0.5 s into 34 MiB.
 
-The last n-1 words of an n-gram are an n-gram of the model too: they are an arc of the lower state
-of its context. So an n-gram is the place of that arc among those of its state, which says its last
-word and, where it has no state of its own, the next state. A state's own lower state is the one
-that this arc leads to. Places are kept as differences, their bytes of equal weight together.
-Logarithms are one of 256 evenly spaced values for each order: half a step is 0.03 at most in
-practice, and no codebook need be fitted. An <unk> far below all words, such as the log10 of -100
-that it has where an ARPA file lists none, would spread them: it is kept as it is, in the header.
+Nothing is stored that can be computed. The last n-1 words of an n-gram are an n-gram of the model
+too: an arc of the lower state of the n-gram's context. So an n-gram is stored as the place of that
+arc among the arcs of its state, which gives the last word and, where the n-gram has no state of
+its own, the next state. For example, A B C is an arc of state "A B", and B C is the third arc of
+the lower state "B": the number 2 is stored. A state's own lower state is the one that this arc
+leads to. Places are stored as differences, their bytes of equal weight together.
+
+Logarithms are one of 256 evenly spaced values for each order, so a probability is off by at most
+half a step: 0.03 nats in practice, and no codebook has to be fitted. An <unk> far below all words,
+such as the log10 of -100 where an ARPA file lists none, would widen the steps: it is stored as it
+is, in the header.
 """
 
 import json
@@ -28,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.decode.lm.build import hash_vocabulary
+from asr.decode.lm.check import DAMAGE, check_model
 from asr.decode.lm.model import LanguageModel
 from asr.errors import AsrError
 from asr.files import atomic_path
@@ -38,27 +43,27 @@ _NUMBERS = ("bos", "eos", "unknown")
 _UNKNOWN_LOG = "unknown_log"
 """Log probability of <unk>, in the header of a model where it is far below all words."""
 _NEVER = -99.0 * np.log(10.0)
-"""Log probability of <s>, which nobody asks for; it would widen the range of the others."""
+"""Log probability of <s>, which no search asks for; it would widen the range of the others."""
 _LEVELS = 255
 _FARTHEST = 1e4
-"""Logarithms are nearer to 0 than that: no model of words says more."""
+"""Logarithms must be nearer to 0 than this, as those of any real text are."""
 _DENSEST = 1040
-"""zlib packs at most 1032 bytes into one: no header can ask for more memory than that."""
+"""zlib compresses at most 1032 bytes into one: no header can ask for more memory than that."""
 
 Indices = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float32]
 
 
-def write(path: str | Path, model: LanguageModel) -> None:
+def write_lm(path: str | Path, model: LanguageModel) -> None:
     """Write `model` to `path`, whole or not at all.
 
     Raises AsrError for a model that lacks the last words of one of its n-grams as an n-gram, as
-    some other programs' pruning leaves them, and for logarithms beyond +-10000 or not finite.
+    the pruning of some other programs leaves it, and for logarithms beyond +-10000 or not finite.
     """
-    packed = _Packed()
+    packed = _Packer()
     packed.add("vocabulary", model.vocabulary)
-    logs, apart = _unigrams(model)
+    logs, unknown = _unigrams(model)
     packed.add_weights("logs1", logs)
     starts = np.cumsum([0, *model.counts])
     first, lowers, nexts = (_wide(getattr(model, n)) for n in ("first", "lowers", "nexts"))
@@ -78,7 +83,7 @@ def write(path: str | Path, model: LanguageModel) -> None:
     header = {
         "counts": model.counts,
         **{name: int(getattr(model, name)) for name in _NUMBERS},
-        **apart,
+        **unknown,
         "ranges": packed.ranges,
         "arrays": packed.entries,
     }
@@ -90,9 +95,9 @@ def write(path: str | Path, model: LanguageModel) -> None:
 
 
 def _unigrams(model: LanguageModel) -> tuple[Floats, dict[str, float]]:
-    """Log probabilities of all words as they are packed, and what the header says of them.
+    """Log probabilities of all words as they are packed, and the header's entry for <unk>.
 
-    <s> has the lowest of the others, and so has an <unk> that is far below them.
+    <s> gets the lowest of the others, and so does an <unk> that is far below them.
     """
     logs = model.logs[: model.size].copy()
     logs[model.bos] = logs[np.arange(model.size) != model.bos].min(initial=0.0)
@@ -112,14 +117,14 @@ def _too_far(name: str, low: float, high: float) -> AsrError:
     ten = np.log(10.0)
     return AsrError(
         f"language model: {kind} of its {name[-1]}-grams lie from {low / ten:.6g} to "
-        f"{high / ten:.6g} (log10, as in ARPA); the compact form takes those within "
+        f"{high / ten:.6g} (log10, as in ARPA); the binary form takes those within "
         f"+-{_FARTHEST / ten:.0f}: correct them where the model was made"
     )
 
 
 @dataclass
-class _Packed:
-    """What has been packed so far."""
+class _Packer:
+    """Compresses arrays one after the other, with their entries for the header."""
 
     blobs: list[bytes] = field(default_factory=list)
     entries: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -159,18 +164,18 @@ def _suffixes(model: LanguageModel, states: Indices, words: Indices) -> Indices:
     """The arc of each word in each state."""
     of_arcs = np.repeat(np.arange(len(model.lowers)), np.diff(_wide(model.first)))
     keys = of_arcs * model.size + _wide(model.words)
-    wanted = states * model.size + words
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    if (keys[places] != wanted).any():
+    queries = states * model.size + words
+    places = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+    if (keys[places] != queries).any():
         raise AsrError(
-            "language model: an n-gram's last words are not an n-gram of it, so it has no compact "
-            "form; write the plain binary one"
+            "language model: the last words of one of its n-grams are not an n-gram of it, so it "
+            "has no binary form; use the ARPA file as it is"
         )
     return places
 
 
 def _differences(places: Indices, degrees: Indices) -> Indices:
-    """Each place less the one before it of the same state."""
+    """Each place minus the one before it in the same state."""
     differences = np.diff(places, prepend=0)
     firsts = _firsts(degrees)
     differences[firsts] = places[firsts]
@@ -178,32 +183,30 @@ def _differences(places: Indices, degrees: Indices) -> Indices:
 
 
 def _firsts(degrees: npt.NDArray[Any]) -> Indices:
-    """Where the arcs of each state that has any begin."""
+    """First arc of each state that has arcs."""
     return (np.cumsum(degrees, dtype=np.int64) - degrees)[degrees > 0]
 
 
-def read(path: str | Path) -> LanguageModel:
-    """The model of a file that `write` wrote. Raises AsrError if it is damaged or no such file."""
-    from asr.decode.lm.binary import DAMAGE, check
-
+def read_lm(path: str | Path) -> LanguageModel:
+    """The model of a file that `write_lm` wrote. Raises AsrError for a damaged or another file."""
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise AsrError(f"{path}: cannot read the language model: {error.strerror}") from None
     try:
-        model = _unpack(_Reader(content))
-        check(model)
+        model = _unpack(_Unpacker(content))
+        check_model(model)
     except (*DAMAGE, zlib.error) as error:
         raise AsrError(
-            f"{path}: not a language model of ours, or a damaged one ({error}); "
-            "`asr lm convert --compact` makes one"
+            f"{path}: not a language model in binary form, or a damaged one ({error}); "
+            "`asr lm convert` makes one from an ARPA file"
         ) from None
     return model
 
 
-class _Reader:
-    """Unpacks arrays of a file."""
+class _Unpacker:
+    """Decompresses the arrays of a file and checks them against its header."""
 
     def __init__(self, content: bytes) -> None:
         magic, length, crc = _PREFIX.unpack_from(content)
@@ -221,12 +224,12 @@ class _Reader:
         begin, size, count = self._start + int(entry["offset"]), int(entry["bytes"]), entry["count"]
         blob = self._content[begin : begin + size]
         if begin < self._start or len(blob) != size or zlib.crc32(blob) != entry["crc"]:
-            raise ValueError(f"{name}: cut short, or its checksum differs")
+            raise ValueError(f"{name}: truncated, or its checksum differs")
         if not 0 <= count <= _DENSEST * size:
             raise ValueError(f"{name}: an impossible size")
         unpacked = zlib.decompressobj().decompress(blob, count + 1)
         if len(unpacked) != count:
-            raise ValueError(f"{name}: another size than the header says")
+            raise ValueError(f"{name}: not of the size that the header gives")
         return np.frombuffer(unpacked, np.uint8)
 
     def numbers(self, name: str) -> Numbers:
@@ -243,16 +246,16 @@ class _Reader:
         return values.astype(np.float32)[self.array(name)]
 
 
-def _unpack(file: _Reader) -> LanguageModel:
-    """All arrays, order by order: each needs those of the order below."""
+def _unpack(file: _Unpacker) -> LanguageModel:
+    """The model, order by order: each needs the arrays of the order below."""
     counts = tuple(map(int, file.header["counts"]))
     special = {name: int(file.header[name]) for name in _NUMBERS}
     vocabulary = file.array("vocabulary")
     spellings = vocabulary.tobytes().decode().split("\n")[:-1]
     size = len(spellings)
     unigrams = file.weights("logs1")
-    _agree("logs1", len(unigrams), size)
-    _agree("counts", counts[0] if counts else 0, size)
+    _require_equal("logs1", len(unigrams), size)
+    _require_equal("counts", counts[0] if counts else 0, size)
     unigrams[special["bos"]] = _NEVER
     if _UNKNOWN_LOG in file.header:
         unknown = float(file.header[_UNKNOWN_LOG])
@@ -270,12 +273,12 @@ def _unpack(file: _Reader) -> LanguageModel:
         lowers = np.concatenate([lowers, arcs.nexts[owns]])
         arcs.nexts[owns] = np.arange(states, len(lowers), dtype=np.uint32)
         degrees = file.numbers(f"degrees{order}")
-        _agree(f"degrees{order}", len(degrees), len(lowers) - states)
+        _require_equal(f"degrees{order}", len(degrees), len(lowers) - states)
         backoffs = np.concatenate([backoffs, file.weights(f"backoffs{order}")])
-        _agree(f"backoffs{order}", len(backoffs), len(lowers))
+        _require_equal(f"backoffs{order}", len(backoffs), len(lowers))
         suffixes = _read_suffixes(file, order, degrees, first, lowers[states:], counts[order - 1])
         logs = file.weights(f"logs{order}")
-        _agree(f"logs{order}", len(logs), len(suffixes))
+        _require_equal(f"logs{order}", len(logs), len(suffixes))
         here = slice(len(arcs.words), len(arcs.words) + len(suffixes))
         arcs = arcs.extended(suffixes, logs)
         first = np.concatenate([first, first[-1] + np.cumsum(degrees, dtype=np.uint32)])
@@ -307,25 +310,26 @@ class _Arcs:
     logs: Floats
 
     def extended(self, suffixes: Numbers, logs: Floats) -> "_Arcs":
-        """With those of one more order; until some of them own a state, all go on as suffixes."""
+        """With the arcs of one more order, which lead where their suffixes lead for now."""
         words = np.concatenate([self.words, self.words[suffixes]])
         nexts = np.concatenate([self.nexts, self.nexts[suffixes]])
         return _Arcs(words, nexts, np.concatenate([self.logs, logs]))
 
 
 def _read_suffixes(
-    file: _Reader, order: int, degrees: Numbers, first: Numbers, lowers: Numbers, count: int
+    file: _Unpacker, order: int, degrees: Numbers, first: Numbers, lowers: Numbers, count: int
 ) -> Numbers:
-    """The arc that each n-gram of this order shares its last n-1 words with."""
+    """For each n-gram of this order, the arc of its last n-1 words."""
     if int(degrees.sum(dtype=np.int64)) != count:
         raise ValueError(f"degrees{order}: not {count} arcs")
     if len(lowers) and int(lowers.max()) >= len(first) - 1:
-        raise ValueError("a lower state is none of a lower order")
+        raise ValueError("a lower state is not of a lower order")
     running = np.cumsum(file.numbers(f"places{order}"), dtype=np.uint32)
-    _agree(f"places{order}", len(running), count)
+    _require_equal(f"places{order}", len(running), count)
     firsts = _firsts(degrees)
     before = np.where(firsts > 0, running[firsts - 1], 0) if count else firsts
-    # From places within all differences to those within a state, to arcs: modulo 2 to the 32.
+    # The running sum goes through all states; a state's places are the sum less what came before
+    # it, and its arcs are these places from the lower state's first arc on. All is modulo 2**32.
     shift = np.zeros(len(degrees), np.uint32)
     shift[degrees > 0] = before
     running -= np.repeat(shift, degrees)
@@ -335,6 +339,6 @@ def _read_suffixes(
     return running
 
 
-def _agree(name: str, there: int, wanted: int) -> None:
-    if there != wanted:
-        raise ValueError(f"{name}: {there} instead of {wanted}")
+def _require_equal(name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"{name}: {found} instead of {expected}")

@@ -1,12 +1,26 @@
 """A back-off n-gram model as an automaton: one state per context, one arc per n-gram.
 
-A word is looked up among the arcs of a state; if it is not there, the state's back-off weight is
-paid and the search goes on in its lower state, the context without its first word. State 0 is the
-empty context and has an arc for every word. The same flat arrays are read by Python and by C.
+A word is looked up among the arcs of a state. If it is not there, the state's back-off weight is
+added and the search goes on in its lower state, the context without its first word (Katz 1987).
+State 0 is the empty context and has an arc for every word. Python and C read the same flat arrays.
+
+An example with bigrams, as an ARPA file lists them (log10):
+
+    1-grams   -99   <s>   -0.3        2-grams   -0.1  <s> A
+              -0.5  A     -0.2                  -0.4  A B
+              -0.7  B
+              -1.0  </s>
+
+The states are: 0, the empty context; 1, after <s>; 2, after A. Nothing follows B in the 2-grams
+and backing off from it costs nothing, so B has no state of its own and leads to state 0. Then
+
+    P(A | <s>) = -0.1                 the arc <s> A of state 1, which leads to state 2
+    P(B | <s>) = -0.3 - 0.7 = -1.0    no arc: the weight of state 1, then the arc B of state 0
 """
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,11 +46,11 @@ ARRAYS: dict[str, str] = {
     "prefix_logs": "float32",
     "vocabulary": "uint8",
 }
-"""The arrays of a model and their types; see `LanguageModel`."""
+"""The arrays of a `LanguageModel` and their types."""
 
 
 def extend_hash(value: int, content: bytes) -> int:
-    """64-bit FNV-1a hash of a word that goes on with `content`; it begins with HASH_START."""
+    """64-bit FNV-1a hash of a word after the bytes `content`; `value` begins at HASH_START."""
     for byte in content:
         value = ((value ^ byte) * HASH_FACTOR) & HASH_MASK
     return value
@@ -46,11 +60,13 @@ def extend_hash(value: int, content: bytes) -> int:
 class LanguageModel:
     """A word n-gram model; words are numbers from 0, logarithms are natural.
 
-    States: arcs of state s lie from `first[s]` to `first[s + 1]`; `backoffs[s]`, `lowers[s]`.
+    States: the arcs of state s are those from `first[s]` up to `first[s + 1]`; `backoffs[s]` is
+    its back-off weight, `lowers[s]` its lower state.
     Arcs, sorted by word within a state: `words`, `logs` (of the probability), `nexts` (state).
-    Words: the sorted `hashes` of their UTF-8 bytes belong to `hash_words`; `vocabulary` holds
-    their spellings, each ended by a line feed. `prefixes` are the sorted hashes of everything
-    that words begin with, `prefix_logs` the best unigram score of a word that begins so.
+    Words: the sorted `hashes` of their UTF-8 bytes belong to the numbers `hash_words`;
+    `vocabulary` holds their spellings, each ended by a line feed. `prefixes` are the sorted
+    hashes of everything that words begin with, `prefix_logs` the best unigram score of a word
+    that begins with each.
     """
 
     counts: tuple[int, ...]
@@ -67,18 +83,20 @@ class LanguageModel:
     prefix_logs: npt.NDArray[np.float32]
     vocabulary: npt.NDArray[np.uint8]
     bos: int
-    """Number of <s>, as `eos` is of </s> and `unknown` of <unk>."""
+    """Number of <s>."""
     eos: int
+    """Number of </s>."""
     unknown: int
+    """Number of <unk>."""
 
     @property
     def order(self) -> int:
-        """Words of the longest n-grams."""
+        """Number of words in the longest n-grams."""
         return len(self.counts)
 
     @property
     def size(self) -> int:
-        """Words, with <s>, </s> and <unk>."""
+        """Number of words, with <s>, </s> and <unk>."""
         return len(self.hashes)
 
     @cached_property
@@ -110,7 +128,7 @@ class LanguageModel:
         return self.unknown
 
     def look_ahead(self, prefix_hash: int) -> float | None:
-        """Best unigram score of a word that begins with this hash; None if there is no such."""
+        """Best unigram score of the words that begin with the hashed bytes; None if none does."""
         _, prefixes, logs = self._hash_views
         place = bisect_left(prefixes, prefix_hash)
         if place < len(prefixes) and prefixes[place] == prefix_hash:
@@ -118,11 +136,11 @@ class LanguageModel:
         return None
 
     def word(self, spelling: str) -> int:
-        """Number of a word, or `unknown`."""
+        """Number of the word spelt `spelling`, or `unknown`."""
         return self.find(extend_hash(HASH_START, spelling.encode()))
 
     def score(self, state: int, word: int) -> tuple[float, int]:
-        """Natural log of the probability of `word` in `state`, and the state after it."""
+        """Natural log of P(`word` | `state`), and the state after the word."""
         first, backoffs, lowers, words, logs, nexts = self._views
         total = 0.0
         while state:
@@ -135,7 +153,7 @@ class LanguageModel:
         return total + logs[word], nexts[word]
 
     def sentence(self, text: str) -> list[tuple[float, bool]]:
-        """Score of each word of `text` and of the end, and whether the word is known."""
+        """Natural-log score of each word of `text` and of its end, and whether it is known."""
         state, scores = self.start, []
         for spelling in text.split():
             word = self.word(spelling)
@@ -147,27 +165,27 @@ class LanguageModel:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """How well a model foretells a text; every sentence's end counts as a word."""
+    """How well a model predicts a text; every sentence's end counts as a word."""
 
     words: int
-    """Words of the text and ends of sentences."""
+    """Number of words and of ends of sentences."""
     unknown: int
-    """Words outside the vocabulary."""
+    """Number of words outside the vocabulary."""
     with_unknown: float
     """Over all words, those outside the vocabulary scored as <unk>."""
     known: float
-    """Over the words of the vocabulary alone."""
+    """Over the words of the vocabulary only."""
 
     def __str__(self) -> str:
-        share = self.unknown / self.words
+        fraction = self.unknown / self.words
         return (
             f"perplexity {self.known:.1f} over known words, {self.with_unknown:.1f} over all; "
-            f"{self.unknown} of {self.words} words unknown ({share:.1%})"
+            f"{self.unknown} of {self.words} words unknown ({fraction:.1%})"
         )
 
 
-def perplexity(model: LanguageModel, lines: Any) -> Perplexity:
-    """Perplexity of an iterable of sentences. Raises AsrError if it holds none."""
+def perplexity(model: LanguageModel, lines: Iterable[str]) -> Perplexity:
+    """Perplexity of sentences. Raises AsrError if there are none."""
     scores = [pair for line in lines if line.strip() for pair in model.sentence(line)]
     if not scores:
         raise AsrError("perplexity: the text is empty")

@@ -1,13 +1,14 @@
-"""Training of word n-gram models: interpolated modified Kneser-Ney, cut-offs, entropy pruning.
+"""Trains word n-gram models: interpolated modified Kneser-Ney, cutoffs, entropy pruning.
 
-Estimates follow Chen and Goodman (1998), section 3, with the conventions of kenlm's lmplz:
-sentences stand alone between one <s> and one </s>; lower orders count distinct left neighbours,
-n-grams that begin with <s> their occurrences; the first order is interpolated with the uniform
-distribution over all words but <s>. Pruning by entropy is Stolcke's (1998), with the share of
-contexts in the text instead of the model's, which Kneser-Ney's lower orders do not tell.
+Estimates follow Chen and Goodman (1998), section 3, with the conventions of kenlm's lmplz: every
+sentence is between one <s> and one </s>; lower orders count distinct left neighbours, but n-grams
+that begin with <s> count their occurrences; the first order is interpolated with the uniform
+distribution over all words but <s>. Entropy pruning is Stolcke's (1998), with the relative
+frequency of contexts in the text in place of their probability under the model: the lower orders
+of Kneser-Ney do not estimate that.
 
-An n-gram is its context's row and its last word, packed into one integer and sorted, so that
-numpy counts millions a second and rows that share a context lie side by side.
+An n-gram is the row of its context and its last word, packed into one integer and sorted: numpy
+counts millions of them a second, and rows that share a context are neighbours.
 """
 
 from array import array
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode.lm.build import Indices, NGrams, Order
+from asr.decode.lm.build import Indices, NGrams, NGramTable
 from asr.decode.lm.model import BOS, EOS, UNKNOWN
 from asr.errors import AsrError
 
@@ -27,10 +28,11 @@ _UNKNOWN, _BOS, _EOS = range(3)
 _NEVER = -99.0
 """log10 probability that ARPA files give to <s>."""
 _FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
+"""Discounts of counts 1, 2, 3 and more for a text too small to estimate them; as in kenlm."""
 
 
 class _Numbers(dict[str, int]):
-    """Numbers words as they come."""
+    """Gives each new word the next number."""
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
@@ -38,8 +40,8 @@ class _Numbers(dict[str, int]):
 
 
 @dataclass(frozen=True)
-class Text:
-    """Sentences as numbers: <s>, words, </s>, one sentence after the other."""
+class NumberedText:
+    """Sentences as word numbers: <s>, words, </s>, one sentence after the other."""
 
     numbers: npt.NDArray[np.int32]
     vocabulary: list[str]
@@ -47,40 +49,42 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Training:
-    """A trained model and what there is to know about it."""
+class TrainedNGrams:
+    """A trained model, and the statistics of its training."""
 
     ngrams: NGrams
     sentences: int
     words: int
     discounts: tuple[tuple[float, float, float], ...]
-    """Of n-grams counted once, twice and more often, for each order."""
+    """For each order: of n-grams that occur once, twice, and three times or more."""
     fallbacks: tuple[int, ...]
-    """Orders whose counts of counts gave no discounts; fixed ones were used."""
+    """Orders with fixed discounts, because their counts of counts gave none."""
     seen: tuple[int, ...]
-    """Distinct n-grams of the text, for each order; the model holds those left by pruning."""
+    """Distinct n-grams of the text, for each order; the model has those left after pruning."""
 
 
 @dataclass
 class _Table:
-    """The n-grams of one length that occur, sorted by context and word."""
+    """The n-grams of one length in the text, sorted by context and word."""
 
     contexts: Indices
     words: Indices
     suffixes: Indices
     """Row of the last n-1 words in the table below."""
     counts: Indices
+    """Occurrences."""
     adjusted: Indices
+    """Counts that the estimates use: distinct left neighbours in the lower orders."""
     logs: Floats | None = None
     """Natural log of the probability."""
     backoffs: Floats | None = None
     """Natural log of the back-off weight of each n-gram as a context."""
 
 
-def read_text(sentences: Iterable[str], min_count: int = 1) -> Text:
+def number_words(sentences: Iterable[str], min_count: int = 1) -> NumberedText:
     """Number the words of sentences; words that occur fewer than `min_count` times become <unk>.
 
-    Raises AsrError for a text without words, and for one that has <s> or </s> as a word.
+    Raises AsrError for a text without words, and for one in which <s> or </s> is a word.
     """
     vocabulary = _Numbers({UNKNOWN: _UNKNOWN, BOS: _BOS, EOS: _EOS})
     number, numbers, lines = vocabulary.__getitem__, array("i"), 0
@@ -92,27 +96,29 @@ def read_text(sentences: Iterable[str], min_count: int = 1) -> Text:
             numbers.append(_EOS)
             lines += 1
     if not lines:
-        raise AsrError("language model: the text holds no words")
+        raise AsrError("language model: the text has no words")
     text = np.frombuffer(numbers, dtype=np.int32)
     counts = np.bincount(text, minlength=len(vocabulary))
     if counts[_BOS] != lines or counts[_EOS] != lines:
-        raise AsrError(f"language model: {BOS} and {EOS} must not stand in the text")
+        raise AsrError(f"language model: {BOS} and {EOS} must not be words of the text")
     names = list(vocabulary)
     kept = counts >= min_count
     kept[: _EOS + 1] = True
     renumbered = np.where(kept, np.cumsum(kept) - 1, _UNKNOWN).astype(np.int32)
     names = [name for name, keep in zip(names, kept, strict=True) if keep]
-    return Text(renumbered[text], names, lines)
+    return NumberedText(renumbered[text], names, lines)
 
 
-def train(
-    text: Text, order: int = 3, cutoffs: tuple[int, ...] = (1, 1, 2), prune: float = 0.0
-) -> Training:
-    """A model of `order`.
+def train_ngrams(
+    text: NumberedText, order: int = 3, cutoffs: tuple[int, ...] = (1, 1, 2), prune: float = 0.0
+) -> TrainedNGrams:
+    """Estimate an n-gram model of `order` (1 to 6).
 
     `cutoffs`: n-grams of length n that occur fewer than `cutoffs[n-1]` times are left out (the
-    last one holds for all longer ones); their probability goes to the back-off. `prune`: n-grams
-    without which the perplexity grows by less than this share are left out too; 0: none.
+    last one is for all longer ones too); their probability goes to the back-off. `prune`: n-grams
+    without which the perplexity grows by less than this fraction are left out too; 0 keeps all.
+
+    Raises AsrError for values out of range.
     """
     cutoffs = _check(order, cutoffs, prune)
     size = len(text.vocabulary)
@@ -128,8 +134,8 @@ def train(
     _drop(tables, [table.counts >= cutoff for table, cutoff in zip(tables, cutoffs, strict=True)])
     if prune:
         _prune(tables, prune, len(text.numbers) - text.sentences)
-    return Training(
-        ngrams=NGrams(text.vocabulary, [_order(table) for table in tables]),
+    return TrainedNGrams(
+        ngrams=NGrams(text.vocabulary, [_ngram_table(table) for table in tables]),
         sentences=text.sentences,
         words=len(text.numbers) - 2 * text.sentences,
         discounts=tuple(discounts),
@@ -140,27 +146,30 @@ def train(
 
 def _check(order: int, cutoffs: tuple[int, ...], prune: float) -> tuple[int, ...]:
     if not 1 <= order <= 6:
-        raise AsrError(f"order={order}: from 1 to 6")
+        raise AsrError(f"order={order}: must be from 1 to 6")
     if not cutoffs or min(cutoffs) < 1:
-        raise AsrError(f"cutoffs={cutoffs}: least counts, from 1 on")
+        raise AsrError(f"cutoffs={cutoffs}: must be counts of 1 or more")
     if cutoffs[0] > 1:
-        raise AsrError("cutoffs: the first must be 1; to leave out rare words set min_count")
+        raise AsrError("cutoffs: the first must be 1; set min_count to leave out rare words")
     if list(cutoffs) != sorted(cutoffs):
-        raise AsrError(f"cutoffs={cutoffs}: must not fall, a longer n-gram is never more frequent")
+        raise AsrError(
+            f"cutoffs={cutoffs}: must not decrease, a longer n-gram is never more frequent"
+        )
     if not 0 <= prune < 1:
-        raise AsrError(f"prune={prune}: a share, from 0 to below 1")
+        raise AsrError(f"prune={prune}: must be a fraction, from 0 to below 1")
     padded = (*cutoffs, *[cutoffs[-1]] * order)
     return padded[:order]
 
 
 def _count(words: Indices, order: int, size: int) -> list[_Table]:
-    """Tables of all orders with counts and adjusted counts."""
+    """Tables of all orders, with counts and adjusted counts."""
     ones = np.arange(size)
     nothing = np.zeros(size, dtype=np.int64)
     counts = np.bincount(words, minlength=size)
     tables = [_Table(nothing, ones, nothing, counts, counts.copy())]
     starts = ones == _BOS
     tables[0].adjusted[_BOS] = 0
+    # rows[i]: row of the n-gram that ends at word i of the text, -1 where it would cross a <s>.
     rows = words
     for _ in range(1, order):
         places = 1 + np.flatnonzero((rows[:-1] >= 0) & (words[1:] != _BOS))
@@ -184,7 +193,7 @@ def _count(words: Indices, order: int, size: int) -> list[_Table]:
 
 
 def _discounts(adjusted: Indices) -> tuple[float, float, float] | None:
-    """Discounts of counts 1, 2, 3 and more; None if the counts of counts do not give them."""
+    """Discounts of counts 1, 2, 3 and more; None if the counts of counts give none."""
     n1, n2, n3, n4 = (int((adjusted == i).sum()) for i in range(1, 5))
     if not (n1 and n2 and n3 and n4):
         return None
@@ -198,7 +207,7 @@ def _discounts(adjusted: Indices) -> tuple[float, float, float] | None:
 def _estimate(
     tables: list[_Table], discounts: list[tuple[float, float, float]], cutoffs: tuple[int, ...]
 ) -> None:
-    """Fill in probabilities, and the back-off weights of the contexts that each order has."""
+    """Compute the probabilities of each order and the back-off weights of its contexts."""
     below = np.full(1, 1.0 / (len(tables[0].words) - 1))
     for n, (table, values, cutoff) in enumerate(zip(tables, discounts, cutoffs, strict=True)):
         contexts = len(tables[n - 1].words) if n else 1
@@ -208,6 +217,7 @@ def _estimate(
             kept = (table.adjusted - by_count) / totals[table.contexts]
         if n:
             kept[table.counts < cutoff] = 0.0
+        # What discounts and cutoffs took away goes to the lower order (the factor gamma).
         left = 1.0 - np.bincount(table.contexts, kept, contexts)
         # Dropped rows get a value too; they are left out afterwards.
         probabilities = kept + left[table.contexts] * below[table.suffixes]
@@ -221,7 +231,7 @@ def _estimate(
 
 
 def _drop(tables: list[_Table], kept: list[npt.NDArray[np.bool_]]) -> None:
-    """Leave out rows of all orders but the first; a kept row's context and suffix are kept."""
+    """Leave out rows of all orders but the first; context and suffix of a kept row must be kept."""
     for n in range(1, len(tables)):
         table, keep = tables[n], kept[n]
         if n > 1:
@@ -233,7 +243,7 @@ def _drop(tables: list[_Table], kept: list[npt.NDArray[np.bool_]]) -> None:
 
 
 def _prune(tables: list[_Table], threshold: float, words: int) -> None:
-    """Leave out n-grams whose loss changes the perplexity least; back-off weights anew."""
+    """Leave out n-grams without which the perplexity hardly grows; recompute back-off weights."""
     kept = [np.ones(len(table.words), dtype=bool) for table in tables]
     for n in range(len(tables) - 1, 0, -1):
         table, below = tables[n], tables[n - 1]
@@ -242,9 +252,9 @@ def _prune(tables: list[_Table], threshold: float, words: int) -> None:
         growth = _growth(table, below, words)
         keep = growth >= threshold
         if n + 1 < len(tables):
-            above, stays = tables[n + 1], kept[n + 1]
-            keep[above.contexts[stays]] = True
-            keep[above.suffixes[stays]] = True
+            above, above_kept = tables[n + 1], kept[n + 1]
+            keep[above.contexts[above_kept]] = True
+            keep[above.suffixes[above_kept]] = True
         kept[n] = keep
         left, free = _masses(table, below, keep)
         used = np.bincount(table.contexts[keep], minlength=len(below.words)) > 0
@@ -255,7 +265,7 @@ def _prune(tables: list[_Table], threshold: float, words: int) -> None:
 def _masses(
     table: _Table, below: _Table, keep: npt.NDArray[np.bool_] | slice = slice(None)
 ) -> tuple[Floats, Floats]:
-    """What the n-grams of each context leave of 1, by their own and by the lower order."""
+    """Probability outside the n-grams of each context, by their own and by the lower order."""
     assert table.logs is not None
     assert below.logs is not None
     contexts, size = table.contexts[keep], len(below.words)
@@ -265,7 +275,7 @@ def _masses(
 
 
 def _growth(table: _Table, below: _Table, words: int) -> Floats:
-    """By which share the perplexity grows without each n-gram alone (Stolcke, equation 5)."""
+    """Relative growth of the perplexity without each single n-gram (Stolcke, equation 5)."""
     assert table.logs is not None
     assert below.logs is not None
     left, free = (mass[table.contexts] for mass in _masses(table, below))
@@ -276,11 +286,11 @@ def _growth(table: _Table, below: _Table, words: int) -> Floats:
     return np.expm1(-below.counts[table.contexts] / words * change)
 
 
-def _order(table: _Table) -> Order:
+def _ngram_table(table: _Table) -> NGramTable:
     assert table.logs is not None
     assert table.backoffs is not None
     scale = 1 / np.log(10.0)
-    return Order(
+    return NGramTable(
         table.contexts,
         table.words,
         (table.logs * scale).astype(np.float32),

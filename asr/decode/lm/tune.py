@@ -1,4 +1,4 @@
-"""Weight and word bonus of a language model, by trial on log-probabilities heard once."""
+"""Finds weight and word bonus of a language model by trial on given log-probabilities."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from asr.decode.options import DecoderOptions
 from asr.text.tokenizer import Tokenizer
 
 Rate = Callable[[list[str]], float]
-"""Word error rate of the texts of all utterances."""
+"""Function from the hypotheses of all utterances to their word error rate, as a fraction."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ def tune(
     weights: Sequence[float],
     bonuses: Sequence[float],
 ) -> list[Trial]:
-    """Decode everything once for each pair, best first; of equals the smaller values.
+    """Decode all utterances once for each pair of weight and bonus; trials, the best one first.
 
-    `options` gives all but the two values. The model is opened once.
+    `log_probs` holds one array (frames, tokens) per utterance. `options` gives all options but the
+    two; the language model is opened once. Of equally good trials the smaller values come first.
     """
     lm = open_lm(options.lm)
     trials = []
@@ -48,7 +49,7 @@ def tune(
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """WER in percent: a line for each weight, a column for each bonus."""
+    """WER in percent as a text table: a line for each weight, a column for each bonus."""
     weights = sorted({trial.lm_weight for trial in trials})
     bonuses = sorted({trial.word_bonus for trial in trials})
     wers = {(trial.lm_weight, trial.word_bonus): trial.wer for trial in trials}
@@ -60,7 +61,7 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def at_edge(trials: Sequence[Trial]) -> list[str]:
-    """Names of the values whose best one is the largest that was tried, or the smallest."""
+    """Names of the options whose best value is the largest or the smallest that was tried."""
     edges = []
     for name in ("lm_weight", "word_bonus"):
         values = sorted({getattr(trial, name) for trial in trials})

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.audio import simulate
 from asr.corpus.manifest import Utterance, read_manifest
-from asr.corpus.spoken import acoustics, espeak, synthesisers
 from asr.corpus.spoken import build as spoken
+from asr.corpus.spoken import espeak
 from asr.corpus.spoken.grammar import PARTS
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
@@ -90,7 +91,7 @@ def test_no_speaker_sentence_or_id_is_in_two_parts(made):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_speakers_of_parts_differ_by_accent_or_variant_and_not_by_pitch_alone(seed):
-    voices = {part: synthesisers.speakers("espeak", part, seed) for part in PARTS}
+    voices = {part: espeak.voices(part, seed) for part in PARTS}
     pairs = {part: {(v.accent, v.variant) for v in voices[part]} for part in PARTS}
     assert len(pairs["train"]) >= 150
     assert 20 <= len(pairs["dev"]) <= 30
@@ -99,7 +100,7 @@ def test_speakers_of_parts_differ_by_accent_or_variant_and_not_by_pitch_alone(se
 
 
 def test_all_accents_and_variants_are_trained_on():
-    trained = synthesisers.speakers("espeak", "train", 1)
+    trained = espeak.voices("train", 1)
     assert {v.accent for v in trained} == set(espeak.ACCENTS)
     assert {v.variant for v in trained} == set(espeak.VARIANTS)
 
@@ -136,7 +137,7 @@ def test_drawn_things_are_these_or_else_the_edition_counts_up():
         for part in PARTS:
             lines = islice(spoken.lines(part, Spoken(vocabulary=vocabulary)), 300)
             drawn += [f"{line.voice.name} {line.text}" for line in lines]
-    room = acoustics.draw_room(np.random.default_rng([1, 0, 0]))
+    room = simulate.draw_room(np.random.default_rng([1, 0, 0]))
     drawn.append(f"{room.noise} {room.snr_decibels:.3f} {room.level_decibels:.3f}")
     found = hashlib.sha256("\n".join(drawn).encode()).hexdigest()[:16]
     assert (spoken.EDITION, found) == (1, "6458fbb24869627a")
@@ -145,8 +146,8 @@ def test_drawn_things_are_these_or_else_the_edition_counts_up():
 CHILD = """
 import os
 from pathlib import Path
-from asr.corpus import spoken
-from asr.settings.run import Spoken
+from asr.corpus.spoken import build as spoken
+from asr.corpus.spoken.settings import Spoken
 
 if __name__ == "__main__":
     settings = Spoken(dev_hours={hours})
@@ -162,7 +163,7 @@ def child(root: Path, hours: float, progress: str = "None") -> subprocess.Popen:
 
 @pytest.mark.parametrize("hours", [0.03, 0.1], ids=["alone", "with processes"])
 def test_killed_half_way_it_leaves_nothing_that_looks_finished(tmp_path, hours):
-    death = "lambda share: os.kill(os.getpid(), 9)"
+    death = "lambda fraction: os.kill(os.getpid(), 9)"
     process = child(tmp_path, hours, death)
     process.communicate(timeout=20)  # until its workers, which share its output, have ended too
     assert process.returncode == -9
@@ -212,11 +213,11 @@ def test_two_processes_at_once_make_one_corpus(tmp_path):
 
 
 def test_progress_ends_at_one(tmp_path):
-    shares: list[float] = []
-    spoken.ensure("dev", Spoken(dev_hours=0.02), tmp_path, shares.append)
-    assert shares == sorted(shares)
-    assert len(shares) > 1
-    assert shares[-1] == 1.0
+    fractions: list[float] = []
+    spoken.ensure("dev", Spoken(dev_hours=0.02), tmp_path, fractions.append)
+    assert fractions == sorted(fractions)
+    assert len(fractions) > 1
+    assert fractions[-1] == 1.0
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
@@ -237,13 +238,6 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, name):
 def test_negative_seed_is_refused(tmp_path):
     with pytest.raises(AsrError, match=r"data\.spoken\.seed=-1: not negative"):
         spoken.ensure("dev", replace(SMALL, seed=-1), tmp_path)
-
-
-def test_a_folder_of_several_synthesisers_is_not_taken_for_one_of_espeak_alone(tmp_path):
-    settings = Spoken(dev_hours=0.002, folder=str(tmp_path), synthesisers=["pico", "espeak"])
-    spoken.ensure("dev", settings)
-    with pytest.raises(AsrError, match=r"synthesisers=\['espeak', 'pico'\] instead of None"):
-        spoken.ensure("dev", replace(settings, synthesisers=["espeak"]))
 
 
 def test_unknown_part_lists_the_parts(tmp_path):

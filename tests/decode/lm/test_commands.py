@@ -39,7 +39,7 @@ def test_sentences_are_read_from_every_kind_of_file_in_normal_form(texts):
 
 
 @pytest.mark.parametrize("line", ["''A B", "A ' B", "' A", "a b", "A  B", "CAF\u00c9 A", "'TIS SO"])
-def test_the_short_way_for_plain_lines_gives_the_same_as_the_long_one(line, tmp_path):
+def test_the_fast_way_for_plain_lines_gives_the_same_as_normalising(line, tmp_path):
     from asr.text.normalise import normalise
 
     (tmp_path / "a.txt").write_text(line + "\n")
@@ -67,12 +67,13 @@ def test_convert_and_info(texts, tmp_path):
     models = [open_lm(tmp_path / name) for name in ("m.arpa.gz", "m.lm", "n.arpa")]
     for sentence in SENTENCES[:8]:
         scores = [[log for log, _ in model.sentence(sentence)] for model in models]
-        assert scores[0] == scores[1] == pytest.approx(scores[2])
+        assert scores[0] == pytest.approx(scores[2])
+        assert scores[0] == pytest.approx(scores[1], abs=0.05)  # rounded to 8 bits
     printed = commands.lm_info(tmp_path / "m.lm")
-    assert not re.search("<s>|</s>|<unk>", printed), "they are no words"
+    assert not re.search("<s>|</s>|<unk>", printed), "they are not words"
     assert "order 3: " in printed
     assert "opened in" in printed
-    with pytest.raises(AsrError, match="is binary; ARPA is made"):
+    with pytest.raises(AsrError, match="is binary; an ARPA file is made"):
         commands.lm_convert(tmp_path / "m.lm", tmp_path / "o.arpa")
 
 
@@ -81,7 +82,7 @@ def test_convert_and_info(texts, tmp_path):
     [
         ({"cutoffs": "1,x"}, "numbers with commas"),
         ({"cutoffs": "1,1,1,2"}, "at most one for each of 3"),
-        ({"heldout": Path("nowhere.txt")}, "nowhere.txt: there is no such file"),
+        ({"heldout": Path("nowhere.txt")}, "nowhere.txt: no such file"),
         ({"normalisation": "de-v9"}, "is unknown"),
     ],
 )
@@ -93,8 +94,16 @@ def test_train_refuses(arguments, fragment, texts, tmp_path):
 
 def test_texts_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"GOOD\nCAF\xc9\n")
-    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"A\n" * 1000)[:-9])
-    for name, fragment in (("latin.txt", ":2: is not UTF-8"), ("cut.gz", "damaged"), ("no", "no")):
+    (tmp_path / "bad.jsonl").write_text('{"text": "A"}\n\n{"txt": "B"}\n')
+    (tmp_path / "half.jsonl").write_text('{"text": "A"}\n{"text"\n')
+    (tmp_path / "short.gz").write_bytes(gzip.compress(b"A\n" * 1000)[:-9])
+    for name, fragment in (
+        ("latin.txt", ":2: is not UTF-8"),
+        ("short.gz", "damaged"),
+        ("bad.jsonl", r"bad\.jsonl:3: must be a JSON object with a string"),
+        ("half.jsonl", r"half\.jsonl:2: not JSON"),
+        ("no", "no"),
+    ):
         with pytest.raises(AsrError, match=fragment):
             list(read_sentences([tmp_path / name]))
 
@@ -114,7 +123,7 @@ def test_tune_finds_the_weight_that_helps(tmp_path):
     assert table(trials).count("%") == 4
 
 
-def test_a_best_value_at_the_edge_is_told():
+def test_a_best_value_at_the_edge_is_reported():
     trials = [Trial(0.8, 0.0, 0.1), Trial(0.4, 0.0, 0.2), Trial(0.8, 1.0, 0.3)]
     assert at_edge(trials) == ["lm_weight"]
     assert at_edge([Trial(0.4, 1.0, 0.1), Trial(0.2, 0.0, 0.2), Trial(0.8, 2.0, 0.3)]) == []

@@ -1,4 +1,4 @@
-"""Kneser-Ney estimates against a plain reckoning, sums of one, pruning."""
+"""Kneser-Ney estimates against plain formulas, sums of one, pruning."""
 
 import math
 from collections import Counter, defaultdict
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from decoding import SENTENCES
 
-from asr.decode.lm import build as automaton
+from asr.decode.lm.build import build_model
 from asr.decode.lm.model import LanguageModel, perplexity
-from asr.decode.lm.train import read_text, train
+from asr.decode.lm.train import number_words, train_ngrams
 from asr.errors import AsrError
 
 WORDS = list(dict.fromkeys(" ".join(SENTENCES).split()))
 
 
 def long_text(sentences: int = 1000, seed: int = 1) -> list[str]:
-    """Sentences of a random grammar of word pairs with rare words strewn in."""
+    """Sentences of a random grammar of word pairs with some rare words."""
     generator = np.random.default_rng(seed)
     follow = {word: generator.dirichlet(np.full(len(WORDS), 0.3)) for word in ("", *WORDS)}
     text = []
@@ -32,11 +32,11 @@ def long_text(sentences: int = 1000, seed: int = 1) -> list[str]:
 
 
 def model_of(sentences: list[str], order: int, cutoffs=(1,), prune=0.0) -> LanguageModel:
-    return automaton.build(train(read_text(sentences), order, cutoffs, prune).ngrams)
+    return build_model(train_ngrams(number_words(sentences), order, cutoffs, prune).ngrams)
 
 
-class Reckoning:
-    """Interpolated modified Kneser-Ney word for word as Chen and Goodman write it; no pruning."""
+class PlainKneserNey:
+    """Interpolated modified Kneser-Ney just as Chen and Goodman write it; no pruning."""
 
     def __init__(self, sentences: list[str], order: int) -> None:
         self.order = order
@@ -91,16 +91,17 @@ CONTEXTS = [(), ("<s>",), ("<s>", "THE"), ("THE",), ("THE", "CAT"), ("RAN", "MAN
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_probabilities_equal_a_plain_reckoning(order):
+def test_probabilities_equal_the_plain_formulas(order):
     sentences = long_text()
-    training, reckoning = train(read_text(sentences), order, (1,)), Reckoning(sentences, order)
-    model = automaton.build(training.ngrams)
+    training = train_ngrams(number_words(sentences), order, (1,))
+    plain = PlainKneserNey(sentences, order)
+    model = build_model(training.ngrams)
     assert not training.fallbacks
     for context in CONTEXTS:
         state = state_after(model, context)
-        for word in sorted(reckoning.vocabulary):
+        for word in sorted(plain.vocabulary):
             number = model.word(word) if word != "<unk>" else model.unknown
-            expected = reckoning.probability(context, word)
+            expected = plain.probability(context, word)
             assert model.score(state, number)[0] == pytest.approx(math.log(expected), abs=2e-6)
 
 
@@ -118,9 +119,9 @@ def test_every_context_sums_to_one(order, cutoffs, prune):
         assert total == pytest.approx(1.0, abs=1e-6), context
 
 
-def test_too_little_text_for_discounts_is_told_and_sums_to_one():
-    training = train(read_text(SENTENCES[:2]), 3, (1,))
-    model = automaton.build(training.ngrams)
+def test_fixed_discounts_for_too_little_text_are_reported_and_sum_to_one():
+    training = train_ngrams(number_words(SENTENCES[:2]), 3, (1,))
+    model = build_model(training.ngrams)
     assert training.fallbacks == (1, 2, 3)
     words = [word for word in range(model.size) if word != model.bos]
     assert sum(math.exp(model.score(model.start, word)[0]) for word in words) == pytest.approx(1.0)
@@ -151,14 +152,15 @@ def test_longer_contexts_lower_the_perplexity_of_text_like_the_training():
     assert values[1] > values[2]
 
 
-def test_perplexity_tells_known_words_from_unknown_ones():
+def test_perplexity_distinguishes_known_words_from_unknown_ones():
     found = perplexity(model_of(SENTENCES, 2), ["THE ZEBRA SAT", "", "THE CAT"])
     assert (found.words, found.unknown) == (7, 1)
     assert found.with_unknown > found.known
 
 
 def test_rare_words_become_unknown_on_request():
-    model = automaton.build(train(read_text(["A B", "A C", "A B"], min_count=2), 2, (1,)).ngrams)
+    text = number_words(["A B", "A C", "A B"], min_count=2)
+    model = build_model(train_ngrams(text, 2, (1,)).ngrams)
     assert model.word("C") == model.unknown
     assert sorted(model.spellings()) == ["</s>", "<s>", "<unk>", "A", "B"]
 
@@ -166,15 +168,15 @@ def test_rare_words_become_unknown_on_request():
 @pytest.mark.parametrize(
     ("sentences", "arguments", "fragment"),
     [
-        ([], {}, "holds no words"),
-        (["A <s> B"], {}, "must not stand in the text"),
+        ([], {}, "has no words"),
+        (["A <s> B"], {}, "must not be words of the text"),
         (["A B"], {"order": 0}, "from 1 to 6"),
         (["A B"], {"cutoffs": (2, 2)}, "set min_count"),
-        (["A B"], {"cutoffs": (1, 3, 2)}, "must not fall"),
-        (["A B"], {"cutoffs": (0,)}, "least counts"),
+        (["A B"], {"cutoffs": (1, 3, 2)}, "must not decrease"),
+        (["A B"], {"cutoffs": (0,)}, "counts of 1 or more"),
         (["A B"], {"prune": 1.0}, "from 0 to below 1"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(sentences, arguments, fragment):
+def test_bad_texts_and_options_are_refused(sentences, arguments, fragment):
     with pytest.raises(AsrError, match=fragment):
-        train(read_text(sentences), **arguments)
+        train_ngrams(number_words(sentences), **arguments)

@@ -1,75 +1,61 @@
-"""torchaudio's `ctc_decoder` (flashlight) behind our options: extra `lm`, Python below 3.13.
+"""torchaudio's `ctc_decoder` (flashlight) behind our decoder's interface: a reference for ours.
 
 It reads the same language model files, sums alignments as ours does, looks ahead by the same
-unigram scores, and agrees with our beam search if ours is also held to the model's vocabulary
-(`unknown_score=-inf`): on all of 60 utterances of a trained network. Where a network is unsure of
-everything (88 % of its words wrong) both miss the best text by some 10 nats at beam 32, each in
-its own way: texts differ, their true scores are equal in the mean. What differs, and why:
+unigram scores, and agrees with our beam search if ours is also restricted to the model's
+vocabulary (`unknown_score=-inf`): on all of 60 utterances of a trained network. Where a network is
+unsure of everything (88 % of its words wrong) both miss the best text by some 10 nats at beam 32,
+each in its own way: texts differ, their true scores are equal in the mean. Known differences:
 
-- With a language model it spells words along a lexicon and can write no others. Pieces of
-  SentencePiece spell a word in one way only, that of the units' encoder; ours takes any.
-- A word written in pieces is scored at its last piece, not where the next word begins, so that
-  other prefixes may fall out of the beam.
+- With a language model it spells words along a lexicon and can write no others. SentencePiece
+  tokens spell a word in one way only, that of the tokenizer's encoder; ours takes any.
+- A word of several tokens is scored at its last token, not where the next word begins, so other
+  prefixes may fall out of the beam.
 - A prefix takes two places in its beam, ended by a blank and not; one place in ours.
-- The margin is measured against the best candidate so far, not the best of the frame; and the
+- The threshold is measured against the best candidate so far, not the best of the frame; and the
   frames are those of the best alignment it kept after merging, not of the best one of all.
 
-Without a language model it knows no words, so it cannot give a bonus for them.
+Without a language model it knows no words and gives no bonus for them. It boosts no phrases.
 """
 
 import math
 import tempfile
-import threading
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torchaudio.models import decoder as module
 
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.lm.model import UNKNOWN, LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.decode.options import DecoderOptions
 from asr.decode.scoring import spell
-from asr.errors import AsrError
 from asr.text.tokenizer import BLANK, CharacterTokenizer, Tokenizer, UnknownSymbols
 
 _SPACE = CharacterTokenizer().encode(" ")[0]
 _NEVER = -1e5
-"""Log-probability of units that are not tried: infinity would end in differences of infinities."""
+"""Log-probability of tokens that are not tried: infinity would give differences of infinities."""
 
 
-def _import() -> Any:
-    try:
-        from torchaudio.models import decoder
-    except (ImportError, RuntimeError):
-        raise AsrError(
-            "the flashlight decoder needs torchaudio and flashlight-text: pip install 'asr[lm]' "
-            "(Python below 3.13); decoder=beam needs neither"
-        ) from None
-    return decoder
-
-
-class FlashlightDecoder:
-    """The same results as `BeamDecoder` by another search; threads take turns."""
+class TorchaudioBeam:
+    """The interface of `BeamDecoder`, another search; for one thread."""
 
     def __init__(
         self, options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel | None = None
     ) -> None:
-        self._options, self._units = options, tokenizer
+        self._options, self._tokenizer = options, tokenizer
         self._spaced = isinstance(tokenizer, CharacterTokenizer)
         self._spelt = spell(tokenizer)
         self._lm = (lm or open_lm(options.lm)) if options.lm else None
-        self._lock = threading.Lock()
-        module = _import()
         # Names without spaces, for the files that it reads.
         names = [f"u{index}" for index in range(tokenizer.size)]
         lexicon_free = {
             "tokens": names,
             "nbest": options.beam,
             "beam_size": options.beam,
-            "beam_threshold": options.score_margin,
+            "beam_threshold": options.beam_threshold,
             "log_add": True,
             "blank_token": names[BLANK],
             "sil_token": names[self._silence()],
@@ -78,7 +64,7 @@ class FlashlightDecoder:
             self._decoder = module.ctc_decoder(lexicon=None, lm=None, **lexicon_free)
             return
         words = _spellings(self._lm, tokenizer, self._spaced)
-        self._wrapped = _wrap(module, self._lm, list(words))
+        self._wrapped = _wrap(self._lm, list(words))
         with tempfile.TemporaryDirectory() as folder:
             lexicon, dictionary = Path(folder, "lexicon"), Path(folder, "words")
             lines = (f"{word} {' '.join(names[i] for i in ids)}\n" for word, ids in words.items())
@@ -96,14 +82,14 @@ class FlashlightDecoder:
         self._wrapped.building = False
 
     def _silence(self) -> int:
-        """What it may write between words: the space, or the unit that stands for nothing."""
+        """What it may write between words: the space, or a token that writes nothing."""
         unwritten = [unit for unit, spelt in enumerate(self._spelt) if spelt is None]
         return _SPACE if self._spaced else unwritten[-1]
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
-        """Up to `nbest` readings of `log_probs (frames, units)`, best first, no text twice."""
+        """Up to `nbest` hypotheses of `log_probs (frames, tokens)`, best first, no text twice."""
         rows = np.array(log_probs, dtype=np.float32)
-        limits = rows.max(axis=1, keepdims=True) - self._options.unit_margin
+        limits = rows.max(axis=1, keepdims=True) - self._options.token_threshold
         tried = (rows >= limits) & np.array([spelt is not None for spelt in self._spelt])
         tried[:, BLANK] = True
         # A last frame that is a space ends the last word; a blank joins both kinds of alignment.
@@ -111,9 +97,8 @@ class FlashlightDecoder:
         last[0, _SPACE if self._spaced and self._lm else BLANK] = 0.0
         emissions = np.concatenate([np.where(tried, np.maximum(rows, _NEVER), _NEVER), last])
         emissions = np.ascontiguousarray(emissions, dtype=np.float32)
-        with self._lock:
-            results = self._decoder.decoder.decode(emissions.ctypes.data, *emissions.shape)
-            found = [(list(result.tokens), float(result.score)) for result in results]
+        results = self._decoder.decoder.decode(emissions.ctypes.data, *emissions.shape)
+        found = [(list(result.tokens), float(result.score)) for result in results]
         hypotheses: dict[str, Hypothesis] = {}
         for alignment, score in found:
             hypothesis = self._hypothesis(alignment, score, rows)
@@ -127,7 +112,7 @@ class FlashlightDecoder:
     def _hypothesis(
         self, alignment: list[int], score: float, rows: npt.NDArray[np.float32]
     ) -> Hypothesis:
-        # One unit for each frame, between one for the start, the frame that we added, and the end.
+        # One token for each frame, between one for the start, the frame that we added, and the end.
         path = alignment[1 : len(rows) + 1]
         tokens, frames, frame = [], [], 0
         for unit, run in groupby(path):
@@ -136,7 +121,7 @@ class FlashlightDecoder:
                 tokens.append(unit)
                 frames.append(frame + int(rows[frame : frame + length, unit].argmax()))
             frame += length
-        text = self._units.decode(tokens)
+        text = self._tokenizer.decode(tokens)
         lm_score, words = 0.0, len(text.split())
         if self._lm:
             lm_score = math.fsum(log for log, _ in self._lm.sentence(text))
@@ -153,7 +138,7 @@ class FlashlightDecoder:
 
 
 def _spellings(lm: LanguageModel, tokenizer: Tokenizer, spaced: bool) -> dict[str, list[int]]:
-    """Units of every word of the model that the units can write."""
+    """Tokens of every word of the model that the tokenizer can write."""
     special = {lm.bos, lm.eos, lm.unknown}
     spellings = {}
     for number, word in enumerate(lm.spellings()):
@@ -166,12 +151,12 @@ def _spellings(lm: LanguageModel, tokenizer: Tokenizer, spaced: bool) -> dict[st
     return spellings
 
 
-def _wrap(module: Any, lm: LanguageModel, words: list[str]) -> Any:
-    """Our model as one that torchaudio calls; `words` are numbered by their places."""
+def _wrap(lm: LanguageModel, words: list[str]) -> Any:
+    """Our model as torchaudio calls one; `words` are numbered by their places."""
     numbers = [*map(lm.word, words), lm.unknown]
 
     class Wrapped(module.CTCDecoderLM):
-        """While the lexicon is built it gives unigram scores: those are what is looked ahead."""
+        """While the lexicon is built it gives unigram scores, which the search looks ahead with."""
 
         def __init__(self) -> None:
             super().__init__()
