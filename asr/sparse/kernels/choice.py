@@ -26,33 +26,23 @@ class Kernel:
     error: float
     """Largest error of an output, relative to the sum of |weight x input| over its row, with the
     row's largest weight and the largest input in place of each."""
-    about: str
 
+
+ANY: tuple[Pattern, ...] = ("element", "bank", "block")
 
 KERNELS: dict[str, Kernel] = {
-    "perm16": Kernel(
-        ("element", "bank"),
-        ("avx512bw", "avx512vnni"),
-        "fp16",
-        2e-3,
-        "16-bit words of weight and column; 64 columns looked up in two registers",
-    ),
-    "perm32": Kernel(
-        ("element", "bank"),
-        ("avx2", "avx512f"),
-        "fp32",
-        2e-6,
-        "fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers",
-    ),
-    "block16-fp32": Kernel(("block",), LEVELS[:3], "fp32", 1e-6, "16 rows at once, fp32 weights"),
-    "block16-fp16": Kernel(("block",), LEVELS[:3], "fp16", 5e-4, "16 rows at once, fp16 weights"),
-    "block16-int8": Kernel(
-        ("block",), (*LEVELS[:2], *LEVELS[3:]), "int8", 6e-3, "16 rows at once, 8-bit weights"
-    ),
-    "csr": Kernel(("element", "bank", "block"), ("plain",), "fp32", 1e-6, "row by row, plain C"),
-    "numpy": Kernel(
-        ("element", "bank", "block"), (), "fp32", 1e-6, "no C library: a dense product in numpy"
-    ),
+    # 16-bit words of weight and column; 64 columns of the input in two registers.
+    "perm16": Kernel(("element", "bank"), ("avx512bw", "avx512vnni"), "fp16", 2e-3),
+    # fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers.
+    "perm32": Kernel(("element", "bank"), ("avx2", "avx512f"), "fp32", 2e-6),
+    # 16 rows at once. Its fp32 and fp16 code gains nothing from levels above avx512f.
+    "block16-fp32": Kernel(("block",), LEVELS[:3], "fp32", 1e-6),
+    "block16-fp16": Kernel(("block",), LEVELS[:3], "fp16", 5e-4),
+    "block16-int8": Kernel(("block",), (*LEVELS[:2], *LEVELS[3:]), "int8", 6e-3),
+    # Row by row, plain C.
+    "csr": Kernel(ANY, ("plain",), "fp32", 1e-6),
+    # Without the C library: a dense product.
+    "numpy": Kernel(ANY, (), "fp32", 1e-6),
 }
 
 
