@@ -36,7 +36,7 @@ class SparseRecurrentLayer(nn.Module):
 
     def _tie(self) -> None:
         if self.shared_input and self.backward_cell is not None:
-            self.backward_cell.share("weight_ih_l0", self.forward_cell)
+            self.backward_cell.tie("weight_ih_l0", self.forward_cell)
 
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""

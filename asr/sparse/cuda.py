@@ -81,7 +81,7 @@ class _CsrRecurrent(_SparseRecurrent):
         given: Parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         self._check_state(list(given), len(x))
         if lengths is not None and int(lengths.max()) > x.shape[1]:
-            raise AsrError(f"a length lies outside the {x.shape[1]} frames of the input")
+            raise AsrError(f"a length is outside the {x.shape[1]} frames of the input")
         directions = 1 + self.bidirectional
         zero = x.new_zeros(len(x), self.hidden_size)
         ends: list[Parts] = []

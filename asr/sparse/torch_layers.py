@@ -54,7 +54,7 @@ class ReadOnlyTensor(Tensor):
             def guarded(part: Any) -> Any:
                 if isinstance(part, np.ndarray):
                     part.flags.writeable = False
-                elif type(part) is Tensor and part.untyped_storage().data_ptr() in memory:
+                elif _strided(part) and part.untyped_storage().data_ptr() in memory:
                     return part.as_subclass(cls)
                 return part
 
@@ -104,7 +104,7 @@ class SparseLayer(nn.Module):
         """Replace a weight by a dense one of its shape. Raises AsrError for NaN and infinity."""
         self._weights[name] = self.weight_type.of(tensor, self.options)
 
-    def share(self, name: str, other: "SparseLayer") -> None:
+    def tie(self, name: str, other: "SparseLayer") -> None:
         """Use the weight that another layer has under this name, stored and laid out once."""
         self._weights[name] = other._weights[name]
 
@@ -218,6 +218,10 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
             "the dense model"
         )
     return x.detach().contiguous().numpy()
+
+
+def _strided(part: Any) -> bool:
+    return type(part) is Tensor and part.layout == torch.strided
 
 
 def optional_array(tensor: Tensor | None) -> Any:

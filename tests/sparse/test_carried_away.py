@@ -61,8 +61,8 @@ with torch.inference_mode():
 """
 ORIGIN = """
 import os
-rooms = {name: module.__file__ for name, module in sys.modules.items() if name[:3] == "asr"}
-assert all(path.startswith(os.getcwd()) for path in rooms.values()), rooms
+origin = {name: m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "asr"}
+assert all(path.startswith(os.getcwd()) for path in origin.values()), origin
 print(matrix.kernel)
 """
 
@@ -81,7 +81,7 @@ def run(folder: Path, code: str) -> str:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """Another project with the room and no compiled library."""
+    """Another project with the folder but without a compiled library."""
     shutil.copytree(
         ROOT / "asr/sparse",
         tmp_path / "asr/sparse",

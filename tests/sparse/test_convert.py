@@ -1,4 +1,4 @@
-"""`sparsify` swaps what pays in any model, and says what it left and why."""
+"""`sparsify` replaces the layers of any model that get faster, and says which it kept and why."""
 
 import copy
 from collections import Counter
@@ -36,7 +36,7 @@ def seed():
 
 
 class LanguageModel(nn.Module):
-    """Somebody else's: it predicts the next of 60 words."""
+    """A model of another project: it predicts the next of 60 words."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_a_foreign_model_pruned_by_torch_is_packed_loaded_and_sparsified(
 
 
 @needs_c
-def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
+def test_the_report_says_what_was_replaced_and_what_was_kept_dense_and_why():
     model = nn.ModuleDict(
         {
             "pruned": pruned(nn.Linear(200, 160)),
@@ -144,7 +144,7 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
 
 
 @needs_c
-def test_what_a_swap_would_break_is_left():
+def test_layers_that_a_replacement_would_break_stay_dense():
     hooked, masked = pruned(nn.Linear(200, 160)), nn.Linear(200, 160)
     hooked.register_forward_hook(lambda *_: None)
     prune.l1_unstructured(masked, "weight", 0.9)
@@ -182,7 +182,7 @@ def test_a_layer_in_two_places_stays_one_layer():
     assert model[0] is model[2]
 
 
-def test_without_the_c_library_nothing_pays_unless_a_kernel_is_named(monkeypatch):
+def test_without_the_c_library_nothing_is_replaced_unless_a_kernel_is_named(monkeypatch):
     monkeypatch.setattr(convert, "library", lambda: None)
     model = nn.Sequential(pruned(nn.Linear(200, 160)))
     dense = copy.deepcopy(model)
@@ -194,7 +194,7 @@ def test_without_the_c_library_nothing_pays_unless_a_kernel_is_named(monkeypatch
     assert torch.allclose(run(model, x), run(dense, x), atol=1e-5)
 
 
-def test_another_persons_layer_brings_its_own_twin(monkeypatch):
+def test_a_registered_factory_replaces_a_foreign_layer(monkeypatch):
     monkeypatch.setattr(convert, "_FACTORIES", dict(convert._FACTORIES))
 
     class Doubled(nn.Module):
@@ -212,9 +212,9 @@ def test_another_persons_layer_brings_its_own_twin(monkeypatch):
         if layer.inner.weight.shape[0] > 1000:
             raise KeepDense("too wide")
         request.require_sparse({"weight": layer.inner.weight})
-        twin = Doubled()
-        twin.inner = SparseLinear.from_dense(layer.inner, request.options)
-        return twin
+        sparse = Doubled()
+        sparse.inner = SparseLinear.from_dense(layer.inner, request.options)
+        return sparse
 
     register(Doubled, factory)
     model = nn.Sequential(pruned(Doubled()), Doubled()).eval()
@@ -229,7 +229,7 @@ def test_another_persons_layer_brings_its_own_twin(monkeypatch):
     assert list(model.state_dict()) == list(dense.state_dict())
 
 
-def test_a_model_that_is_one_layer_is_told_how():
+def test_a_model_that_is_itself_a_layer_is_refused_with_advice():
     with pytest.raises(AsrError, match=r"use SparseLinear\.from_dense\(model\)"):
         sparsify(nn.Linear(2, 2))
     with pytest.raises(AsrError, match="min_sparsity=90: a fraction of zeros"):
@@ -257,7 +257,7 @@ def test_a_file_that_does_not_fit_the_model_changes_nothing(tmp_path):
         assert all(torch.equal(before[name], t) for name, t in other.state_dict().items())
 
 
-def test_all_types_and_tied_tensors_travel(tmp_path):
+def test_all_types_and_tied_tensors_are_saved_and_loaded(tmp_path):
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -280,7 +280,7 @@ def test_all_types_and_tied_tensors_travel(tmp_path):
     assert other.output.weight is other.embedding.weight
 
 
-def test_a_sparse_model_is_saved_as_its_dense_twin(tmp_path):
+def test_a_sparse_model_is_saved_as_the_dense_one(tmp_path):
     dense = nn.Sequential(pruned(nn.Conv1d(16, 32, 5)))
     sparse = nn.Sequential(SparseConv1d.from_dense(dense[0], Options(exact=True)))
     save(dense, tmp_path / "dense.asr")

@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-DOORS = {
+EXAMPLES = {
     "sparsify": "asr.sparse.convert",
     "save": "asr.sparse.state_dict",
     "load_into": "asr.sparse.state_dict",
@@ -14,10 +14,10 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("name", DOORS)
-def test_the_example_of_a_door_runs(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    module = import_module(DOORS[name])
+    module = import_module(EXAMPLES[name])
     (test,) = doctest.DocTestFinder(recurse=False).find(
         getattr(module, name), name, module, vars(module)
     )

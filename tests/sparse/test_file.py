@@ -1,4 +1,4 @@
-"""The container gives back what was put in, or says plainly that it cannot; never anything else."""
+"""A file gives back what was written, or an error that says why not; never anything else."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_an_array_under_two_names_is_stored_once_and_comes_back_as_one(path, tmp
     assert write(tmp_path / "untied.asr", untied, METADATA).file_bytes > header.file_bytes + 100
 
 
-def test_matrices_with_zeros_come_as_rows_and_all_else_as_arrays(path, tmp_path):
+def test_matrices_with_zeros_are_read_as_csr_and_all_else_as_arrays(path, tmp_path):
     rows, metadata = read_csr(path)
     assert metadata == METADATA
     assert isinstance(rows["layer.weight"], CsrMatrix)
@@ -195,7 +195,7 @@ def wav_file(path: Path) -> None:
         (lambda path: None, "there is no such model file"),
     ],
 )
-def test_something_else_than_a_model_file_is_told_what_it_is(tmp_path, make, message):
+def test_a_file_that_is_not_a_model_file_is_refused_with_the_reason(tmp_path, make, message):
     path = tmp_path / "given.bin"
     make(path)
     for reader in (read, read_header):
@@ -211,7 +211,7 @@ def test_something_else_than_a_model_file_is_told_what_it_is(tmp_path, make, mes
         (1, "an older asr"),
     ],
 )
-def test_another_version_is_told(path, version, message):
+def test_another_version_is_refused(path, version, message):
     content = path.read_bytes()
     path.write_bytes(content[:8] + struct.pack("<I", version) + content[12:])
     with pytest.raises(AsrError, match=message):
@@ -422,7 +422,7 @@ def test_any_edited_header_gives_an_error_or_tensors_that_the_file_justifies(
     assert all(np.isfinite(array).all() for array in tensors.values())
 
 
-def test_the_room_imports_numpy_and_the_standard_library_only():
+def test_asr_sparse_imports_numpy_and_the_standard_library_only():
     code = (
         "import sys, asr.sparse; "
         "print(sorted(n for n in sys.modules if n.split('.')[0] in ('asr', 'torch', 'soundfile')))"

@@ -272,7 +272,7 @@ def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
     ],
     ids=lambda value: value if isinstance(value, str) else str(value.shape),
 )
-def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
+def test_a_matrix_is_read_as_csr_without_its_zeros(array, pattern, values):
     encoded = encode(array, values)
     assert is_csr(encoded.layout)
     rows = decode_csr(encoded)
@@ -287,7 +287,7 @@ def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
         assert np.array_equal(found, getattr(expected, name))
 
 
-def test_rows_of_a_long_matrix_take_no_dense_copy():
+def test_reading_a_long_matrix_as_csr_makes_no_dense_copy():
     array = pruned((2**15, 512), 0.97)  # 64 MiB
     encoded = encode(array, "fp16")
     tracemalloc.start()
@@ -403,11 +403,11 @@ def test_masks_and_values_that_contradict_each_other_are_refused():
             decode(bad)
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "bomb", "noise"])
+@pytest.mark.parametrize("damage", ["truncated", "longer", "bomb", "noise"])
 def test_deflate_streams_of_another_size_are_refused(damage):
     coder = zlib.compressobj(9, zlib.DEFLATED, -15)
     blob = {
-        "cut": GOOD.blob[:-3],
+        "truncated": GOOD.blob[:-3],
         "longer": GOOD.blob + b"\0",
         "bomb": coder.compress(bytes(10**6)) + coder.flush(),
         "noise": bytes(range(256)) * 2,

@@ -1,4 +1,4 @@
-"""Files that somebody tampered with give an error, never a crash, a hang or much memory."""
+"""A manipulated file gives an error or sound tensors, never a crash, a hang or much memory."""
 
 import random
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_network_may_not_ask_for_a_frontend_without_bounds(files, tmp_path, na
 
 @settings(max_examples=200, deadline=None, database=None, derandomize=True)
 @given(st.binary(min_size=24, max_size=64))
-def test_a_mutated_file_is_refused_or_read_alike_by_every_way(files, tmp_path_factory, data):
+def test_a_mutated_file_is_refused_or_read_alike_by_every_reader(files, tmp_path_factory, data):
     path: Path = tmp_path_factory.getbasetemp() / "mutated.asr"
     check(mutated(data, files), path)
 

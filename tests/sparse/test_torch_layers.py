@@ -1,4 +1,4 @@
-"""Sparse layers of torch give what their dense twins give, to the precision of their kernel."""
+"""Sparse layers of torch equal the dense ones, within the precision of their kernel."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ from asr.sparse.weight import Options
 
 EXACT = Options(exact=True)
 PATTERNS = ["element", "bank", "block"]
-TWINS: dict[type[nn.Module], Any] = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
+SPARSE: dict[type[nn.Module], Any] = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def assert_near(found: Any, expected: Any, tolerance: float = 2e-6) -> None:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("shape", [(7,), (1, 70), (3, 5, 70), (0, 70)])
-def test_linear_is_its_twin(pattern, shape):
+def test_linear_equals_the_dense_layer(pattern, shape):
     dense = pruned(nn.Linear(70, 48), 0.9, pattern)
     x = torch.randn(*shape[:-1], 70)
     assert_near(SparseLinear.from_dense(dense, EXACT)(x), dense(x))
@@ -86,7 +86,7 @@ def test_an_empty_and_a_full_matrix_are_matrices_too():
 )
 @pytest.mark.parametrize("two", [False, True])
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_convolutions_are_their_twins(arguments, two):
+def test_convolutions_equal_the_dense_layers(arguments, two):
     dense = pruned((nn.Conv2d if two else nn.Conv1d)(6, 16, **arguments))
     sparse = (SparseConv2d if two else SparseConv1d).from_dense(dense, EXACT)
     x = torch.randn(2, 6, 11, 17) if two else torch.randn(2, 6, 31)
@@ -129,14 +129,14 @@ def test_convolutions_refuse_what_they_cannot_do():
 def pair(kind: Any, options: Options = EXACT, pattern: str = "element", **arguments: Any) -> Any:
     sizes = {"input_size": 23, "hidden_size": 16} | arguments
     dense = pruned(kind(**sizes), 0.8, pattern)
-    return dense, TWINS[kind].from_dense(dense, options)
+    return dense, SPARSE[kind].from_dense(dense, options)
 
 
 @pytest.mark.parametrize(("kind", "extra"), KINDS, ids=str)
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_recurrent_layers_are_their_twins(kind, extra, num_layers, bidirectional, batch_first):
+def test_recurrent_layers_equal_dense_ones(kind, extra, num_layers, bidirectional, batch_first):
     dense, sparse = pair(
         kind,
         num_layers=num_layers,
@@ -208,7 +208,7 @@ def test_recurrent_layers_refuse_what_they_cannot_do():
         layer(torch.zeros(3, 2, 4), torch.zeros(1, 2, 8))
     with pytest.raises(AsrError, match="2 or 3 dimensions, not 1"):
         layer(torch.zeros(4))
-    with pytest.raises(AsrError, match="a length lies outside"):
+    with pytest.raises(AsrError, match="a length is outside"):
         layer(torch.zeros(3, 2, 4), lengths=torch.tensor([4, 1]))
     packed = pack_padded_sequence(torch.zeros(3, 2, 4), torch.tensor([3, 1]))
     with pytest.raises(AsrError, match="has its own lengths"):
@@ -238,7 +238,7 @@ def output(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_state_goes_from_the_twin_and_back(index):
+def test_state_goes_from_the_dense_layer_and_back(index):
     dense, sparse, x = layers()[index]
     assert not any(tensor.any() for tensor in sparse.state_dict().values())
     sparse.load_state_dict(dense.state_dict())
@@ -286,10 +286,10 @@ def test_copies_pickles_and_threads_give_the_same(index):
 
 def test_a_copy_shares_its_weights_with_the_layer_and_keeps_its_own_after_loading():
     layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
-    twin = copy.deepcopy(layer)
-    assert dict(twin.weights())["weight"] is dict(layer.weights())["weight"]
+    other = copy.deepcopy(layer)
+    assert dict(other.weights())["weight"] is dict(layer.weights())["weight"]
     before = layer.weight
-    twin.load_state_dict(nn.Linear(40, 32).state_dict())
+    other.load_state_dict(nn.Linear(40, 32).state_dict())
     assert torch.equal(layer.weight, before)
 
 
@@ -327,6 +327,7 @@ def test_what_is_computed_from_a_weight_is_an_ordinary_tensor():
         assert type(tensor) is torch.Tensor
         tensor.zero_()
     assert layer.weight.any()
+    assert torch.equal(layer.weight.to_sparse().to_dense(), layer.weight)
     assert not torch.equal(layer.weight, before)
 
 
@@ -342,7 +343,7 @@ def test_a_weight_that_is_assigned_replaces_the_old_one_and_biases_are_changed_i
         layer.weight = None
 
 
-def test_a_state_that_does_not_fit_is_told():
+def test_a_state_that_does_not_fit_is_refused():
     layer = SparseLinear(20, 48)
     with pytest.raises(RuntimeError, match=r"size mismatch for weight: it is \[48, 21\]"):
         layer.load_state_dict(nn.Linear(21, 48).state_dict())

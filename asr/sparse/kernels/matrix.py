@@ -1,4 +1,4 @@
-"""A sparse matrix laid out for this processor, and its product."""
+"""A sparse matrix laid out for this processor, and products with it."""
 
 import ctypes
 from typing import Any, NoReturn
@@ -17,15 +17,14 @@ from asr.sparse.kernels.library import level as level_of
 Array = NDArray[np.float32]
 
 LIMIT = 2**24
-"""Most rows and most columns of a matrix: offsets of 32 bits never overflow below."""
-
+"""Most rows and columns of a matrix, so that offsets of 32 bits never overflow."""
 
 KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
-"""Twins of the numbers in asr/sparse/kernels/c/sparse.h."""
+"""Their indices are the numbers in asr/sparse/kernels/c/sparse.h."""
 
 
 class MatrixStruct(ctypes.Structure):
-    """Twin of `asr_matrix` in asr/sparse/kernels/c/sparse.h."""
+    """Must equal `asr_matrix` in asr/sparse/kernels/c/sparse.h."""
 
     _fields_ = (
         ("kernel", ctypes.c_int32),
@@ -45,9 +44,9 @@ class MatrixStruct(ctypes.Structure):
 
 
 class Matrix:
-    """A matrix in the layout of one kernel. Immutable: threads may share it, copies are itself.
+    """A matrix in the layout of one kernel, made by `prepare`.
 
-    `prepare` makes them.
+    Immutable, so threads may share it, and a copy is the object itself.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class Matrix:
         self.level = level
         """Instruction set that it was laid out for."""
         self.nnz = rows.kept
-        """Elements of the rows it was made from."""
+        """Stored elements of the `CsrMatrix` it was made from."""
         self._dense: Array | None = None
         self.struct: MatrixStruct | None = None
-        """What C reads; None of the numpy kernel."""
+        """What C reads; None with the numpy kernel."""
         if native is None:
             self._dense = rows.to_dense()
             self.bytes = self._dense.nbytes
-            """Of the layout in memory: padding shows here."""
+            """Of the layout in memory, with its padding."""
             return
         layout, self._library = native
         self._layout = layout
@@ -115,7 +114,7 @@ class Matrix:
             ctypes.c_void_p(table.ctypes.data),
         )
         if failed:
-            raise AsrError(f"the C library does not know the layout {self.kernel}")
+            raise AsrError(f"the C library has no kernel for the layout {self.kernel}")
         return out
 
     def __repr__(self) -> str:
@@ -140,12 +139,12 @@ def prepare(
     level: str | None = None,
     kernel: str | None = None,
 ) -> Matrix:
-    """Lay out a matrix for the quickest kernel of this processor, or for the one that is named.
+    """Lay out a matrix for the fastest kernel of this processor, or for the named one.
 
-    `values` is the precision kept (`auto`: about fp16), `exact` means fp32, `level` forces an
-    instruction set. Every index is checked, so that no rows make C read where it must not.
+    `values` is the precision of the weights (`auto`: about fp16), `exact` requires fp32, `level`
+    forces an instruction set. Every index is checked, because C would read wherever it points.
 
-    Raises AsrError for rows that are no matrix, and for a kernel that cannot run here.
+    Raises AsrError for invalid arrays, and for a kernel that cannot run here.
     """
     check_csr(rows)
     if kernel is not None and kernel not in KERNELS:
@@ -162,7 +161,7 @@ def prepare(
     if chosen == "numpy":
         return Matrix(rows, chosen, "plain", None)
     if found is None:
-        raise AsrError(f"kernel {chosen} is C, and the C library is not there")
+        raise AsrError(f"kernel {chosen} needs the C library, which was not built")
     if exact and KERNELS[chosen].values != "fp32":
         raise AsrError(f"kernel {chosen} is not exact")
     lowest = KERNELS[chosen].levels[0]
@@ -177,7 +176,7 @@ def _fits_fp16(rows: CsrMatrix) -> bool:
 
 
 def check_csr(rows: CsrMatrix) -> None:
-    """Raise AsrError unless the arrays are those of a matrix whose columns ascend in each row."""
+    """Raise AsrError unless the arrays are a matrix whose columns ascend in each row."""
     height, width = rows.shape
     if not (0 <= height <= LIMIT and 0 <= width <= LIMIT):
         raise AsrError(f"a matrix of {height} x {width}: at most {LIMIT} rows and columns")
@@ -188,7 +187,7 @@ def check_csr(rows: CsrMatrix) -> None:
         ("values", values, "f"),
     ):
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
-            raise AsrError(f"{name} of a sparse matrix must be one row of numbers")
+            raise AsrError(f"{name} of a sparse matrix must be a one-dimensional array of numbers")
     if len(columns) >= 2**31:
         raise AsrError(f"a sparse matrix of {len(columns)} elements: at most {2**31 - 1}")
     if len(columns) != len(values) or len(starts) != height + 1:
@@ -216,8 +215,8 @@ def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise AsrError(f"{name} must be a float32 array, not {kind}")
-    wanted = tuple(n if n is not None else m for n, m in zip(shape, array.shape, strict=False))
-    if array.ndim != len(shape) or array.shape != wanted:
+    expected = tuple(n if n is not None else m for n, m in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or array.shape != expected:
         raise AsrError(
             f"{name} is {list(array.shape)}, it must be "
             f"[{', '.join('any' if n is None else str(n) for n in shape)}]"

@@ -1,4 +1,4 @@
-"""The compiled libraries are plain C for ctypes: no Python modules, on Windows neither."""
+"""The compiled libraries are plain C for ctypes: not Python modules, neither on Windows."""
 
 import importlib
 import runpy
