@@ -110,12 +110,18 @@ def cutting(
     overlap_seconds: Annotated[
         float | None, _cutting("Audio that neighbouring pieces share (2).")
     ] = None,
-    vad: Annotated[bool, _cutting("Cut where it is quiet instead.", names=("--vad",))] = False,
+    split_on_silence: Annotated[
+        bool, _cutting("Split where it is quiet instead.", names=("--split-on-silence",))
+    ] = False,
 ) -> "ChunkOptions":
     """The options of long recordings that were given."""
     from asr.audio.chunk import ChunkOptions
 
-    values = {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds, "vad": vad}
+    values = {
+        "chunk_seconds": chunk_seconds,
+        "overlap_seconds": overlap_seconds,
+        "split_on_silence": split_on_silence,
+    }
     return ChunkOptions(**_given(values))
 
 

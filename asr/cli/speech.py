@@ -93,13 +93,13 @@ def transcribe(
     from asr.pretrained import registry as models
     from asr.transcribe.batch import transcribe_to
     from asr.transcribe.options import TranscribeOptions
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
 
     reading = models.decoding(model, decoding)
     options = TranscribeOptions(reading, cutting, subtitles, batch_seconds, case=case)
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load(model, threads, backend, exact),
+        load_for_command(model, threads, backend, exact, reading),
         paths,
         output,
         format or ["txt"],
@@ -126,10 +126,19 @@ def align(
     threads: Threads = 2,
 ) -> None:
     """Find when each word of a known text is said."""
+    from asr.decode import DecoderOptions
     from asr.transcribe.align import align_to
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
 
-    align_to(load(model, threads=threads), recording, text, output, format, cutting)
+    # Nothing is decoded: greedy is the decoder that opens no language model.
+    align_to(
+        load_for_command(model, threads, decoding=DecoderOptions()),
+        recording,
+        text,
+        output,
+        format,
+        cutting,
+    )
 
 
 @sharing(decoding=best_given)
@@ -252,6 +261,6 @@ def lm_tune(
     ] = None,
 ) -> None:
     """Find the weight and the word bonus of a language model on a dev set."""
-    from asr.decode.lm.commands import lm_tune as run
+    from asr.evaluate.tune import lm_tune as run
 
     print(run(model, manifest, lm, weights, bonuses, beam, unknown_score, threads, output))

@@ -13,12 +13,8 @@ import numpy as np
 from asr.errors import AsrError
 
 RESAMPLES = 2000
-
-
 NORMALISATION = "en-v1"
-"""The normal form in which texts are compared; it stands beside every figure."""
-
-
+"""The normal form in which texts are compared; it is written beside every figure."""
 _FEWEST_SPEAKERS = 5
 
 
@@ -45,7 +41,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Row:
-    """An utterance with what was said and what was heard, both in normal form."""
+    """An utterance with what was said and what was recognised, both in normal form."""
 
     id: str
     speaker: str
@@ -55,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """Errors of a set of utterances; `wer_low` to `wer_high` holds the WER with 95 % confidence."""
+    """Errors of a set of utterances; `wer_low` to `wer_high` is the 95 % interval of the WER."""
 
     wer: float
     cer: float
@@ -69,7 +65,7 @@ class Score:
     per_utterance: tuple[Errors, ...] = field(repr=False)
     """Word errors of each utterance, in the order given."""
     groups: int = 0
-    """Speakers that the interval was drawn over; 0: utterances."""
+    """Number of speakers that the interval was drawn over; 0: it was drawn over utterances."""
 
     def to_plain(self) -> dict[str, Any]:
         """The figures as JSON-able values, without the single utterances."""
@@ -93,13 +89,13 @@ def score(
 ) -> Score:
     """WER, CER and their parts, with a 95 % percentile bootstrap interval of the WER.
 
-    Texts are compared word by word as they stand. `resamples` sets of utterances are drawn with
+    Texts are compared word by word as they are. `resamples` sets of utterances are drawn with
     replacement from `seed`; with `groups` (the speaker of each utterance) whole groups are drawn,
     which is wider and fairer where one speaker says much. Raises AsrError for nothing to score,
     and for fewer than two groups.
     """
     if len(references) != len(hypotheses) or len(groups or references) != len(references):
-        raise ValueError("references, hypotheses and groups must be equally many")
+        raise ValueError("references, hypotheses and groups must have the same length")
     if not references:
         raise AsrError("nothing to score: there is not one utterance")
     jiwer = load_jiwer()
@@ -138,8 +134,8 @@ def count_errors(reference: list[str], alignment: list[Any]) -> Errors:
     """Errors of one of jiwer's alignments: chunks of equal, substitute, delete, insert."""
     counts = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
     for chunk in alignment:
-        heard = chunk.hyp_end_idx - chunk.hyp_start_idx
-        counts[chunk.type] += max(heard, chunk.ref_end_idx - chunk.ref_start_idx)
+        recognised = chunk.hyp_end_idx - chunk.hyp_start_idx
+        counts[chunk.type] += max(recognised, chunk.ref_end_idx - chunk.ref_start_idx)
     return Errors(len(reference), counts["substitute"], counts["delete"], counts["insert"])
 
 

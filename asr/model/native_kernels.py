@@ -23,6 +23,11 @@ def native_library() -> str:
     return f"C library, {LEVELS[level()]}"
 
 
+def compiled() -> bool:
+    """Whether the C library is used; without it the native backend computes in numpy."""
+    return library() is not None
+
+
 def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, str]:
     """The kernel of each weight tensor of a packed file, by its name; tied ones once.
 

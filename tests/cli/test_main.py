@@ -219,9 +219,11 @@ def test_options_that_are_given_reach_their_field(
     decoding = "--decoder beam --beam 7 --beam-threshold 5 --token-threshold 4 --word-bonus 1"
     decoding += " --nbest 2"
     phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
-    rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
-    rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
-    rest += " --case lower"
+    rest = "--chunk-seconds 9 --overlap-seconds 1 --split-on-silence --line-length 30 --lines 1"
+    rest += (
+        " --max-seconds 5 --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite"
+    )
+    rest += " --no-progress --case lower"
     words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
     status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
     assert (status, err) == (0, "")

@@ -9,17 +9,17 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
-import torch
-from tone_network import RATE, save_tone_model, speak, tone_loaded
+from tone_network import RATE, save_tone_model, speak
 
+from asr.audio.chunk import ChunkOptions
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.decode import DecoderOptions
 from asr.decode.library import native
 from asr.errors import AsrError
-from asr.evaluate.dataset import describe, evaluate_model, evaluate_to
-from asr.evaluate.ref_hyp import Row
-from asr.evaluate.wer import Errors, score, speakers_of
-from asr.settings.data import DataSettings
+from asr.evaluate.dataset import describe, evaluate, evaluate_to
+from asr.evaluate.wer import Errors, Row, score, speakers_of
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 
 def random_texts(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
@@ -28,11 +28,11 @@ def random_texts(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
     references, hypotheses = [], []
     for _ in range(count):
         said = draw.choices(words, k=draw.randrange(0, 12))
-        heard = []
+        found = []
         for word in said:
-            heard += draw.choice([[word]] * 7 + [[], [draw.choice(words)], [word, "OH"]])
+            found += draw.choice([[word]] * 7 + [[], [draw.choice(words)], [word, "OH"]])
         references.append(" ".join(said))
-        hypotheses.append(" ".join(heard or draw.choices(words, k=draw.randrange(0, 2))))
+        hypotheses.append(" ".join(found or draw.choices(words, k=draw.randrange(0, 2))))
     return references, hypotheses
 
 
@@ -53,10 +53,10 @@ def test_rates_and_parts_are_those_of_jiwer() -> None:
 
 def test_counts_of_an_utterance_are_those_it_has_alone() -> None:
     references, hypotheses = random_texts(60)
-    for row, said, heard in zip(
+    for row, said, found in zip(
         score(references, hypotheses).per_utterance, references, hypotheses, strict=True
     ):
-        alone = jiwer.process_words(said, heard)
+        alone = jiwer.process_words(said, found)
         assert row == Errors(
             len(said.split()), alone.substitutions, alone.deletions, alone.insertions
         )
@@ -83,7 +83,7 @@ def test_exact_counts_of_a_small_set() -> None:
     ), got
 
 
-def test_words_heard_in_silence_are_insertions() -> None:
+def test_words_found_in_silence_are_insertions() -> None:
     got = score(["", ""], ["A B", ""])
     assert (got.words, got.insertions) == (0, 2)
     assert got.wer == jiwer.wer(["", ""], ["A B", ""]) == 2.0
@@ -102,7 +102,7 @@ def test_interval_is_the_bootstrap_of_a_plain_loop() -> None:
 
 
 def test_interval_covers_what_theory_says_and_repeats_itself() -> None:
-    # 400 one-word utterances of which 100 are wrong: a binomial share, sd 0.0217.
+    # 400 one-word utterances of which 100 are wrong: a binomial fraction, sd 0.0217.
     references, hypotheses = ["A"] * 400, ["B"] * 100 + ["A"] * 300
     got = score(references, hypotheses)
     assert got.wer_low == pytest.approx(0.25 - 1.96 * 0.02165, abs=0.006)
@@ -141,10 +141,10 @@ def test_nothing_to_score_and_a_single_speaker_are_refused() -> None:
 
 
 def recordings(folder: Path, texts: dict[str, str]) -> list[Utterance]:
-    """Files in which the tone network hears `texts`, claiming to say something else."""
+    """Files in which the tone network finds `texts`, claiming to say something else."""
     utterances = []
-    for name, (heard, said) in {k: v.split("|") for k, v in texts.items()}.items():
-        samples = speak(heard)
+    for name, (sound, said) in {k: v.split("|") for k, v in texts.items()}.items():
+        samples = speak(sound)
         soundfile.write(folder / f"{name}.wav", samples, RATE)
         utterances.append(
             Utterance(name, str(folder / f"{name}.wav"), len(samples) / RATE, said, "s")
@@ -152,14 +152,19 @@ def recordings(folder: Path, texts: dict[str, str]) -> list[Utterance]:
     return utterances
 
 
-def test_a_network_is_scored_on_recordings_in_the_order_given(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
+
+
+def test_a_network_is_scored_on_recordings_in_the_order_given(
+    tones: Recogniser, tmp_path: Path
+) -> None:
     utterances = recordings(
         tmp_path, {"short": "FAD|Fad.", "long": "BEAD A CAGE|bead the Cagé", "five": "AB|a 5 b"}
     )
-    threads = torch.get_num_threads()
-    got, rows, seconds = evaluate_model(
-        tone_loaded(tmp_path), utterances, DataSettings(batch_seconds=4.0, max_seconds=4.0), threads
-    )
+    options = TranscribeOptions(batch_seconds=4.0)
+    got, rows, seconds = evaluate(tones, utterances, options)
     assert rows == [
         Row("short", "s", "FAD", "FAD"),
         Row("long", "s", "BEAD THE CAGE", "BEAD A CAGE"),
@@ -170,17 +175,33 @@ def test_a_network_is_scored_on_recordings_in_the_order_given(tmp_path: Path) ->
     assert 0 < seconds < 60
 
 
-def test_a_recording_shorter_than_a_frame_is_heard_as_nothing(tmp_path: Path) -> None:
+def test_a_recording_shorter_than_a_frame_gives_no_words(tones: Recogniser, tmp_path: Path) -> None:
     utterances = recordings(tmp_path, {"normal": "BAD|bad", "click": "|a b"})
     soundfile.write(tmp_path / "click.wav", np.zeros(100), RATE)
     for some in (utterances, utterances[1:]):
-        _, rows, _ = evaluate_model(tone_loaded(tmp_path), some, DataSettings())
+        _, rows, _ = evaluate(tones, some)
         assert [row.hypothesis for row in rows] == ["BAD", ""][-len(some) :]
 
 
-def test_no_utterances_are_refused(tmp_path: Path) -> None:
+def test_a_long_recording_is_evaluated_as_it_is_transcribed(
+    tones: Recogniser, tmp_path: Path
+) -> None:
+    text = " ".join(["BAD CAFE FEED A BEE"] * 8)
+    [utterance] = recordings(tmp_path, {"long": f"{text}|{text}"})
+    assert utterance.duration > 20
+    figures, [row], _ = evaluate(tones, [utterance])
+    [transcript] = tones.transcribe(utterance.audio_filepath)
+    assert row.hypothesis == transcript.text == text
+    assert figures.wer == 0
+    short = TranscribeOptions(chunks=ChunkOptions(2.0, 0.0))
+    _, [row], _ = evaluate(tones, [utterance], short)
+    [transcript] = tones.transcribe(utterance.audio_filepath, short)
+    assert row.hypothesis == transcript.text != text, "words are lost at seams without overlap"
+
+
+def test_no_utterances_are_refused(tones: Recogniser) -> None:
     with pytest.raises(AsrError, match="nothing to evaluate"):
-        evaluate_model(tone_loaded(tmp_path), [], DataSettings())
+        evaluate(tones, [])
 
 
 def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
@@ -194,15 +215,15 @@ def test_a_model_file_is_scored_on_a_manifest(tmp_path: Path) -> None:
     )
     assert printed[1] == "decoder greedy; 95 % interval over utterances; normalisation en-v1"
     assert printed[2].startswith("2.4 s of audio in ")
-    assert printed[3].startswith("engine torch ")
+    assert printed[3].startswith("backend torch ")
     assert printed[4:] == [f"references and hypotheses: {output}"]
     assert "ERR: (THE->A)" in output.read_text()
     beam = DecoderOptions("beam", beam=4, word_bonus=1.0)
     printed = evaluate_to(model, str(tmp_path / "test.jsonl"), decoding=beam).splitlines()
     assert len(printed) == 4
     assert printed[0].startswith("WER 25.00 %")
-    searched = f"decoder beam 4, word bonus 1 (search in {native()}); "
-    assert printed[1].startswith(searched)
+    assert printed[1].startswith("decoder beam 4, word bonus 1; 95 % interval")
+    assert printed[3].endswith(f"; beam search in {native()}")
 
 
 def test_the_interval_is_drawn_over_speakers_where_they_are_known(tmp_path: Path) -> None:

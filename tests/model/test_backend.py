@@ -18,9 +18,8 @@ from tone_network import RATE, save_tone_model, speak
 
 from asr import audio
 from asr.corpus.manifest import read_manifest
-from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
-from asr.evaluate.dataset import evaluate_to, hear_files
+from asr.evaluate.dataset import evaluate_to
 from asr.features.settings import Frontend
 from asr.model import backend as module
 from asr.model.backend import BackendName, NativeBackend, TorchBackend, open_backend
@@ -91,32 +90,6 @@ def test_words_have_the_same_times_and_confidence_on_both(trained: Path, sounds:
     for word, other in zip(ours.words, theirs.words, strict=True):
         assert (word.text, word.start, word.end) == (other.text, other.start, other.end)
         assert word.confidence == pytest.approx(other.confidence, abs=1e-3)
-
-
-def test_recordings_come_with_their_index_longest_first(trained: Path, sounds: list[str]) -> None:
-    backend = open_backend(trained)
-    durations = [audio.header_seconds(path) for path in sounds[:5]]
-    heard = dict(hear_files(backend, sounds[:5], durations, batch_seconds=6.0))
-    assert sorted(heard) == list(range(5))
-    longest = next(iter(hear_files(backend, sounds[:5], durations, batch_seconds=0.1)))[0]
-    assert durations[longest] == max(durations)
-    for i, log_probs in heard.items():
-        alone = backend.log_probs([backend.features(audio.load(sounds[i]).samples)])[0]
-        np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
-
-
-def test_a_recording_without_sound_has_no_frames(
-    trained: Path, sounds: list[str], tmp_path: Path
-) -> None:
-    backend = open_backend(trained)
-    silent = str(tmp_path / "silent.wav")
-    soundfile.write(silent, np.zeros(48000, np.float32), 16000)
-    for paths in ([silent, sounds[0], silent], [silent]):
-        heard = dict(hear_files(backend, paths, [3.0] * len(paths), batch_seconds=120.0))
-        assert [len(heard[i]) > 0 for i in range(len(paths))] == [p != silent for p in paths]
-        assert heard[0].shape == (0, backend.dimensions.outputs)
-    for options in (DecoderOptions(), DecoderOptions("beam")):
-        assert make_decoder(options, backend.tokenizer).decode(heard[0])[0].text == ""
 
 
 @pytest.mark.parametrize(
@@ -303,8 +276,8 @@ def test_the_backend_is_named_in_evaluations(trained: Path, corpus: Path) -> Non
         (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
         for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
-    assert said["torch", False].startswith("engine torch ")
-    assert said["auto", False].startswith("engine native (")
+    assert said["torch", False].startswith("backend torch ")
+    assert said["auto", False].startswith("backend native (")
     assert said["native", True].endswith(", exact")
     assert ("(C library, " in said["auto", False]) == (library() is not None)
 
