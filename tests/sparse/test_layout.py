@@ -5,14 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from sparse_arrays import in_banks, in_blocks, pruned
 
 from asr.errors import AsrError
 from asr.sparse.formats import Encoded, decode, decode_csr, encode
-
-fast = settings(max_examples=60, deadline=None, database=None, derandomize=True)
-
 
 GOOD = encode(pruned((32, 33), 0.9))
 
