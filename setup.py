@@ -18,6 +18,7 @@ setup(
         Extension(
             "asr.decode._beam",
             ["asr/decode/beam.c"],
+            depends=["asr/decode/beam_scoring.h"],
             extra_compile_args=flags,
             libraries=[] if os.name == "nt" else ["m"],
             export_symbols=["asr_beam_search", "asr_native_version"],

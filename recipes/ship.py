@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, help="a packed model file")
-    parser.add_argument("lm", type=Path, help="a language model, compact if it is to be small")
+    parser.add_argument("lm", type=Path, help="a language model, binary if it is to be small")
     parser.add_argument("--record", type=Path, help="of recipes/benchmarks/recogniser.py")
     parser.add_argument("--network", default="sparse", help="its label in the record")
     parser.add_argument("--beam", type=int, default=32)

@@ -97,7 +97,7 @@ def trained(plan: Grid, results: Path) -> None:
 
 
 def language_model(text: Path, output: Path, data: DataSettings) -> None:
-    """Books and training transcripts to a compact file, which must be small enough to ship."""
+    """Train on books and training transcripts; the file must be small enough to ship."""
     if not output.exists():
         books = books_in(text)
         said: list[Utterance] = []

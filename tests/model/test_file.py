@@ -257,7 +257,7 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, change, message):
         ({"model__layers": 10**9}, "claim 1000000000 layers"),
         ({"model__batch_norm": False}, "'conv.0.convolution.bias' is nothing"),
         ({"model__outputs": 30}, "has 29 tokens, its network 30 outputs"),
-        ({"tokenizer": {"kind": "runes"}}, "units of kind 'runes' are unknown"),
+        ({"tokenizer": {"kind": "runes"}}, "tokenizer='runes' is unknown"),
         ({"tokenizer": {"kind": "sentencepiece", "model": "AAAA"}}, "not a SentencePiece model"),
     ],
     ids=str,
