@@ -68,7 +68,7 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-class Recording(NamedTuple):
+class AudioFile(NamedTuple):
     """A file that `find` found, and the folder whose tree outputs mirror."""
 
     root: Path
@@ -252,7 +252,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
 
 
-def find(paths: Iterable[str | Path]) -> list[Recording]:
+def find(paths: Iterable[str | Path]) -> list[AudioFile]:
     """List the recordings among files and folders, folders recursively and sorted.
 
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
@@ -260,27 +260,27 @@ def find(paths: Iterable[str | Path]) -> list[Recording]:
     Raises `AsrError` for a path that does not exist, a file whose suffix is not among
     `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
-    found: dict[Path, Recording] = {}
+    found: dict[Path, AudioFile] = {}
     for path in map(Path, paths):
         for item in _walk(path) if path.is_dir() else [_given(path)]:
             found.setdefault(item.path, item)
     return list(found.values())
 
 
-def _given(path: Path) -> Recording:
+def _given(path: Path) -> AudioFile:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
     if path.suffix.lower() not in RECORDING_SUFFIXES:
         raise AsrError(f"{path}: not the suffix of a recording; known are {_suffixes()}")
-    return Recording(path.parent, path)
+    return AudioFile(path.parent, path)
 
 
-def _walk(folder: Path) -> list[Recording]:
+def _walk(folder: Path) -> list[AudioFile]:
     found = []
     for where, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Recording(folder, Path(where, name))
+            AudioFile(folder, Path(where, name))
             for name in names
             if not name.startswith(".") and name.lower().endswith(RECORDING_SUFFIXES)
         ]

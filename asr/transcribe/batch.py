@@ -190,13 +190,13 @@ def _items(
     paths: Sequence[str | Path], output: Path | None, writers: Sequence[Writer], stack: ExitStack
 ) -> list[WorkItem]:
     """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
-    found: list[tuple[audio.Recording, str]] = []
+    found: list[tuple[audio.AudioFile, str]] = []
     if list(map(str, paths)).count(STDIN) > 1:
         raise AsrError("standard input (-) can be read once")
     for path in paths:
         if str(path) == STDIN:
             copy = stack.enter_context(_standard_input())
-            found.append((audio.Recording(copy.parent, copy), STDIN))
+            found.append((audio.AudioFile(copy.parent, copy), STDIN))
         else:
             found += [(recording, _printable(recording.path)) for recording in audio.find([path])]
     unique = list({recording.path: (recording, name) for recording, name in found}.values())

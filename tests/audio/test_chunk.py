@@ -25,7 +25,7 @@ from asr.transcribe.recogniser import Recogniser, load
 from asr.transcribe.stitch import join_words
 
 
-def cut(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
+def places_of(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
     return [(c.place.start, c.place.end) for c in stream(samples, rate, options)]
 
 
@@ -63,9 +63,9 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_split_on_silence_cuts_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_splits_in_pauses_and_nothing_is_shared() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
-    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
+    places = places_of(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
     assert places[-1][1] == 31.0
     for (_, end), (start, _) in pairwise(places):
@@ -75,7 +75,9 @@ def test_split_on_silence_cuts_in_pauses_and_nothing_is_shared() -> None:
 
 
 def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
-    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
+    places = places_of(
+        bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True)
+    )
     (_, first_end), (second_start, second_end), (third_start, _) = places[:3]
     assert (first_end, second_start) == (8.0, 7.0)
     assert second_end == third_start
@@ -85,7 +87,7 @@ def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
 def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
-    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
+    places = places_of(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
 
 
@@ -123,7 +125,7 @@ def seam(left: list[Word], right: list[Word]) -> str:
     return text_of(join_words([(Place(0, 10), left), (Place(8, 18), local)]))
 
 
-def test_a_word_that_both_heard_is_there_once() -> None:
+def test_a_word_in_both_chunks_is_written_once() -> None:
     left = [word("A", 7, 7.5), word("B", 8.3, 8.6), word("C", 8.9, 9.2), word("DX", 9.7, 10)]
     right = [word("XB", 8.0, 8.5), word("C", 8.95, 9.25), word("D", 9.6, 9.9), word("E", 11, 12)]
     assert seam(left, right) == "A B C D E"
@@ -186,13 +188,13 @@ def test_no_word_is_doubled_or_lost_wherever_the_seams_fall(
 ) -> None:
     text = random_text(80)
     samples = np.concatenate([np.zeros(round(shift * RATE), np.float32), speak(text)])
-    whole, cut_up = (
+    whole, split = (
         next(tones.transcribe(samples, TranscribeOptions(chunks=o)))
         for o in (ChunkOptions(1000.0), options)
     )
     assert whole.text == text
-    assert cut_up.text == text
-    for a, b in zip(whole.words, cut_up.words, strict=True):
+    assert split.text == text
+    for a, b in zip(whole.words, split.words, strict=True):
         assert a.start == pytest.approx(b.start, abs=0.02)
         assert a.end == pytest.approx(b.end, abs=0.02)
 
@@ -235,7 +237,7 @@ def test_blocks_of_a_resampled_file_are_what_loading_it_gives(tmp_path: Path) ->
 
 
 def test_a_long_file_that_is_cut_short_is_refused_at_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "cut.wav"
+    path = tmp_path / "truncated.wav"
     soundfile.write(path, np.zeros(16000 * 40, np.int16), 16000)
     path.write_bytes(path.read_bytes()[: 16000 * 2 * 30])
     with pytest.raises(AsrError, match="cut short"):

@@ -50,7 +50,7 @@ def encode(
 
 
 @pytest.mark.parametrize("suffix", list(KINDS))
-def test_the_sound_of_a_container_is_heard(tmp_path: Path, suffix: str) -> None:
+def test_the_audio_of_a_container_is_read(tmp_path: Path, suffix: str) -> None:
     path = encode(tmp_path / f"a.{suffix}", tone(2.0, 48000), film=suffix == "mp4")
     recording = load(path)
     assert recording.notes == ("48000 Hz resampled to 16000 Hz",)

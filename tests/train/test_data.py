@@ -154,8 +154,8 @@ def test_batches_are_the_same_with_workers_without_a_cache_and_on_a_second_readi
 
 def test_features_of_an_utterance_change_from_epoch_to_epoch_and_its_text_does_not(utterances):
     data = speech(utterances)
-    (_, first, symbols, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
-    assert symbols == others == TOKENIZER.encode("WORD B")
+    (_, first, tokens, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
+    assert tokens == others == TOKENIZER.encode("WORD B")
     assert first.shape != second.shape or not torch.equal(first, second)
 
 

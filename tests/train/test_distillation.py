@@ -168,16 +168,16 @@ def words_of(folder: Path, corpus: Path, name: str, teacher: Path, *more: str) -
     ]  # fmt: skip
 
 
-class PowerCut(Exception):
+class PowerLoss(Exception):
     """Ends a training between two steps."""
 
 
-def cut_power_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def lose_power_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = SeedEachStep.on_train_batch_start
 
     def dying(self: SeedEachStep, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step:
-            raise PowerCut
+            raise PowerLoss
         before(self, trainer, *rest)
 
     monkeypatch.setattr(SeedEachStep, "on_train_batch_start", dying)
@@ -188,10 +188,10 @@ def test_a_resumed_student_equals_one_that_was_never_stopped_and_names_its_teach
 ) -> None:
     whole = train(load(Run, None, words_of(tmp_path, corpus, "whole", teacher)))
     steps = json.loads((whole / "record.json").read_text())["training"]["steps"]
-    words = words_of(tmp_path, corpus, "cut", teacher)
+    words = words_of(tmp_path, corpus, "stopped", teacher)
     with monkeypatch.context() as patch:
-        cut_power_at(steps // 2 + 2, patch)
-        with pytest.raises(PowerCut):
+        lose_power_at(steps // 2 + 2, patch)
+        with pytest.raises(PowerLoss):
             train(load(Run, None, words))
     # Another file under the teacher's name must not slip in half way.
     original = teacher.read_bytes()
@@ -200,13 +200,14 @@ def test_a_resumed_student_equals_one_that_was_never_stopped_and_names_its_teach
     with pytest.raises(AsrError, match="has other weights than when this training began"):
         train(load(Run, None, words))
     teacher.write_bytes(original)
-    cut = train(load(Run, None, words))
-    a, b = (load_model(run / "model.asr").model.state_dict() for run in (whole, cut))
+    stopped = train(load(Run, None, words))
+    a, b = (load_model(run / "model.asr").model.state_dict() for run in (whole, stopped))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
-    record = json.loads((cut / "record.json").read_text())
+    record = json.loads((stopped / "record.json").read_text())
     rows = [
-        list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, cut)
+        list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+        for run in (whole, stopped)
     ]
     for first, second in zip(*rows, strict=True):
         assert {k: v for k, v in first.items() if k != "seconds"} == {

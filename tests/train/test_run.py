@@ -91,23 +91,23 @@ def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: st
     # Thresholds of a dense network and a target: all that a pruner has to remember.
     how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
     whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
-    cut = settings_of(folder, corpus, f"cut-{tag}", *how, *more)
+    stopped = settings_of(folder, corpus, f"stopped-{tag}", *how, *more)
     assert in_process(whole).returncode == 0
-    assert in_process(cut, die_at).returncode == -signal.SIGKILL
-    last = folder / "t" / f"cut-{tag}" / "checkpoints" / "last.ckpt"
+    assert in_process(stopped, die_at).returncode == -signal.SIGKILL
+    last = folder / "t" / f"stopped-{tag}" / "checkpoints" / "last.ckpt"
     step = torch.load(last, weights_only=True)["global_step"]
     assert 0 < step <= die_at
-    assert not (folder / "t" / f"cut-{tag}" / "record.json").exists()
-    again = in_process(cut)
+    assert not (folder / "t" / f"stopped-{tag}" / "record.json").exists()
+    again = in_process(stopped)
     assert again.returncode == 0, again.stderr
     for file in ("checkpoints/last.ckpt",):
         a, b = (
             torch.load(folder / "t" / f"{kind}-{tag}" / file, weights_only=True)["state_dict"]
-            for kind in ("whole", "cut")
+            for kind in ("whole", "stopped")
         )
         assert list(a) == list(b)
         assert all(torch.equal(a[name], b[name]) for name in a)
-    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "cut"))
+    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "stopped"))
     first, second = load_model(a).model.state_dict(), load_model(b).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     record = json.loads((b.parent / "record.json").read_text())
@@ -128,12 +128,12 @@ def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("share", [0.1, 0.34, 0.67, 0.95])
+@pytest.mark.parametrize("fraction", [0.1, 0.34, 0.67, 0.95])
 def test_killed_anywhere_and_resumed_ends_with_equal_weights(
-    folder: Path, corpus: Path, dense: Path, share: float, workers: int
+    folder: Path, corpus: Path, dense: Path, fraction: float, workers: int
 ) -> None:
     steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
-    check_resume(folder, corpus, dense, round(share * steps), f"data.workers={workers}")
+    check_resume(folder, corpus, dense, round(fraction * steps), f"data.workers={workers}")
 
 
 def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
     further = train(load(Run, None, settings_of(folder, corpus, "further", *more)))
     before, after = (load_model(f / "packed.asr").model.state_dict() for f in (sparse, further))
     record = json.loads((further / "record.json").read_text())["pruning"]
-    assert record["pattern"] == {"kind": "Element"}
+    assert record["pattern"] == {"name": "element"}
     assert record["sparsity"] == pytest.approx(0.85, abs=0.005)
     for name in (n for n in before if n.startswith("rnn") and ".weight_" in n):
         assert not after[name][before[name] == 0].any()
@@ -217,7 +217,9 @@ def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) ->
     run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
     record = json.loads((run / "record.json").read_text())["pruning"]
     assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
-    assert {round(share, 2) for _, share in record["curve"]} == {0.8}, "from the first step on"
+    assert {round(fraction, 2) for _, fraction in record["curve"]} == {0.8}, (
+        "from the first step on"
+    )
 
     norms = []
     for weight in (0.0, 0.3):
@@ -262,11 +264,11 @@ def test_a_damaged_test_recording_is_refused_before_training(
 ) -> None:
     utterances = read_manifest(corpus / "test.jsonl")[:1]
     flac = Path(utterances[0].audio_filepath).read_bytes()
-    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
-    bad = replace(utterances[0], id="cut", audio_filepath=str(tmp_path / "cut.flac"))
+    (tmp_path / "damaged.flac").write_bytes(flac[: len(flac) // 2])
+    bad = replace(utterances[0], id="damaged", audio_filepath=str(tmp_path / "damaged.flac"))
     write_manifest(tmp_path / "test.jsonl", [*utterances, bad])
-    words = settings_of(folder, corpus, "cut-test", f"data.test=[{tmp_path}/test.jsonl]")
-    with pytest.raises(AsrError, match=r"data\.test, .*cut\.flac"):
+    words = settings_of(folder, corpus, "damaged-test", f"data.test=[{tmp_path}/test.jsonl]")
+    with pytest.raises(AsrError, match=r"data\.test, .*damaged\.flac"):
         train(load(Run, None, words))
     for name in ("x", "y"):
         write_manifest(tmp_path / name / "eval1.jsonl", utterances)
@@ -313,7 +315,7 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
         train(settings)
 
 
-def test_sparsity_that_missed_what_was_wanted_fails_loudly(
+def test_a_sparsity_that_missed_what_was_expected_fails_loudly(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]

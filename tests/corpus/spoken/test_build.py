@@ -79,8 +79,8 @@ def test_no_recording_is_silent_or_clipped(made):
 
 def test_ctc_can_align_every_recording_at_the_highest_speed(made):
     for utterance in (u for part in PARTS for u in made[part]):
-        symbols = len(utterance.text) + sum(a == b for a, b in pairwise(utterance.text))
-        assert symbols <= utterance.duration / 1.1 / 0.040 - 1, utterance
+        frames = len(utterance.text) + sum(a == b for a, b in pairwise(utterance.text))
+        assert frames <= utterance.duration / 1.1 / 0.040 - 1, utterance
 
 
 def test_no_speaker_sentence_or_id_is_in_two_parts(made):
