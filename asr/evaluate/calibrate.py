@@ -25,9 +25,8 @@ from asr.decode.confidence import (
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
 from asr.evaluate.wer import load_jiwer
-from asr.model.metadata import Metadata
+from asr.model.file import copy_with_training
 from asr.pretrained import registry
-from asr.sparse import read, write
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load_for_command
@@ -60,12 +59,12 @@ def score_words(
     recogniser: Recogniser,
     source: str,
     decoding: DecoderOptions | None = None,
-    calibration: Calibration | None = None,
 ) -> ScoredWords:
     """Confidence and rightness of all words recognised in a manifest, a folder or `spoken:dev`.
 
     A word is right where jiwer aligns it with the same word of the reference, both in normal
-    form. `calibration` None: raw confidences. Raises AsrError if not one word is recognised.
+    form. Confidences are calibrated if the recogniser is. Raises AsrError if not one word is
+    recognised.
     """
     utterances = read_set(source)
     paths = [utterance.audio_filepath for utterance in utterances]
@@ -79,8 +78,7 @@ def score_words(
         right += words_right(normalise(utterance.text), [word.text for word in transcript.words])
     if not right:
         raise AsrError(f"{source}: not one word was recognised in it")
-    values = np.array(confidences)
-    return ScoredWords(calibration.apply(values) if calibration else values, np.array(right))
+    return ScoredWords(np.array(confidences), np.array(right))
 
 
 def words_right(reference: str, words: list[str]) -> list[bool]:
@@ -100,13 +98,7 @@ def write_calibration(
     model: str | Path, output: str | Path, calibration: Calibration, about: dict[str, Any]
 ) -> None:
     """Write the model file `model`, dense or packed, to `output` with the map in its metadata."""
-    tensors, plain = read(model)
-    packed = Metadata.from_plain(plain).packed
-    plain["training"][NAME] = calibration.to_plain() | about
-    if packed is None:
-        write(output, tensors, plain, compress=False)
-    else:
-        write(output, tensors, plain, packed)
+    copy_with_training(model, output, {NAME: calibration.to_plain() | about})
 
 
 def calibrate_to(

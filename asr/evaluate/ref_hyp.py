@@ -5,10 +5,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from asr.errors import AsrError
-from asr.evaluate.wer import NORMALISATION, Errors, Row, count_errors, counted, load_jiwer, percent
+from asr.evaluate.wer import (
+    NORMALISATION,
+    Errors,
+    Row,
+    count_errors,
+    counted,
+    load_jiwer,
+    percent,
+    sum_errors,
+)
 from asr.files import atomic_write_text
 
 Pair = tuple[str, str]
@@ -89,8 +96,7 @@ def _words(columns: str) -> str:
 
 def summary(errors: Iterable[Errors]) -> str:
     """WER and counts of some utterances together."""
-    rows = np.array([(e.words, e.substitutions, e.deletions, e.insertions) for e in errors])
-    total = Errors(*map(int, rows.sum(axis=0)))
+    total = sum_errors(errors)
     return f"WER {percent(total.total / max(1, total.words))}, {total}"
 
 

@@ -4,7 +4,7 @@ Counts come from jiwer. Rates are fractions, errors over reference words, and ma
 there is no reference word at all the errors stand alone, as in jiwer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -98,24 +98,24 @@ def score(
         raise ValueError("references, hypotheses and groups must have the same length")
     if not references:
         raise AsrError("nothing to score: there is not one utterance")
-    jiwer = load_jiwer()
-    words = jiwer.process_words(list(references), list(hypotheses))
-    characters = jiwer.process_characters(list(references), list(hypotheses))
-    per_utterance = tuple(map(count_errors, words.references, words.alignments))
+    per_utterance = tuple(errors_of(references, hypotheses))
+    total = sum_errors(per_utterance)
+    characters = load_jiwer().process_characters(list(references), list(hypotheses))
     errors = np.array([e.total for e in per_utterance])
     said = np.array([e.words for e in per_utterance])
     errors, said = resampled([errors, said], groups, seed, resamples)
     low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
     return Score(
-        wer=float(words.wer),
+        # Without a reference word the errors alone, as in jiwer.
+        wer=total.total / max(total.words, 1),
         cer=float(characters.cer),
         wer_low=float(low),
         wer_high=float(high),
         utterances=len(references),
-        words=sum(e.words for e in per_utterance),
-        insertions=words.insertions,
-        deletions=words.deletions,
-        substitutions=words.substitutions,
+        words=total.words,
+        insertions=total.insertions,
+        deletions=total.deletions,
+        substitutions=total.substitutions,
         per_utterance=per_utterance,
         groups=len(set(groups)) if groups is not None else 0,
     )
@@ -128,6 +128,18 @@ def load_jiwer() -> Any:
     except ModuleNotFoundError:
         raise AsrError("scoring needs jiwer: pip install 'asr[evaluate]'") from None
     return jiwer
+
+
+def errors_of(references: Sequence[str], hypotheses: Sequence[str]) -> list[Errors]:
+    """Word errors of each utterance, by the alignment of fewest errors."""
+    found = load_jiwer().process_words(list(references), list(hypotheses))
+    return list(map(count_errors, found.references, found.alignments))
+
+
+def sum_errors(errors: Iterable[Errors]) -> Errors:
+    """The errors of several utterances together."""
+    rows = [(e.words, e.substitutions, e.deletions, e.insertions) for e in errors]
+    return Errors(*map(sum, zip(*rows, strict=True)))
 
 
 def count_errors(reference: list[str], alignment: list[Any]) -> Errors:

@@ -16,8 +16,8 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.metadata import Metadata
 from asr.model.shapes import check_layers, compare, parameter_shapes
-from asr.sparse import read, read_rows, write
-from asr.sparse.csr import Rows
+from asr.sparse import read, read_csr, write
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.formats import Array
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ class ModelFile:
     path: str
     metadata: Metadata
     tokenizer: "Tokenizer"
-    tensors: Mapping[str, Rows | Array]
+    tensors: Mapping[str, CsrMatrix | Array]
     """By their names in `state_dict()`; a tied tensor is one object under each of its names."""
 
     def dense(self) -> dict[str, Array]:
         """The tensors with their zeros; tied ones are one array under each of their names."""
         made = {
-            id(tensor): tensor.to_dense() if isinstance(tensor, Rows) else tensor
+            id(tensor): tensor.to_dense() if isinstance(tensor, CsrMatrix) else tensor
             for tensor in self.tensors.values()
         }
         return {name: made[id(tensor)] for name, tensor in self.tensors.items()}
@@ -91,12 +91,12 @@ def save_model(
 
 
 def read_model(path: str | Path) -> ModelFile:
-    """A model file in one pass, its sparse matrices as `Rows` without a dense copy; no torch.
+    """A model file in one pass, its sparse matrices as `CsrMatrix` without a dense copy; no torch.
 
     Raises AsrError for what is not a model file (a training checkpoint too), for a damaged file,
     and for a tokenizer that does not fit the network.
     """
-    return _checked(path, *read_rows(path))
+    return _checked(path, *read_csr(path))
 
 
 def load_model(path: str | Path) -> TorchModel:
@@ -129,6 +129,21 @@ def load_weights(path: str | Path) -> "dict[str, torch.Tensor]":
     return _to_torch(tensors)
 
 
+def copy_with_training(source: str | Path, target: str | Path, extra: dict[str, Any]) -> None:
+    """Write a model file again, `extra` added to `metadata.training`, the weights bit by bit.
+
+    `source` and `target` may be the same file. Raises AsrError if `source` is not a model.
+    """
+    tensors, plain = read(source)
+    with naming(source):
+        packed = Metadata.from_plain(plain).packed
+    plain["training"] |= extra
+    if packed is None:
+        write(target, tensors, plain, compress=False)
+    else:
+        write(target, tensors, plain, packed)
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """An AsrError from within begins with the file's name."""
@@ -139,7 +154,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _checked(
-    path: str | Path, tensors: Mapping[str, Rows | Array], plain: dict[str, Any]
+    path: str | Path, tensors: Mapping[str, CsrMatrix | Array], plain: dict[str, Any]
 ) -> ModelFile:
     from asr.text.tokenizer import Tokenizer
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from asr.errors import AsrError
 from asr.model.dimensions import NORM_EPSILON, Model
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 
 Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Scale and shift of each feature."""
 
-Matrix = TypeVar("Matrix", Rows, NDArray[Any])
+Matrix = TypeVar("Matrix", CsrMatrix, NDArray[Any])
 
 
 def fold_tensors(
@@ -86,7 +86,7 @@ def fold_before(
     if norm is None:
         return weight, bias
     scale, shift = norm
-    if not isinstance(weight, Rows):
+    if not isinstance(weight, CsrMatrix):
         wide = weight.astype(np.float64)
         return (wide * scale).astype(np.float32), (bias + wide @ shift).astype(np.float32)
     wide = weight.values.astype(np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 
 from asr.errors import AsrError
 from asr.model.dimensions import GATES, Model
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -59,7 +59,7 @@ def statistics_shapes(dimensions: Model) -> Shapes:
 def check_shapes(tensors: Mapping[str, Any], dimensions: Model) -> None:
     """Raise AsrError unless there is each tensor of the dimensions, in its shape, and no other.
 
-    Tensors are numpy arrays or `Rows`. A tied matrix may be there once, under its first name.
+    Tensors are numpy arrays or `CsrMatrix`. A tied matrix may be there once, under its first name.
     """
     check_layers(dimensions, tensors)
     expected = parameter_shapes(dimensions) | statistics_shapes(dimensions)
@@ -69,7 +69,7 @@ def check_shapes(tensors: Mapping[str, Any], dimensions: Model) -> None:
             continue
         tied = dimensions.shared_input and name.endswith("backward_cell.weight_ih_l0")
         shape = expected.get(name.replace("backward", "forward") if tied else name)
-        kind = "float32" if tensor is None or isinstance(tensor, Rows) else tensor.dtype.name
+        kind = "float32" if tensor is None or isinstance(tensor, CsrMatrix) else tensor.dtype.name
         found = None if tensor is None else (tuple(tensor.shape), kind)
         compare(name, found, None if shape is None else (shape, "float32"))
 

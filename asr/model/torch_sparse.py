@@ -1,7 +1,7 @@
-"""The recurrent layer of `torch_layers` on sparse kernels, known to `asr.sparse.sparsify`.
+"""The recurrent layer of `torch_layers` on sparse kernels, registered with `asr.sparse.sparsify`.
 
-It has one input matrix for both directions if the network has, and sums directions, as in the
-paper; `asr.sparse` knows nothing of either, so the twins come from here.
+`RecurrentLayer` may share one input matrix between its directions, and may sum them, as in the
+paper. `asr.sparse` replaces only torch's own layers, so the sparse version is defined here.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from asr.model.torch_layers import RecurrentLayer
 from asr.model.torch_recurrence import FrameOrder
-from asr.sparse.convert import TORCH_SPARSE, Leave, Wish, register
+from asr.sparse.convert import TORCH_SPARSE, KeepDense, Request, register
 from asr.sparse.kernels import Recurrent
 from asr.sparse.torch_layers import to_array
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
@@ -19,16 +19,16 @@ from asr.sparse.weight import Options
 
 
 class SparseRecurrentLayer(nn.Module):
-    """`RecurrentLayer` without the zeros, inference only; its `state_dict` is the dense one."""
+    """`RecurrentLayer` without the zeros, for inference; `state_dict` is that of the dense one."""
 
     def __init__(self, dense: RecurrentLayer, options: Options) -> None:
         super().__init__()
         self.norm = dense.norm
         self.dropout = dense.dropout
         self.concat, self.shared_input = dense.concat, dense.shared_input
-        self.forward_cell = _twin(dense.forward_cell, options)
+        self.forward_cell = _sparse_cell(dense.forward_cell, options)
         back = dense.backward_cell
-        self.backward_cell = None if back is None else _twin(back, options)
+        self.backward_cell = None if back is None else _sparse_cell(back, options)
         self._tie()
         self.register_load_state_dict_pre_hook(RecurrentLayer._complete)
         self.register_load_state_dict_post_hook(RecurrentLayer._completed)
@@ -36,7 +36,7 @@ class SparseRecurrentLayer(nn.Module):
 
     def _tie(self) -> None:
         if self.shared_input and self.backward_cell is not None:
-            self.backward_cell.share("weight_ih_l0", self.forward_cell)
+            self.backward_cell.tie("weight_ih_l0", self.forward_cell)
 
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""
@@ -58,33 +58,33 @@ class CsrRecurrentLayer(SparseRecurrentLayer):
     """The same by `torch.sparse`, on a GPU."""
 
     def _cells(self, x: Tensor, lengths: Tensor) -> Tensor:
-        ahead: Tensor = self.forward_cell(x, lengths=lengths)[0]
+        forward: Tensor = self.forward_cell(x, lengths=lengths)[0]
         if self.backward_cell is None:
-            return ahead
+            return forward
         zero = x.new_zeros(len(x), self.backward_cell.hidden_size)
         start = (zero,) * (2 if self.backward_cell.kind == "lstm" else 1)
-        back, _ = self.backward_cell.direction(x, start, lengths, backwards=True)
-        return torch.cat([ahead, back], dim=-1) if self.concat else ahead + back
+        backward, _ = self.backward_cell.direction(x, start, lengths, backwards=True)
+        return torch.cat([forward, backward], dim=-1) if self.concat else forward + backward
 
 
-def _twin(cell: nn.RNNBase, options: Options) -> Any:
-    twins: dict[type[nn.RNNBase], Any]
+def _sparse_cell(cell: nn.RNNBase, options: Options) -> Any:
+    kinds: dict[type[nn.RNNBase], Any]
     if options.kernel == TORCH_SPARSE:
         from asr.sparse.cuda import CsrGRU, CsrLSTM, CsrRNN
 
-        twins = {nn.GRU: CsrGRU, nn.LSTM: CsrLSTM, nn.RNN: CsrRNN}
+        kinds = {nn.GRU: CsrGRU, nn.LSTM: CsrLSTM, nn.RNN: CsrRNN}
     else:
-        twins = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
-    return twins[type(cell)].from_dense(cell, options)
+        kinds = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
+    return kinds[type(cell)].from_dense(cell, options)
 
 
-def _factory(layer: RecurrentLayer, wish: Wish) -> nn.Module:
+def _factory(layer: RecurrentLayer, request: Request) -> nn.Module:
     cells = [cell for cell in (layer.forward_cell, layer.backward_cell) if cell is not None]
     if any(cell._forward_hooks or cell._forward_pre_hooks for cell in cells):
-        raise Leave("its cells have hooks, which would be lost")
+        raise KeepDense("its cells have hooks, which would be lost")
     if any(type(cell) not in (nn.GRU, nn.LSTM, nn.RNN) for cell in cells):
-        raise Leave("its cells are no plain nn.GRU, nn.LSTM or nn.RNN")
-    wish.weigh(
+        raise KeepDense("its cells are not plain nn.GRU, nn.LSTM or nn.RNN")
+    request.require_sparse(
         {
             f"{i}.{name}": tensor
             for i, cell in enumerate(cells)
@@ -92,8 +92,8 @@ def _factory(layer: RecurrentLayer, wish: Wish) -> nn.Module:
             if tensor.dim() == 2
         }
     )
-    csr = wish.options.kernel == TORCH_SPARSE
-    return (CsrRecurrentLayer if csr else SparseRecurrentLayer)(layer, wish.options)
+    csr = request.options.kernel == TORCH_SPARSE
+    return (CsrRecurrentLayer if csr else SparseRecurrentLayer)(layer, request.options)
 
 
 register(RecurrentLayer, _factory)

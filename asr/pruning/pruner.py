@@ -136,7 +136,7 @@ class Pruner:
         once; at an update the optimiser's moments of dropped weights are zeroed too.
         """
         if self._finalized:
-            raise AsrError("this Pruner was finalized: make a new one to go on training")
+            raise AsrError("this Pruner was finalized: make a new one to train further")
         self.steps += 1
         optimiser = optimiser or self.optimiser
         updated = [

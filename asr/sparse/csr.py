@@ -1,4 +1,14 @@
-"""The kept elements of a matrix, row by row: what files are read into and kernels are made from."""
+"""Sparse matrices in compressed rows (CSR): what files are read into and kernels are made from.
+
+The pattern of the zeros is a part of the matrix, because files and kernels exploit it. Drawn with
+banks of 4 columns and blocks of 2 rows (the real ones have 32 and 16):
+
+    element        bank               block
+    x . . x . .    x . . x | . x x .  x . . x
+    . . x . . .    . x x . | x . . x  x . . x
+    x x x . . x    x x . . | . . x x  . x . .
+    . . . . x .    . x . x | x x . .  . x . .
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,18 +19,18 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 
 Pattern = Literal["element", "bank", "block"]
-"""`element`: anywhere. `bank`: in every row each bank of `BANK` columns keeps the same count.
-`block`: `BLOCK` rows one under the other keep the same columns."""
+"""`element`: anywhere. `bank`: in every row each bank of `BANK` columns keeps the same number.
+`block`: `BLOCK` consecutive rows keep the same columns."""
 
 BANK = 32
 BLOCK = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class CsrMatrix:
     """A sparse matrix `(rows, columns)` in compressed rows.
 
-    The columns of a row ascend. A value may be zero (in a block that is kept whole).
+    The columns of a row ascend. A stored value may be zero (in a block that is kept whole).
     """
 
     shape: tuple[int, int]
@@ -34,12 +44,12 @@ class Rows:
 
     @property
     def kept(self) -> int:
-        """Elements that are stored."""
+        """Number of stored elements."""
         return len(self.values)
 
     @property
     def sparsity(self) -> float:
-        """Share of elements that are not stored, 0 to 1; 0 of a matrix without elements."""
+        """Fraction of elements that are not stored, 0 to 1; 0 for a matrix without elements."""
         size = self.shape[0] * self.shape[1]
         return 1.0 - self.kept / size if size else 0.0
 
@@ -50,24 +60,24 @@ class Rows:
         return dense
 
 
-def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> Rows:
-    """The non-zeros of a matrix; None finds the pattern that they make.
+def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> CsrMatrix:
+    """The non-zeros of a matrix; `pattern=None` finds their pattern.
 
-    Raises AsrError for another number of dimensions, and for non-zeros that do not make the
-    pattern that was given.
+    Raises AsrError for another number of dimensions, and for non-zeros that do not have the given
+    pattern.
     """
     if matrix.ndim != 2:
         raise AsrError(f"a sparse matrix has two dimensions, this tensor is {list(matrix.shape)}")
     keep = matrix != 0
     found = pattern_of(keep)
     if pattern is not None and pattern not in (found, "element"):
-        raise AsrError(f"the zeros of this {list(matrix.shape)} tensor make no {pattern} pattern")
+        raise AsrError(f"the zeros of this {list(matrix.shape)} tensor have no {pattern} pattern")
     pattern = pattern or found
     if pattern == "block":  # a zero inside a block is kept with it
         keep = by_block(keep).any(axis=1).repeat(BLOCK, axis=0)[: matrix.shape[0]]
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(keep, axis=1))])
     columns = np.nonzero(keep)[1].astype(np.int32)
-    return Rows(
+    return CsrMatrix(
         (matrix.shape[0], matrix.shape[1]),
         starts.astype(np.int64),
         columns,
@@ -79,8 +89,8 @@ def from_dense(matrix: NDArray[np.float32], pattern: Pattern | None = None) -> R
 def pattern_of(keep: NDArray[np.bool_]) -> Pattern:
     """The pattern of a mask; `element` where it is dense, empty or too small for another.
 
-    Blocks may hold single zeros: a mask is `block` if whole blocks cost at most a twentieth more
-    elements than it has, and less than a half of all.
+    Blocks may hold single zeros: a mask is `block` if whole blocks store at most a twentieth more
+    elements than it keeps, and less than half of all.
     """
     rows, columns = keep.shape
     kept = int(np.count_nonzero(keep))
@@ -94,7 +104,7 @@ def pattern_of(keep: NDArray[np.bool_]) -> Pattern:
 
 
 def keeps_banks(keep: NDArray[np.bool_]) -> bool:
-    """Whether every full bank of every row keeps the same count, not 0, and so do the rows' ends.
+    """Whether all full banks keep the same number, not 0, and all incomplete last banks too.
 
     `keep` is `(rows, columns)` with at least one row and `BANK` columns.
     """
@@ -105,6 +115,6 @@ def keeps_banks(keep: NDArray[np.bool_]) -> bool:
 
 
 def by_block(keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`(blocks, BLOCK, columns)`, rows filled up with False."""
+    """`(blocks, BLOCK, columns)`; missing rows are False."""
     missing = -len(keep) % BLOCK
     return np.pad(keep, ((0, missing), (0, 0))).reshape(-1, BLOCK, keep.shape[1])

@@ -1,8 +1,8 @@
-"""Sparse layers on a GPU by `torch.sparse` CSR products, which are cuSPARSE there: the paper's way.
+"""Sparse layers on a GPU with CSR products of `torch.sparse`, there cuSPARSE, as in the paper.
 
-`sparsify(model, device="cuda")` swaps linear and recurrent layers for these. A step of a recurrent
-layer is one sparse product and a few small operations, all started from Python; convolutions stay
-dense. The same code runs on a CPU, slowly, which is how it is tested where there is no GPU.
+`sparsify(model, device="cuda")` replaces linear and recurrent layers by these; convolutions stay
+dense. A step of a recurrent layer is one sparse product and a few small operations, all started
+from Python. The same code runs on a CPU, slowly, so it can be tested without a GPU.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import CellKind
 from asr.sparse.torch_layers import SparseLinear
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
@@ -38,8 +38,8 @@ class CsrWeight(Weight):
         return sum(part.numel() * part.element_size() for part in parts)
 
 
-def csr(rows: Rows, device: str) -> Tensor:
-    """Kept elements as a float32 CSR tensor, with indices of 32 bits where they suffice."""
+def csr(rows: CsrMatrix, device: str) -> Tensor:
+    """A matrix as a float32 CSR tensor, with indices of 32 bits where they suffice."""
     indices = torch.int32 if rows.kept < 2**31 else torch.int64
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -54,7 +54,7 @@ def csr(rows: Rows, device: str) -> Tensor:
 
 
 def times(matrix: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    """`x (n, columns)` times a CSR matrix `(rows, columns)` turned round: `(n, rows)`."""
+    """`x (n, columns)` times the transpose of a CSR matrix `(rows, columns)`: `(n, rows)`."""
     y = (matrix @ x.T.contiguous()).T
     return y if bias is None else y + bias
 
@@ -72,7 +72,7 @@ class CsrLinear(SparseLinear):
 
 
 class _CsrRecurrent(_SparseRecurrent):
-    """All steps of all layers and directions, one sparse product each."""
+    """All steps of all layers and directions, with one sparse product each."""
 
     weight_type = CsrWeight
 
@@ -81,7 +81,7 @@ class _CsrRecurrent(_SparseRecurrent):
         given: Parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         self._check_state(list(given), len(x))
         if lengths is not None and int(lengths.max()) > x.shape[1]:
-            raise AsrError(f"a length lies outside the {x.shape[1]} frames of the input")
+            raise AsrError(f"a length is outside the {x.shape[1]} frames of the input")
         directions = 1 + self.bidirectional
         zero = x.new_zeros(len(x), self.hidden_size)
         ends: list[Parts] = []
@@ -108,7 +108,7 @@ class _CsrRecurrent(_SparseRecurrent):
     ) -> tuple[Tensor, Parts]:
         """`x (N, T, inputs)` -> outputs `(N, T, hidden)` and the state after each last step.
 
-        `backwards`: it runs from the end, if not as its name says.
+        `reverse` selects the weights; `backwards` is the direction in time, by default the same.
         """
         end = f"_l{layer}{'_reverse' if reverse else ''}"
         biases = [getattr(self, f"bias_{p}{end}") if self.bias else None for p in ("ih", "hh")]
@@ -157,7 +157,7 @@ def step(kind: CellKind, given: Tensor, recurrent: Tensor, state: Parts) -> Part
 
 
 def check(layer: SparseLinear | _SparseRecurrent, x: Tensor) -> None:
-    """Raises AsrError for an input of another device or type, and where gradients are on."""
+    """Raise AsrError for an input of another device or type, and where gradients are on."""
     device = torch.device(layer.options.device)
     if x.device.type != device.type or x.dtype != torch.float32:
         raise AsrError(
@@ -167,7 +167,7 @@ def check(layer: SparseLinear | _SparseRecurrent, x: Tensor) -> None:
     if torch.is_grad_enabled() and x.requires_grad:
         raise AsrError(
             f"{type(layer).__name__} has no gradients: call the model under "
-            "torch.inference_mode(), and train its dense twin"
+            "torch.inference_mode(), and train the dense model"
         )
 
 

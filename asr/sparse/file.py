@@ -1,12 +1,16 @@
 """One file of named tensors, safe to open from a stranger.
 
-Layout, all numbers little-endian: `ASRMODEL`, version (u32), bytes of the header (u64), SHA-256 of
-the header, the header as JSON, then the tensors' bytes one after another without a gap. The header
-holds the caller's metadata, which is carried and never read here, and for each tensor its name,
-its layout (see `asr.sparse.formats`), its offset behind the header and the CRC-32 of its bytes.
+    bytes  0 to  7   ASRMODEL
+           8 to 11   version, u32 (all numbers are little-endian)
+          12 to 19   length of the header, u64
+          20 to 51   SHA-256 of the header
+          52 ...     the header, JSON: the caller's metadata, and for each tensor its name, layout
+                     (see `asr.sparse.layout`), offset behind the header and CRC-32
+          ...        the bytes of the tensors, without gaps
 
 Nothing is ever unpickled. Every size is checked before anything is allocated, every byte of the
-file is covered by a check, and equal tensors and metadata give equal files.
+file is covered by a check, and equal tensors and metadata give equal files. The metadata is carried
+and never read here.
 """
 
 import dataclasses
@@ -24,16 +28,16 @@ import numpy as np
 
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.sparse.csr import Rows, from_dense
-from asr.sparse.formats import Array, Encoded, Values, decode, decode_rows, encode, has_rows
+from asr.sparse.csr import CsrMatrix, from_dense
+from asr.sparse.formats import Array, Encoded, Values, decode, decode_csr, encode, is_csr
 from asr.sparse.header import HEADER_LIMIT, Header, TensorEntry, check_name, dump, parse
 
 MAGIC = b"ASRMODEL"
 VERSION = 2
 _PREFIX = struct.Struct("<8sIQ32s")
 
-ROWS_FROM = 0.1
-"""Share of zeros from which on `read_rows` gives a matrix as `Rows`; fewer make it no smaller."""
+CSR_FROM = 0.1
+"""Sparsity from which `read_csr` returns a `CsrMatrix`; with fewer zeros that is not smaller."""
 
 Decoded = TypeVar("Decoded")
 
@@ -48,15 +52,14 @@ def write(
     """Write tensors and metadata (plain JSON values) to `path`, whole or not at all.
 
     `values="fp16"` halves float32 tensors of two or more dimensions, `"int8"` quarters them with
-    one scale for each row; vectors, such as biases and statistics of a norm, are few and keep
-    their range. `compress=False` stores everything dense. An array that stands under two names is
-    stored once.
+    one scale for each row. Vectors, such as biases and statistics of a norm, are few and stay
+    float32. `compress=False` stores everything dense. An array under two names is stored once.
 
     Raises AsrError, naming the tensor, for NaN, infinity, or a weight that fp16 cannot hold.
     """
     if values not in get_args(Values):
         raise AsrError(f"values={values!r}: there are {', '.join(get_args(Values))}")
-    tensors = dict(tensors)  # keeps the arrays alive, so that an id stays the name of one
+    tensors = dict(tensors)  # keeps the arrays alive: an id is unique only as long as they are
     entries: list[TensorEntry] = []
     written: dict[int, TensorEntry] = {}
     blobs: list[bytes] = []
@@ -94,36 +97,41 @@ def write(
 def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """All tensors, dense, and the metadata; every byte of the file is verified.
 
-    Tied names come back as one array under each name. Raises AsrError for what is no model file,
-    a newer version, and a file that is cut short, damaged or contradicts itself.
+    Tied tensors are one array under each of their names. Raises AsrError for what is not a model
+    file, for another version, and for a file that is truncated, damaged or contradicts itself.
+
+    >>> header = write("layer.asr", {"weight": np.eye(3, dtype=np.float32)}, {"author": "me"})
+    >>> tensors, metadata = read("layer.asr")
+    >>> tensors["weight"].shape, metadata
+    ((3, 3), {'author': 'me'})
     """
     return _read(path, decode)
 
 
-def read_rows(path: str | Path) -> tuple[dict[str, Rows | Array], dict[str, Any]]:
-    """As `read`, but matrices with zeros come as their kept elements, without a dense copy.
+def read_csr(path: str | Path) -> tuple[dict[str, CsrMatrix | Array], dict[str, Any]]:
+    """As `read`, but sparse matrices are returned as `CsrMatrix`, without a dense copy.
 
     That is every float32 tensor of two dimensions of which at least a tenth is zero; all others
-    are arrays. Tied names come back as one object. Raises AsrError as `read` does.
+    are arrays. Raises AsrError as `read` does.
     """
     return _read(path, _decode_matrix)
 
 
 def read_header(path: str | Path) -> Header:
-    """Metadata and the table of tensors, without reading their bytes.
+    """Metadata and the table of tensors, without reading the tensors' bytes.
 
-    Checked as `read` does, but for what only the tensors' bytes can show. Raises AsrError.
+    Makes every check of `read` that does not need those bytes. Raises AsrError.
     """
     with _opened(path) as file:
         return _read_header(file, path)
 
 
-def _decode_matrix(encoded: Encoded) -> Rows | Array:
+def _decode_matrix(encoded: Encoded) -> CsrMatrix | Array:
     layout = encoded.layout
-    if not layout.elements or layout.nonzeros > (1 - ROWS_FROM) * layout.elements:
+    if not layout.elements or layout.nonzeros > (1 - CSR_FROM) * layout.elements:
         return decode(encoded)
-    if has_rows(layout):
-        return decode_rows(encoded)
+    if is_csr(layout):
+        return decode_csr(encoded)
     array = decode(encoded)
     matrix = array.ndim == 2 and array.dtype == np.float32
     return from_dense(array) if matrix else array
@@ -153,15 +161,15 @@ def _damaged(path: str | Path, what: str) -> AsrError:
     return AsrError(f"{path}: the file is damaged: {what}; get the file again")
 
 
-def _cut_short(path: str | Path, size: int, expected: int) -> AsrError:
-    return AsrError(f"{path}: the file is cut short, {size} bytes of {expected}; get it again")
+def _truncated(path: str | Path, size: int, expected: int) -> AsrError:
+    return AsrError(f"{path}: the file is truncated, {size} bytes of {expected}; get it again")
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise AsrError(f"{path}: is no file; give a model file such as model.asr")
+            raise AsrError(f"{path}: is not a regular file; give a model file such as model.asr")
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
@@ -175,7 +183,7 @@ def _read_header(file: BinaryIO, path: str | Path) -> Header:
     prefix = file.read(_PREFIX.size)
     _check_kind(prefix, path)
     if len(prefix) < _PREFIX.size:
-        raise _cut_short(path, size, _PREFIX.size)
+        raise _truncated(path, size, _PREFIX.size)
     _, version, header_bytes, digest = _PREFIX.unpack(prefix)
     if version != VERSION:
         made_by = "a newer asr; update asr" if version > VERSION else "an older asr; pack it again"
@@ -187,7 +195,7 @@ def _read_header(file: BinaryIO, path: str | Path) -> Header:
         raise _damaged(path, f"its header claims {header_bytes} bytes")
     text = file.read(header_bytes)
     if len(text) < header_bytes:
-        raise _cut_short(path, size, _PREFIX.size + header_bytes)
+        raise _truncated(path, size, _PREFIX.size + header_bytes)
     if hashlib.sha256(text).digest() != digest:
         raise _damaged(path, "its header does not match its checksum")
     try:
@@ -197,7 +205,7 @@ def _read_header(file: BinaryIO, path: str | Path) -> Header:
     header = Header(version, metadata, entries, size)
     expected = _PREFIX.size + header_bytes + sum(e.layout.stored_bytes for e in header.stored)
     if size < expected:
-        raise _cut_short(path, size, expected)
+        raise _truncated(path, size, expected)
     if size > expected:
         raise _damaged(path, f"{size - expected} bytes follow its end")
     return header
@@ -208,11 +216,11 @@ def _check_kind(start: bytes, path: str | Path) -> None:
         return
     if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         raise AsrError(
-            f"{path}: is no model file of asr but a checkpoint of a training (or another zip or "
-            "pickle file); such a checkpoint serves only to resume its training: "
-            "use the model.asr beside it"
+            f"{path}: is not a model file of asr but a training checkpoint (or another zip or "
+            "pickle file), which serves only to resume training: use the model.asr beside it"
         )
+    why = "it begins otherwise" if start else "it is empty"
     raise AsrError(
-        f"{path}: is no model file of asr ({'it begins otherwise' if start else 'it is empty'}); "
-        "give the model.asr of a run, or what `asr pack` has made of one"
+        f"{path}: is not a model file of asr ({why}); "
+        "give the model.asr of a run, or a file that `asr pack` wrote"
     )

@@ -1,7 +1,7 @@
-"""The JSON header of a model file: tensors' table and the caller's metadata, checked strictly.
+"""The JSON header of a model file: the table of tensors and the caller's metadata.
 
-A header is written and read through the same checks, so what is written can be read; everything
-in it may come from a stranger, so nothing is taken on trust and nothing is allocated for it.
+Writing and reading make the same checks, so what is written can be read. Everything in a header may
+come from a stranger: nothing in it is trusted and nothing is allocated for it.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asr.errors import AsrError
-from asr.sparse.formats import Layout
+from asr.sparse.layout import Layout
 
 HEADER_LIMIT = 16 * 2**20
 NAME_LIMIT = 200
@@ -23,21 +23,21 @@ _ENTRY_KEYS = {"name", *_LAYOUT_KEYS, "offset", "crc32"}
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """What the header says of one tensor."""
+    """One tensor in the table of the header."""
 
     name: str
     layout: Layout
     offset: int
-    """First byte, counted from the end of the header."""
+    """Of its first byte, from the end of the header."""
     crc32: int
     """Of the stored bytes."""
     same_as: str = ""
-    """Name of an earlier tensor that this one is: tied weights are stored once."""
+    """Name of an earlier tensor whose bytes this one uses: tied weights are stored once."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """All of a file but the tensors' values."""
+    """Everything in a file except the tensors' values."""
 
     version: int
     metadata: dict[str, Any]
@@ -47,7 +47,7 @@ class Header:
 
     @property
     def stored(self) -> tuple[TensorEntry, ...]:
-        """The tensors without those that are another one's second name."""
+        """The tensors that have bytes of their own."""
         return tuple(entry for entry in self.tensors if not entry.same_as)
 
 
@@ -61,8 +61,8 @@ def dump(metadata: dict[str, Any], entries: Iterable[TensorEntry]) -> bytes:
 def parse(text: bytes) -> tuple[dict[str, Any], tuple[TensorEntry, ...]]:
     """Metadata and table of a header.
 
-    Raises AsrError, without the file's name, for what contradicts itself: unknown keys, wrong
-    types, repeated names, gaps, overlaps, sizes that the stored bytes do not justify.
+    Raises AsrError, without the file's name, for unknown keys, wrong types, repeated names, gaps,
+    overlaps, and sizes that the stored bytes do not justify.
     """
     if len(text) > HEADER_LIMIT:
         raise AsrError(f"its header has {len(text)} bytes, more than {HEADER_LIMIT}")
@@ -74,7 +74,7 @@ def parse(text: bytes) -> tuple[dict[str, Any], tuple[TensorEntry, ...]]:
             parse_constant=_finite,
         )
     except (ValueError, RecursionError):
-        raise AsrError("its header is no plain JSON") from None
+        raise AsrError("its header is not plain JSON") from None
     if not isinstance(header, dict) or set(header) != {"metadata", "tensors"}:
         raise AsrError("its header lacks metadata or tensors")
     if not isinstance(header["metadata"], dict) or not isinstance(header["tensors"], list):
@@ -94,7 +94,7 @@ def parse(text: bytes) -> tuple[dict[str, Any], tuple[TensorEntry, ...]]:
 def check_name(name: Any) -> None:
     """Raises AsrError unless `name` can name a tensor.
 
-    Names are printed: nothing that moves a terminal's cursor, and no lone surrogates.
+    Names are printed, so they hold nothing that moves a terminal's cursor and no lone surrogates.
     """
     if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
         raise AsrError(f"needs a printable name of 1 to {NAME_LIMIT} characters")
@@ -114,7 +114,7 @@ def _from_plain(plain: Any, earlier: dict[str, TensorEntry]) -> TensorEntry:
     try:
         check_name(name)
         if name in earlier:
-            raise AsrError("stands there twice")
+            raise AsrError("is listed twice")
         return _tied(plain, earlier) if "same_as" in plain else _stored(plain)
     except AsrError as error:
         raise AsrError(f"tensor {str(name)[:NAME_LIMIT]!r} {error}") from None
@@ -123,7 +123,7 @@ def _from_plain(plain: Any, earlier: dict[str, TensorEntry]) -> TensorEntry:
 def _tied(plain: dict[str, Any], earlier: dict[str, TensorEntry]) -> TensorEntry:
     first = earlier.get(plain["same_as"]) if isinstance(plain["same_as"], str) else None
     if set(plain) != {"name", "same_as"} or first is None or first.same_as:
-        raise AsrError("is the same as a tensor that does not stand before it")
+        raise AsrError("is the same as a tensor that is not listed before it")
     return dataclasses.replace(first, name=plain["name"], same_as=first.name)
 
 
@@ -135,10 +135,10 @@ def _stored(plain: dict[str, Any]) -> TensorEntry:
     counts = [plain[key] for key in keys]
     # `type` and not `isinstance`: true is an int too.
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape + counts):
-        raise AsrError("has a shape or a count that is no whole number")
+        raise AsrError("has a shape or a count that is not a whole number")
     words = [plain[key] for key in ("dtype", "values", "pattern", "encoding", "compression")]
     if not all(isinstance(word, str) for word in words):
-        raise AsrError("has a type or an encoding that is no text")
+        raise AsrError("has a type or an encoding that is not text")
     layout = Layout(**{key: plain[key] for key in _LAYOUT_KEYS} | {"shape": tuple(shape)})
     layout.check()
     return TensorEntry(plain["name"], layout, plain["offset"], plain["crc32"])
@@ -147,7 +147,7 @@ def _stored(plain: dict[str, Any]) -> TensorEntry:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key is listed twice")
     return result
 
 

@@ -1,4 +1,4 @@
-"""Weights as fp16 or int8 on disk: what is kept stays kept, however small it is."""
+"""Weights as fp16 or int8 on disk; a kept weight never becomes zero, however small it is."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ _HALF_TINY = np.float16(2.0**-24)
 # is exact, so a row that is quantised once more gets the same scale and the same integers.
 _SCALE_BITS = 16
 _SCALE_MIN = 2.0**-126
-_SCALE_MAX = float(np.finfo(np.float32).max) / 128
+# The largest scale of 16 bits that times 127 is still finite in float32.
+_SCALE_MAX = 33026 * 2.0**106
 
 
 def to_half(values: NDArray[Any]) -> NDArray[np.float16]:
@@ -55,6 +56,6 @@ def to_int8(values: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray
 
 
 def from_int8(values: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Integers times their scales; infinite where a stranger's scale is too large."""
+    """Integers times their scales; infinite where the scale of a malicious file is too large."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32) * scales

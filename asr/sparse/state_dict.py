@@ -1,4 +1,4 @@
-"""Any torch model's tensors as one packed file, and back into the model, dense or sparse."""
+"""The tensors of any torch model as one packed file, and back into a model, dense or sparse."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
-from asr.sparse.file import read_rows, write
+from asr.sparse.csr import CsrMatrix
+from asr.sparse.file import read_csr, write
 from asr.sparse.formats import Values
 from asr.sparse.header import Header
 from asr.sparse.torch_layers import SparseLayer
@@ -25,16 +25,21 @@ def save(
 ) -> Header:
     """Write a model's `state_dict()` to `path`, packed; tied tensors are stored once.
 
-    `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) travels along. Types
-    that a file does not hold travel as their nearest: bfloat16 as float32, bool as uint8.
+    `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) is stored with them.
+    Types that a file cannot hold are stored as the nearest one: bfloat16 as float32, bool as uint8.
 
-    Raises AsrError, naming the tensor, for NaN and infinity, and for what is no tensor.
+    Raises AsrError, naming the tensor, for NaN and infinity, and for what is not a tensor.
+
+    >>> model = torch.nn.Linear(64, 64)
+    >>> header = save(model, "layer.asr", metadata={"author": "me"})
+    >>> [entry.name for entry in header.tensors]
+    ['weight', 'bias']
     """
     arrays: dict[str, Any] = {}
     seen: dict[Any, Any] = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
-            raise AsrError(f"{path}: not written: {name!r} of the state is no tensor")
+            raise AsrError(f"{path}: not written: {name!r} of the state is not a tensor")
         # By address: a state_dict detaches each name's tensor anew.
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if not tensor.numel() or key not in seen:
@@ -46,14 +51,19 @@ def save(
 
 
 def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Fill a model with the tensors of a file, of `save` or another; returns its metadata.
+    """Fill a model with the tensors of a file that `save` or `write` made; returns its metadata.
 
-    Sparse layers take the kept elements as they are, without a dense copy.
+    Sparse layers take the kept elements without a dense copy.
 
-    Raises AsrError for a file that is no model file, and for tensors that are missing, unknown or
-    of another shape; the model is then as it was.
+    Raises AsrError for a file that is not a model file, and for tensors that are missing, unknown
+    or of another shape; the model is then unchanged.
+
+    >>> header = save(torch.nn.Linear(64, 64), "layer.asr", metadata={"author": "me"})
+    >>> model = torch.nn.Linear(64, 64)
+    >>> load_into(model, "layer.asr")
+    {'author': 'me'}
     """
-    tensors, metadata = read_rows(path)
+    tensors, metadata = read_csr(path)
     sparse = {
         f"{prefix}.{name}" if prefix else name: (layer, name, weight.shape)
         for prefix, layer in model.named_modules(remove_duplicate=False)
@@ -65,12 +75,12 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     )
     dense: dict[str, Tensor] = {}
     for name, found in tensors.items():
-        if name in sparse and isinstance(found, Rows):
+        if name in sparse and isinstance(found, CsrMatrix):
             continue
-        array = found.to_dense() if isinstance(found, Rows) else found
+        array = found.to_dense() if isinstance(found, CsrMatrix) else found
         dense[name] = torch.from_numpy(array)
     for name, (layer, own, _) in sparse.items():
-        if isinstance(rows := tensors[name], Rows):
+        if isinstance(rows := tensors[name], CsrMatrix):
             layer.set_weight(own, rows)
         else:
             layer.set_dense(own, np.asarray(dense.pop(name)))
@@ -80,7 +90,7 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Of the parameters and buffers that `state_dict()` has, under each of their names."""
+    """Shapes of the parameters and buffers of `state_dict()`, under each of their names."""
     shapes = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         tensors: dict[str, Tensor] = dict(
@@ -94,11 +104,11 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _compare(path: str | Path, found: dict[str, Any], wanted: dict[str, tuple[int, ...]]) -> None:
-    for name in wanted | found:
+def _compare(path: str | Path, found: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
+    for name in expected | found:
         shapes = [
             f"{list(shape)}" if shape is not None else "nothing"
-            for shape in (found[name].shape if name in found else None, wanted.get(name))
+            for shape in (found[name].shape if name in found else None, expected.get(name))
         ]
         if shapes[0] != shapes[1]:
             raise AsrError(

@@ -1,7 +1,7 @@
-"""Linear and convolution layers of torch on sparse kernels, and what all sparse layers share.
+"""`nn.Linear` on sparse kernels, and the base class of all sparse layers.
 
-They run on the CPU in float32 and have no gradients. `state_dict()` is that of the dense twin,
-zeros and all, and a twin's state can be loaded: a pruned model and its sparse one read each other.
+They run on the CPU in float32 and have no gradients. `state_dict()` is that of the dense layer,
+with the zeros, and a dense layer's state can be loaded: each kind of model reads the other's files.
 """
 
 from collections.abc import Iterator
@@ -9,27 +9,76 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.weight import AUTO, Options, Weight
-
-CHUNK_BYTES = 2**19
-"""Of input patches that a convolution holds at once: they stay in a processor's own cache."""
 
 Layer = TypeVar("Layer", bound="SparseLayer")
 
+_SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]  # a descriptor written in C
+
+
+class ReadOnlyTensor(Tensor):
+    """A dense copy of a sparse layer's weight that can be read but not changed in place.
+
+    Views of it are read-only too; results of computations are ordinary tensors.
+    """
+
+    @classmethod
+    def of(cls, weight: Weight) -> Tensor:
+        """The weight with its zeros."""
+        with torch.inference_mode(False):  # inference tensors do not count their changes
+            return torch.from_numpy(weight.dense()).as_subclass(cls)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        ours = [x for x in tree_leaves((args, kwargs)) if isinstance(x, cls)]
+        with torch._C.DisableTorchFunctionSubclass():
+            # torch counts the changes of a tensor and of its views, whichever function made them.
+            before = [x._version for x in ours]
+            result = func(*args, **kwargs)
+            if func == _SET_DATA or before != [x._version for x in ours]:
+                raise AsrError(
+                    "the weight of a sparse layer cannot be changed in place, its kernel would not "
+                    "see it: assign a tensor instead, layer.weight = ..."
+                )
+            memory = {x.untyped_storage().data_ptr() for x in ours}
+
+            def guarded(part: Any) -> Any:
+                if isinstance(part, np.ndarray):
+                    part.flags.writeable = False
+                elif _strided(part) and part.untyped_storage().data_ptr() in memory:
+                    return part.as_subclass(cls)
+                return part
+
+            return tree_map(guarded, result)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self.clone()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.clone().__reduce_ex__(protocol)
+
 
 class SparseLayer(nn.Module):
-    """A layer whose weights are `Weight`s and whose biases are buffers, under torch's names."""
+    """A layer whose weights are `Weight`s and whose biases are buffers, under torch's names.
+
+    Reading `layer.weight` returns a dense copy that refuses to be changed in place, because the
+    kernel would not see the change. Assigning a tensor to it replaces the weight. `state_dict()`
+    holds ordinary copies of the weights. Biases are ordinary buffers.
+    """
 
     weight_type = Weight
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], options: Options) -> None:
-        """All zero until a state is loaded. `shapes`: every tensor in the order of the twin's."""
+        """All zero until a state is loaded. `shapes`: of all tensors, in torch's order."""
         super().__init__()
         self.options = options
         self._shapes = shapes
@@ -44,38 +93,50 @@ class SparseLayer(nn.Module):
         """Names and weights, in torch's order."""
         return ((name, self._weights[name]) for name in self._shapes if name in self._weights)
 
-    def set_weight(self, name: str, rows: Rows) -> None:
-        """Put in a weight by its kept elements. Raises AsrError for another number of them."""
+    def set_weight(self, name: str, rows: CsrMatrix) -> None:
+        """Replace a weight by a matrix. Raises AsrError if its shape is another."""
         shape = self._shapes[name]
         if rows.shape != (shape[0], int(np.prod(shape[1:]))):
             raise AsrError(f"{name} is {list(rows.shape)}, this layer needs {list(shape)}")
         self._weights[name] = self.weight_type(rows, shape, self.options)
 
     def set_dense(self, name: str, tensor: NDArray[np.float32]) -> None:
-        """Put in a weight of the right shape with its zeros. Raises AsrError for NaN, infinity."""
+        """Replace a weight by a dense one of its shape. Raises AsrError for NaN and infinity."""
         self._weights[name] = self.weight_type.of(tensor, self.options)
 
-    def share(self, name: str, other: "SparseLayer") -> None:
-        """Have the same weight as another layer under this name, stored and laid out once."""
+    def tie(self, name: str, other: "SparseLayer") -> None:
+        """Use the weight that another layer has under this name, stored and laid out once."""
         self._weights[name] = other._weights[name]
 
-    def load(self: Layer, twin: nn.Module) -> Layer:
-        """Take over the tensors, the mode and nothing else of the dense twin."""
-        self.load_state_dict(twin.state_dict())
-        return self.train(twin.training).to(self.options.device)
+    def load(self: Layer, dense: nn.Module) -> Layer:
+        """Take over the tensors and the training mode of the dense layer."""
+        self.load_state_dict(dense.state_dict())
+        return self.train(dense.training).to(self.options.device)
 
     def __getattr__(self, name: str) -> Any:
         weights = self.__dict__.get("_weights", {})
         if name in weights:
-            return torch.from_numpy(weights[name].dense())
+            return ReadOnlyTensor.of(weights[name])
         return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__.get("_weights", {}):
+            super().__setattr__(name, value)
+            return
+        if not isinstance(value, Tensor) or tuple(value.shape) != self._shapes[name]:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise AsrError(f"{name} is {found}, this layer needs {list(self._shapes[name])}")
+        self.set_dense(name, value.detach().to("cpu", torch.float32).numpy())
 
     def extra_repr(self) -> str:
         return "; ".join(f"{name} {weight!r}" for name, weight in self.weights())
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         for name in self._shapes:
-            value = getattr(self, name)
+            if name in self._weights:
+                value = torch.from_numpy(self._weights[name].dense())
+            else:
+                value = getattr(self, name)
             destination[prefix + name] = value if keep_vars else value.detach()
 
     def _load_from_state_dict(
@@ -127,9 +188,10 @@ class SparseLinear(SparseLayer):
             self.bias = None
 
     @classmethod
-    def from_dense(cls, twin: nn.Linear, options: Options = AUTO) -> "SparseLinear":
-        """The same layer by its non-zeros."""
-        return cls(twin.in_features, twin.out_features, twin.bias is not None, options).load(twin)
+    def from_dense(cls, layer: nn.Linear, options: Options = AUTO) -> "SparseLinear":
+        """The same layer without the zeros."""
+        bias = layer.bias is not None
+        return cls(layer.in_features, layer.out_features, bias, options).load(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x (..., in_features)` -> `(..., out_features)`. Raises AsrError if gradients are on."""
@@ -138,150 +200,11 @@ class SparseLinear(SparseLayer):
         return torch.from_numpy(y).view(*x.shape[:-1], self.out_features)
 
 
-class _SparseConv(SparseLayer):
-    """A convolution as a product with the patches of its input, some of them at a time."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
-        padding: tuple[int, ...] | str,
-        dilation: tuple[int, ...],
-        groups: int,
-        bias: bool,
-        padding_mode: str,
-        options: Options,
-    ) -> None:
-        if groups != 1:
-            raise AsrError(f"a sparse convolution has one group, not {groups}")
-        shapes: dict[str, tuple[int, ...]] = {"weight": (out_channels, in_channels, *kernel_size)}
-        super().__init__(shapes | ({"bias": (out_channels,)} if bias else {}), options)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
-        self.padding, self.groups, self.padding_mode = padding, groups, padding_mode
-        self._edges = _edges(padding, kernel_size, stride, dilation)
-        if not bias:
-            self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the dense twin, batched or not. Raises AsrError if gradients are on."""
-        dimensions = len(self.kernel_size)
-        if x.dim() not in (dimensions + 1, dimensions + 2) or x.shape[-1 - dimensions] != (
-            self.in_channels
-        ):
-            raise AsrError(
-                f"{type(self).__name__} takes {self.in_channels} channels and {dimensions} more "
-                f"dimensions, with or without a batch before them, not {list(x.shape)}"
-            )
-        to_array(self, x[:0])  # refuses what cannot run before anything is padded
-        batched = x if x.dim() == dimensions + 2 else x[None]
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        if any(self._edges):
-            batched = F.pad(batched, self._edges, mode)
-        kernel = (1, 1, *self.kernel_size)[-2:]
-        stride, dilation = (1, *self.stride)[-2:], (1, *self.dilation)[-2:]
-        as_image = batched if dimensions == 2 else batched[:, :, None]
-        y = self._convolve(as_image, kernel, stride, dilation)
-        y = y if dimensions == 2 else y[:, :, 0]
-        return y if x.dim() == dimensions + 2 else y[0]
-
-    def _convolve(
-        self, x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-    ) -> Tensor:
-        """`x (N, channels, height, width)`, padded, to `(N, out_channels, height', width')`."""
-        reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True)]
-        if min(sizes) < 1:
-            raise AsrError(
-                f"the input of {list(x.shape[2:])} (padded) is smaller than the kernel, {reach}"
-            )
-        x = x.permute(0, 2, 3, 1).contiguous()
-        batch, down, along, channels = x.stride()
-        height, width = sizes
-        patches = x.as_strided(
-            (len(x), height, width, *kernel, x.shape[3]),
-            (
-                *(batch, down * stride[0], along * stride[1]),
-                *(down * dilation[0], along * dilation[1], channels),
-            ),
-        )
-        matrix, bias = self._weights["weight"].matrix, optional_array(self.bias)
-        y = np.empty((len(x), height * width, self.out_channels), np.float32)
-        chunk = max(1, CHUNK_BYTES // max(1, 4 * width * matrix.shape[1]))
-        for n in range(len(x)):
-            for top in range(0, height, chunk):
-                part = patches[n, top : top + chunk].reshape(-1, matrix.shape[1]).contiguous()
-                first = top * width
-                matrix(part.detach().numpy(), bias, y[n, first : first + len(part)])
-        image = torch.from_numpy(y).view(len(x), height, width, self.out_channels)
-        return image.permute(0, 3, 1, 2).contiguous()
-
-
-class SparseConv1d(_SparseConv):
-    """`nn.Conv1d` of one group on a sparse kernel, inference only."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int] | str = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        options: Options = AUTO,
-    ) -> None:
-        sizes = [_each(value, 1) for value in (kernel_size, stride, dilation)]
-        pad = padding if isinstance(padding, str) else _each(padding, 1)
-        super().__init__(
-            *(in_channels, out_channels, sizes[0], sizes[1], pad, sizes[2]),
-            *(groups, bias, padding_mode, options),
-        )
-
-    @classmethod
-    def from_dense(cls, twin: nn.Conv1d, options: Options = AUTO) -> "SparseConv1d":
-        """The same layer by its non-zeros."""
-        return cls(**_arguments(twin), options=options).load(twin)
-
-
-class SparseConv2d(_SparseConv):
-    """`nn.Conv2d` of one group on a sparse kernel, inference only."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        options: Options = AUTO,
-    ) -> None:
-        sizes = [_each(value, 2) for value in (kernel_size, stride, dilation)]
-        pad = padding if isinstance(padding, str) else _each(padding, 2)
-        super().__init__(
-            *(in_channels, out_channels, sizes[0], sizes[1], pad, sizes[2]),
-            *(groups, bias, padding_mode, options),
-        )
-
-    @classmethod
-    def from_dense(cls, twin: nn.Conv2d, options: Options = AUTO) -> "SparseConv2d":
-        """The same layer by its non-zeros."""
-        return cls(**_arguments(twin), options=options).load(twin)
-
-
 def to_array(layer: nn.Module, x: Tensor) -> Any:
-    """The numbers of an input, contiguous.
+    """An input as a contiguous array.
 
-    Raises AsrError for another device or type than float32 on the CPU, and where gradients would
-    have to flow back through it.
+    Raises AsrError for another device or type than float32 on the CPU, and if gradients would have
+    to flow back through it.
     """
     name = type(layer).__name__
     if x.device.type != "cpu" or x.dtype != torch.float32:
@@ -292,48 +215,21 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
     if torch.is_grad_enabled() and x.requires_grad:
         raise AsrError(
             f"{name} has no gradients: call the model under torch.inference_mode(), and train "
-            "its dense twin"
+            "the dense model"
         )
     return x.detach().contiguous().numpy()
 
 
+def _strided(part: Any) -> bool:
+    return type(part) is Tensor and part.layout == torch.strided
+
+
 def optional_array(tensor: Tensor | None) -> Any:
-    """A bias as numpy, if there is one."""
+    """A bias as an array, if there is one."""
     return None if tensor is None else tensor.detach().numpy()
 
 
-def _zeros(shape: tuple[int, ...]) -> Rows:
+def _zeros(shape: tuple[int, ...]) -> CsrMatrix:
     starts = np.zeros(shape[0] + 1, np.int64)
     nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    return Rows((shape[0], int(np.prod(shape[1:]))), starts, *nothing)
-
-
-def _each(value: Any, count: int) -> Any:
-    return tuple(value) if isinstance(value, tuple | list) else (value,) * count
-
-
-def _edges(
-    padding: tuple[int, ...] | str,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> tuple[int, ...]:
-    """What `F.pad` takes: (before, after) for each dimension, the last dimension first."""
-    if padding == "valid":
-        padding = (0,) * len(kernel)
-    if padding == "same":
-        if any(s != 1 for s in stride):
-            raise AsrError("padding='same' goes with stride 1 only")
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        pairs = [(n // 2, n - n // 2) for n in total]
-    elif isinstance(padding, str):
-        raise AsrError(f"padding {padding!r}: there are 'same' and 'valid', and numbers")
-    else:
-        pairs = [(n, n) for n in padding]
-    return tuple(n for pair in reversed(pairs) for n in pair)
-
-
-def _arguments(twin: Any) -> dict[str, Any]:
-    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
-    given = {name: getattr(twin, name) for name in (*names, "groups", "padding_mode")}
-    return given | {"bias": twin.bias is not None}
+    return CsrMatrix((shape[0], int(np.prod(shape[1:]))), starts, *nothing)

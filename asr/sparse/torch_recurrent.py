@@ -1,4 +1,4 @@
-"""`nn.GRU`, `nn.LSTM` and `nn.RNN` on sparse kernels: all layers, directions and lengths."""
+"""`nn.GRU`, `nn.LSTM` and `nn.RNN` on sparse kernels, with all layers, directions and lengths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ State = Tensor | tuple[Tensor, Tensor]
 
 
 class _SparseRecurrent(SparseLayer):
-    """What the three kinds share. Attributes have the names of `nn.RNNBase`."""
+    """What the three types share. Attributes have the names of `nn.RNNBase`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class _SparseRecurrent(SparseLayer):
     def cell(self, layer: int = 0, reverse: bool = False, backwards: bool | None = None) -> Cell:
         """One direction of one layer for the kernels.
 
-        `backwards`: it runs from the end, if not as its name says.
+        `reverse` selects the weights; `backwards` is the direction in time, by default the same.
         """
         end = f"_l{layer}{'_reverse' if reverse else ''}"
         zeros = torch.zeros(GATES[self.kind] * self.hidden_size)
@@ -68,11 +68,11 @@ class _SparseRecurrent(SparseLayer):
         hx: Any = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor | PackedSequence, Any]:
-        """As the dense twin: padded, packed or a single sequence, and its states.
+        """As the dense layer: a padded, packed or single sequence and its initial state.
 
-        `lengths (batch,)` may stand in for a packed sequence: outputs beyond them are zero, and
-        the reverse direction begins at each sequence's own end. Raises AsrError if gradients are
-        on, for dropout in training mode, and for shapes that do not fit.
+        `lengths (batch,)` may replace a packed sequence: outputs beyond them are zero, and the
+        reverse direction begins at each sequence's own end. Raises AsrError if gradients are on,
+        for dropout in training mode, and for shapes that do not fit.
         """
         if self.training and self.dropout and self.num_layers > 1:
             raise AsrError(f"{type(self).__name__}: dropout is for training; call eval() first")
@@ -92,7 +92,7 @@ class _SparseRecurrent(SparseLayer):
     def _packed(self, packed: PackedSequence, hx: Any, lengths: Any) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise AsrError("a packed sequence has its own lengths: give no others")
-        x, own = pad_packed_sequence(packed, batch_first=True)  # in the order before sorting
+        x, own = pad_packed_sequence(packed, batch_first=True)  # in the order before packing
         y, state = self._run(x, hx, own)
         order = packed.sorted_indices
         if order is not None:
@@ -126,10 +126,10 @@ class _SparseRecurrent(SparseLayer):
 
     def _check_state(self, given: list[Any], batch: int) -> None:
         parts = 2 if self.kind == "lstm" else 1
-        wanted = (self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
-        if given and (len(given) != parts or any(state.shape != wanted for state in given)):
+        expected = (self.num_layers * (1 + self.bidirectional), batch, self.hidden_size)
+        if given and (len(given) != parts or any(state.shape != expected for state in given)):
             raise AsrError(
-                f"the state of this {type(self).__name__} is {parts} of {list(wanted)}, not "
+                f"the state of this {type(self).__name__} is {parts} of {list(expected)}, not "
                 f"{[list(state.shape) for state in given]}"
             )
 
@@ -154,9 +154,9 @@ class SparseGRU(_SparseRecurrent):
         )
 
     @classmethod
-    def from_dense(cls, twin: nn.GRU, options: Options = AUTO) -> "SparseGRU":
-        """The same layers by their non-zeros."""
-        return cls(**_arguments(twin), options=options).load(twin)
+    def from_dense(cls, layer: nn.GRU, options: Options = AUTO) -> "SparseGRU":
+        """The same layers without the zeros."""
+        return cls(**_arguments(layer), options=options).load(layer)
 
 
 class SparseLSTM(_SparseRecurrent):
@@ -182,9 +182,9 @@ class SparseLSTM(_SparseRecurrent):
         )
 
     @classmethod
-    def from_dense(cls, twin: nn.LSTM, options: Options = AUTO) -> "SparseLSTM":
-        """The same layers by their non-zeros."""
-        return cls(**_arguments(twin), proj_size=twin.proj_size, options=options).load(twin)
+    def from_dense(cls, layer: nn.LSTM, options: Options = AUTO) -> "SparseLSTM":
+        """The same layers without the zeros."""
+        return cls(**_arguments(layer), proj_size=layer.proj_size, options=options).load(layer)
 
 
 class SparseRNN(_SparseRecurrent):
@@ -212,15 +212,15 @@ class SparseRNN(_SparseRecurrent):
         self.nonlinearity = nonlinearity
 
     @classmethod
-    def from_dense(cls, twin: nn.RNN, options: Options = AUTO) -> "SparseRNN":
-        """The same layers by their non-zeros."""
-        kind = twin.nonlinearity
-        return cls(**_arguments(twin), nonlinearity=kind, options=options).load(twin)
+    def from_dense(cls, layer: nn.RNN, options: Options = AUTO) -> "SparseRNN":
+        """The same layers without the zeros."""
+        kind = layer.nonlinearity
+        return cls(**_arguments(layer), nonlinearity=kind, options=options).load(layer)
 
 
-def _arguments(twin: nn.RNNBase) -> dict[str, Any]:
+def _arguments(layer: nn.RNNBase) -> dict[str, Any]:
     names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
-    return {name: getattr(twin, name) for name in (*names, "bidirectional")}
+    return {name: getattr(layer, name) for name in (*names, "bidirectional")}
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

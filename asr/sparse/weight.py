@@ -1,4 +1,4 @@
-"""One pruned weight: its kept elements, and the same laid out for this processor."""
+"""One pruned weight of a layer: its kept elements, and their layout for this processor."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.sparse.csr import Pattern, Rows, from_dense
+from asr.sparse.csr import CsrMatrix, Pattern, from_dense
 from asr.sparse.kernels import Matrix, Values, prepare
 
 
@@ -20,38 +20,38 @@ class Options:
     level: str | None = None
     kernel: str | None = None
     device: str = "cpu"
-    """Of torch; the layers of `asr.sparse.cuda` run on others than the CPU too."""
+    """A torch device; only the layers of `asr.sparse.cuda` run elsewhere than on the CPU."""
 
 
 AUTO = Options()
 
 
 class Weight:
-    """A tensor of two or more dimensions as a matrix of its first; immutable, so copies share it.
+    """A tensor of two or more dimensions as a matrix: rows are its first dimension.
 
-    It is stored by its kept elements, in full precision whatever the kernel keeps of them, and
-    laid out anew wherever it is unpickled. The kernel of a convolution gets its columns in the
-    order of `channels_last`.
+    Immutable, so copies share it. It stores the kept elements in full precision, whatever the
+    kernel uses, and is laid out again where it is unpickled. The kernel of a convolution gets its
+    columns in the order of `channels_last`.
     """
 
-    def __init__(self, rows: Rows, shape: tuple[int, ...], options: Options) -> None:
+    def __init__(self, rows: CsrMatrix, shape: tuple[int, ...], options: Options) -> None:
         self.rows, self.shape, self.options = rows, shape, options
         self.lay_out()
 
     def lay_out(self) -> None:
-        """Prepare the elements for the processor that the options name."""
+        """Prepare the elements for this processor, or as the options say."""
         o = self.options
         rows = channels_last(self.rows, self.shape) if len(self.shape) > 2 else self.rows
         self.matrix: Matrix = prepare(rows, o.values, o.exact, o.level, o.kernel)
 
     @property
     def kernel(self) -> str:
-        """What multiplies with it."""
+        """Name of the kernel that multiplies with it."""
         return self.matrix.kernel
 
     @property
     def bytes(self) -> int:
-        """Of the layout in memory, padding and all."""
+        """Of the layout in memory, with its padding."""
         return self.matrix.bytes
 
     @classmethod
@@ -61,7 +61,7 @@ class Weight:
         return cls(from_dense(matrix), tensor.shape, options)
 
     def dense(self) -> NDArray[np.float32]:
-        """The tensor with its zeros, a new one each time."""
+        """The tensor with its zeros, a new array on each call."""
         return self.rows.to_dense().reshape(self.shape)
 
     def __copy__(self) -> "Weight":
@@ -78,12 +78,12 @@ class Weight:
         return f"{size}, {self.rows.sparsity:.1%} zeros, {self.kernel}"
 
 
-def channels_last(rows: Rows, shape: tuple[int, ...]) -> Rows:
-    """`(out, channels, *kernel)` to `(out, *kernel, channels)`, of which patches are long runs."""
+def channels_last(rows: CsrMatrix, shape: tuple[int, ...]) -> CsrMatrix:
+    """`(out, channels, *kernel)` to `(out, *kernel, channels)`: then a patch is few long copies."""
     channels, places = shape[1], math.prod(shape[2:])
     columns = rows.columns % places * channels + rows.columns // places
     of_row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
     order = np.lexsort((columns, of_row))
     # Blocks stay blocks in any order of columns, banks do not stay banks.
     pattern: Pattern = "block" if rows.pattern == "block" else "element"
-    return Rows(rows.shape, rows.starts, columns[order], rows.values[order], pattern)
+    return CsrMatrix(rows.shape, rows.starts, columns[order], rows.values[order], pattern)

@@ -108,7 +108,7 @@ def _check(
     teacher: TorchModel, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
 ) -> None:
     problems = []
-    if teacher.tokenizer.symbols != tokenizer.symbols:
+    if teacher.tokenizer.tokens != tokenizer.tokens:
         problems.append(
             f"its tokens are different ({teacher.tokenizer.kind}, {teacher.tokenizer.size}; the "
             f"student has {tokenizer.kind}, {tokenizer.size}), so its outputs mean something "

@@ -37,7 +37,7 @@ def check_pruning(pruning: PruningSettings) -> None:
     if pruning.method == "none":
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewUpdates)  # said when the number of steps is known
+        warnings.simplefilter("ignore", FewUpdates)  # warned of when the number of steps is known
         # Thresholds are those of a network: any will do to see whether they are allowed.
         _rule(pruning, _ANY_STEPS, {"any": 1.0} if pruning.dense else None)
 

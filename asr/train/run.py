@@ -6,10 +6,9 @@ each update of the masks), `ref_hyp.<set>.txt`, and `record.json`, which is writ
 with a record is finished.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -18,6 +17,8 @@ from asr.errors import AsrError
 from asr.model.file import load_weights
 from asr.model.torch_network import DeepSpeech
 from asr.pruning import PruningCallback
+from asr.report.records import read_record
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.average import average_of
@@ -47,7 +48,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
     if (folder / "record.json").exists():
         check_same(folder, settings)
         # A run that ended with this error has a record too, and must not look like a success.
-        _check_sparsity(settings, json.loads((folder / "record.json").read_text()), folder)
+        _check_sparsity(settings, read_record(folder / "record.json"), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
     with exclusive(folder):
@@ -160,11 +161,11 @@ def build_model(settings: Run) -> DeepSpeech:
     return model
 
 
-def _check_sparsity(settings: Run, record: dict[str, Any], folder: Path) -> None:
+def _check_sparsity(settings: Run, record: RunRecord, folder: Path) -> None:
     pruning = settings.pruning
-    if not pruning.final_sparsity or not record["pruning"]:
+    if not pruning.final_sparsity or not record.pruning:
         return
-    reached = record["pruning"]["sparsity"]
+    reached = record.pruning.sparsity
     if abs(reached - pruning.final_sparsity) <= pruning.tolerance:
         return
     remedy = (

@@ -183,7 +183,7 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "m.jsonl: 2 utterances, 0.00 hours, longest 1.0 s, unknown speakers" in output
     assert "1 of 2 utterances with problems" in output
-    assert "  bad: the units lack '8', found in 'B8 B'" in output
+    assert "  bad: the tokenizer lacks '8', found in 'B8 B'" in output
 
 
 def test_check_command_writes_the_usable_rest(tmp_path, capsys):

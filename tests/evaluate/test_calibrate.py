@@ -84,14 +84,14 @@ def test_too_few_recordings_change_no_file(trained: Path, corpus: Path, tmp_path
         if transcript.text == utterance.text:
             break
     write_manifest(tmp_path / "one.jsonl", [utterance])
-    with pytest.raises(AsrError, match="all are right; calibrating needs both kinds"):
+    with pytest.raises(AsrError, match="words are right; calibration needs both kinds"):
         calibrate_to(model, str(tmp_path / "one.jsonl"))
     assert model.read_bytes() == trained.read_bytes()
 
 
 def test_a_file_with_a_bad_map_is_refused(trained: Path, tmp_path: Path) -> None:
     write_calibration(trained, tmp_path / "bad.asr", Calibration(), {"slope": -1.0})
-    with pytest.raises(AsrError, match=r"slope=-1\.0: above 0"):
+    with pytest.raises(AsrError, match=r"slope=-1\.0: must be above 0"):
         load(tmp_path / "bad.asr")
 
 

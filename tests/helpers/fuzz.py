@@ -1,9 +1,8 @@
 """Mutated model files: each must give an error for people or sound tensors, in bounded memory.
 
 `python tests/helpers/fuzz.py` mutates for a while, guided by coverage if atheris is installed and
-at random if not; `tests/sparse/test_fuzz.py` runs some hundred files. Every mutation comes from a
-string of bytes, the same string always the same file, and what a mutation spoils of lengths and
-checksums is put right again most of the time, so that it gets past them.
+at random if not; `tests/sparse/test_fuzz.py` runs some hundred files. A string of bytes determines
+a mutation. Lengths and checksums are repaired most of the time, so that readers get past them.
 """
 
 import argparse
@@ -21,15 +20,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import benchmark_scripts  # noqa: F401 (puts lib on the path)
 import numpy as np
+from lib.weights import random_tensors
 
-from asr.benchmark.networks import random_tensors
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.info import describe
 from asr.model.metadata import Metadata
-from asr.sparse import Rows, read, read_header, read_rows, write
+from asr.sparse import CsrMatrix, read, read_csr, read_header, write
 from asr.sparse.kernels import prepare
 from asr.text.tokenizer import CharacterTokenizer
 from asr.transcribe.recogniser import load
@@ -55,7 +55,7 @@ VALUES: list[Any] = [
 
 
 class Bytes:
-    """Reads choices off a string of bytes; zeros when it is used up."""
+    """Reads choices from a string of bytes; zeros after its end."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.place = data, 0
@@ -112,7 +112,7 @@ def originals(folder: Path) -> list[bytes]:
 
 
 def mutated(data: bytes, files: list[bytes]) -> bytes:
-    """The file that `data` makes of one of the `files`."""
+    """One of the `files`, changed as `data` says."""
     choices = Bytes(data)
     content = files[choices.number(len(files))]
     size = PREFIX.unpack_from(content)[2]
@@ -182,7 +182,7 @@ def _edit_payload(choices: Bytes, header: Any, payload: bytearray) -> None:
 
 
 def _edit_tensor(choices: Bytes, header: Any, payload: bytearray) -> None:
-    """Another stream for one tensor, of a size that its entry may or may not know."""
+    """Another stream for one tensor, of a size that its entry may contradict."""
     if not (entries := _entries(header)):
         return
     entry = entries[choices.number(len(entries))]
@@ -213,7 +213,7 @@ def _edit_tensor(choices: Bytes, header: Any, payload: bytearray) -> None:
 
 
 def _repair(header: Any, payload: bytearray) -> None:
-    """Offsets and checksums of a table that somebody who knows the format would have written."""
+    """Correct offsets and checksums, as somebody who knows the format would."""
     offset = 0
     for entry in _entries(header):
         if "same_as" in entry:
@@ -226,9 +226,9 @@ def _repair(header: Any, payload: bytearray) -> None:
 
 
 def check(content: bytes, path: Path) -> bool:
-    """Read a file by every way; True if it was accepted.
+    """Read a file with every reader; True if it was accepted.
 
-    Fails for any exception that is not AsrError, for ways that disagree, for NaN and infinity, for
+    Fails for exceptions other than AsrError, for readers that disagree, for NaN and infinity, for
     a sparse product that differs from the dense one, and for memory the file does not justify.
     """
     path.write_bytes(content)
@@ -245,7 +245,7 @@ def check(content: bytes, path: Path) -> bool:
         except AsrError as error:
             tensors, message = None, str(error)
         try:
-            rows, _ = read_rows(path)
+            rows, _ = read_csr(path)
         except AsrError:
             rows = None
         peak = tracemalloc.get_traced_memory()[1]
@@ -256,7 +256,7 @@ def check(content: bytes, path: Path) -> bool:
             assert tensors.keys() == rows.keys()
             for name, array in tensors.items():
                 _compare(array, rows[name])
-            _listen(path)
+            _run_network(path)
         peak = tracemalloc.get_traced_memory()[1]
         assert peak <= 1500 * len(content) + 2**26, f"{peak} bytes to run a file of {len(content)}"
         assert time.monotonic() - started < 20, "this took too long"
@@ -265,8 +265,8 @@ def check(content: bytes, path: Path) -> bool:
     return tensors is not None
 
 
-def _listen(path: Path) -> None:
-    """A sound file of tensors may be a network, and then it hears something or says why not."""
+def _run_network(path: Path) -> None:
+    """A sound file of tensors may be a network, which then runs or says why not."""
     try:
         recogniser = load(path, threads=1, backend="native")
         recogniser.log_probs(np.random.default_rng(0).normal(0, 0.1, 1600).astype(np.float32))
@@ -276,7 +276,7 @@ def _listen(path: Path) -> None:
 
 def _compare(array: np.ndarray, other: Any) -> None:
     assert np.isfinite(array).all()
-    if not isinstance(other, Rows):
+    if not isinstance(other, CsrMatrix):
         assert np.array_equal(array, other)
         return
     assert np.array_equal(array, other.to_dense())
@@ -291,7 +291,7 @@ def _compare(array: np.ndarray, other: Any) -> None:
 
 
 def main() -> None:
-    """Mutate until the time is over, and say how many files were read."""
+    """Mutate until the time is over, and print how many files were read."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -24,13 +24,13 @@ FLAGS = [
 
 
 def runtime(compiler: str, name: str) -> str:
-    """Path of one of the compiler's own libraries."""
+    """Path of a library that comes with the compiler."""
     command = [compiler, f"-print-file-name={name}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> int:
-    """Exit status of pytest; 1 with a message where there is no compiler."""
+    """Exit status of pytest; 1 with a message without a compiler."""
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "_sparse.so"
@@ -45,7 +45,7 @@ def main() -> int:
         environment = os.environ | {
             "ASR_SPARSE_LIBRARY": str(library),
             "LD_PRELOAD": " ".join(preload),
-            # Python itself leaves memory behind.
+            # Python itself never frees some of its memory.
             "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "OMP_NUM_THREADS": "1",

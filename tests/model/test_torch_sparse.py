@@ -29,8 +29,8 @@ def test_every_kind_of_network_is_the_same_without_its_zeros(variant, tmp_path):
     model = network(variant)
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, exact=True, min_elements=0, kernel=KERNEL)
-    assert [swap.name for swap in report.swapped] == ["rnn.0", "rnn.1"]
-    assert {"conv.0.convolution", "output.linear"} <= report.left.keys()
+    assert [layer.name for layer in report.replaced] == ["rnn.0", "rnn.1"]
+    assert {"conv.0.convolution", "output.linear"} <= report.kept_dense.keys()
     assert (log_probs(sparse) - log_probs(model)).abs().max() < 2e-5
     assert list(sparse.state_dict()) == list(model.state_dict())
 
@@ -72,7 +72,7 @@ def test_a_network_survives_pickling(sparse):
     assert torch.equal(log_probs(other), log_probs(model))
 
 
-def test_cells_with_hooks_and_foreign_cells_are_left():
+def test_cells_with_hooks_and_foreign_cells_are_kept_dense():
     model = network({})
     model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)
 
@@ -81,8 +81,8 @@ def test_cells_with_hooks_and_foreign_cells_are_left():
 
     model.rnn[1].forward_cell = pruned(Own(16, 16, batch_first=True))
     report = sparsify(model, min_elements=0, kernel="csr" if library() else "numpy")
-    assert "hooks, which would be lost" in report.left["rnn.0"]
-    assert "no plain nn.GRU" in report.left["rnn.1"]
+    assert "hooks, which would be lost" in report.kept_dense["rnn.0"]
+    assert "not plain nn.GRU" in report.kept_dense["rnn.1"]
     assert isinstance(model.rnn[0], RecurrentLayer)
 
 
@@ -94,10 +94,10 @@ def test_a_trained_network_keeps_its_log_probabilities(trained):
     model = load_model(trained).model
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, exact=True, kernel=KERNEL)
-    assert len(report.swapped) == model.dimensions.layers
-    assert 0.85 < report.swapped[0].sparsity < 0.95
+    assert len(report.replaced) == model.dimensions.layers
+    assert 0.85 < report.replaced[0].sparsity < 0.95
     expected = log_probs(model)
     assert (log_probs(sparse) - expected).abs().max() < 1e-3
-    quick = copy.deepcopy(model)
-    sparsify(quick, kernel=KERNEL)
-    assert (log_probs(quick).exp() - expected.exp()).abs().max() < 0.05
+    rounded = copy.deepcopy(model)
+    sparsify(rounded, kernel=KERNEL)
+    assert (log_probs(rounded).exp() - expected.exp()).abs().max() < 0.05

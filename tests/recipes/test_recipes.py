@@ -117,6 +117,6 @@ def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Pa
     records = read_records(tmp_path / "records")
     assert len(records) == len(kept) - 1
     for record in records:
-        if record.pruning and record.pruning.expected_sparsity:
+        if record.pruning and record.pruning.target_sparsity:
             assert record.pruning.sparsity == pytest.approx(0.906, abs=0.02)
     assert "small dense, distilled" in results.read_text()

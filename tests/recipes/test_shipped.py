@@ -165,7 +165,6 @@ def test_settings_and_sets_reach_every_step(
     transcripts = tmp_path / "runs" / "shipped" / "transcripts.txt"
     assert transcripts.read_text() == "AB CD\nAB CD\n"
     assert benchmark[-6:] == ["--dev", "dev-a", "--test", "test-a", "--by-age", "test-a"]
-    assert f"--noise={noise}" in ship
     assert "--lm-weight=0.6000001" in ship
 
 
@@ -173,15 +172,12 @@ def test_what_a_later_step_needs_is_looked_at_before_the_trainings(
     speech: Path, done: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = arguments(speech)
-    (speech / "other").mkdir()
-    (speech / "other" / "dog.wav").touch()
     for refused, fragment in (
         ([*words[:4], "nowhere", *words[5:]], "nowhere: there is no books"),
         ([*words[:-2], "test-b"], "test-b"),
         ([*words, "test-c"], "not among the sets of --test: test-c"),
         ([words[0], "data.dev=[dev-b]", *words[3:]], "no such folder|dev-b"),
         ([*words[:3], "data.train=[train-b]", *words[3:]], "train-b"),
-        ([*words[:3], "--noise", str(speech / "other"), *words[3:]], "noise.tsv in it or above"),
     ):
         with pytest.raises(AsrError, match=fragment):
             MAIN(refused)

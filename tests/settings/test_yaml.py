@@ -1,4 +1,4 @@
-"""Settings: YAML and key=value in, every mistake of a person out."""
+"""Settings from YAML and key=value; every mistake is refused with its place and its remedy."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def test_overrides_win_over_the_file_and_types_are_kept(tmp_path: Path) -> None:
     assert settings.model.cell == "lstm"
 
 
-def test_text_settings_take_what_stands_behind_the_sign() -> None:
+def test_a_text_setting_takes_everything_after_the_equals_sign() -> None:
     settings = load(Run, None, ["label=GRU: 90 %, a=b", "init="])
     assert (settings.label, settings.init) == ("GRU: 90 %, a=b", "")
 
 
-def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
+def test_settings_that_are_written_read_back_the_same(tmp_path: Path) -> None:
     settings = load(Run, None, ["model.conv_channels=[8, 16]", "data.train=[a.jsonl]"])
     write_yaml(tmp_path / "x.yaml", settings)
     assert load(Run, tmp_path / "x.yaml") == settings

@@ -1,4 +1,4 @@
-"""`sparsify` swaps what pays in any model, and says what it left and why."""
+"""`sparsify` replaces the layers of any model that get faster, and says which it kept and why."""
 
 import copy
 from collections import Counter
@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 
 from asr.errors import AsrError
 from asr.sparse import (
-    Leave,
+    KeepDense,
     SparseConv1d,
     SparseGRU,
     SparseLinear,
@@ -36,7 +36,7 @@ def seed():
 
 
 class LanguageModel(nn.Module):
-    """Somebody else's: it predicts the next of 60 words."""
+    """A model of another project: it predicts the next of 60 words."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ def test_a_foreign_model_pruned_by_torch_is_packed_loaded_and_sparsified(
     report = sparsify(loaded, exact=exact, min_elements=1000, kernel=None if library() else "numpy")
     assert isinstance(loaded.lstm, SparseLSTM)
     assert isinstance(loaded.output, SparseLinear)
-    assert [swap.name for swap in report.swapped] == ["lstm", "output"]
-    assert report.swapped[0].sparsity == pytest.approx(0.9, abs=1e-3)
+    assert [layer.name for layer in report.replaced] == ["lstm", "output"]
+    assert report.replaced[0].sparsity == pytest.approx(0.9, abs=1e-3)
     assert (run(loaded, words) - expected).abs().max() < tolerance
     again = LanguageModel().eval()
     again.load_state_dict(loaded.state_dict())
@@ -98,7 +98,7 @@ def test_a_foreign_model_pruned_by_torch_is_packed_loaded_and_sparsified(
 
 
 @needs_c
-def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
+def test_the_report_says_what_was_replaced_and_what_was_kept_dense_and_why():
     model = nn.ModuleDict(
         {
             "pruned": pruned(nn.Linear(200, 160)),
@@ -116,7 +116,7 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
         }
     )
     report = sparsify(model)
-    assert [swap.name for swap in report.swapped] == [
+    assert [layer.name for layer in report.replaced] == [
         "pruned",
         "wide",
         "point",
@@ -125,26 +125,26 @@ def test_the_report_says_what_was_swapped_and_what_was_left_and_why():
     ]
     assert isinstance(model["convolution"], SparseConv1d)
     assert isinstance(model["list"][0], SparseGRU)
-    assert {name: why.split(",")[0] for name, why in report.left.items()} == {
+    assert {name: why.split(",")[0] for name, why in report.kept_dense.items()} == {
         "dense": "0.0% zeros",
         "small": "small: 320 weights",
-        "grouped": "a convolution of several groups",
+        "grouped": "a convolution with several groups",
         "projected": "an LSTM with a projection",
         "narrow": "64 output channels",
         "fp64": "its weight is torch.float64",
     }
-    swap = report.swapped[0]
-    assert (swap.elements, swap.nonzeros) == (32000, 3200)
-    assert 0 < swap.bytes < 4 * swap.elements
+    layer = report.replaced[0]
+    assert (layer.elements, layer.nonzeros) == (32000, 3200)
+    assert 0 < layer.bytes < 4 * layer.elements
     lines = report.table().splitlines()
     assert lines[0].startswith("pruned: Linear, 32,000 weights, 90.0% zeros, ")
-    assert swap.kernels[0] in lines[0]
-    assert lines[-2].startswith("fp64: left dense: its weight is torch.float64")
-    assert sparsify(model).swapped == ()
+    assert layer.kernels[0] in lines[0]
+    assert lines[-2].startswith("fp64: kept dense: its weight is torch.float64")
+    assert sparsify(model).replaced == ()
 
 
 @needs_c
-def test_what_a_swap_would_break_is_left():
+def test_layers_that_a_replacement_would_break_stay_dense():
     hooked, masked = pruned(nn.Linear(200, 160)), nn.Linear(200, 160)
     hooked.register_forward_hook(lambda *_: None)
     prune.l1_unstructured(masked, "weight", 0.9)
@@ -162,37 +162,39 @@ def test_what_a_swap_would_break_is_left():
         }
     )
     report = sparsify(model)
-    assert not report.swapped
-    assert {name: why for name, why in report.left.items() if "." not in name} == {
+    assert not report.replaced
+    assert {name: why for name, why in report.kept_dense.items() if "." not in name} == {
         "hooked": "it has hooks, which would be lost",
-        "masked": "its zeros are not its own yet: call torch.nn.utils.prune.remove first",
-        "own": "Own is another type of layer: register it",
+        "masked": "torch.nn.utils.prune still masks it: call torch.nn.utils.prune.remove first",
+        "own": "Own is not a type that sparsify knows: register it",
     }
-    assert report.left["attention.out_proj"] == "attention reads its weight itself"
-    assert report.left["block.linear1"] == "nn.TransformerEncoderLayer reads its weight itself"
+    assert report.kept_dense["attention.out_proj"] == "attention reads its weight itself"
+    assert (
+        report.kept_dense["block.linear1"] == "nn.TransformerEncoderLayer reads its weight itself"
+    )
 
 
 @needs_c
 def test_a_layer_in_two_places_stays_one_layer():
     layer = pruned(nn.Linear(160, 160))
     model = nn.Sequential(layer, nn.ReLU(), layer)
-    assert len(sparsify(model).swapped) == 2
+    assert len(sparsify(model).replaced) == 2
     assert model[0] is model[2]
 
 
-def test_without_the_c_library_nothing_pays_unless_a_kernel_is_named(monkeypatch):
+def test_without_the_c_library_nothing_is_replaced_unless_a_kernel_is_named(monkeypatch):
     monkeypatch.setattr(convert, "library", lambda: None)
     model = nn.Sequential(pruned(nn.Linear(200, 160)))
     dense = copy.deepcopy(model)
     report = sparsify(model)
-    assert "the C library was not built" in report.left["0"]
+    assert "the C library was not built" in report.kept_dense["0"]
     report = sparsify(model, kernel="numpy")
-    assert report.swapped[0].kernels == ("numpy",)
+    assert report.replaced[0].kernels == ("numpy",)
     x = torch.randn(3, 200)
     assert torch.allclose(run(model, x), run(dense, x), atol=1e-5)
 
 
-def test_another_persons_layer_brings_its_own_twin(monkeypatch):
+def test_a_registered_factory_replaces_a_foreign_layer(monkeypatch):
     monkeypatch.setattr(convert, "_FACTORIES", dict(convert._FACTORIES))
 
     class Doubled(nn.Module):
@@ -205,14 +207,14 @@ def test_another_persons_layer_brings_its_own_twin(monkeypatch):
 
     calls = Counter[str]()
 
-    def factory(layer: Doubled, wish: convert.Wish) -> nn.Module:
+    def factory(layer: Doubled, request: convert.Request) -> nn.Module:
         calls["made"] += 1
         if layer.inner.weight.shape[0] > 1000:
-            raise Leave("too wide")
-        wish.weigh({"weight": layer.inner.weight})
-        twin = Doubled()
-        twin.inner = SparseLinear.from_dense(layer.inner, wish.options)
-        return twin
+            raise KeepDense("too wide")
+        request.require_sparse({"weight": layer.inner.weight})
+        sparse = Doubled()
+        sparse.inner = SparseLinear.from_dense(layer.inner, request.options)
+        return sparse
 
     register(Doubled, factory)
     model = nn.Sequential(pruned(Doubled()), Doubled()).eval()
@@ -220,19 +222,19 @@ def test_another_persons_layer_brings_its_own_twin(monkeypatch):
     kernel = None if library() else "numpy"
     report = sparsify(model, exact=True, kernel=kernel)
     assert calls["made"] == 2
-    assert [(swap.name, swap.kind) for swap in report.swapped] == [("0", "Doubled")]
-    assert report.swapped[0].elements == 160 * 160
-    assert report.left["1"].startswith("0.0% zeros")
+    assert [(layer.name, layer.kind) for layer in report.replaced] == [("0", "Doubled")]
+    assert report.replaced[0].elements == 160 * 160
+    assert report.kept_dense["1"].startswith("0.0% zeros")
     assert torch.allclose(run(model, x), run(dense, x), atol=1e-5)
     assert list(model.state_dict()) == list(dense.state_dict())
 
 
-def test_a_model_that_is_one_layer_is_told_how():
+def test_a_model_that_is_itself_a_layer_is_refused_with_advice():
     with pytest.raises(AsrError, match=r"use SparseLinear\.from_dense\(model\)"):
         sparsify(nn.Linear(2, 2))
-    with pytest.raises(AsrError, match="min_sparsity=90: a share of zeros"):
+    with pytest.raises(AsrError, match="min_sparsity=90: a fraction of zeros"):
         sparsify(nn.Sequential(), min_sparsity=90)
-    assert sparsify(nn.Sequential()).table() == "no layer has a sparse twin"
+    assert sparsify(nn.Sequential()).table() == "no layer has a sparse version"
 
 
 # --- files ---
@@ -255,7 +257,7 @@ def test_a_file_that_does_not_fit_the_model_changes_nothing(tmp_path):
         assert all(torch.equal(before[name], t) for name, t in other.state_dict().items())
 
 
-def test_all_types_and_tied_tensors_travel(tmp_path):
+def test_all_types_and_tied_tensors_are_saved_and_loaded(tmp_path):
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -278,7 +280,7 @@ def test_all_types_and_tied_tensors_travel(tmp_path):
     assert other.output.weight is other.embedding.weight
 
 
-def test_a_sparse_model_is_saved_as_its_dense_twin(tmp_path):
+def test_a_sparse_model_is_saved_as_the_dense_one(tmp_path):
     dense = nn.Sequential(pruned(nn.Conv1d(16, 32, 5)))
     sparse = nn.Sequential(SparseConv1d.from_dense(dense[0], Options(exact=True)))
     save(dense, tmp_path / "dense.asr")
@@ -298,6 +300,6 @@ def test_a_state_that_no_file_can_hold_is_refused(tmp_path):
         def get_extra_state(self) -> dict[str, int]:
             return {"a": 1}
 
-    with pytest.raises(AsrError, match="'_extra_state' of the state is no tensor"):
+    with pytest.raises(AsrError, match="'_extra_state' of the state is not a tensor"):
         save(Extra(), tmp_path / "a.asr")
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The layers for a GPU give what their dense twins give; on the CPU where there is no GPU."""
+"""The layers for a GPU equal the dense layers; tested on the CPU where there is no GPU."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ def assert_near(found: object, expected: object, tolerance: float = 5e-6) -> Non
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_linear_is_its_twin(device):
+def test_linear_equals_the_dense_layer(device):
     dense = pruned(nn.Linear(70, 48))
     sparse = CsrLinear.from_dense(dense, Options(device=device))
     for shape in [(70,), (3, 70), (2, 5, 70)]:
@@ -53,7 +53,7 @@ def test_linear_is_its_twin(device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("kind", "extra"), KINDS, ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_recurrent_layers_are_their_twins(device, kind, extra, bidirectional):
+def test_recurrent_layers_equal_the_dense_layers(device, kind, extra, bidirectional):
     dense = pruned(kind(23, 16, 2, bidirectional=bidirectional, bias=kind is not nn.LSTM, **extra))
     sparse = TWINS[kind].from_dense(dense, Options(device=device))
     x, hx = torch.randn(9, 4, 23), states(dense, 4)
@@ -66,7 +66,7 @@ def test_recurrent_layers_are_their_twins(device, kind, extra, bidirectional):
     found, found_end = sparse(packed.to(device), moved)
     assert_near(found.data, expected.data)
     assert_near(found_end, end)
-    with pytest.raises(AsrError, match="a length lies outside the 9 frames"):
+    with pytest.raises(AsrError, match="a length is outside the 9 frames"):
         sparse(x.to(device), lengths=torch.tensor([10, 1, 1, 1]))
 
 
@@ -76,8 +76,8 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
     model = network(variant)
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, min_elements=0, kernel=TORCH_SPARSE, device=device)
-    assert [swap.name for swap in report.swapped] == ["rnn.0", "rnn.1"]
-    assert {swap.kernels for swap in report.swapped} == {(TORCH_SPARSE,)}
+    assert [layer.name for layer in report.replaced] == ["rnn.0", "rnn.1"]
+    assert {layer.kernels for layer in report.replaced} == {(TORCH_SPARSE,)}
     x, lengths = torch.randn(3, 80, 80), torch.tensor([80, 33, 57])
     expected, _ = model(x, lengths)
     assert_near(sparse(x.to(device), lengths.to(device))[0], expected, 2e-5)
@@ -89,8 +89,8 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
 def test_convolutions_stay_dense_there():
     model = nn.ModuleList([pruned(nn.Conv1d(64, 64, 5)), pruned(nn.Linear(200, 160))])
     report = sparsify(model, kernel=TORCH_SPARSE)
-    assert report.left == {"0": "torch.sparse does not pay for it"}
-    assert [swap.name for swap in report.swapped] == ["1"]
+    assert report.kept_dense == {"0": "torch.sparse is not faster for it"}
+    assert [layer.name for layer in report.replaced] == ["1"]
 
 
 def test_arguments_that_contradict_each_other_are_refused():

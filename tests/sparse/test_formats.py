@@ -1,48 +1,21 @@
-"""Tensors survive the way to disk and back, small when sparse, and bad bytes are refused."""
+"""Tensors are decoded as they were encoded, and are small when sparse."""
 
-import dataclasses
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sparse_arrays import in_banks, in_blocks, pruned
 
 from asr.errors import AsrError
-from asr.sparse.csr import BANK, BLOCK, from_dense
-from asr.sparse.formats import DTYPES, Encoded, decode, decode_rows, encode, has_rows
+from asr.sparse.csr import from_dense
+from asr.sparse.formats import decode, decode_csr, encode, is_csr
+from asr.sparse.layout import DTYPES
 from asr.sparse.quantise import row_scales
 
-quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
-
-
-def pruned(shape: tuple[int, ...], sparsity: float, seed: int = 0) -> np.ndarray:
-    """Gaussian weights whose smallest are zero."""
-    weights = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
-    weights[np.abs(weights) < np.quantile(np.abs(weights), sparsity)] = 0
-    return weights
-
-
-def in_blocks(shape: tuple[int, int], sparsity: float, seed: int = 0) -> np.ndarray:
-    """Gaussian weights in blocks of 16 rows and one column."""
-    generator = np.random.default_rng(seed)
-    keep = generator.random((shape[0] // BLOCK, shape[1])) >= sparsity
-    weights = generator.normal(0, 0.05, shape).astype(np.float32)
-    return np.where(keep.repeat(BLOCK, axis=0), weights, np.float32(0))
-
-
-def in_banks(shape: tuple[int, int], kept: int, seed: int = 0) -> np.ndarray:
-    """Gaussian weights, the same count in each bank of 32 columns, none in what is left over."""
-    generator = np.random.default_rng(seed)
-    weights = generator.normal(0, 0.05, shape).astype(np.float32)
-    banks = weights[:, : shape[1] // BANK * BANK].reshape(shape[0], -1, BANK)
-    order = np.argsort(np.abs(banks), axis=2)
-    np.put_along_axis(banks, order[:, :, : BANK - kept], 0, axis=2)
-    weights[:, shape[1] // BANK * BANK :] = 0
-    weights[:, : shape[1] // BANK * BANK] = banks.reshape(shape[0], -1)
-    return weights
+fast = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
 
 def arrays_of(dtype: str) -> st.SearchStrategy[np.ndarray]:
@@ -55,7 +28,7 @@ def arrays_of(dtype: str) -> st.SearchStrategy[np.ndarray]:
     )
 
 
-@quick
+@fast
 @given(st.sampled_from(sorted(DTYPES)).flatmap(arrays_of), st.booleans())
 def test_every_type_and_shape_comes_back_exactly(array, compress):
     encoded = encode(array, compress=compress)
@@ -69,7 +42,7 @@ def test_every_type_and_shape_comes_back_exactly(array, compress):
     assert encoded.layout.dense_bytes == array.nbytes
 
 
-@quick
+@fast
 @given(
     hnp.arrays(
         np.float32,
@@ -89,7 +62,8 @@ def test_fp16_rounds_what_would_vanish_to_the_smallest_number_of_its_sign():
     assert decode(encode(array, "fp16")).tolist() == [[2.0**-24, -(2.0**-24), 0.0, 1.0]]
 
 
-@quick
+@fast
+@example(np.array([[3.3895342e38], [np.finfo(np.float32).max]], np.float32))
 @given(
     hnp.arrays(
         np.float32,
@@ -242,7 +216,7 @@ def test_a_kept_block_may_hold_zeros():
         assert encoded.layout.encoding == "block"
         assert encoded.layout.kept == encoded.layout.nonzeros + 1
         assert np.array_equal(decode(encoded) != 0, array != 0)
-        assert decode_rows(encoded).kept == encoded.layout.kept
+        assert decode_csr(encoded).kept == encoded.layout.kept
 
 
 def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
@@ -270,10 +244,10 @@ def test_block_bytes_are_a_bit_for_each_block_then_the_values_row_by_row():
     ],
     ids=lambda value: value if isinstance(value, str) else str(value.shape),
 )
-def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
+def test_a_matrix_is_read_as_csr_without_its_zeros(array, pattern, values):
     encoded = encode(array, values)
-    assert has_rows(encoded.layout)
-    rows = decode_rows(encoded)
+    assert is_csr(encoded.layout)
+    rows = decode_csr(encoded)
     assert rows.pattern == encoded.layout.pattern == pattern
     dense = decode(encoded)
     assert np.array_equal(rows.to_dense(), dense)
@@ -285,12 +259,12 @@ def test_a_matrix_is_read_as_rows_without_its_zeros(array, pattern, values):
         assert np.array_equal(found, getattr(expected, name))
 
 
-def test_rows_of_a_long_matrix_take_no_dense_copy():
+def test_reading_a_long_matrix_as_csr_makes_no_dense_copy():
     array = pruned((2**15, 512), 0.97)  # 64 MiB
     encoded = encode(array, "fp16")
     tracemalloc.start()
     try:
-        rows = decode_rows(encoded)
+        rows = decode_csr(encoded)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -298,12 +272,12 @@ def test_rows_of_a_long_matrix_take_no_dense_copy():
     assert peak < array.nbytes / 2
 
 
-def test_only_masked_float32_matrices_have_rows():
+def test_only_masked_float32_matrices_are_read_as_csr():
     for array in (np.ones((3, 4), np.float32), pruned((40,), 0.9), pruned((4, 5, 6), 0.9)):
         encoded = encode(array)
-        assert not has_rows(encoded.layout)
-        with pytest.raises(AsrError, match="no float32 matrix"):
-            decode_rows(encoded)
+        assert not is_csr(encoded.layout)
+        with pytest.raises(AsrError, match="not a float32 matrix"):
+            decode_csr(encoded)
 
 
 def test_a_mask_that_repeats_itself_costs_next_to_nothing():
@@ -323,144 +297,3 @@ def test_a_tensor_of_almost_only_zeros_stays_within_what_a_reader_grants():
     encoded = encode(array)
     assert array.nbytes / 260 < len(encoded.blob) < array.nbytes / 200
     assert np.array_equal(decode(encoded), array)
-
-
-GOOD = encode(pruned((32, 33), 0.9))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"shape": (33, 33)},
-        {"shape": (2**21, 2**21)},
-        {"shape": (0, 2**62)},
-        {"shape": (1,) * 9},
-        {"dtype": "float64"},
-        {"dtype": "object"},
-        {"values": "float16"},
-        {"values": "int64"},
-        {"encoding": "dense"},
-        {"encoding": "pickle"},
-        {"encoding": "block"},
-        {"encoding": "block", "pattern": "block"},
-        {"pattern": "block"},
-        {"pattern": "bank"},
-        {"pattern": "any"},
-        {"values": "int8"},
-        {"kept": GOOD.layout.kept + 1},
-        {"kept": 33 * 33},
-        {"compression": "none"},
-        {"compression": "lzma"},
-        {"nonzeros": GOOD.layout.nonzeros + 1},
-        {"nonzeros": 33 * 33},
-        {"raw_bytes": GOOD.layout.raw_bytes + 1},
-        {"stored_bytes": GOOD.layout.stored_bytes - 1},
-    ],
-    ids=str,
-)
-def test_a_layout_that_contradicts_its_bytes_is_refused(change):
-    assert decode(GOOD).shape == (32, 33)
-    with pytest.raises(AsrError):
-        decode(Encoded(dataclasses.replace(GOOD.layout, **change), GOOD.blob))
-
-
-def test_a_layout_may_not_ask_for_more_memory_than_its_bytes_justify():
-    # 30 kB of zeros, deflated to 45 bytes, would become a tensor of 1 MB.
-    blob = zlib.compressobj(9, zlib.DEFLATED, -15)
-    blob = blob.compress(bytes(30000)) + blob.flush()
-    layout = dataclasses.replace(
-        GOOD.layout, shape=(240000,), nonzeros=0, kept=0, raw_bytes=30000, stored_bytes=len(blob)
-    )
-    with pytest.raises(AsrError, match="more memory than"):
-        decode(Encoded(layout, blob))
-
-
-def raw_bitmask(mask: bytes, values: list[float], elements: int, nonzeros: int) -> Encoded:
-    raw = mask + np.float32(values).tobytes()
-    layout = dataclasses.replace(
-        GOOD.layout,
-        shape=(elements,),
-        compression="none",
-        nonzeros=nonzeros,
-        kept=nonzeros,
-        raw_bytes=len(raw),
-        stored_bytes=len(raw),
-    )
-    return Encoded(layout, raw)
-
-
-def test_masks_and_values_that_contradict_each_other_are_refused():
-    assert decode(raw_bitmask(b"\xc0", [1, 2], 5, 2)).tolist() == [1, 2, 0, 0, 0]
-    for bad, message in [
-        (raw_bitmask(b"\xe0", [1, 2], 5, 2), "a mask that contradicts"),
-        (raw_bitmask(b"\x81", [1, 2], 5, 2), "a mask that contradicts"),  # beyond the last element
-        (raw_bitmask(b"\xc0", [1, 0], 5, 2), "another number of non-zero values"),
-        (raw_bitmask(b"\xc0", [1, np.inf], 5, 2), "NaN or infinity"),
-    ]:
-        with pytest.raises(AsrError, match=message):
-            decode(bad)
-
-
-@pytest.mark.parametrize("damage", ["cut", "longer", "bomb", "noise"])
-def test_deflate_streams_of_another_size_are_refused(damage):
-    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
-    blob = {
-        "cut": GOOD.blob[:-3],
-        "longer": GOOD.blob + b"\0",
-        "bomb": coder.compress(bytes(10**6)) + coder.flush(),
-        "noise": bytes(range(256)) * 2,
-    }[damage]
-    layout = dataclasses.replace(GOOD.layout, stored_bytes=len(blob))
-    with pytest.raises(AsrError, match="inflate"):
-        decode(Encoded(layout, blob))
-
-
-BANKS = encode(in_banks((8, 64), 3))
-BLOCKS = encode(in_blocks((32, 24), 0.8))
-SCALED = encode(pruned((32, 33), 0.9), "int8")
-
-
-@pytest.mark.parametrize("reader", [decode, decode_rows])
-def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
-    wrong = dataclasses.replace(encode(pruned((40, 64), 0.9)).layout, pattern="bank")
-    with pytest.raises(AsrError, match="no banks of equal counts"):
-        reader(Encoded(wrong, encode(pruned((40, 64), 0.9)).blob))
-    narrow = encode(pruned((40, 31), 0.9))
-    with pytest.raises(AsrError, match="has pattern 'bank'"):
-        reader(Encoded(dataclasses.replace(narrow.layout, pattern="bank"), narrow.blob))
-    for change in ({"pattern": "element"}, {"shape": (24, 32)}, {"encoding": "bitmask"}):
-        with pytest.raises(AsrError):
-            reader(Encoded(dataclasses.replace(BLOCKS.layout, **change), BLOCKS.blob))
-    assert reader(BANKS).shape == (8, 64)
-
-
-@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, 3e38, 0.0, 1e-45])
-@pytest.mark.parametrize("reader", [decode, decode_rows])
-def test_scales_that_make_no_finite_weights_of_the_same_pattern_are_refused(reader, scale):
-    layout = dataclasses.replace(
-        SCALED.layout, compression="none", stored_bytes=SCALED.layout.raw_bytes
-    )
-    values = np.full(layout.kept, 2, np.int8).tobytes()
-    mask = np.packbits(decode(SCALED) != 0).tobytes()
-    good = np.full(32, 0.5, np.float32)
-    assert np.count_nonzero(decode(Encoded(layout, mask + good.tobytes() + values)))
-    good[np.flatnonzero(decode(SCALED).any(axis=1))[0]] = scale
-    if scale == 1e-45:
-        values = values.replace(b"\2", b"\0", 1)
-    with pytest.raises(AsrError, match=r"scale that is|NaN or infinity|another number of non-zero"):
-        reader(Encoded(layout, mask + good.tobytes() + values))
-
-
-def test_a_tensor_without_elements_asks_for_no_scales():
-    layout = dataclasses.replace(
-        GOOD.layout,
-        shape=(2**38, 0),
-        values="int8",
-        encoding="dense",
-        nonzeros=0,
-        kept=0,
-        raw_bytes=2**40,
-        stored_bytes=2**33,
-    )
-    with pytest.raises(AsrError, match="shape or encoding unlike it"):
-        layout.check()

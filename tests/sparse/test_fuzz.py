@@ -1,4 +1,4 @@
-"""Files that somebody tampered with give an error, never a crash, a hang or much memory."""
+"""A manipulated file gives an error or sound tensors, never a crash, a hang or much memory."""
 
 import random
 from pathlib import Path
@@ -37,17 +37,17 @@ def test_a_network_may_not_ask_for_a_frontend_without_bounds(files, tmp_path, na
     path = tmp_path / "a.asr"
     path.write_bytes(files[-1])
     samples = np.random.default_rng(0).normal(0, 0.1, 1600).astype(np.float32)
-    assert load(path, engine="native").log_probs(samples).shape == (4, 29)
+    assert load(path, backend="native").log_probs(samples).shape == (4, 29)
     tensors, metadata = read(path)
     metadata["frontend"][name] = value
     write(path, tensors, metadata)
     with pytest.raises(AsrError, match=f"frontend.{name}="):
-        load(path, engine="native")
+        load(path, backend="native")
 
 
 @settings(max_examples=200, deadline=None, database=None, derandomize=True)
 @given(st.binary(min_size=24, max_size=64))
-def test_a_mutated_file_is_refused_or_read_alike_by_every_way(files, tmp_path_factory, data):
+def test_a_mutated_file_is_refused_or_read_alike_by_every_reader(files, tmp_path_factory, data):
     path: Path = tmp_path_factory.getbasetemp() / "mutated.asr"
     check(mutated(data, files), path)
 

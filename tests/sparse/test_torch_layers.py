@@ -1,4 +1,4 @@
-"""Sparse layers of torch give what their dense twins give, to the precision of their kernel."""
+"""Sparse layers of torch equal the dense ones, within the precision of their kernel."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ from asr.sparse.weight import Options
 
 EXACT = Options(exact=True)
 PATTERNS = ["element", "bank", "block"]
-TWINS: dict[type[nn.Module], Any] = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
+SPARSE: dict[type[nn.Module], Any] = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def assert_near(found: Any, expected: Any, tolerance: float = 2e-6) -> None:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("shape", [(7,), (1, 70), (3, 5, 70), (0, 70)])
-def test_linear_is_its_twin(pattern, shape):
+def test_linear_equals_the_dense_layer(pattern, shape):
     dense = pruned(nn.Linear(70, 48), 0.9, pattern)
     x = torch.randn(*shape[:-1], 70)
     assert_near(SparseLinear.from_dense(dense, EXACT)(x), dense(x))
@@ -86,7 +86,7 @@ def test_an_empty_and_a_full_matrix_are_matrices_too():
 )
 @pytest.mark.parametrize("two", [False, True])
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_convolutions_are_their_twins(arguments, two):
+def test_convolutions_equal_the_dense_layers(arguments, two):
     dense = pruned((nn.Conv2d if two else nn.Conv1d)(6, 16, **arguments))
     sparse = (SparseConv2d if two else SparseConv1d).from_dense(dense, EXACT)
     x = torch.randn(2, 6, 11, 17) if two else torch.randn(2, 6, 31)
@@ -105,7 +105,8 @@ def test_a_convolution_in_many_parts_is_the_same(monkeypatch):
     dense = pruned(nn.Conv2d(2, 16, 3))
     sparse, x = SparseConv2d.from_dense(dense, EXACT), torch.randn(3, 2, 9, 10)
     whole = sparse(x)
-    monkeypatch.setattr("asr.sparse.torch_layers.CHUNK_BYTES", 4 * 8 * 18 * 2)  # two rows at a time
+    two_rows = 4 * 8 * 18 * 2
+    monkeypatch.setattr("asr.sparse.torch_convolution.CHUNK_BYTES", two_rows)
     assert_near(sparse(x), whole)
 
 
@@ -128,14 +129,14 @@ def test_convolutions_refuse_what_they_cannot_do():
 def pair(kind: Any, options: Options = EXACT, pattern: str = "element", **arguments: Any) -> Any:
     sizes = {"input_size": 23, "hidden_size": 16} | arguments
     dense = pruned(kind(**sizes), 0.8, pattern)
-    return dense, TWINS[kind].from_dense(dense, options)
+    return dense, SPARSE[kind].from_dense(dense, options)
 
 
 @pytest.mark.parametrize(("kind", "extra"), KINDS, ids=str)
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_recurrent_layers_are_their_twins(kind, extra, num_layers, bidirectional, batch_first):
+def test_recurrent_layers_equal_dense_ones(kind, extra, num_layers, bidirectional, batch_first):
     dense, sparse = pair(
         kind,
         num_layers=num_layers,
@@ -207,7 +208,7 @@ def test_recurrent_layers_refuse_what_they_cannot_do():
         layer(torch.zeros(3, 2, 4), torch.zeros(1, 2, 8))
     with pytest.raises(AsrError, match="2 or 3 dimensions, not 1"):
         layer(torch.zeros(4))
-    with pytest.raises(AsrError, match="a length lies outside"):
+    with pytest.raises(AsrError, match="a length is outside"):
         layer(torch.zeros(3, 2, 4), lengths=torch.tensor([4, 1]))
     packed = pack_padded_sequence(torch.zeros(3, 2, 4), torch.tensor([3, 1]))
     with pytest.raises(AsrError, match="has its own lengths"):
@@ -237,7 +238,7 @@ def output(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_state_goes_from_the_twin_and_back(index):
+def test_state_goes_from_the_dense_layer_and_back(index):
     dense, sparse, x = layers()[index]
     assert not any(tensor.any() for tensor in sparse.state_dict().values())
     sparse.load_state_dict(dense.state_dict())
@@ -285,14 +286,64 @@ def test_copies_pickles_and_threads_give_the_same(index):
 
 def test_a_copy_shares_its_weights_with_the_layer_and_keeps_its_own_after_loading():
     layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
-    twin = copy.deepcopy(layer)
-    assert dict(twin.weights())["weight"] is dict(layer.weights())["weight"]
+    other = copy.deepcopy(layer)
+    assert dict(other.weights())["weight"] is dict(layer.weights())["weight"]
     before = layer.weight
-    twin.load_state_dict(nn.Linear(40, 32).state_dict())
+    other.load_state_dict(nn.Linear(40, 32).state_dict())
     assert torch.equal(layer.weight, before)
 
 
-def test_a_state_that_does_not_fit_is_told():
+EDITS = {
+    "add": lambda weight: weight.add_(1),
+    "index": lambda weight: weight.__setitem__(0, 1),
+    "view": lambda weight: weight[0].zero_(),
+    "transposed": lambda weight: weight.T.mul_(2),
+    "parts": lambda weight: weight.chunk(2)[0].fill_(1),
+    "data": lambda weight: weight.data.mul_(2),
+    "new data": lambda weight: setattr(weight, "data", torch.ones(32, 40)),
+    "detached": lambda weight: weight.detach().zero_(),
+    "out": lambda weight: torch.mul(weight, 2, out=weight),
+    "init": nn.init.zeros_,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_weight_that_is_changed_in_place_is_refused(edit, mode):
+    with torch.inference_mode(False), mode():
+        layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
+        with pytest.raises(AsrError, match=r"in place.*layer\.weight = "):
+            EDITS[edit](layer.weight)
+        with pytest.raises(ValueError, match="read-only"):
+            layer.weight.numpy()[0] = 1
+
+
+def test_what_is_computed_from_a_weight_is_an_ordinary_tensor():
+    layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
+    before = layer.weight.clone()
+    state = layer.state_dict()["weight"]
+    copies = (layer.weight * 2, before, state, copy.deepcopy(layer.weight))
+    for tensor in (*copies, pickle.loads(pickle.dumps(layer.weight))):
+        assert type(tensor) is torch.Tensor
+        tensor.zero_()
+    assert layer.weight.any()
+    assert torch.equal(layer.weight.to_sparse().to_dense(), layer.weight)
+    assert not torch.equal(layer.weight, before)
+
+
+def test_a_weight_that_is_assigned_replaces_the_old_one_and_biases_are_changed_in_place():
+    layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)), EXACT)
+    dense, x = pruned(nn.Linear(40, 32)), torch.randn(3, 40)
+    layer.weight = dense.weight
+    layer.bias.copy_(dense.bias)
+    assert_near(layer(x), dense(x))
+    with pytest.raises(AsrError, match=r"weight is \[40, 32\], this layer needs \[32, 40\]"):
+        layer.weight = dense.weight.T
+    with pytest.raises(AsrError, match="weight is NoneType"):
+        layer.weight = None
+
+
+def test_a_state_that_does_not_fit_is_refused():
     layer = SparseLinear(20, 48)
     with pytest.raises(RuntimeError, match=r"size mismatch for weight: it is \[48, 21\]"):
         layer.load_state_dict(nn.Linear(21, 48).state_dict())

@@ -104,7 +104,7 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
 
 def other_tokens(loaded: TorchModel) -> TorchModel:
     class Fewer(CharacterTokenizer):
-        symbols = CharacterTokenizer().symbols[:-1]  # type: ignore[assignment]
+        tokens = CharacterTokenizer().tokens[:-1]  # type: ignore[assignment]
 
     return replace(loaded, tokenizer=Fewer())
 

@@ -19,6 +19,9 @@ from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.model.file import load_model
 from asr.model.torch_network import DeepSpeech
+from asr.plain import Reader
+from asr.report.records import read_record, text_of
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train import fit, prepare
@@ -133,6 +136,15 @@ def test_killed_anywhere_and_resumed_ends_with_equal_weights(
     check_resume(folder, corpus, dense, round(fraction * steps), f"data.workers={workers}")
 
 
+def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:
+    path = dense / "record.json"
+    plain, record = json.loads(path.read_text()), read_record(path)
+    reader = Reader(missing="refuse", unknown="refuse")
+    assert reader.read(RunRecord, plain) == record
+    assert reader.problems == []
+    assert text_of(record) == path.read_text()
+
+
 def test_the_record_says_what_was_done(dense: Path) -> None:
     record = json.loads((dense / "record.json").read_text())
     parameters = sum(p.numel() for p in load_model(dense / "model.asr").model.parameters())
@@ -184,8 +196,8 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
     assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
     assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
     assert (record["method"], record["scope"]) == ("threshold_ramp", "tensor")
-    assert record["wanted"] == 0.7
-    assert len(record["curve"]) == record["updates"] >= 30
+    assert record["target_sparsity"] == 0.7
+    assert len(record["curve"]) == record["mask_updates"] >= 30
     assert all(t["q"] > 0 for t in record["thresholds"].values())
     more = [
         f"init={sparse / 'packed.asr'}", "pruning.method=cubic", "pruning.target=0.85",
@@ -303,7 +315,7 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
         train(settings)
 
 
-def test_sparsity_that_missed_what_was_wanted_fails_loudly(
+def test_a_sparsity_that_missed_what_was_expected_fails_loudly(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]

@@ -94,8 +94,8 @@ def test_every_word_of_real_speech_is_found_in_order(trained: Path, corpus: Path
     [
         ("", "no word in it"),
         ("\u2014 ... !", "no word in it"),
-        ("BAD 7 EGGS", "lack '7'"),
-        ("BAD " * 200, r"does not fit the recording: its 799 symbols need 799 frames"),
+        ("BAD 7 EGGS", "lacks '7'"),
+        ("BAD " * 200, r"does not fit the recording: its 799 tokens need 799 frames"),
     ],
 )
 def test_text_that_cannot_be_aligned_is_refused(

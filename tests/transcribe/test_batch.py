@@ -1,4 +1,4 @@
-"""Many files: where outputs go, what is skipped, what fails, what is said, and how much is held."""
+"""Many files: where outputs go, what is skipped, what fails, what is said, what memory it takes."""
 
 import contextlib
 import io
@@ -101,12 +101,12 @@ def test_a_truncated_file_is_counted_and_writes_nothing(
 ) -> None:
     record(tmp_path / "in" / "good.flac", "BAD")
     record(tmp_path / "in" / "later.flac", "EGG")
-    cut = record(tmp_path / "in" / "cut.flac", "CAFE")
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    half = record(tmp_path / "in" / "half.flac", "CAFE")
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "later.txt"]
     err = capsys.readouterr().err
-    assert f"{cut}: " in err
+    assert f"{half}: " in err
     assert "2 recordings transcribed" in err
     assert "1 failed" in err
 

@@ -254,7 +254,7 @@ def test_a_long_recording_is_read_as_it_is_transcribed(
     assert sum(done) == pytest.approx(sum(t.seconds for t in got))
 
 
-def test_a_long_recording_that_is_cut_short_has_no_text(
+def test_a_long_recording_that_ends_early_has_no_text(
     recogniser: Recogniser, tmp_path: Path
 ) -> None:
     path = record(tmp_path / "long.flac", (long_speech() * 6).strip())

@@ -65,7 +65,8 @@ def _describe_training(training: TrainedNGrams) -> list[str]:
         discounts = " ".join(f"{value:.3f}" for value in training.discounts[n - 1])
         kind = "fixed discounts, too little text" if n in training.fallbacks else "discounts"
         seen = training.seen[n - 1]
-        lines.append(f"{n}-grams: {len(order.words)} of {seen} kept, {kind} {discounts}")
+        kept = min(len(order.words), seen)  # <unk> is a 1-gram that need not be in the text
+        lines.append(f"{n}-grams: {kept} of {seen} kept, {kind} {discounts}")
     return lines
 
 

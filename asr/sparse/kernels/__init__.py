@@ -1,4 +1,4 @@
-"""Products and recurrent layers of sparse matrices on a CPU, in C with numpy twins."""
+"""Products and recurrent layers with sparse matrices on a CPU, in C, and in numpy without it."""
 
 from asr.sparse.kernels.choice import KERNELS, Kernel, Values, choose
 from asr.sparse.kernels.library import LEVELS, level, library

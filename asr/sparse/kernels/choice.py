@@ -1,4 +1,4 @@
-"""Which kernel multiplies which matrix: one table, and one pure function that reads it."""
+"""Chooses the kernel for a matrix: one table of kernels and one pure function."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from asr.sparse.kernels.library import LEVELS
 Values = Literal["auto", "fp32", "fp16", "int8"]
 
 DENSE = 0.3
-"""Below this sparsity every element is stored: there is nothing to skip."""
+"""Below this sparsity all elements are stored: skipping zeros would cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -18,41 +18,31 @@ class Kernel:
     """One way to lay out and multiply a matrix."""
 
     patterns: tuple[Pattern, ...]
-    """Of the zeros it takes without filling them up."""
+    """Patterns that it stores without extra zeros."""
     levels: tuple[str, ...]
-    """Instruction sets that it has code for, the best last; none: no C at all."""
+    """Instruction sets that it has code for, the best last; empty: it is not in C."""
     values: Literal["fp32", "fp16", "int8"]
-    """What it keeps of a weight: about 24, 11 or 8 bits."""
+    """Precision of a weight: about 24, 11 or 8 bits."""
     error: float
-    """Largest error of a product, as a share of the sum of |weight x input| of its row with every
-    factor replaced by the row's or the column's largest."""
-    about: str
+    """Largest error of an output, relative to the sum of |weight x input| over its row, with the
+    row's largest weight and the largest input in place of each."""
 
+
+ANY: tuple[Pattern, ...] = ("element", "bank", "block")
 
 KERNELS: dict[str, Kernel] = {
-    "perm16": Kernel(
-        ("element", "bank"),
-        ("avx512bw", "avx512vnni"),
-        "fp16",
-        2e-3,
-        "16-bit words of weight and column; 64 columns looked up in two registers",
-    ),
-    "perm32": Kernel(
-        ("element", "bank"),
-        ("avx2", "avx512f"),
-        "fp32",
-        2e-6,
-        "fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers",
-    ),
-    "block16-fp32": Kernel(("block",), LEVELS[:3], "fp32", 1e-6, "16 rows at once, fp32 weights"),
-    "block16-fp16": Kernel(("block",), LEVELS[:3], "fp16", 5e-4, "16 rows at once, fp16 weights"),
-    "block16-int8": Kernel(
-        ("block",), (*LEVELS[:2], *LEVELS[3:]), "int8", 6e-3, "16 rows at once, 8-bit weights"
-    ),
-    "csr": Kernel(("element", "bank", "block"), ("plain",), "fp32", 1e-6, "row by row, plain C"),
-    "numpy": Kernel(
-        ("element", "bank", "block"), (), "fp32", 1e-6, "no C library: a dense product in numpy"
-    ),
+    # 16-bit words of weight and column; 64 columns of the input in two registers.
+    "perm16": Kernel(("element", "bank"), ("avx512bw", "avx512vnni"), "fp16", 2e-3),
+    # fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers.
+    "perm32": Kernel(("element", "bank"), ("avx2", "avx512f"), "fp32", 2e-6),
+    # 16 rows at once. Its fp32 and fp16 code gains nothing from levels above avx512f.
+    "block16-fp32": Kernel(("block",), LEVELS[:3], "fp32", 1e-6),
+    "block16-fp16": Kernel(("block",), LEVELS[:3], "fp16", 5e-4),
+    "block16-int8": Kernel(("block",), (*LEVELS[:2], *LEVELS[3:]), "int8", 6e-3),
+    # Row by row, plain C.
+    "csr": Kernel(ANY, ("plain",), "fp32", 1e-6),
+    # Without the C library: a dense product.
+    "numpy": Kernel(ANY, (), "fp32", 1e-6),
 }
 
 
@@ -63,9 +53,10 @@ def choose(
     values: Values = "auto",
     exact: bool = False,
 ) -> str:
-    """Name of the quickest kernel for a matrix; `level` None: there is no C library.
+    """Name of the fastest kernel for a matrix; `level=None`: there is no C library.
 
-    `values` is the least precision that is asked for (`auto`: fp16), `exact` asks for fp32.
+    `values` is the lowest precision allowed (`auto`: fp16); `exact` requires fp32. Raises AsrError
+    for unknown names.
     """
     if level is None:
         return "numpy"

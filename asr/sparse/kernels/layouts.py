@@ -1,4 +1,4 @@
-"""Rows into the arrays that the C kernels read; see asr/sparse/kernels/c for what they mean."""
+"""A CSR matrix as the arrays that a C kernel reads; asr/sparse/kernels/c says what they mean."""
 
 import ctypes
 from dataclasses import dataclass
@@ -8,24 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.csr import BANK, BLOCK, Rows
+from asr.sparse.csr import BANK, BLOCK, CsrMatrix
 
 FP16 = (1e-2, 65504.0)
-"""Where the largest weight of a matrix must lie for fp16 to keep about 11 bits of those near it."""
+"""The range of a matrix's largest weight in which fp16 has about 11 bits for the large weights."""
 
 SHARED = 1.1
-"""Vectors may be so many times more if runs of them look into the same columns."""
+"""Runs of vectors that read the same columns are used if they are at most this many times more."""
 
 RUNS = {2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
-"""Vectors in a run, by the elements of a row in a bank; two banks fill one run or several."""
+"""Number of vectors in a run, by the elements of a row in a bank; two banks fill whole runs."""
 
 UNSORTED = 0.85
-"""Rows are sorted by count where that can save more than this leaves, for it costs a little."""
+"""Rows are sorted by count if at most this fraction of the vectors remains: their sums must then be
+scattered, which costs a little."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One matrix in memory; every array is read-only, and aligned to 64 bytes."""
+class KernelLayout:
+    """One matrix in memory: the arrays of `asr_matrix` in c/sparse.h, aligned to 64 bytes."""
 
     groups: int
     starts: NDArray[np.int32]
@@ -44,17 +45,17 @@ class Layout:
 
 
 def widest(kernel: str) -> int:
-    """Most columns that the indices of a kernel's layout can tell apart."""
+    """Most columns that the indices of a kernel's layout can distinguish."""
     return {"csr": 2**31 - 1, "perm16": 256 * 32}.get(kernel, 2**16 - 8)
 
 
-def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout:
-    """The layout of rows that have been checked. Raises AsrError for a matrix that is too wide."""
+def lay_out(rows: CsrMatrix, kernel: str, level: str, library: ctypes.CDLL) -> KernelLayout:
+    """The layout of a checked matrix. Raises AsrError if it has too many columns."""
     most = widest(kernel)
     if rows.shape[1] > most:
         raise AsrError(f"{kernel} takes at most {most} columns, not {rows.shape[1]}: use csr")
     if kernel == "csr":
-        return Layout(
+        return KernelLayout(
             rows.shape[0],
             aligned(rows.starts, np.int32),
             aligned(rows.values, np.float32),
@@ -69,66 +70,97 @@ def lay_out(rows: Rows, kernel: str, level: str, library: ctypes.CDLL) -> Layout
     return _perm(rows, library, lanes=16, slots=1, width=16)
 
 
-def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) -> Layout:
-    starts = np.ascontiguousarray(rows.starts, np.int64)
-    columns = np.ascontiguousarray(rows.columns, np.int32)
-    values = np.ascontiguousarray(rows.values, np.float32)
-    groups = -(-rows.shape[0] // lanes)
+class _Packer:
+    """Calls `asr_perm_layout` for one matrix and one kind of vector."""
 
-    def pack(order: NDArray[np.int32], run: int, firsts: Any, elements: Any, index: Any) -> int:
-        found = library.asr_perm_layout(
-            groups, rows.shape[1], _at(starts), _at(columns), _at(order), lanes, slots, width,
-            run, _at(firsts), _at(elements), _at(index),
+    def __init__(
+        self, rows: CsrMatrix, library: ctypes.CDLL, lanes: int, slots: int, width: int
+    ) -> None:
+        self.library, self.lanes, self.slots, self.width = library, lanes, slots, width
+        self.shape = rows.shape
+        self.groups = -(-rows.shape[0] // lanes)
+        self.starts = np.ascontiguousarray(rows.starts, np.int64)
+        self.columns = np.ascontiguousarray(rows.columns, np.int32)
+        self.values = np.ascontiguousarray(rows.values, np.float32)
+
+    def count(self, order: NDArray[np.int32], run: int) -> tuple[int, NDArray[np.int32]]:
+        """The number of vectors, and the first of each group."""
+        firsts = np.empty(self.groups + 1, np.int32)
+        return self._layout(order, run, firsts, None, None), firsts
+
+    def fill(
+        self, order: NDArray[np.int32], run: int, firsts: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
+        """The element of each word, -1: none, and the two stretches of each run of vectors."""
+        vectors = int(firsts[-1])
+        elements = np.empty(max(vectors, 1) * self.lanes * self.slots, np.int32)
+        index = np.zeros((vectors // run, 2), np.uint16)
+        self._layout(order, run, firsts, elements, index)
+        return elements, index
+
+    def _layout(
+        self, order: NDArray[np.int32], run: int, firsts: Any, elements: Any, index: Any
+    ) -> int:
+        found = self.library.asr_perm_layout(
+            self.groups, self.shape[1], _at(self.starts), _at(self.columns), _at(order),
+            self.lanes, self.slots, self.width, run, _at(firsts), _at(elements), _at(index),
         )  # fmt: skip
         if found < 0:
-            raise MemoryError(f"laying out a matrix of {rows.shape[0]} x {rows.shape[1]}")
+            raise MemoryError(f"laying out a matrix of {self.shape[0]} x {self.shape[1]}")
         return int(found)
 
-    order = np.full(groups * lanes, -1, np.int32)
+    def words(
+        self, run: int, firsts: NDArray[Any], elements: NDArray[Any], index: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        """The words, and the scales of perm16."""
+        vectors = int(firsts[-1])
+        arguments = (_at(elements), _at(index), _at(self.columns), _at(self.values))
+        if self.slots == 2:
+            words = aligned(np.empty(vectors * 32, np.int16), np.int16)
+            scales = aligned(np.empty(self.groups * self.lanes, np.float32), np.float32)
+            self.library.asr_perm16_words(
+                self.groups, run, _at(firsts), *arguments, _at(words), _at(scales)
+            )
+            return words, scales
+        words = aligned(np.empty(vectors * self.lanes, np.uint32), np.uint32)
+        self.library.asr_perm32_words(
+            ctypes.c_int64(vectors), self.lanes, self.width, *arguments, _at(words)
+        )
+        return words, None
+
+
+def _perm(
+    rows: CsrMatrix, library: ctypes.CDLL, lanes: int, slots: int, width: int
+) -> KernelLayout:
+    packer = _Packer(rows, library, lanes, slots, width)
+    order = np.full(packer.groups * lanes, -1, np.int32)
     order[: rows.shape[0]] = np.arange(rows.shape[0])
-    firsts = np.empty(groups + 1, np.int32)
-    run = 1
-    vectors = pack(order, run, firsts, None, None)
+    run, (vectors, firsts) = 1, packer.count(order, 1)
     shared = _run_of(rows) if slots == 2 else 1
     if shared > 1:
-        other = np.empty_like(firsts)
-        more = pack(order, shared, other, None, None)
+        more, other = packer.count(order, shared)
         if more <= SHARED * vectors:
             run, vectors, firsts = shared, more, other
     by_count = _by_count(rows, order, lanes, slots, vectors)
     if by_count is not None:
-        other = np.empty_like(firsts)
-        fewer = pack(by_count, run, other, None, None)
+        fewer, other = packer.count(by_count, run)
         if fewer < UNSORTED * vectors:
-            vectors, firsts, order = fewer, other, by_count
+            firsts, order = other, by_count
         else:
             by_count = None
-    # Groups of equally many vectors follow one another: a loop that ends as it did is predicted.
+    # Groups with as many vectors follow one another: the processor predicts the end of a loop that
+    # ends as the last one did.
     blocks = np.argsort(np.diff(firsts), kind="stable").astype(np.int32)
-    order = np.ascontiguousarray(order.reshape(groups, lanes)[blocks]).ravel()
-    pack(order, run, firsts, None, None)
-    elements = np.empty(max(vectors, 1) * lanes * slots, np.int32)
-    index = np.zeros((vectors // run, 2), np.uint16)
-    pack(order, run, firsts, elements, index)
-    scales = None
-    if slots == 2:
-        words = aligned(np.empty(vectors * 32, np.int16), np.int16)
-        scales = aligned(np.empty(groups * lanes, np.float32), np.float32)
-        library.asr_perm16_words(
-            groups, run, _at(firsts), _at(elements), _at(index), _at(columns), _at(values),
-            _at(words), _at(scales),
-        )  # fmt: skip
-    else:
-        words = aligned(np.empty(vectors * lanes, np.uint32), np.uint32)
-        library.asr_perm32_words(
-            ctypes.c_int64(vectors), lanes, width, _at(elements), _at(index), _at(columns),
-            _at(values), _at(words),
-        )  # fmt: skip
-    return Layout(
-        groups,
+    order = np.ascontiguousarray(order.reshape(packer.groups, lanes)[blocks]).ravel()
+    _, firsts = packer.count(order, run)
+    elements, index = packer.fill(order, run, firsts)
+    words, scales = packer.words(run, firsts, elements, index)
+    pairs = _pairs(index, firsts, run) if slots == 2 else aligned((index * 8).ravel(), np.uint16)
+    return KernelLayout(
+        packer.groups,
         aligned(firsts, np.int32),
         words,
-        index=_pairs(index, firsts, run) if slots == 2 else aligned((index * 8).ravel(), np.uint16),
+        index=pairs,
         scales=scales,
         blocks=aligned(blocks, np.int32) if by_count is None else None,
         order=aligned(order, np.int32) if by_count is not None else None,
@@ -137,7 +169,8 @@ def _perm(rows: Rows, library: ctypes.CDLL, lanes: int, slots: int, width: int) 
 
 
 def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> NDArray[np.uint16]:
-    """Two bytes for each run; without runs the vectors of a group begin at a multiple of 4."""
+    """Two bytes for each run. Without runs each group begins at a multiple of 4, because the kernel
+    reads the stretches of four vectors at once."""
     pairs = index[:, 0] | index[:, 1] << 8
     if run > 1:
         return aligned(pairs, np.uint16)
@@ -150,8 +183,8 @@ def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> ND
     return aligned(result, np.uint16)
 
 
-def _run_of(rows: Rows) -> int:
-    """Vectors that one pair of banks fills, if all rows keep as many in a bank; else 1."""
+def _run_of(rows: CsrMatrix) -> int:
+    """Number of vectors that one pair of banks fills, if all banks keep equally many; else 1."""
     if rows.pattern != "bank" or not rows.kept:
         return 1
     first = rows.columns[: rows.starts[1]]
@@ -160,9 +193,12 @@ def _run_of(rows: Rows) -> int:
 
 
 def _by_count(
-    rows: Rows, order: NDArray[np.int32], lanes: int, slots: int, vectors: int
+    rows: CsrMatrix, order: NDArray[np.int32], lanes: int, slots: int, vectors: int
 ) -> NDArray[np.int32] | None:
-    """Lanes with the rows sorted by their count; None where that cannot save enough."""
+    """The rows of the lanes, sorted by count; None where that cannot save enough.
+
+    The longest row of each group gives the fewest vectors it can have.
+    """
     counts = np.diff(rows.starts)
     by_count = order.copy()
     by_count[: len(counts)] = np.argsort(-counts, kind="stable")
@@ -170,8 +206,8 @@ def _by_count(
     return by_count if (-(-longest // slots)).sum() < UNSORTED * UNSORTED * vectors else None
 
 
-def _block(rows: Rows, values: str) -> Layout:
-    """Blocks of 16 rows and one column: every one in which a row has an element."""
+def _block(rows: CsrMatrix, values: str) -> KernelLayout:
+    """Every block of 16 rows and one column in which a row has an element."""
     groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
     key = (row // BLOCK) * width + rows.columns
@@ -181,7 +217,7 @@ def _block(rows: Rows, values: str) -> Layout:
     group, column = np.nonzero(kept)
     counts = np.count_nonzero(kept, axis=1)
     place = np.arange(len(group))
-    if values == "int8":  # in pairs: an odd count is filled up with a block of zeros
+    if values == "int8":  # in pairs: a block of zeros completes an odd count
         odd = counts % 2
         place = place + np.repeat(np.cumsum(odd) - odd, counts)
         counts = counts + odd
@@ -206,7 +242,7 @@ def _block(rows: Rows, values: str) -> Layout:
             raise AsrError("a weight of this matrix is too large for fp16: use fp32")
         words = np.zeros((total, BLOCK), np.float16 if values == "fp16" else np.float32)
         words[where[key], row % BLOCK] = rows.values
-    return Layout(
+    return KernelLayout(
         groups,
         aligned(starts, np.int32),
         aligned(words.ravel(), words.dtype),
@@ -223,7 +259,7 @@ def aligned(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 
 def scratch(size: int) -> NDArray[np.uint8]:
-    """So many bytes, from a multiple of 64."""
+    """This many bytes, beginning at a multiple of 64."""
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size]

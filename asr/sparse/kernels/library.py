@@ -1,4 +1,4 @@
-"""The compiled part of `asr.sparse`, loaded with ctypes; the package works without it, slowly."""
+"""The compiled part of `asr.sparse`, loaded with ctypes; without it numpy computes, slowly."""
 
 import ctypes
 import os
@@ -8,18 +8,18 @@ from pathlib import Path
 from asr.errors import AsrError
 
 VERSION = 3
-"""Of the C side; another one is not used. It is raised with every change of an argument or of a
-layout: an older build would read beyond its arrays."""
+"""Must equal `asr_sparse_version()`, else the library is not used. Increase both with every change
+of an argument or a layout: an older build would read beyond its arrays."""
 
 LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
-"""Instruction sets, each with all those before it; twins of asr/sparse/kernels/c/sparse.h."""
+"""Instruction sets, each with all those before it; the numbers are those of c/sparse.h."""
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The C library, or None where it was not built, or ASR_NATIVE=0 forbids it.
+    """The C library, or None if it was not built or ASR_NATIVE=0 excludes it.
 
-    ASR_SPARSE_LIBRARY names another build of it (`make test-sanitize`).
+    ASR_SPARSE_LIBRARY is the path of another build (`make test-sanitize`).
     """
     if os.environ.get("ASR_NATIVE") == "0":
         return None
@@ -40,9 +40,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def level(name: str | None = None) -> int:
-    """Index in `LEVELS` of the instruction set to use; None: ASR_LEVEL, else the best there is.
+    """Index in `LEVELS` of the instruction set to use; None: ASR_LEVEL, else the best one.
 
-    ASR_LEVEL says nothing where there is no library. Raises AsrError for an unknown name, and for
+    Without a library ASR_LEVEL is ignored. Raises AsrError for an unknown name, and for
     a set that this processor does not have.
     """
     found = library()

@@ -1,4 +1,4 @@
-"""A sparse matrix laid out for this processor, and its product."""
+"""A sparse matrix laid out for this processor, and products with it."""
 
 import ctypes
 from typing import Any, NoReturn
@@ -7,25 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import AsrError
-from asr.sparse.csr import Rows
+from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import FP16, Layout, lay_out, scratch, widest
+from asr.sparse.kernels.layouts import FP16, KernelLayout, lay_out, scratch, widest
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 
 Array = NDArray[np.float32]
 
 LIMIT = 2**24
-"""Most rows and most columns of a matrix: offsets of 32 bits never overflow below."""
-
+"""Most rows and columns of a matrix, so that offsets of 32 bits never overflow."""
 
 KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
-"""Twins of the numbers in asr/sparse/kernels/c/sparse.h."""
+"""Their indices are the numbers in asr/sparse/kernels/c/sparse.h."""
 
 
 class MatrixStruct(ctypes.Structure):
-    """Twin of `asr_matrix` in asr/sparse/kernels/c/sparse.h."""
+    """Must equal `asr_matrix` in asr/sparse/kernels/c/sparse.h."""
 
     _fields_ = (
         ("kernel", ctypes.c_int32),
@@ -45,27 +44,31 @@ class MatrixStruct(ctypes.Structure):
 
 
 class Matrix:
-    """A matrix in the layout of one kernel. Immutable: threads may share it, copies are itself.
+    """A matrix in the layout of one kernel, made by `prepare`.
 
-    `prepare` makes them.
+    Immutable, so threads may share it, and a copy is the object itself.
     """
 
     def __init__(
-        self, rows: Rows, kernel: str, level: str, native: tuple[Layout, ctypes.CDLL] | None
+        self,
+        rows: CsrMatrix,
+        kernel: str,
+        level: str,
+        native: tuple[KernelLayout, ctypes.CDLL] | None,
     ) -> None:
         self.shape = rows.shape
         self.kernel = kernel
         self.level = level
         """Instruction set that it was laid out for."""
         self.nnz = rows.kept
-        """Elements of the rows it was made from."""
+        """Stored elements of the `CsrMatrix` it was made from."""
         self._dense: Array | None = None
         self.struct: MatrixStruct | None = None
-        """What C reads; None of the numpy kernel."""
+        """What C reads; None with the numpy kernel."""
         if native is None:
             self._dense = rows.to_dense()
             self.bytes = self._dense.nbytes
-            """Of the layout in memory: padding shows here."""
+            """Of the layout in memory, with its padding."""
             return
         layout, self._library = native
         self._layout = layout
@@ -111,7 +114,7 @@ class Matrix:
             ctypes.c_void_p(table.ctypes.data),
         )
         if failed:
-            raise AsrError(f"the C library does not know the layout {self.kernel}")
+            raise AsrError(f"the C library has no kernel for the layout {self.kernel}")
         return out
 
     def __repr__(self) -> str:
@@ -124,24 +127,26 @@ class Matrix:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Matrix is laid out for one processor: store its Rows and prepare again")
+        raise TypeError(
+            "a Matrix is laid out for one processor: store its CsrMatrix and prepare again"
+        )
 
 
 def prepare(
-    rows: Rows,
+    rows: CsrMatrix,
     values: Values = "auto",
     exact: bool = False,
     level: str | None = None,
     kernel: str | None = None,
 ) -> Matrix:
-    """Lay out a matrix for the quickest kernel of this processor, or for the one that is named.
+    """Lay out a matrix for the fastest kernel of this processor, or for the named one.
 
-    `values` is the precision kept (`auto`: about fp16), `exact` means fp32, `level` forces an
-    instruction set. Every index is checked, so that no rows make C read where it must not.
+    `values` is the precision of the weights (`auto`: about fp16), `exact` requires fp32, `level`
+    forces an instruction set. Every index is checked, because C would read wherever it points.
 
-    Raises AsrError for rows that are no matrix, and for a kernel that cannot run here.
+    Raises AsrError for invalid arrays, and for a kernel that cannot run here.
     """
-    check_rows(rows)
+    check_csr(rows)
     if kernel is not None and kernel not in KERNELS:
         raise AsrError(f"kernel {kernel!r}: there are {', '.join(KERNELS)}")
     found = library()
@@ -156,7 +161,7 @@ def prepare(
     if chosen == "numpy":
         return Matrix(rows, chosen, "plain", None)
     if found is None:
-        raise AsrError(f"kernel {chosen} is C, and the C library is not there")
+        raise AsrError(f"kernel {chosen} needs the C library, which was not built")
     if exact and KERNELS[chosen].values != "fp32":
         raise AsrError(f"kernel {chosen} is not exact")
     lowest = KERNELS[chosen].levels[0]
@@ -165,13 +170,13 @@ def prepare(
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
 
 
-def _fits_fp16(rows: Rows) -> bool:
+def _fits_fp16(rows: CsrMatrix) -> bool:
     top = float(np.abs(rows.values).max(initial=0))
     return not top or FP16[0] <= top <= FP16[1]
 
 
-def check_rows(rows: Rows) -> None:
-    """Raise AsrError unless the arrays are those of a matrix whose columns ascend in each row."""
+def check_csr(rows: CsrMatrix) -> None:
+    """Raise AsrError unless the arrays are a matrix whose columns ascend in each row."""
     height, width = rows.shape
     if not (0 <= height <= LIMIT and 0 <= width <= LIMIT):
         raise AsrError(f"a matrix of {height} x {width}: at most {LIMIT} rows and columns")
@@ -182,7 +187,7 @@ def check_rows(rows: Rows) -> None:
         ("values", values, "f"),
     ):
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
-            raise AsrError(f"{name} of a sparse matrix must be one row of numbers")
+            raise AsrError(f"{name} of a sparse matrix must be a one-dimensional array of numbers")
     if len(columns) >= 2**31:
         raise AsrError(f"a sparse matrix of {len(columns)} elements: at most {2**31 - 1}")
     if len(columns) != len(values) or len(starts) != height + 1:
@@ -210,8 +215,8 @@ def check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise AsrError(f"{name} must be a float32 array, not {kind}")
-    wanted = tuple(n if n is not None else m for n, m in zip(shape, array.shape, strict=False))
-    if array.ndim != len(shape) or array.shape != wanted:
+    expected = tuple(n if n is not None else m for n, m in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or array.shape != expected:
         raise AsrError(
             f"{name} is {list(array.shape)}, it must be "
             f"[{', '.join('any' if n is None else str(n) for n in shape)}]"

@@ -1,4 +1,4 @@
-"""One recurrent layer of one or two directions on sparse matrices."""
+"""One recurrent layer with one or two directions on sparse matrices."""
 
 import ctypes
 import os
@@ -20,14 +20,14 @@ Array = NDArray[np.float32]
 CellKind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
 
 GATES: dict[CellKind, int] = {"gru": 3, "lstm": 4, "rnn_tanh": 1, "rnn_relu": 1}
-"""Matrices of `hidden` rows that stand on one another in the weights of each cell."""
+"""Number of gates, whose matrices of `hidden` rows are stacked in the weights of each cell."""
 
 State = Array | tuple[Array, Array]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One direction: torch's gate order and equations. Raises AsrError where sizes disagree."""
+    """One direction, with torch's gate order and equations. Raises AsrError if sizes disagree."""
 
     kind: CellKind
     weight_ih: Matrix
@@ -50,22 +50,22 @@ class Cell:
                 )
         check_array("bias_ih", self.bias_ih, (rows,))
         check_array("bias_hh", self.bias_hh, (rows,))
-        for name in ("bias_ih", "bias_hh"):  # C reads them one number after another
+        for name in ("bias_ih", "bias_hh"):  # C reads contiguous numbers
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name)))
 
     @property
     def inputs(self) -> int:
-        """Columns of the input matrix."""
+        """Features of the input."""
         return self.weight_ih.shape[1]
 
     @property
     def hidden(self) -> int:
-        """Units."""
+        """Size of the state."""
         return self.weight_hh.shape[1]
 
 
 class _Cell(ctypes.Structure):
-    """Twin of `asr_cell` in asr/sparse/kernels/c/recurrent.c."""
+    """Must equal `asr_cell` in asr/sparse/kernels/c/recurrent.c."""
 
     _fields_ = (
         ("kind", ctypes.c_int32),
@@ -80,9 +80,9 @@ class _Cell(ctypes.Structure):
 
 
 class Recurrent:
-    """One layer: a cell, or two whose outputs stand side by side (`concat`) or are added (`sum`).
+    """One layer: one cell, or two whose outputs are concatenated (`concat`) or added (`sum`).
 
-    Raises AsrError for cells that do not fit together.
+    Raises AsrError for cells of different type or size.
     """
 
     def __init__(self, cells: Sequence[Cell], combine: Literal["concat", "sum"] = "concat") -> None:
@@ -111,9 +111,9 @@ class Recurrent:
     ) -> tuple[Array, State]:
         """`x (N, T, inputs)` -> outputs `(N, T, D x hidden)`, or `(N, T, hidden)` of a sum.
 
-        `lengths (N,)` are frames; outputs beyond them are zero, and a reverse cell begins at each
-        utterance's own end. The state is h `(D, N, hidden)`, for an LSTM (h, c); it comes back as
-        it was after each utterance's own last step. Two threads run a direction each.
+        `lengths (N,)` are in frames; outputs beyond them are zero, and a reverse cell begins at
+        each utterance's own end. The state is h `(D, N, hidden)`, for an LSTM (h, c); the returned
+        one is that after each utterance's own last step. With two threads each runs a direction.
 
         Raises AsrError for shapes, types and lengths that do not fit.
         """
@@ -122,7 +122,7 @@ class Recurrent:
         frames = _lengths(lengths, x)
         states = self._state(state, len(x))
         if threads < 1:
-            raise AsrError(f"threads = {threads}: there must be one at least")
+            raise AsrError(f"threads = {threads}: at least 1 is needed")
         outputs, after = (
             self._in_c(x, frames, states, threads)
             if all(_is_native(cell) for cell in self.cells)
@@ -159,11 +159,11 @@ class Recurrent:
             if failed == 2:
                 raise MemoryError("buffers of a recurrent layer")
             if failed:
-                raise AsrError("the C library does not know the layout of a recurrent layer")
+                raise AsrError("the C library has no kernel for the layout of this recurrent layer")
 
         other = None
         if len(self.cells) == 2 and threads > 1:
-            other = _pool().submit(direction, 1)
+            other = _executor().submit(direction, 1)
         direction(0)
         if other:
             other.result()
@@ -220,7 +220,7 @@ def _is_native(cell: Cell) -> bool:
 
 
 def _struct(cell: Cell) -> _Cell:
-    """The cell keeps alive what this points to."""
+    """The structure for C; the cell keeps alive what it points to."""
     assert cell.weight_ih.struct is not None
     assert cell.weight_hh.struct is not None
     return _Cell(
@@ -236,14 +236,14 @@ def _struct(cell: Cell) -> _Cell:
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """Runs second directions. A layer uses one thread of it, so several layers never wait on
-    each other in a circle."""
+def _executor() -> ThreadPoolExecutor:
+    """Runs second directions. A layer uses one of its threads, so layers never wait for each other
+    in a circle."""
     return ThreadPoolExecutor(max_workers=8, thread_name_prefix="asr-direction")
 
 
-if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_executor.cache_clear)
 
 
 def _lengths(lengths: NDArray[np.integer[Any]] | None, x: Array) -> NDArray[np.int64]:
@@ -254,5 +254,5 @@ def _lengths(lengths: NDArray[np.integer[Any]] | None, x: Array) -> NDArray[np.i
     if found.shape != (batch,) or found.dtype.kind not in "iu":
         raise AsrError(f"lengths must be {batch} whole numbers, one for each utterance")
     if batch and (found.min() < 0 or found.max() > frames):
-        raise AsrError(f"a length lies outside the {frames} frames of the input")
+        raise AsrError(f"a length is outside the {frames} frames of the input")
     return found.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Numpy twins of the C kernels: the truth in tests, and what runs where C does not.
+"""The C kernels in numpy: the reference of the tests, and what runs without the C library.
 
 Equations and gate order are those of torch.nn.GRU, LSTM and RNN.
 """
@@ -13,7 +13,7 @@ Step = Callable[[Array, Array, tuple[Array, ...]], tuple[Array, ...]]
 
 
 def product(dense: Array, x: Array, bias: Array | None = None) -> Array:
-    """`x (n, columns)` times the matrix `(rows, columns)` turned round, and a bias `(rows,)`."""
+    """`x (n, columns)` times the transpose of `dense (rows, columns)`, plus a bias `(rows,)`."""
     y = x @ dense.T
     return y if bias is None else y + bias
 

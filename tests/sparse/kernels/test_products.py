@@ -1,4 +1,4 @@
-"""Every kernel gives the product of its matrix, on every instruction set, whatever the shape."""
+"""Every kernel computes the product with its matrix, on every instruction set, for any shape."""
 
 import copy
 import itertools
@@ -13,7 +13,7 @@ import pytest
 
 from asr.errors import AsrError
 from asr.sparse import kernels
-from asr.sparse.csr import BANK, BLOCK, Rows, from_dense
+from asr.sparse.csr import BANK, BLOCK, CsrMatrix, from_dense
 from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, level, library, prepare
 
 HERE = LEVELS[: level() + 1] if library() else ()
@@ -120,7 +120,7 @@ def test_sums_do_not_overflow_where_all_weights_and_inputs_are_largest(kernel, n
 
 
 @pytest.mark.parametrize(("kernel", "name"), RUNS)
-def test_an_input_of_zeros_or_of_huge_or_tiny_numbers_is_no_trouble(kernel, name):
+def test_an_input_of_zeros_or_of_huge_or_tiny_numbers_keeps_the_bound(kernel, name):
     dense = zeros_and_weights("element", (40, 70), 0.3)
     matrix = prepare(from_dense(dense), kernel=kernel, level=name)
     for scale in (0.0, 1e-38, 1e-25, 1e20):
@@ -157,8 +157,8 @@ def test_rows_of_very_different_counts_are_sorted_and_come_out_in_place():
     if not library() or "avx512bw" not in HERE:
         pytest.skip("no perm16 here")
     generator = np.random.default_rng(0)
-    share = np.exp(generator.normal(-3, 1.0, 480))[:, None]
-    dense = (generator.normal(0, 1, (480, 320)) * (generator.random((480, 320)) < share)).astype(
+    fraction = np.exp(generator.normal(-3, 1.0, 480))[:, None]
+    dense = (generator.normal(0, 1, (480, 320)) * (generator.random((480, 320)) < fraction)).astype(
         np.float32
     )
     matrix = prepare(from_dense(dense), kernel="perm16")
@@ -200,7 +200,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
 def bad_rows(**changes):
     good = from_dense(np.eye(4, 6, dtype=np.float32))
     fields = {"shape": good.shape, "starts": good.starts, "columns": good.columns}
-    return Rows(**(fields | {"values": good.values} | changes))
+    return CsrMatrix(**(fields | {"values": good.values} | changes))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def bad_rows(**changes):
         ({"shape": (4, 2**25)}, "at most"),
     ],
 )
-def test_rows_that_are_no_matrix_are_refused(changes, message):
+def test_arrays_that_are_not_a_matrix_are_refused(changes, message):
     with pytest.raises(AsrError, match=message):
         prepare(bad_rows(**changes))
 
@@ -326,7 +326,7 @@ def test_a_copy_is_the_matrix_and_pickling_is_refused():
     matrix = prepare(from_dense(np.eye(16, dtype=np.float32)))
     assert copy.deepcopy(matrix) is matrix
     assert copy.copy(matrix) is matrix
-    with pytest.raises(TypeError, match="store its Rows"):
+    with pytest.raises(TypeError, match="store its CsrMatrix"):
         pickle.dumps(matrix)
 
 
@@ -373,18 +373,18 @@ def test_without_the_library_numpy_multiplies_and_says_so():
         text=True,
         check=True,
     )
-    assert "the C library is not there" in done.stdout
+    assert "needs the C library, which was not built" in done.stdout
 
 
 def test_a_library_of_another_version_is_not_used():
     code = (
         "import sys, asr.sparse.kernels\n"
-        "room = sys.modules['asr.sparse.kernels.library']\n"
-        "room.VERSION += 1\n"
-        "assert room.library() is None\n"
+        "module = sys.modules['asr.sparse.kernels.library']\n"
+        "module.VERSION += 1\n"
+        "assert module.library() is None\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_the_room_offers_is_there():
+def test_every_exported_name_exists():
     assert all(hasattr(kernels, name) for name in kernels.__all__)

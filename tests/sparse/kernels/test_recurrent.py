@@ -1,4 +1,4 @@
-"""A recurrent layer of the kernels gives what torch's gives, for every cell, batch and length."""
+"""A recurrent layer of the kernels equals torch's, for every cell, batch and length."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ CASES = [
 TOLERANCE = {"perm16": 4e-3, "block16-fp16": 1e-3, "block16-int8": 1.5e-2}
 
 
-def twin(kind, inputs, hidden, directions=2, pattern="element", keep=0.25, seed=0):
+def pruned_layer(kind, inputs, hidden, directions=2, pattern="element", keep=0.25, seed=0):
     """A torch layer with zeros in its matrices."""
     torch.manual_seed(seed)
     extra = {"nonlinearity": kind.removeprefix("rnn_")} if kind.startswith("rnn") else {}
@@ -121,7 +121,7 @@ def compare(layer, kind, run, batch, frames, tolerance, lengths=None, threads=2,
 def test_a_layer_equals_torch(kind, kernel, name):
     tolerance = TOLERANCE.get(kernel, 2e-6)
     for inputs, hidden in ((24, 32), (19, 37)):
-        layer = twin(kind, inputs, hidden)
+        layer = pruned_layer(kind, inputs, hidden)
         run = ours(layer, kind, kernel=kernel, level=name)
         compare(layer, kind, run, 3, 7, tolerance, np.array([4, 7, 1]))
         compare(layer, kind, run, 1, 7, tolerance)
@@ -130,7 +130,7 @@ def test_a_layer_equals_torch(kind, kernel, name):
 @pytest.mark.parametrize("kind", list(GATES))
 @pytest.mark.parametrize("batch", [1, 2, 5, 8, 9, 17])
 def test_any_number_of_utterances_of_any_lengths(kind, batch):
-    layer = twin(kind, 20, 24)
+    layer = pruned_layer(kind, 20, 24)
     run = ours(layer, kind, exact=True)
     lengths = np.random.default_rng(batch).integers(1, 40, batch)
     lengths[-1] = 40
@@ -140,7 +140,7 @@ def test_any_number_of_utterances_of_any_lengths(kind, batch):
 
 @pytest.mark.parametrize("frames", [1, 2, 31, 32, 33, 70])
 def test_any_number_of_frames(frames):
-    layer = twin("gru", 20, 24)
+    layer = pruned_layer("gru", 20, 24)
     run = ours(layer, "gru", exact=True)
     compare(layer, "gru", run, 1, frames, 2e-6)
     compare(layer, "gru", run, 3, frames, 2e-6)
@@ -149,7 +149,7 @@ def test_any_number_of_frames(frames):
 @pytest.mark.parametrize("pattern", ["element", "bank", "block"])
 @pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
 def test_patterns_and_precisions(pattern, values):
-    layer = twin("gru", 64, 96, pattern=pattern)
+    layer = pruned_layer("gru", 64, 96, pattern=pattern)
     run = ours(layer, "gru", values=values)
     kernel = run.cells[0].weight_hh.kernel
     compare(layer, "gru", run, 3, 30, TOLERANCE.get(kernel, 2e-6), np.array([30, 3, 17]))
@@ -158,24 +158,24 @@ def test_patterns_and_precisions(pattern, values):
 @pytest.mark.parametrize("kind", list(GATES))
 def test_one_direction_dense_and_empty_matrices(kind):
     for keep in (0.0, 1.0):
-        layer = twin(kind, 17, 20, directions=1, keep=keep)
+        layer = pruned_layer(kind, 17, 20, directions=1, keep=keep)
         compare(layer, kind, ours(layer, kind, exact=True), 2, 9, 2e-6, np.array([9, 5]))
 
 
 def test_directions_are_added_where_asked():
-    layer = twin("gru", 20, 24)
+    layer = pruned_layer("gru", 20, 24)
     x = np.random.default_rng(0).normal(0, 1, (2, 9, 20)).astype(np.float32)
     lengths = np.array([9, 4])
     beside, state = ours(layer, "gru", exact=True)(x, lengths)
     added, same = ours(layer, "gru", "sum", exact=True)(x, lengths)
     assert np.array_equal(added, beside[:, :, :24] + beside[:, :, 24:])
     assert np.array_equal(state, same)
-    alone = twin("gru", 20, 24, directions=1)
+    alone = pruned_layer("gru", 20, 24, directions=1)
     assert ours(alone, "gru", "sum")(x)[0].shape == (2, 9, 24)
 
 
 def test_a_layer_of_numpy_and_c_matrices_and_one_of_c_agree():
-    layer = twin("lstm", 20, 24)
+    layer = pruned_layer("lstm", 20, 24)
     run = ours(layer, "lstm", exact=True)
     slow = Recurrent([replace(cell, weight_ih=as_numpy(layer, cell)) for cell in run.cells])
     x = np.random.default_rng(0).normal(0, 1, (2, 9, 20)).astype(np.float32)
@@ -189,7 +189,7 @@ def as_numpy(layer, cell):
 
 
 def test_a_length_of_zero_leaves_the_state_and_gives_zeros():
-    run = ours(twin("lstm", 20, 24), "lstm")
+    run = ours(pruned_layer("lstm", 20, 24), "lstm")
     x = np.ones((3, 5, 20), np.float32)
     h, c = (np.full((2, 3, 24), value, np.float32) for value in (0.25, 0.5))
     outputs, (h_after, c_after) = run(x, np.array([5, 0, 2]), (h, c))
@@ -231,7 +231,7 @@ def test_activations_are_torchs_to_a_millionth(kind, name):
 
 @pytest.mark.parametrize("kind", list(GATES))
 def test_an_input_that_is_not_a_number_shows_from_there_on(kind):
-    layer = twin(kind, 20, 24, directions=1, keep=1.0)
+    layer = pruned_layer(kind, 20, 24, directions=1, keep=1.0)
     x = np.ones((2, 6, 20), np.float32)
     x[0, 3, 5] = np.nan
     outputs = ours(layer, kind)(x)[0]
@@ -241,7 +241,7 @@ def test_an_input_that_is_not_a_number_shows_from_there_on(kind):
 
 
 def test_threads_share_a_layer():
-    layer = twin("gru", 20, 24)
+    layer = pruned_layer("gru", 20, 24)
     run = ours(layer, "gru")
     inputs = [
         np.random.default_rng(n).normal(0, 1, (3, 20, 20)).astype(np.float32) for n in range(4)
@@ -286,7 +286,7 @@ def test_a_forked_process_has_threads_of_its_own():
 
 
 def test_what_does_not_fit_is_refused():
-    layer = twin("gru", 20, 24)
+    layer = pruned_layer("gru", 20, 24)
     run = ours(layer, "gru")
     x = np.ones((2, 5, 20), np.float32)
     for lengths in (np.array([5]), np.array([5, 6]), np.array([5, -1]), np.array([5.0, 2.0])):
@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(AsrError, match="'mean'"):
         Recurrent([cell], "mean")  # type: ignore[arg-type]
     with pytest.raises(AsrError, match="differ"):
-        Recurrent([cell, ours(twin("gru", 20, 32), "gru").cells[0]])
+        Recurrent([cell, ours(pruned_layer("gru", 20, 32), "gru").cells[0]])
     with pytest.raises(AsrError, match="'qrnn'"):
         replace(cell, kind="qrnn")
     with pytest.raises(AsrError, match="72 rows, not 24"):

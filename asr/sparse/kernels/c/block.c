@@ -1,7 +1,16 @@
-/* block16: groups of 16 rows that share columns; a column of the input meets 16 weights at once.
+/* block16: groups of 16 rows that keep the same columns; an input value meets 16 weights at once.
  *
- * fp32 and fp16 weights stand column by column, 16 together. 8-bit weights stand in pairs of
- * columns, [pair][row][2], and meet an input that is rounded to +-INPUT of its largest value.
+ * Drawn with groups of 4 rows; the single zero inside a block is stored:
+ *
+ *   row 0   a . . e .        starts   0 2              of each group, in blocks
+ *   row 1   b . . f .        index    0 3              column of each block
+ *   row 2   c . . . .        words    a b c d  e f 0 h             fp32 and fp16: block by block
+ *   row 3   d . . h .                 a e  b f  c 0  d h           int8: [pair of blocks][row][2]
+ *
+ * No permutation is needed: one input value is broadcast and multiplied with one vector of weights.
+ * int8 weights go in pairs because the instruction multiplies pairs of 16-bit integers and adds
+ * them; an odd number of blocks ends with one of zeros. Their input is rounded to integers of at
+ * most INPUT, and sums are converted to floats after FLUSH pairs, before they can overflow.
  */
 #include <math.h>
 
@@ -10,7 +19,9 @@
 #define INPUT 8000.0f
 #define FLUSH 1024 /* pairs: 2 * 1024 * 127 * 8000 < 2^31 */
 
-static void leave(const asr_matrix *m, int g, const float *bias, const float *sums, float *y) {
+/* Scales the sums of a group, adds the bias and writes them. */
+static void store_group(const asr_matrix *m, int g, const float *bias, const float *sums,
+                        float *y) {
     const int rows = m->rows - 16 * g < 16 ? m->rows - 16 * g : 16;
     for (int i = 0; i < rows; i++) {
         float sum = sums[i];
@@ -19,6 +30,7 @@ static void leave(const asr_matrix *m, int g, const float *bias, const float *su
     }
 }
 
+/* An fp16 number. */
 static float half(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16;
     const int exponent = h >> 10 & 31, fraction = h & 1023;
@@ -51,7 +63,7 @@ static float half(uint16_t h) {
                     for (int i = 0; i < 16; i++) sums[j][i] += weights[i] * v;                \
                 }                                                                             \
             }                                                                                 \
-            for (int j = 0; j < n; j++) leave(m, g, bias, sums[j], y[j]);                     \
+            for (int j = 0; j < n; j++) store_group(m, g, bias, sums[j], y[j]);               \
         }                                                                                     \
     }
 
@@ -82,10 +94,10 @@ PLAIN(asr_block_int8_plain, int8_t, 32 * (size_t)(k / 2) + k % 2, (float)w[2 * i
 #define LOAD16_FP16(w, k) \
     _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)((const uint16_t *)(w) + 16 * (size_t)(k))))
 
-/* Below 4 columns, 4 sums each: a step need not wait for the one before. */
+/* 4 sums for each of 1 or 2 columns, 2 for 3 or 4: a step need not wait for the one before. */
 #define FLOAT512(NAME, LOAD)                                                                  \
     ASR_TARGET(AVX512)                                                                        \
-    static inline __attribute__((always_inline)) void NAME##_columns(                         \
+    ASR_INLINE void NAME##_columns(                                                           \
         const asr_matrix *m, const int n, const float *const *x, const float *bias,           \
         float *const *y) {                                                                    \
         const int chains = n < 3 ? 4 : n < 5 ? 2 : 1;                                         \
@@ -136,10 +148,10 @@ FLOAT512(asr_block_fp16_avx512, LOAD16_FP16)
     _mm256_cvtph_ps(        \
         _mm_load_si128((const __m128i *)((const uint16_t *)(w) + 16 * (size_t)(k) + 8 * (h))))
 
-/* Two halves of 8 rows; at most 4 columns at once fit the 16 registers. */
+/* A group is two vectors of 8 rows; sums of at most 4 columns fit the 16 registers. */
 #define FLOAT256(NAME, LOAD)                                                                  \
     ASR_TARGET(AVX2)                                                                          \
-    static inline __attribute__((always_inline)) void NAME##_columns(                         \
+    ASR_INLINE void NAME##_columns(                                                           \
         const asr_matrix *m, const int n, const float *const *x, const float *bias,           \
         float *const *y) {                                                                    \
         const int chains = n < 2 ? 4 : n < 3 ? 2 : 1;                                         \
@@ -176,7 +188,7 @@ FLOAT512(asr_block_fp16_avx512, LOAD16_FP16)
                 }                                                                             \
                 _mm256_store_ps(sums, low[0][j]);                                             \
                 _mm256_store_ps(sums + 8, high[0][j]);                                        \
-                leave(m, g, bias, sums, y[j]);                                                \
+                store_group(m, g, bias, sums, y[j]);                                          \
             }                                                                                 \
         }                                                                                     \
     }                                                                                         \
@@ -199,8 +211,8 @@ FLOAT512(asr_block_fp16_avx512, LOAD16_FP16)
 FLOAT256(asr_block_fp32_avx2, LOAD8_FP32)
 FLOAT256(asr_block_fp16_avx2, LOAD8_FP16)
 
-/* Columns of x as two tables of 32-bit numbers, the rounded input in the lower and in the upper
- * half: a pair of columns is one read of each, joined by "or". The table is [column][j][2]. */
+/* Columns of x as a table [column][j][2] of 32-bit numbers: the rounded input once in the lower and
+ * once in the upper half. Any two columns thus become a pair by one "or". */
 ASR_TARGET(AVX2)
 static void quantise(const float *const *x, int n, int columns, uint32_t *table, float *units) {
     for (int j = 0; j < n; j++) {
@@ -226,7 +238,7 @@ static void quantise(const float *const *x, int n, int columns, uint32_t *table,
 
 #define INT512(NAME, SET, DOT)                                                                \
     ASR_TARGET(SET)                                                                           \
-    static inline __attribute__((always_inline)) void NAME##_columns(                         \
+    ASR_INLINE void NAME##_columns(                                                           \
         const asr_matrix *m, const int n, const uint32_t *table, const float *units,          \
         const float *bias, float *const *y) {                                                 \
         for (int g = 0; g < m->groups; g++) {                                                 \
@@ -282,10 +294,8 @@ INT512(asr_block_int8_bw, AVX512BW, DOT_BW)
 INT512(asr_block_int8_vnni, AVX512BW ",avx512vnni", DOT_VNNI)
 
 ASR_TARGET(AVX2)
-static inline __attribute__((always_inline)) void int256(const asr_matrix *m, const int n,
-                                                         const uint32_t *table, const int stride,
-                                                         const float *units, const float *bias,
-                                                         float *const *y) {
+ASR_INLINE void int256(const asr_matrix *m, const int n, const uint32_t *table, const int stride,
+                       const float *units, const float *bias, float *const *y) {
     for (int g = 0; g < m->groups; g++) {
         const int8_t *w = (const int8_t *)m->words + 16 * (size_t)m->starts[g];
         const uint16_t *at = m->index + m->starts[g];
@@ -321,7 +331,7 @@ static inline __attribute__((always_inline)) void int256(const asr_matrix *m, co
                 for (int i = 0; i < 16; i++) sums[j][i] += (float)whole[i] * units[j];
             }
         }
-        for (int j = 0; j < n; j++) leave(m, g, bias, sums[j], y[j]);
+        for (int j = 0; j < n; j++) store_group(m, g, bias, sums[j], y[j]);
     }
 }
 

@@ -1,17 +1,24 @@
-/* Convolution over bands and frames, bias and clipping included, of dense and of pruned weights.
+/* Convolution over bands and frames with bias and clipping, of dense and of pruned weights.
  *
- * The input lies band by band, frame by frame, its channels side by side, so that the taps of one
- * output frame in one band are consecutive floats. A dense convolution is a product of overlapping
- * rows with a matrix, and nothing is copied for it; a pruned one copies the taps of a few frames
- * together, from all bands of the kernel, for a sparse product. A dense tile of some frames by some channels stays in registers over all
- * taps; each weight vector is loaded once for all frames of a tile. */
+ * The input is [band][frame][channel], so the taps of one output frame in one band are consecutive
+ * floats, and those of the next frame begin `x_frame` later:
+ *
+ *   band b    c c c | c c c | c c c | c c c | ...      3 channels, a kernel of 2 frames, stride 1:
+ *             `- frame 0 -'                            6 taps in each band
+ *                     `- frame 1 -'
+ *
+ * A dense convolution is thus a product of overlapping rows with a matrix, and copies nothing. A
+ * tile of some frames by some channels stays in registers over all taps: each vector of weights is
+ * loaded once for all frames of the tile. A pruned convolution copies the taps of ASR_PASS frames
+ * from all bands of the kernel, and calls a sparse product.
+ */
 #include <string.h>
 
 #include "sparse.h"
 
-/* What all tiles of a call share; strides count floats. */
+/* Constants of a call; strides count floats. */
 struct taps {
-    const float *weights; /* (kernel bands, taps, channels), channels filled up to PADDED */
+    const float *weights; /* (kernel bands, taps, channels), channels padded to PADDED */
     const float *bias;    /* (channels) */
     int64_t channels;     /* a multiple of PADDED */
     int64_t taps;         /* in one band: kernel frames x input channels */
@@ -22,7 +29,7 @@ struct taps {
 
 enum { PADDED = 16, MOST_FRAMES = 12, MOST_CHANNELS = 32 };
 
-/* Output frames x channels from `x`, over `bands` bands of the kernel, into `out`. */
+/* Computes output frames x channels from `x`, over `bands` bands of the kernel, into `out`. */
 typedef void (*tile)(const struct taps *s, const float *x, const float *w, const float *bias,
                      int64_t bands, float *out);
 
@@ -73,7 +80,7 @@ TILE(tile_256_2x16, "avx2,fma", v8, 2, 2)
 TILE(tile_256_1x16, "avx2,fma", v8, 1, 2)
 #endif
 
-/* One frame at a time with loops that any compiler vectorises for its plainest machine. */
+/* One frame at a time, in loops that a compiler vectorises for any processor. */
 static void tile_plain(const struct taps *s, const float *x, const float *w, const float *bias,
                        int64_t bands, float *out) {
     float acc[PADDED];
@@ -89,7 +96,7 @@ static void tile_plain(const struct taps *s, const float *x, const float *w, con
     }
 }
 
-/* Tiles of a number of channels, the widest first; the last is of one frame. */
+/* Tiles with this number of channels, by frames, the largest first; the last has one frame. */
 struct tiles {
     int32_t channels;
     struct {
@@ -113,12 +120,12 @@ static struct tiles choose(int32_t level, int64_t channels_left) {
     return (struct tiles){PADDED, {{1, tile_plain}, {1, tile_plain}, {1, tile_plain}}};
 }
 
-/* Where a convolution reads and writes; twin of `_Shape` in asr/engine/convolution.py.
+/* Where a convolution reads and writes. Must equal `_Shape` in asr/model/native_convolution.py.
  *
- * Output frame t reads, in each band of the kernel, `taps` floats from `t * x_frame` on, so that
- * its edges lie in the input as zeros. Bands beyond the edges count as zeros and are not there:
- * output band o begins `pad` bands before band `o * band_stride`. The output may have any strides,
- * all strides count floats, and results are clipped from `low` to `high`. */
+ * Output frame t reads, in each band of the kernel, `taps` floats from `t * x_frame` on: the caller
+ * has padded the frames. Bands are not padded: output band o begins `pad` bands before band `o *
+ * band_stride`, and bands outside the input count as zeros. The output may have any strides, all
+ * strides count floats, and results are clipped to `low` .. `high`. */
 typedef struct {
     int64_t bands_in, x_band, x_frame;
     int64_t kernel_bands, taps, channels, band_stride, pad;
@@ -126,7 +133,7 @@ typedef struct {
     float low, high;
 } shape;
 
-/* Bands of the kernel that lie inside the input for output band `o`: `first` to `last`. */
+/* The bands of the kernel that are inside the input for output band `o`: `first` up to `last`. */
 static void inside(const shape *s, int64_t o, int64_t *first, int64_t *last) {
     const int64_t top = o * s->band_stride - s->pad;
     *first = top < 0 ? -top : 0;
@@ -166,9 +173,9 @@ ASR_EXPORT void asr_convolution(int32_t level, const shape *c, const float *x,
     }
 }
 
-/* A pruned convolution: `m` is (channels, kernel bands x taps). `patches` has room for ASR_PASS of
- * its rows and then of its columns, `scratch` for asr_scratch(m) bytes. Returns 0, or 1 if the
- * layout is unknown to this processor. */
+/* A pruned convolution: `m` is (channels, kernel bands x taps). `patches` has room for ASR_PASS
+ * inputs and then ASR_PASS outputs of `m`, `scratch` for asr_scratch(m) bytes. Returns 0, or 1 if
+ * this build has no kernel for the layout. */
 ASR_EXPORT int32_t asr_sparse_convolution(const asr_matrix *m, const shape *c, const float *x,
                                           const float *bias, float *y, float *patches,
                                           void *scratch) {

@@ -1,9 +1,10 @@
-/* Which instruction sets this processor and its system offer. */
+/* The instruction sets that this processor and its system offer. */
 #include "sparse.h"
 
+/* `VERSION` of asr/sparse/kernels/library.py. */
 ASR_EXPORT int32_t asr_sparse_version(void) { return 3; }
 
-/* The highest of the sets in sparse.h that can be used. */
+/* The highest level of sparse.h that can be used. */
 ASR_EXPORT int32_t asr_sparse_level(void) {
 #if ASR_X86
     __builtin_cpu_init();

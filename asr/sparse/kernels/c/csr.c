@@ -1,10 +1,15 @@
-/* csr: element by element in plain C, what every processor can do. */
+/* csr: element by element in plain C, for every processor.
+ *
+ *   row 0   a . b .      starts   0 2 3 6          of each row, in words
+ *   row 1   . c . .      wide     0 2 1 0 2 3      column of each word
+ *   row 2   d . e f      words    a b c d e f
+ *
+ * An element is loaded once for up to ASR_PASS columns of the input.
+ */
 #include "sparse.h"
 
-/* n is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void columns(const asr_matrix *m, const int n,
-                                                          const float *const *x, const float *bias,
-                                                          float *const *y) {
+ASR_INLINE void columns(const asr_matrix *m, const int n, const float *const *x, const float *bias,
+                        float *const *y) {
     const float *w = m->words;
     for (int r = 0; r < m->rows; r++) {
         float sum[ASR_PASS] = {0};

@@ -1,7 +1,7 @@
 /* Gates of the recurrent cells, equations of torch.nn.GRU, LSTM and RNN; within 1e-6 of them.
  *
  * exp is 2^n times a polynomial of degree 6 (the coefficients of Cephes' expf); tanh(x) is
- * 1 - 2 / (1 + exp(2x)), whose absolute error is small where its relative error is not.
+ * 1 - 2 / (1 + exp(2x)), whose absolute error is small where its relative error is not (near 0).
  */
 #include <math.h>
 
@@ -68,7 +68,8 @@ TARGET static inline __m256 whole_avx2(__m256 x) {
 #define MAXIMUM(a, b) _mm512_max_ps(a, b)
 #define MINIMUM(a, b) _mm512_min_ps(a, b)
 #define INVERSE(x) inverse_avx512(x)
-/* 14 bits and one step of Newton's: quicker than a division. x is neither 0 nor infinite. */
+/* An estimate of 14 bits and one step of Newton's method: faster than a division. x is neither 0
+ * nor infinite. */
 TARGET static inline __m512 inverse_avx512(__m512 x) {
     const __m512 r = _mm512_rcp14_ps(x);
     return _mm512_mul_ps(r, _mm512_fnmadd_ps(x, r, _mm512_set1_ps(2.0f)));

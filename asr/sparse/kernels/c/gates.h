@@ -1,8 +1,9 @@
-/* The cells in terms of one instruction set's vectors; gates.c includes this once for each. A
- * comparison with NaN keeps the second argument, so that NaN in is NaN out. */
+/* The recurrent cells in the vectors of one instruction set; gates.c includes this once for each.
+ * MAXIMUM and MINIMUM return their second argument if one is NaN, so NaN in is NaN out. */
 
 TARGET static inline VECTOR NAME(exponential)(VECTOR x) {
     x = MINIMUM(SET(86.0f), MAXIMUM(SET(-86.0f), x));
+    /* exp(x) = 2^n exp(r), |r| <= ln(2) / 2; ln(2) in two parts keeps r exact. */
     const VECTOR n = NAME(whole)(MUL(x, SET(1.44269504f)));
     const VECTOR r = MADD(n, SET(2.12194440e-4f), MADD(n, SET(-0.693359375f), x));
     VECTOR p = SET(1.9875691500e-4f);

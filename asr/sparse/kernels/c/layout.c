@@ -1,11 +1,16 @@
 /* Layouts of the perm kernels: which word of which vector holds which element.
  *
- * Rows stand in groups of `lanes`. A vector gives each of them `slots` words and looks into two
- * stretches of `width` columns, so that a row whose elements are few in one stretch can use its
- * words for the other. Which two is chosen greedily: the stretch, then its partner, that take the
- * most from the rows with most left and from the places where most lies. On random zeros this
- * leaves a fifth of the words as padding at 90 %, where stretches one after another leave two
- * fifths; on banks it leaves none.
+ * A group is `lanes` rows. A vector has `slots` words for each of them, and its words may come from
+ * two stretches of `width` columns, so that a row with few elements in one stretch can use its
+ * words for the other. Drawn with 2 rows, 2 slots and a width of 4 (perm16 has 16, 2 and 32):
+ *
+ *           stretch 0   1         2            vector 0 reads 0 and 1   vector 1 reads 1 and 2
+ *   row 0   a . . b     . . . .   . c . .      a b                      c -
+ *   row 1   . d . .     . . e f   . . . .      e d                      f -
+ *
+ * The two stretches are chosen greedily: first the one, then its partner, that take most from the
+ * rows with most elements left. At 90 % random zeros this leaves a fifth of the words empty, where
+ * taking the stretches in order leaves two fifths; with banks it leaves none.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,14 +19,17 @@
 #include "sparse.h"
 
 typedef struct {
-    int lanes, slots, width, stretches, run;
-    float *left;   /* [lane][stretch]: elements that have no word yet */
-    int32_t *next; /* [lane][stretch]: the first of them */
-    float *gain;   /* [stretch] */
-    float total[16];
+    int lanes, slots, width, stretches;
+    int run;         /* vectors that share one pair of stretches; 1 unless the pattern is bank */
+    float *left;     /* [lane][stretch]: elements without a word so far */
+    int32_t *next;   /* [lane][stretch]: the first of them */
+    float *gain;     /* [stretch] */
+    float total[16]; /* [lane]: of `left` */
 } packer;
 
-/* What the stretch would give to each lane: the more, the more is left of lane and place. */
+/* The stretch that fills most words of the next vectors together with the stretch `with` (-1:
+ * alone). A lane counts by the square of what it has left: the fullest row decides how many vectors
+ * follow. */
 static int best(packer *p, int with) {
     const int n = p->stretches;
     float *gain = p->gain;
@@ -31,17 +39,17 @@ static int best(packer *p, int with) {
         const float weight = p->total[i] * p->total[i];
         const float other = with < 0 ? 0.0f : left[with];
         if (weight == 0.0f) continue;
-        if (p->run > 1) {
+        if (p->run > 1) { /* words for `slots * run` elements of both stretches */
             const float most = (float)(p->slots * p->run);
             for (int s = 0; s < n; s++)
                 gain[s] += weight * (left[s] + other < most ? left[s] + other : most);
             continue;
         }
-        if (p->slots == 1) {
+        if (p->slots == 1) { /* one word, for the stretch with more */
             for (int s = 0; s < n; s++) gain[s] += weight * (left[s] > other ? left[s] : other);
             continue;
         }
-        for (int s = 0; s < n; s++) {
+        for (int s = 0; s < n; s++) { /* two words: the second from what then has more */
             const float most = left[s] > other ? left[s] : other;
             const float least = left[s] > other ? other : left[s];
             const float second = most - 1.0f > least ? most - 1.0f : least;
@@ -54,6 +62,7 @@ static int best(packer *p, int with) {
     return found < 0 ? with : found;
 }
 
+/* Counts the elements of one group: nothing has a word yet. */
 static void begin(packer *p, const int32_t *rows, const int64_t *starts, const int32_t *columns) {
     const size_t n = p->stretches;
     memset(p->left, 0, sizeof(float) * n * p->lanes);
@@ -69,8 +78,8 @@ static void begin(packer *p, const int32_t *rows, const int64_t *starts, const i
     }
 }
 
-/* Vectors of one group. `elements` [vector][lane][slot] gets the place of each word's element,
- * -1: none, and `index` [run][2] the stretches; both may be NULL, to count. */
+/* The number of vectors of one group. `elements` [vector][lane][slot] receives the element of each
+ * word, -1: none, and `index` [run][2] the stretches; both may be NULL, to count only. */
 static int pack(packer *p, int32_t *elements, uint16_t *index) {
     int vectors = 0;
     const size_t n = p->stretches;
@@ -99,8 +108,8 @@ static int pack(packer *p, int32_t *elements, uint16_t *index) {
     }
 }
 
-/* Counts (elements NULL: `group_starts` only) or writes a layout. `order` is the row of each lane
- * of each group, -1: none. Returns vectors, or -1 without memory. */
+/* Counts (`elements` NULL: only `group_starts` is written) or writes a layout. `order` is the row
+ * of each lane of each group, -1: none. Returns the number of vectors, or -1 without memory. */
 ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_t *starts,
                                    const int32_t *element_columns, const int32_t *order,
                                    int32_t lanes, int32_t slots, int32_t width, int32_t run,
@@ -129,12 +138,12 @@ ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_
     return vectors;
 }
 
-/* Place of an element's column in the two stretches of its vector. */
+/* Position of a column among the columns of its vector: first stretch, then second. */
 static int place(int column, const uint16_t *index, int width) {
     return column / width == index[0] ? column % width : width + column % width;
 }
 
-/* Words of perm16 and what a unit of each lane is worth; see perm16.c. */
+/* Words of perm16, and the value of 1 in a word of each lane; see perm16.c. */
 ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *group_starts,
                                  const int32_t *elements, const uint16_t *index,
                                  const int32_t *columns, const float *values, int16_t *words,
@@ -144,7 +153,8 @@ ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *gro
     for (int g = 0; g < groups; g++) {
         const int64_t from = group_starts[g], to = group_starts[g + 1];
         for (int i = 0; i < LANES; i++) {
-            /* Of a row: no word beyond 32000, no sum of FLUSH vectors beyond 2^31 / 4096. */
+            /* The scale of a row: no word exceeds 32000, and FLUSH vectors times inputs of at most
+             * 4096 sum to less than 2^31 (523000 * 4096 < 2^31). */
             double most = 0, sum = 0, heaviest = 0;
             for (int64_t v = from; v < to; v++) {
                 if ((v - from) % flush == 0) sum = 0;
@@ -170,6 +180,8 @@ ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *gro
                     words[at] = 0;
                     if (e < 0 || scale == 0) continue;
                     const int c = place(columns[e], index + 2 * (v / run), WIDTH);
+                    /* The position c adds 0 to 63 to the word; rounding what is left keeps the
+                     * word within 32 of the weight. */
                     long q = lrint((values[e] * scale - c) / 64.0);
                     q = q < -512 ? -512 : q > 511 ? 511 : q;
                     words[at] = (int16_t)(q * 64 + c);
@@ -178,7 +190,8 @@ ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *gro
     }
 }
 
-/* Words of perm32: fp32 whose lowest `bits` are the column, as near to the weight as can be. */
+/* Words of perm32: fp32 numbers whose lowest 5 (AVX2: 4) bits are the position of the column; of
+ * these the nearest to the weight. */
 ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t lanes, int32_t width,
                                  const int32_t *elements, const uint16_t *index,
                                  const int32_t *columns, const float *values, uint32_t *words) {
@@ -193,7 +206,7 @@ ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t lanes, int32_t width,
             const uint32_t c = (uint32_t)place(columns[e], index + 2 * v, width);
             const uint32_t sign = raw & 0x80000000u, size_of = raw & 0x7fffffffu;
             uint32_t word = (size_of & ~(size - 1)) | c;
-            /* The magnitudes that end in c lie `size` apart: the nearest of three. */
+            /* Magnitudes that end in c are `size` apart: the nearest of three. */
             if (word > size_of && word - size_of > size / 2 && word >= size) word -= size;
             if (word < size_of && size_of - word > size / 2 && word + size < 0x7f800000u)
                 word += size;

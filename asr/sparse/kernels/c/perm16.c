@@ -1,11 +1,28 @@
-/* perm16: 16-bit words, each a weight and the column it belongs to.
+/* perm16: 16-bit words, each of them a weight and its column at once.
  *
- * The low 6 bits of a word choose one of 64 columns, which lie in two registers; the whole word,
- * read as an integer, is the weight times the scale of its row to +-32. So a vector of 32 words is
- * at once the index of one permutation and a factor of one multiplication: words 2i and 2i + 1
- * belong to row i of a group of 16. Each vector names the two stretches of 32 columns it looks
- * into (layout.c chooses them so that few words are padding). The input is rounded to +-INPUT of
- * its largest value, and sums are turned to floats every FLUSH vectors, before they can overflow.
+ *   one vector:  32 words, two for each of the 16 rows of a group
+ *
+ *       | w w | w w | w w | ... | w w |        words 2i and 2i + 1 belong to row i
+ *       row 0  row 1  row 2     row 15
+ *
+ *   one word:    16 bits, the weight times the scale of its row
+ *
+ *       | q q q q q q q q q q | c c c c c c |   c: which of 64 columns
+ *
+ *   index:       two stretches of 32 columns for each vector (layout.c chooses them)
+ *
+ * The 64 columns of the input lie in two registers. The low 6 bits of the words are the index of
+ * one permutation of these registers, which fetches the input of every word. Then the whole words,
+ * read as integers, are multiplied with them: that c is a part of the number changes a weight by at
+ * most 32 units, and layout.c rounds the words accordingly. One load, one permutation and one
+ * multiply-add thus do 32 elements, wherever their zeros are, without a gather.
+ *
+ * The input is rounded to integers of at most INPUT. Sums are converted to floats after FLUSH
+ * vectors, before they can overflow.
+ *
+ * Blocking: one pass over the words serves up to 8 columns of the input, whose table is read from
+ * the first-level cache. In a bank pattern all rows need the same pair of stretches for `run`
+ * vectors, so the two registers are loaded once for all of them.
  */
 #include "sparse.h"
 
@@ -13,12 +30,13 @@
 #include <immintrin.h>
 #include <math.h>
 
-#define INPUT 4096.0f /* layout.c's bound on sums is made for it */
+#define INPUT 4096.0f /* the bound on sums in layout.c assumes it */
 #define FLUSH 16
 
 #define BASE "avx512f,avx512vl,avx512dq,avx512bw"
 
-/* Columns of x as a table [stretch][column j][32] of int16; units[j] = what one of them is worth */
+/* Columns of x as a table [stretch][column j][32] of int16; units[j] is the value of 1 in it. What
+ * is not finite makes the whole column NaN. */
 ASR_TARGET(BASE)
 static void quantise(const float *const *x, int n, int columns, int16_t *table, float *units) {
     const int stretches = (columns + 31) / 32;
@@ -33,7 +51,7 @@ static void quantise(const float *const *x, int n, int columns, int16_t *table, 
             top = _mm512_max_ps(top, a);
         }
         const float most = _mm512_reduce_max_ps(top);
-        /* A tiny largest value has no finite reciprocal; it is worth nothing. */
+        /* A tiny largest value has no finite reciprocal; the column counts as 0. */
         const float scale = !odd && most > 1e-30f ? INPUT / most : 0.0f;
         const __m512 by = _mm512_set1_ps(scale);
         units[j] = odd ? NAN : most / INPUT;
@@ -53,16 +71,16 @@ static void quantise(const float *const *x, int n, int columns, int16_t *table, 
     }
 }
 
+/* Not inlined: it would take the registers of the sums. */
 static __attribute__((noinline)) void scatter(const int32_t *rows, const float *bias,
                                               const float *sums, float *y) {
     for (int i = 0; i < 16; i++)
         if (rows[i] >= 0) y[rows[i]] = bias ? sums[i] + bias[rows[i]] : sums[i];
 }
 
-/* The sums of a group leave: to 16 rows one after another, or each to its own. */
+/* Writes the sums of a group: to 16 consecutive rows, or each to its own row. */
 ASR_TARGET(BASE)
-static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g, const float *bias,
-                                                      __m512 sum, float *y) {
+ASR_INLINE void store_group(const asr_matrix *m, int g, const float *bias, __m512 sum, float *y) {
     if (m->blocks) {
         const int32_t row = 16 * m->blocks[g], left = m->rows - row;
         const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
@@ -80,10 +98,10 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
 
 #define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
 
-/* Keeps the compiler from moving sums between registers in every step. */
+/* Stops the compiler from moving sums between registers in every step. */
 #define IN_PLACE(x) __asm__("" : "+v"(x))
 
-/* One vector against n columns, its two stretches, the low bytes of PAIR, read from the table. */
+/* One vector times n columns; the two low bytes of PAIR are its stretches. */
 #define LOOK(DOT, W, PAIR, SUMS)                                                              \
     {                                                                                         \
         const __m512i word = _mm512_load_si512(W);                                            \
@@ -97,10 +115,10 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         }                                                                                     \
     }
 
-/* n is a constant where these are inlined. SINGLE: every vector has stretches of its own; those of
- * four come in one read of 64 bits, for reads are what the processor has too few of. RUNS: `run`
- * vectors share theirs, which stay in registers (bank patterns). Few columns have several
- * chains of sums, so that a step need not wait for the one before. */
+/* Here n is a constant, for everything is inlined. SINGLE: every vector has stretches of its own;
+ * one load of 64 bits brings those of four vectors, because loads are what limits this loop. RUNS:
+ * `run` vectors share their stretches, which stay in registers (bank patterns). With few columns
+ * there are several chains of sums, so that a step need not wait for the one before. */
 #define CHAINS (n == 1 ? 4 : n < 4 ? 2 : 1)
 
 #define SINGLE(DOT)                                                                           \
@@ -148,12 +166,12 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
         for (; v < some; v += run) RUN_OF(DOT, 0)                                             \
     }
 
-#define KERNEL(NAME, SET, DOT, INNER, RUN)                                                         \
+#define KERNEL(NAME, SET, DOT, INNER, RUN)                                                    \
     ASR_TARGET(SET)                                                                           \
-    static inline __attribute__((always_inline)) void NAME##_columns(                         \
+    ASR_INLINE void NAME##_columns(                                                           \
         const asr_matrix *m, const int n, const int16_t *table, const float *units,           \
         const float *bias, float *const *y) {                                                 \
-        const int run = RUN, most = FLUSH / run * run;                                     \
+        const int run = RUN, most = FLUSH / run * run;                                        \
         const int16_t *w = m->words;                                                          \
         const uint16_t *at = m->index;                                                        \
         const uint64_t *four = (const uint64_t *)m->index;                                    \
@@ -175,8 +193,8 @@ static inline __attribute__((always_inline)) void put(const asr_matrix *m, int g
             }                                                                                 \
             const __m512 scale = _mm512_load_ps(m->scales + 16 * g);                          \
             EACH(j) {                                                                         \
-                const __m512 worth = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));          \
-                put(m, g, bias, _mm512_mul_ps(sum[j], worth), y[j]);                          \
+                const __m512 unit = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));           \
+                store_group(m, g, bias, _mm512_mul_ps(sum[j], unit), y[j]);                   \
             }                                                                                 \
         }                                                                                     \
     }                                                                                         \

@@ -1,7 +1,16 @@
 /* perm32: fp32 weights whose lowest bits are the column; otherwise as perm16.
  *
- * AVX-512: a vector of 16 rows looks into two stretches of 16 columns (5 bits). AVX2: 8 rows, two
- * stretches of 8 columns (4 bits), each looked up by itself and chosen by the fourth bit.
+ *   one vector (AVX-512):  | w | w | w | ... | w |      one word for each of the 16 rows of a group
+ *                          row 0  1   2       15
+ *
+ *   one word:              | sign, exponent, 18 bits of the mantissa | c c c c c |
+ *
+ *   index:                 two stretches of 16 columns for each vector; c is one of these 32
+ *
+ * A permutation reads only the low bits of a word, and a multiply-add may read them as a part of
+ * the weight: they change it by at most 2^-19 of its size. So a vector is one load, one permutation
+ * and one multiply-add. AVX2 has 8 rows, two stretches of 8 columns and 4 bits; it permutes each
+ * stretch by itself, and the fourth bit chooses between them.
  */
 #include <string.h>
 
@@ -10,8 +19,10 @@
 #if ASR_X86
 #include <immintrin.h>
 
-/* Columns of x as a table [stretch][column j][width], filled up with zeros. */
-static __attribute__((noinline)) void copy(const float *const *x, int n, int columns, int width, float *table) {
+/* Columns of x as a table [stretch][column j][width], with zeros beyond the end: the parts of all
+ * columns that a vector needs lie side by side. */
+static __attribute__((noinline)) void copy(const float *const *x, int n, int columns, int width,
+                                           float *table) {
     const int stretches = (columns + width - 1) / width;
     for (int s = 0; s < stretches; s++)
         for (int j = 0; j < n; j++) {
@@ -26,8 +37,9 @@ static __attribute__((noinline)) void copy(const float *const *x, int n, int col
         }
 }
 
-static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int lanes, const float *bias, const float *sums,
-                    float *y) {
+/* Writes the sums of a group that is incomplete or whose rows are not consecutive. */
+static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int lanes,
+                                              const float *bias, const float *sums, float *y) {
     for (int i = 0; i < lanes; i++) {
         const int32_t row = m->blocks ? lanes * m->blocks[g] + i : m->order[lanes * g + i];
         if (row >= 0 && row < m->rows) y[row] = bias ? sums[i] + bias[row] : sums[i];
@@ -37,11 +49,10 @@ static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int la
 #define AVX512 "avx512f,avx512vl,avx512dq"
 #define AVX2 "avx2,fma"
 
-/* Two sums for one column, so that a step need not wait for the one before. */
+/* Below 4 columns two sums each, so that a step need not wait for the one before. */
 ASR_TARGET(AVX512)
-static inline __attribute__((always_inline)) void columns512(const asr_matrix *m, const int n,
-                                                             const float *table, const float *bias,
-                                                             float *const *y) {
+ASR_INLINE void columns512(const asr_matrix *m, const int n, const float *table, const float *bias,
+                           float *const *y) {
     const float *w = m->words;
     const uint16_t *at = m->index;
     for (int g = 0; g < m->groups; g++) {
@@ -99,9 +110,8 @@ static inline __attribute__((always_inline)) void columns512(const asr_matrix *m
 }
 
 ASR_TARGET(AVX2)
-static inline __attribute__((always_inline)) void columns256(const asr_matrix *m, const int n,
-                                                             const float *table, const float *bias,
-                                                             float *const *y) {
+ASR_INLINE void columns256(const asr_matrix *m, const int n, const float *table, const float *bias,
+                           float *const *y) {
     const float *w = m->words;
     const uint16_t *at = m->index;
     for (int g = 0; g < m->groups; g++) {

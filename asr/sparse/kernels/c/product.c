@@ -1,4 +1,4 @@
-/* The product of a matrix and any number of columns: which kernel, and passes of ASR_PASS. */
+/* The product of a matrix and any number of columns: chooses the kernel and splits into passes. */
 #include <string.h>
 
 #include "sparse.h"
@@ -31,7 +31,8 @@ asr_product_fn *asr_product_of(const asr_matrix *m) {
     }
 }
 
-/* Bytes of the table that a kernel makes of its columns. */
+/* Bytes of the table that a kernel makes of its input columns: at most two floats (the int8 blocks)
+ * for each element, with the number of columns rounded up to whole vectors. */
 size_t asr_scratch_of(const asr_matrix *m) {
     const size_t columns = ((size_t)m->columns + 63) / 64 * 64;
     return columns * ASR_PASS * 2 * sizeof(float);
@@ -39,8 +40,8 @@ size_t asr_scratch_of(const asr_matrix *m) {
 
 ASR_EXPORT int64_t asr_scratch(const asr_matrix *m) { return (int64_t)asr_scratch_of(m); }
 
-/* y (n, rows) = x (n, columns) M^T (+ bias); rows of both are contiguous, ld apart. Returns 0, or
- * 1 if the layout is unknown to this processor. */
+/* y (n, rows) = x (n, columns) M^T (+ bias). The rows of x and y are contiguous, x_ld and y_ld
+ * floats apart. Returns 0, or 1 if this build has no kernel for the layout. */
 ASR_EXPORT int32_t asr_product(const asr_matrix *m, const float *x, int64_t x_ld, int64_t n,
                                const float *bias, float *y, int64_t y_ld, void *scratch) {
     asr_product_fn *product = asr_product_of(m);
@@ -48,7 +49,7 @@ ASR_EXPORT int32_t asr_product(const asr_matrix *m, const float *x, int64_t x_ld
     for (int64_t at = 0; at < n;) {
         const float *from[ASR_PASS];
         float *to[ASR_PASS];
-        /* 9 columns are 5 and 4, not 8 and 1. */
+        /* Even passes: 9 columns are 5 and 4, not 8 and 1. */
         const int64_t passes = (n - at + ASR_PASS - 1) / ASR_PASS;
         const int some = (int)((n - at + passes - 1) / passes);
         for (int j = 0; j < some; j++) {

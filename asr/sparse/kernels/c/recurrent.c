@@ -1,24 +1,34 @@
 /* One direction of a recurrent layer over a whole batch: projections, steps and gates.
  *
- * Utterances go in blocks of at most ASR_PASS, each block through all its frames, the longest
- * first: the live ones are then always the first few, however the lengths differ. Inputs are
- * projected for a few steps ahead, ASR_PASS columns at once, whatever utterance they belong to.
+ * A block is at most ASR_PASS utterances, which share every pass over the recurrent weights. They
+ * are sorted by length, so that those not yet at their end are always the first few:
+ *
+ *   frame        0 1 2 3 4 5 6
+ *   utterance 0  x x x x x x x      frame 2: 3 columns at once
+ *   utterance 1  x x x x x          frame 4: 2
+ *   utterance 2  x x x              frame 6: 1
+ *
+ * Unlike the states, the inputs of all frames are known. They are projected AHEAD columns at a
+ * time, in full passes of ASR_PASS columns, whichever utterance they belong to.
  */
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 #include <string.h>
 
 #include "sparse.h"
 
 enum { GRU = 0, LSTM = 1, RNN_TANH = 2, RNN_RELU = 3 };
 
-/* Twin of `_Cell` in asr/sparse/kernels/recurrent.py. */
+/* Must equal `_Cell` in asr/sparse/kernels/recurrent.py. */
 typedef struct {
     int32_t kind, reverse, level, hidden;
     const asr_matrix *weight_ih, *weight_hh;
     const float *bias_ih, *bias_hh;
 } asr_cell;
 
-/* Columns that are projected ahead: enough to share the weights, few enough to stay in the cache */
+/* Columns that are projected ahead: enough for full passes, few enough to stay in the cache. */
 #define AHEAD 32
 
 typedef struct {
@@ -35,13 +45,14 @@ typedef struct {
     float *c[ASR_PASS], *out[ASR_PASS];
 } block;
 
+/* Utterances that have a frame t. */
 static int live(const block *b, int64_t t) {
     int n = 0;
     while (n < b->count && b->lengths[n] > t) n++;
     return n;
 }
 
-/* Inputs of the live utterances of `steps` frames, in the order in which they are met. */
+/* Projects the inputs of `steps` frames, in the order in which the steps need them. */
 static void project(block *b, int64_t first, int steps, int direction) {
     const asr_matrix *m = b->cell->weight_ih;
     const float *from[ASR_PASS];
@@ -62,6 +73,7 @@ static void project(block *b, int64_t first, int steps, int direction) {
     if (n) b->project(m, from, n, b->cell->bias_ih, to, b->scratch);
 }
 
+/* One frame of all live utterances; `given` are their projected inputs. */
 static void step(block *b, int64_t t, const float *given) {
     const int now = live(b, t);
     const asr_cell *cell = b->cell;
@@ -76,6 +88,7 @@ static void step(block *b, int64_t t, const float *given) {
     }
 }
 
+/* All frames of a block. */
 static void run(block *b) {
     const int64_t longest = b->count ? b->lengths[0] : 0;
     const int ahead = AHEAD / b->count, direction = b->cell->reverse ? -1 : 1;
@@ -88,7 +101,7 @@ static void run(block *b) {
     }
 }
 
-/* Fills a block with utterances `first` .. of the batch and runs it. */
+/* Fills a block with `count` utterances of the batch from `first` on, and runs it. */
 static void run_block(block *b, int64_t first, int count, const float *x, const int64_t *lengths,
                       float *h, float *c, float *out) {
     const int hidden = b->cell->hidden;
@@ -131,9 +144,9 @@ static void release(void *p) {
 #endif
 }
 
-/* x (batch, frames, inputs); h, and c of an LSTM, (batch, hidden): in before the first step, out
- * after the last; out (batch, frames, hidden) with out_ld floats from frame to frame. Returns 0, 1
- * if a layout is unknown to this processor, 2 without memory. */
+/* x (batch, frames, inputs); h, and c of an LSTM, (batch, hidden): the state before the first step,
+ * overwritten by that after each utterance's last; out (batch, frames, hidden), out_ld floats from
+ * frame to frame. Returns 0, 1 if this build has no kernel for a layout, 2 without memory. */
 ASR_EXPORT int32_t asr_recurrent(const asr_cell *cell, int64_t batch, int64_t frames,
                                  const float *x, const int64_t *lengths, float *h, float *c,
                                  float *out, int64_t out_ld) {

@@ -1,6 +1,26 @@
-/* What the files of this folder share. Everything here is re-entrant, single-threaded C99 with
- * compiler intrinsics; Python passes the instruction set to use in every call, so that each can
- * be forced in a test. */
+/* Sparse products and recurrent layers: the map of this folder, and what its files share.
+ *
+ *   What Python calls:
+ *     product.c      asr_product: chooses a kernel and splits the input into passes
+ *     recurrent.c    asr_recurrent: one direction of a GRU, LSTM or RNN
+ *     convolution.c  asr_convolution, asr_sparse_convolution
+ *     layout.c       asr_perm_layout, asr_perm16_words, asr_perm32_words: for the perm kernels
+ *     cpu.c          asr_sparse_level: the instruction sets of this processor
+ *   Kernels, each with a layout of its own:
+ *     csr.c          any pattern and processor, fp32
+ *     perm16.c       element and bank patterns, 16-bit weights; AVX-512 BW and VNNI
+ *     perm32.c       element and bank patterns, fp32; AVX2 and AVX-512
+ *     block.c        block patterns, fp32, fp16 and int8; any processor
+ *   The cells of recurrent.c:
+ *     gates.c        GRU, LSTM and RNN, compiled from gates.h once for each instruction set
+ *
+ * The file of each kernel begins with a drawing of its layout. Python makes the arrays
+ * (asr/sparse/kernels/layouts.py) and has checked every index before C reads it.
+ *
+ * Everything is re-entrant, single-threaded C with compiler intrinsics. Python passes the
+ * instruction set in every call, so that a test can force each of them. Without GCC or clang
+ * (Microsoft's compiler) only the plain kernels are built.
+ */
 #ifndef ASR_SPARSE_H
 #define ASR_SPARSE_H
 
@@ -13,7 +33,8 @@
 #define ASR_EXPORT __attribute__((visibility("default")))
 #endif
 
-#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
+/* GCC for Windows does not align the stack for vectors of 32 bytes (GCC bug 54412); clang does. */
+#if defined(__x86_64__) && (defined(__clang__) || (defined(__GNUC__) && !defined(_WIN32)))
 #define ASR_X86 1
 #define ASR_TARGET(set) __attribute__((target(set)))
 #else
@@ -21,7 +42,16 @@
 #define ASR_TARGET(set)
 #endif
 
-/* Instruction sets, each with all those before it; twins of asr/sparse/kernels/library.py. */
+/* For functions that are compiled once for each constant number of columns they are called with. */
+#if defined(__GNUC__) || defined(__clang__)
+#define ASR_INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define ASR_INLINE static __forceinline
+#else
+#define ASR_INLINE static inline
+#endif
+
+/* Instruction sets, each with all those before it: `LEVELS` of asr/sparse/kernels/library.py. */
 enum {
     ASR_PLAIN = 0,
     ASR_AVX2 = 1,      /* AVX2, FMA, F16C */
@@ -30,9 +60,11 @@ enum {
     ASR_AVX512VNNI = 4 /* and VNNI */
 };
 
-/* Columns of the right-hand side that share one pass over the weights. */
+/* Columns of the right-hand side that share one pass over the weights. Loading a word of weights
+ * costs more than multiplying with it, and the sums of 8 columns still fit the registers. */
 #define ASR_PASS 8
 
+/* Layouts: `KERNEL_CODES` of asr/sparse/kernels/matrix.py. */
 enum {
     ASR_CSR = 0,
     ASR_PERM16 = 1,
@@ -42,24 +74,24 @@ enum {
     ASR_BLOCK_INT8 = 5
 };
 
-/* A matrix in the layout of one kernel; the arrays are Python's, who has checked every index.
- * Twin of `_Matrix` in asr/sparse/kernels/matrix.py. */
+/* A matrix in the layout of one kernel; the arrays belong to Python. Must equal `MatrixStruct` in
+ * asr/sparse/kernels/matrix.py. A kernel computes the rows of a group together. */
 typedef struct {
     int32_t kernel, level;
     int32_t rows, columns;
-    int32_t groups;        /* of rows that are computed together */
-    int32_t run;           /* vectors that share one pair of stretches (perm16) */
-    const int32_t *starts; /* (groups + 1): vectors, columns of blocks or elements */
-    const uint16_t *index; /* where a vector or a block reads its columns */
+    int32_t groups;        /* of 16 rows (8 with AVX2 in perm32, 1 in csr) */
+    int32_t run;           /* consecutive vectors that read the same columns (perm16) */
+    const int32_t *starts; /* (groups + 1): first vector, block or element of each group */
+    const uint16_t *index; /* the columns that a vector or a block reads */
     const int32_t *wide;   /* the same in 32 bits (csr) */
     const void *words;     /* the weights */
-    const float *scales;   /* of each lane of each group: what one unit of a word is worth */
-    const int32_t *blocks; /* each group is so many groups from the first row (perm) */
-    const int32_t *order;  /* or, where that is NULL: row of each lane of each group, -1: none */
+    const float *scales;   /* of each lane of each group: the value of 1 in a word */
+    const int32_t *blocks; /* group g holds the rows from lanes * blocks[g] on (perm) */
+    const int32_t *order;  /* or, if that is NULL: the row of each lane of each group, -1: none */
 } asr_matrix;
 
-/* y[j] = M x[j] (+ bias) for n <= ASR_PASS columns; scratch holds asr_scratch(m) bytes, 64-byte
- * aligned. */
+/* y[j] = M x[j] (+ bias) for n <= ASR_PASS columns; `scratch` has asr_scratch(m) bytes and is
+ * aligned to 64. */
 typedef void asr_product_fn(const asr_matrix *m, const float *const *x, int n, const float *bias,
                             float *const *y, void *scratch);
 
@@ -73,8 +105,8 @@ asr_product_fn asr_block_int8_plain, asr_block_int8_avx2, asr_block_int8_bw, asr
 asr_product_fn *asr_product_of(const asr_matrix *m);
 size_t asr_scratch_of(const asr_matrix *m);
 
-/* One step of `n` columns of `hidden` units: gates of the input and of the state, the state
- * before (h, c) and after (h_new; c in place). */
+/* One step of one utterance: the products of the input (`given`) and of the state (`recurrent`)
+ * with their biases, the state before (h, c) and after (h_new; c in place). */
 typedef void asr_gates_fn(int hidden, const float *given, const float *recurrent, const float *h,
                           float *c, float *h_new);
 
