@@ -1,0 +1,1 @@
+"""Corpora: manifests, LibriSpeech, folders of your own, and what cannot be trained on."""

@@ -1,6 +1,6 @@
 """A folder of your own recordings, with their texts beside them.
 
-Three ways to bring texts: a TSV of paths and texts, a text file of the same name beside each
+Three ways to give texts: a TSV of paths and texts, a text file of the same name beside each
 recording, a NeMo manifest.
 """
 
@@ -32,7 +32,7 @@ def scan(
     "txt" reads a `.txt` beside each recording. "nemo" reads the one manifest (`*.jsonl`,
     `*.json`) in the folder. "auto" takes whichever of them is there.
     The id is the path below the folder without its suffix, the speaker the name of the folder
-    that the recording lies in, or empty in the top folder; a NeMo manifest brings its own.
+    that the recording lies in, or empty in the top folder; a NeMo manifest has its own.
 
     A `tsv` that is named chooses its recordings; otherwise every recording must have a text.
     `ignore` is not read as a source of texts: it is the manifest that this scan is written to.

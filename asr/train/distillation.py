@@ -117,7 +117,7 @@ def _check(
     theirs, ours = teacher.model.dimensions.time_stride, student.dimensions.time_stride
     if theirs != ours:
         problems.append(
-            f"one of its output frames is {theirs} input frames, of the student's {ours}; make "
+            f"one output frame is {theirs} of its input frames and {ours} of the student's; make "
             "model.conv_strides equal in time"
         )
     if teacher.frontend != frontend:

@@ -123,7 +123,7 @@ def other_stride(loaded: TorchModel) -> TorchModel:
     [
         (other_tokens, "its tokens are different (characters, 28; the student has characters, 29)"),
         (other_frontend, "its features are different"),
-        (other_stride, "one of its output frames is 2 input frames, of the student's 4"),
+        (other_stride, "one output frame is 2 of its input frames and 4 of the student's"),
     ],
 )
 def test_a_teacher_that_means_something_else_is_refused(
