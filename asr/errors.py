@@ -1,4 +1,4 @@
-"""The one exception that means "a person can put this right"."""
+"""`AsrError`: the exception for mistakes that a person can fix."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ class AsrError(Exception):
     """A mistake in what was asked or given: a file, an option, a setting, a recording.
 
     The message says what was wrong, where, and what to do. The command line prints it
-    without a traceback and exits with status 2; anything else that is raised is our fault.
+    without a traceback and exits with status 2. Any other exception is a bug.
     """
 
 

@@ -18,13 +18,13 @@ from rich.console import Console
 from asr import environment
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.evaluate.dataset import evaluate_model
-from asr.model.backend import open_backend
+from asr.evaluate.dataset import evaluate
 from asr.report import print_table, read_records, report
 from asr.report.records import write_record
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.grid import folder_of, overrides_of, read_grid, run_grid
+from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import load as load_recogniser
 
 HERE = Path(__file__).parent
@@ -91,11 +91,12 @@ def compare_speed(files: list[Path], settings: Run, rounds: int = 5) -> dict[str
     """
     data = settings.data
     utterances = sources.resolve(data.dev[0], data.root, data.spoken)
-    models = [open_backend(path, settings.threads) for path in files]
+    recognisers = [load_recogniser(path, settings.threads) for path in files]
+    options = TranscribeOptions(batch_seconds=data.batch_seconds)
     times: list[list[float]] = [[] for _ in files]
     for _ in range(rounds + 1):
-        for model, row in zip(models, times, strict=True):
-            row.append(evaluate_model(model, utterances, settings.data, settings.threads)[2])
+        for recogniser, row in zip(recognisers, times, strict=True):
+            row.append(evaluate(recogniser, utterances, options)[2])
     dense, packed = (statistics.median(row[1:]) for row in times)
     return {
         "dense_seconds": dense,

@@ -1,17 +1,14 @@
 """Puts a recogniser into the package: network, language model, figures and the card.
 
-    python recipes/ship.py MODEL.asr LM.lm --record RECORD.json --network LABEL --twin LABEL \\
+    python recipes/ship.py MODEL.asr LM.lm --record RECORD.json --network LABEL \\
         --beam 32 --lm-weight 0.6 --word-bonus 1
 
-Writes NAME.asr, NAME.lm, NAME.json and NAME.md to `asr/models`; where one of them cannot be, what
-is there stays. A stop while they are moved there leaves no recogniser of that name: do it again.
-The record must be of all test recordings, and of this network, language model and decoder. Figures
-of the card are those of the model's header and of the record of
-`recipes/benchmarks/recogniser.py`; what has not been measured is not on the card. Its words are
-those of `recipes/card.md`: whoever trains on other data writes another one (`--card`).
-`--noise` takes the folder of the noises that were mixed in, with a table `noise.tsv` in it or above
-it (columns file, licence, author): the card names the origins of those and of no others. Takes
-seconds.
+Writes NAME.asr, NAME.lm, NAME.json and NAME.md to `asr/pretrained`; where one of them cannot be
+written, the files there stay. A stop while they are moved there leaves no recogniser of that name:
+run the same command again. The record must be of all test recordings, and of this network, language
+model and decoder. The card is `recipes/card.md`, written by hand, around one table of errors from
+the record of `recipes/benchmarks/recogniser.py`; whoever trains on other data writes another card
+(`--card`). Takes seconds.
 """
 
 import argparse
@@ -23,15 +20,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from asr.benchmark import card
-from asr.benchmark.card import LM_BYTES, MODEL_BYTES, Row
 from asr.decode import DecoderOptions
-from asr.decode.lm.model import BOS, EOS, UNKNOWN
-from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
 from asr.model.info import describe
 from asr.pretrained import registry as models
 from asr.report.measurements import Measurement, read_measurement
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+from lib.card import LM_BYTES, MODEL_BYTES, Row, fill, rates
 
 FOLDER = Path(models.__file__).parent
 
@@ -73,7 +69,7 @@ def check(record: Measurement, network: str, own: Row, lm: str, decoder: Row) ->
     """
     details, problems = record.details, []
     if details["limit"]:
-        problems.append(f"only {details['limit']} utterances of each test set were heard")
+        problems.append(f"only {details['limit']} utterances of each test set were run")
     measured_with = details["networks"].get(network, {})
     wanted = {**own}
     if "lm" in details:
@@ -90,8 +86,8 @@ def check(record: Measurement, network: str, own: Row, lm: str, decoder: Row) ->
 
 
 def ship(arguments: argparse.Namespace) -> list[Path]:
-    """Write the four files; what was written. Raises AsrError for what cannot be shipped."""
-    model, lm = describe(arguments.model), open_lm(arguments.lm)
+    """Write the four files; their paths. Raises AsrError for what cannot be shipped."""
+    model = describe(arguments.model)
     if not model.packed:
         raise AsrError(f"{arguments.model}: is dense; `asr pack` makes it small")
     for path, limit in ((arguments.model, MODEL_BYTES), (arguments.lm, LM_BYTES)):
@@ -106,28 +102,10 @@ def ship(arguments: argparse.Namespace) -> list[Path]:
         "lm": _file(arguments.lm, f"{arguments.name}.lm"),
     }
     rows: dict[str, Row] = {}
-    twin: dict[str, Row] = {}
     if arguments.record:
         record = read_record(arguments.record)
         rows = measured(record, arguments.network)
-        twin = measured(record, arguments.twin) if arguments.twin else {}
         check(record, arguments.network, own, files["lm"]["sha256"], decoder)
-    known = {
-        name: f"{spelling:,}" if isinstance(spelling, int) else spelling
-        for name, spelling in {
-            "name": arguments.name,
-            "language": arguments.language,
-            "model_bytes": model.bytes,
-            "lm_bytes": arguments.lm.stat().st_size,
-            "order": lm.order,
-            "words": len({*lm.spellings()} - {BOS, EOS, UNKNOWN}),
-            "errors": card.errors_table(rows),
-            "network": card.network_text(model, rows, twin),
-            "layers": card.layers_table(model),
-            "decoder": card.decoder_text(decoder, lm),
-            "confidence": card.confidence_text(model),
-        }.items()
-    }
     description = {
         "schema": models.SCHEMA,
         "name": arguments.name,
@@ -136,12 +114,10 @@ def ship(arguments: argparse.Namespace) -> list[Path]:
         "decoder": decoder,
         "figures": {
             **own,
-            "wer": {
-                d: {s: r[0] for s, r in card.rates(row, "wer").items()} for d, row in rows.items()
-            },
+            "wer": {d: {s: r[0] for s, r in rates(row, "wer").items()} for d, row in rows.items()},
         },
     }
-    words = card.fill(arguments.card, known, card.noises(arguments.noise))
+    words = fill(arguments.card, rows)
     try:
         return _write(arguments, json.dumps(description, indent=2) + "\n", words)
     except OSError as error:
@@ -149,7 +125,7 @@ def ship(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _write(arguments: argparse.Namespace, description: str, words: str) -> list[Path]:
-    """The four files, made beside their place and moved there when all of them stand."""
+    """The four files, made beside their place and moved there when all of them are written."""
     name, output = arguments.name, arguments.output
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ship-", dir=output) as folder:
@@ -181,10 +157,9 @@ def main(arguments: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, help="a packed model file")
-    parser.add_argument("lm", type=Path, help="a language model, compact if it is to be small")
+    parser.add_argument("lm", type=Path, help="a language model, binary if it is to be small")
     parser.add_argument("--record", type=Path, help="of recipes/benchmarks/recogniser.py")
     parser.add_argument("--network", default="sparse", help="its label in the record")
-    parser.add_argument("--twin", help="label of its dense twin")
     parser.add_argument("--beam", type=int, default=32)
     parser.add_argument("--lm-weight", type=float, default=0.5)
     parser.add_argument("--word-bonus", type=float, default=0.0)
@@ -192,7 +167,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--name", default=models.DEFAULT)
     parser.add_argument("--language", default="English")
     parser.add_argument("--card", type=Path, default=Path(__file__).with_name("card.md"))
-    parser.add_argument("--noise", type=Path, help="folder of the noises that were mixed in")
     parser.add_argument("--output", type=Path, default=FOLDER)
     for path in ship(parser.parse_args(arguments)):
         print(f"{path}: {path.stat().st_size:,} bytes")

@@ -6,8 +6,8 @@
 
 SPEECH has the training and dev sets that `shipped_stage.yaml` names and the test sets of `--test`,
 each in LibriSpeech's layout, and ages in `utterances.tsv` for those of `--by-age`; BOOKS has
-`books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training, and a
-table `noise.tsv` in it or above it names the authors for the card. All of this, and that
+`books-*.txt.xz`, one sentence a line, or `.txt`; the noise folder is mixed into the training; name
+its authors in `card.md`. All of this, and that
 PocketSphinx and the synthesiser are installed, is looked at first. Each step is skipped where it
 is done:
 
@@ -18,7 +18,7 @@ is done:
    of processor time);
 3. measures them and PocketSphinx on the test sets: `results/recogniser/english.json`;
 4. fits the confidences of the sparse network on the dev sets, with the language model;
-5. writes `asr/models/english.*` and the section of RESULTS.md.
+5. writes `asr/pretrained/english.*` and the section of RESULTS.md.
 
 Other recordings, or a wider network: change `shipped_stage.yaml`, or give key=value; other test
 sets: `--test` and `--by-age`. What the card says of the data is in `card.md`. `--seeds` trains and
@@ -38,10 +38,6 @@ from typing import Any
 
 from rich.console import Console
 
-from asr.benchmark import card
-from asr.benchmark.card import LM_BYTES
-from asr.benchmark.recognisers import pocketsphinx_version
-from asr.benchmark.views import TEST, split_sets, views
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.spoken import synthesisers
@@ -53,9 +49,14 @@ from asr.report import print_table, read_records, report
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
-from asr.train.grid import GridRun, Plan, folder_of, read_grid, run_grid, settings_of
+from asr.train.grid import Grid, GridRun, folder_of, read_grid, run_grid, settings_of
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE / "benchmarks"))
+from lib.card import LM_BYTES, read_card  # noqa: E402
+from lib.recognisers import pocketsphinx_version  # noqa: E402
+from lib.subsets import TEST, split_sets, subsets  # noqa: E402
+
 RECORD = HERE / "results" / "recogniser" / "english.json"
 UNTOLD = "train-coffee"
 """345 orders of 55 words, whose phrases would crowd the language model."""
@@ -66,7 +67,7 @@ NETWORKS = {
     "dense, third stage": "stage3",
 }
 """Labels in tables, and runs of the grid."""
-SHIPPED, TWIN = "sparse", "dense twin"
+SHIPPED = "sparse"
 SPOKEN = "spoken:"
 """Begins the entries of synthetic speech."""
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
@@ -89,14 +90,14 @@ def run(words: list[str]) -> None:
         raise AsrError(f"this failed: {' '.join(words)}")
 
 
-def trained(plan: Plan, results: Path) -> None:
+def trained(plan: Grid, results: Path) -> None:
     """Train what is not trained yet."""
     if failed := run_grid(plan, results, Console()):
         raise AsrError(f"failed: {', '.join(failed)}")
 
 
 def language_model(text: Path, output: Path, data: DataSettings) -> None:
-    """Books and training transcripts to a compact file, which must be small enough to ship."""
+    """Train on books and training transcripts; the file must be small enough to ship."""
     if not output.exists():
         books = books_in(text)
         said: list[Utterance] = []
@@ -132,7 +133,7 @@ def lines_to_say(text: Path, folder: Path) -> None:
         atomic_write_text(folder / name, "".join(f"{line}\n" for line in content))
 
 
-def speaking(plan: Plan, folder: Path) -> Plan:
+def speaking(plan: Grid, folder: Path) -> Grid:
     """The plan whose runs find what `lines_to_say` wrote into that folder."""
 
     def told(run: GridRun) -> GridRun:
@@ -167,18 +168,13 @@ def check(text: Path, test: Sequence[str], by_age: Sequence[str], settings: Run)
         name: sources.resolve(under(data, name), data.root, data.spoken)
         for name in [*data.dev, *test]
     }
-    views(Path(data.root), {name: sets[name] for name in test}, by_age)
-    card.read_template(HERE / "card.md", card.noises(noise_folder(settings)))
+    subsets(Path(data.root), {name: sets[name] for name in test}, by_age)
+    read_card(HERE / "card.md")
 
 
 def under(data: DataSettings, name: str) -> str:
     """A dev or test set as the benchmark finds it: below the folder of the recordings."""
     return str(Path(data.root) / name)
-
-
-def noise_folder(settings: Run) -> Path | None:
-    """The recordings that were mixed in."""
-    return Path(settings.augment.noise_folder) if settings.augment.noise_folder else None
 
 
 def tuned(record: Path) -> dict[str, Any]:
@@ -187,7 +183,7 @@ def tuned(record: Path) -> dict[str, Any]:
     return {key: found[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
-def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
+def calibrated(plan: Grid, data: DataSettings, lm: Path, record: Path) -> Path:
     """The packed sparse network with confidences that fit its decoder."""
     options = DecoderOptions("beam", lm=str(lm), **tuned(record))
     folder = folder_of(plan, NETWORKS[SHIPPED])
@@ -200,7 +196,7 @@ def calibrated(plan: Plan, data: DataSettings, lm: Path, record: Path) -> Path:
     return output
 
 
-def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
+def ship(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
     """Steps 1 to 5."""
     data = settings.data
     lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
@@ -215,15 +211,13 @@ def ship(plan: Plan, settings: Run, text: Path, test: list[str], by_age: list[st
     run(words)
     model = calibrated(plan, data, lm, RECORD)
     words = [str(HERE / "ship.py"), str(model), str(lm), f"--record={RECORD}"]
-    words += [f"--network={SHIPPED}", f"--twin={TWIN}"]
+    words += [f"--network={SHIPPED}"]
     words += [f"--{key.replace('_', '-')}={value}" for key, value in tuned(RECORD).items()]
-    if noise := noise_folder(settings):
-        words += [f"--noise={noise}"]
     run(words)
     report(RECORD.parent, RECORD.parent, HERE / "RESULTS.md")
 
 
-def seeds(plan: Plan) -> None:
+def seeds(plan: Grid) -> None:
     """The three-seed comparison, its table and its section."""
     results = HERE / "results" / "shipped_seeds"
     trained(plan, results)

@@ -5,7 +5,7 @@
 Trains the grid of `sparsity.yaml`, two trainings at a time with one thread each, skipping what
 is finished and resuming what was interrupted; copies the records to `results/sparsity/`, and
 writes table, plot and the section of RESULTS.md from them. A run whose sparsity lands further
-than `pruning.tolerance` from the one wanted fails, and with it this script.
+than `pruning.tolerance` from the one expected fails, and with it this script.
 """
 
 import sys

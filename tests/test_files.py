@@ -1,5 +1,7 @@
-"""Files are whole or not there and readable by others; a lock has one holder."""
+"""Files are whole or not there and readable by others; a lock has one holder; compressed files."""
 
+import gzip
+import lzma
 import os
 import stat
 import subprocess
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.files import atomic_path, atomic_write_text, locked
+from asr.errors import AsrError
+from asr.files import atomic_path, atomic_write_text, locked, open_compressed
 
 posix = pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
 
@@ -90,3 +93,15 @@ def test_a_lock_ends_with_its_process(tmp_path):
     child.communicate()
     with locked(path) as held:
         assert held
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+def test_a_compressed_file_is_known_by_its_first_bytes(tmp_path, compress):
+    (tmp_path / "any name").write_bytes(compress(b"one\ntwo\n"))
+    with open_compressed(tmp_path / "any name") as file:
+        assert list(file) == [b"one\n", b"two\n"]
+
+
+def test_a_missing_file_is_a_mistake_with_its_name(tmp_path):
+    with pytest.raises(AsrError, match="none: cannot read it: No such file"):
+        open_compressed(tmp_path / "none")

@@ -11,13 +11,13 @@ import torch
 
 from asr.cli import main as cli
 from asr.corpus.manifest import Utterance, read_manifest
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate
 from asr.evaluate.wer import score
 from asr.model.file import load_model, save_model
 from asr.model.info import describe
 from asr.model.pack import pack
-from asr.settings.data import DataSettings
 from asr.text.normalise import normalise
+from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import load
 
 BOUND = 0.50
@@ -45,9 +45,9 @@ def test_the_committed_file_is_small_and_sparse(trained: Path) -> None:
     assert zeros / sum(w.numel() for w in weights) > 0.8
 
 
-def test_held_out_voices_are_understood(trained: Path, utterances: list[Utterance]) -> None:
-    heard = load(trained).transcribe([u.audio_filepath for u in utterances])
-    assert error_rate(utterances, [t.text for t in heard]) < BOUND
+def test_held_out_voices_are_recognised(trained: Path, utterances: list[Utterance]) -> None:
+    transcripts = load(trained).transcribe([u.audio_filepath for u in utterances])
+    assert error_rate(utterances, [t.text for t in transcripts]) < BOUND
 
 
 def test_dense_and_packed_file_give_the_same_text(
@@ -76,11 +76,9 @@ def test_dense_and_packed_file_give_the_same_text(
 
 
 def test_neighbours_in_a_batch_change_no_text(trained: Path, utterances: list[Utterance]) -> None:
-    loaded = load_model(trained)
-    alone, _, _ = evaluate_model(
-        loaded, utterances, DataSettings(batch_seconds=0.1, max_seconds=0.1)
-    )
-    together, rows, _ = evaluate_model(loaded, utterances, DataSettings(batch_seconds=200))
+    recogniser = load(trained, backend="torch")
+    alone, _, _ = evaluate(recogniser, utterances, TranscribeOptions(batch_seconds=0.1))
+    together, rows, _ = evaluate(recogniser, utterances, TranscribeOptions(batch_seconds=200))
     assert alone == together
     assert together.wer < BOUND
     assert [row.id for row in rows] == [u.id for u in utterances]
@@ -102,7 +100,7 @@ def test_the_command_writes_a_mirrored_tree_of_texts(
     assert error_rate(utterances, texts) < BOUND
 
 
-def test_evaluate_prints_the_rate_and_writes_what_was_heard(
+def test_evaluate_prints_the_rate_and_writes_the_hypotheses(
     trained: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -1,9 +1,9 @@
-"""Long recordings: cut into chunks that are heard one by one, and their words joined again.
+"""Long recordings split into chunks, which bound the memory that a network needs.
 
-Neighbouring chunks share some audio, so that no word is heard from its middle on only; or, with
-`vad`, a cut is put where it is quietest and nothing is shared. Memory is bounded by the chunk.
-Each chunk is normalised by itself, as an utterance is: the words of a long recording are those of
-its chunks, away from the seams.
+Neighbouring chunks overlap, so that every word lies whole in one of them; or, with
+`split_on_silence`, they meet where it is quietest and share nothing. Each chunk is normalised by
+itself, as an utterance is: the words of a long recording are those of its chunks, away from the
+seams.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,23 +19,23 @@ from asr.errors import AsrError
 _LEVEL_SECONDS = 0.02
 """Step at which loudness is measured."""
 _FLOOR = 1e-5
-"""What is no louder holds no sound: a third of the smallest step of 16 bits."""
+"""Amplitude of silence: a third of the smallest step of 16 bits."""
 _QUIET_SECONDS = 0.2
-"""A cut needs this much quiet around it."""
+"""Length of a pause that a recording may be split in."""
 
 Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ChunkOptions:
-    """How long recordings are cut."""
+    """How long recordings are split."""
 
     chunk_seconds: float = 20.0
-    """Longest piece of audio heard at once; shorter recordings are heard whole."""
+    """Longest audio that is transcribed at once; shorter recordings are not split."""
     overlap_seconds: float = 2.0
-    """Audio that two neighbours share; half of it is each one's context."""
-    vad: bool = False
-    """Cut at the quietest place in the second half of a chunk; where it is not quiet there
+    """Audio that two neighbouring chunks share; half of it is context of each."""
+    split_on_silence: bool = False
+    """Split at the quietest place in the second half of a chunk; where it is not quiet there
     (by energy), chunks overlap as without."""
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a recording, mono at the rate that was asked for."""
+    """A part of a recording, mono at the sample rate that was asked for."""
 
     samples: Samples
     place: Place
@@ -71,40 +71,46 @@ def stream(
 ) -> Iterator[Chunk]:
     """The chunks of a file, of a waveform `(samples,)`, or of one that comes in blocks.
 
-    Waveforms are mono float32 at `sample_rate`; files are brought to that. At most two chunks are
-    held at a time. A recording no longer than a chunk is one chunk; the last chunk of a longer
+    Waveforms are mono float32 at `sample_rate`; files are converted. At most two chunks are
+    in memory at a time. A recording no longer than a chunk is one chunk; the last chunk of a longer
     one is as long as the others and shares more with its neighbour. No samples, no chunks.
-    Raises AsrError as `audio.load` does, for a file that is cut short after its last whole chunk.
+    Raises AsrError as `audio.load` does; for a truncated file only after its last whole chunk.
     """
     options = options or ChunkOptions()
     if isinstance(source, str | Path):
-        with audio.open_sound(source) as sound:
-            yield from _cut(audio.stream(sound, sample_rate), sample_rate, options)
+        with audio.open_recording(source) as recording:
+            yield from _split(audio.stream(recording, sample_rate), sample_rate, options)
     else:
         blocks = [source] if isinstance(source, np.ndarray) else source
-        yield from _cut(blocks, sample_rate, options)
+        yield from _split(blocks, sample_rate, options)
 
 
-def _cut(blocks: Iterable[Samples], rate: int, options: ChunkOptions) -> Iterator[Chunk]:
+def _split(blocks: Iterable[Samples], rate: int, options: ChunkOptions) -> Iterator[Chunk]:
+    # Samples:  held[0]                 size          2 * size
+    #           |------- a chunk -------|----- ahead -----|
+    #                         |------- the next ------|        (they share `shared`)
     size, shared = round(options.chunk_seconds * rate), round(options.overlap_seconds * rate)
     held, start = np.zeros(0, np.float32), 0
 
     def chunk(end: int) -> Chunk:
-        # A copy, or a heard chunk would keep all that was held with it.
+        # A copy: a view would keep all of `held` in memory as long as its chunk.
         return Chunk(held[:end].copy(), Place(start / rate, (start + end) / rate))
 
     for block in _small(blocks, size):
         held = np.concatenate([held, block])
-        # With so much ahead no chunk after this one will have to be a short one.
+        # With so much ahead no chunk after this one has to be shorter than the others.
         while len(held) > 2 * size:
-            quiet = find_quiet(held[:size], rate, size // 2, size) if options.vad else None
+            quiet = (
+                find_quiet(held[:size], rate, size // 2, size) if options.split_on_silence else None
+            )
             yield chunk(quiet or size)
             step = quiet or size - shared
             held, start = held[step:], start + step
+    # The end: one or two chunks, the last as long as the others, so that it has as much context.
     while (rest := len(held) - size) > 0:
         quarter = size // 4
         first, last = min(max(rest, quarter), size // 2), min(size, len(held) - quarter)
-        quiet = find_quiet(held, rate, first, last) if options.vad else None
+        quiet = find_quiet(held, rate, first, last) if options.split_on_silence else None
         yield chunk(quiet or size)
         step = quiet or min(size - shared, rest)
         held, start = held[step:], start + step
@@ -120,9 +126,9 @@ def _small(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
 
 
 def is_silent(samples: Samples) -> bool:
-    """Whether there is no sound at all in `(samples,)`: all zero, or one constant level.
+    """Whether `(samples,)` is digital silence: all zero, or one constant level.
 
-    A network that was trained on speech alone makes up words for that. Noise is no silence.
+    A network that was trained on speech alone invents words for that. Noise is not silence.
     """
     return not len(samples) or float(np.ptp(samples)) <= 2 * _FLOOR
 

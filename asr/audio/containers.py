@@ -1,4 +1,4 @@
-"""Sound of containers that libsndfile does not know (m4a, mp4, webm, ...): extra `media`, PyAV.
+"""Audio of containers that libsndfile does not read (m4a, mp4, webm, ...): extra `media`, PyAV.
 
 No program needs to be installed beside it: PyAV's wheels carry the FFmpeg libraries.
 """
@@ -28,8 +28,8 @@ MEDIA_SUFFIXES = (
 )
 """Suffixes of the files that the extra is needed for, in lower case."""
 
-_MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02
-"""Encoders pad and trim: a file is cut short if more than both of these is missing."""
+_MISSING_SECONDS, _MISSING_FRACTION = 0.25, 0.02
+"""Encoders pad and trim: a file is truncated if more than both of these is missing."""
 
 
 def available() -> bool:
@@ -42,11 +42,11 @@ def available() -> bool:
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
-    """Sample rate, channels and blocks `(samples, channels)` of the first sound of a file.
+def open_audio(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
+    """Sample rate, channels and blocks `(samples, channels)` of the first audio stream of a file.
 
-    Raises AsrError naming the file if the extra is missing, if there is no sound in it, or, from
-    the blocks, if it is damaged or cut short.
+    Raises AsrError naming the file if the extra is missing, if it has no audio, or, from the
+    blocks, if it is damaged or truncated.
     """
     try:
         import av
@@ -63,11 +63,11 @@ def open_sound(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
         raise AsrError(f"{path}: not audio that can be read ({_reason(error)})") from error
     with container:
         if not container.streams.audio:
-            raise AsrError(f"{path}: has no sound in it")
+            raise AsrError(f"{path}: has no audio stream")
         stream = container.streams.audio[0]
         context = stream.codec_context
         if context is None or not context.sample_rate:
-            raise AsrError(f"{path}: its sound is of a kind that cannot be decoded")
+            raise AsrError(f"{path}: its audio is of a kind that cannot be decoded")
         yield context.sample_rate, context.channels, _blocks(path, container, stream)
 
 
@@ -86,7 +86,7 @@ def _blocks(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
     except av.error.FFmpegError as error:
         raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
     missing = promised - decoded / rate
-    if missing > max(_MISSING_SECONDS, _MISSING_SHARE * promised):
+    if missing > max(_MISSING_SECONDS, _MISSING_FRACTION * promised):
         raise AsrError(
             f"{path}: cut short, its header promises {promised:.2f} s of audio; "
             f"{decoded / rate:.2f} s are there"
@@ -94,7 +94,7 @@ def _blocks(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
 
 
 def _promised_seconds(container: Any, stream: Any) -> float:
-    """Length of the sound by the header; 0 if it says none. Pictures may go on for longer."""
+    """Length of the audio by the header; 0 if it says none. The video may be longer."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and not container.streams.video:
@@ -103,7 +103,7 @@ def _promised_seconds(container: Any, stream: Any) -> float:
 
 
 def seconds(path: Path) -> float:
-    """Length by the header; 0 where it says none, or cannot be read."""
+    """Length by the header; 0 if it says none, or cannot be read."""
     if not available():
         return 0.0
     import av

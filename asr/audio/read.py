@@ -39,15 +39,15 @@ AUDIO_SUFFIXES = (
 RECORDING_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES + media.MEDIA_SUFFIXES))
 """Suffixes of the files that are looked for in folders; some need the extra `media`."""
 
-LOUDEST = 1e9
+MAX_AMPLITUDE = 1e9
 """Largest sample, where +-1 is usual: squares of a spectrum overflow float32 far beyond it."""
-UNSOUND = f"infinite or not a number, or beyond {LOUDEST:g}"
-"""What is wrong with a waveform that is not `is_sound`."""
+INVALID = f"infinite or not a number, or beyond {MAX_AMPLITUDE:g}"
+"""What is wrong with a waveform that is not `is_valid`."""
 
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
 _MPEG_ESTIMATE = 0.01
-"""An MPEG header may only estimate the length: that share may be missing from a whole file."""
+"""An MPEG header may only estimate the length: that fraction of a whole file may be missing."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-class Found(NamedTuple):
-    """A recording that `find` found, and the folder that outputs mirror from."""
+class AudioFile(NamedTuple):
+    """A file that `find` found, and the folder whose tree outputs mirror."""
 
     root: Path
     path: Path
@@ -83,31 +83,31 @@ class Found(NamedTuple):
 def load(path: str | Path, sample_rate: int = 16000) -> Audio:
     """Decode a recording, mix its channels, resample it to `sample_rate`.
 
-    Raises `AsrError` naming the file if it is missing, no audio, empty, cut short, or holds
-    samples that are no numbers.
+    Raises `AsrError` naming the file if it is missing, not audio, empty, truncated, or holds
+    samples that are not numbers.
     """
-    with open_sound(path) as sound:
-        parts = [mono(block, path) for block in sound.blocks()]
+    with open_recording(path) as recording:
+        parts = [mono(block, path) for block in recording.blocks()]
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    if sound.rate != sample_rate:
-        samples = soxr.resample(samples, sound.rate, sample_rate)
+    if recording.rate != sample_rate:
+        samples = soxr.resample(samples, recording.rate, sample_rate)
     if not len(samples):
         raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
     samples = np.ascontiguousarray(samples, dtype=np.float32)
-    return Audio(samples, sample_rate, sound.notes(sample_rate))
+    return Audio(samples, sample_rate, recording.notes(sample_rate))
 
 
-def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
+def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
     Together they are what `load` gives, sample by sample, and are never all held at once.
-    Raises as `load` does, a file that is cut short only after its last block.
+    Raises as `load` does; for a truncated file only after its last block.
     """
     resampler = None
-    if sound.rate != sample_rate:
-        resampler = soxr.ResampleStream(sound.rate, sample_rate, 1, dtype="float32")
-    for block in sound.blocks():
-        samples = mono(block, sound.path)
+    if recording.rate != sample_rate:
+        resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32")
+    for block in recording.blocks():
+        samples = mono(block, recording.path)
         if resampler is not None:
             samples = resampler.resample_chunk(samples)
         if len(samples):
@@ -121,18 +121,18 @@ def stream(sound: "Sound", sample_rate: int = 16000) -> Iterator[np.ndarray]:
 def mono(block: np.ndarray, path: str | Path) -> np.ndarray:
     """The mean `(samples,)` of the channels of a block `(samples, channels)` of a file."""
     mixed = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
-    if not is_sound(mixed):
-        raise AsrError(f"{path}: holds samples that are {UNSOUND}")
+    if not is_valid(mixed):
+        raise AsrError(f"{path}: holds samples that are {INVALID}")
     return mixed
 
 
-def is_sound(samples: np.ndarray) -> bool:
+def is_valid(samples: np.ndarray) -> bool:
     """Whether all samples are numbers, of a size whose spectrum float32 can hold."""
-    return bool((np.abs(samples) <= LOUDEST).all())
+    return bool((np.abs(samples) <= MAX_AMPLITUDE).all())
 
 
 @dataclass(frozen=True)
-class Sound:
+class OpenRecording:
     """A recording that is open for reading."""
 
     path: Path
@@ -141,7 +141,7 @@ class Sound:
     seconds: float
     """By its header; 0 if that says nothing."""
     blocks: Callable[[], Iterator[np.ndarray]]
-    """All samples once, in blocks `(samples, channels)` of float32; raises if it is cut short."""
+    """All samples once, in blocks `(samples, channels)` of float32; raises if it is truncated."""
 
     def notes(self, sample_rate: int) -> tuple[str, ...]:
         """What is changed on the way to a mono waveform at `sample_rate`, in words."""
@@ -154,13 +154,13 @@ class Sound:
 
 
 @contextmanager
-def open_sound(path: str | Path) -> Iterator[Sound]:
-    """Open a recording. Raises AsrError naming the file if it is missing, no audio or empty."""
+def open_recording(path: str | Path) -> Iterator[OpenRecording]:
+    """Open a recording. Raises AsrError naming the file if it is missing, not audio or empty."""
     path = Path(path)
     if not path.exists():
         raise AsrError(f"{path}: no such file")
     if path.is_dir():
-        raise AsrError(f"{path}: is a folder, not a recording")
+        raise AsrError(f"{path}: this is a folder, not a recording")
     if not os.access(path, os.R_OK):
         raise AsrError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
@@ -173,17 +173,21 @@ def open_sound(path: str | Path) -> Iterator[Sound]:
                 f"{path}: not audio that can be read ({_reason(error)}); "
                 f"convert it to FLAC or WAV, for example"
             ) from error
-        with media.open_sound(path) as (rate, channels, blocks):
-            yield Sound(path, rate, channels, media.seconds(path), lambda: _some(path, blocks))
+        with media.open_audio(path) as (rate, channels, blocks):
+            yield OpenRecording(
+                path, rate, channels, media.seconds(path), lambda: _some(path, blocks)
+            )
         return
     with file:
         seconds = file.frames / file.samplerate
         blocks = _blocks(path, file)
-        yield Sound(path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks))
+        yield OpenRecording(
+            path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks)
+        )
 
 
 def header_seconds(path: str | Path) -> float:
-    """Length of a recording by its header, for showing progress; 0 if it cannot be told."""
+    """Length of a recording by its header, for showing progress; 0 if it is not known."""
     try:
         information = soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError):
@@ -192,7 +196,7 @@ def header_seconds(path: str | Path) -> float:
 
 
 def _name(path: str | Path) -> str | bytes:
-    """A name as soundfile opens it: encoded here, names that are no UTF-8 work too."""
+    """A name as soundfile opens it: encoded here, names that are not UTF-8 work too."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -201,7 +205,7 @@ def _perhaps_media(path: Path) -> bool:
 
 
 def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks, of which there must be one with samples."""
+    """The blocks that have samples; AsrError if none has."""
     found = False
     for block in blocks:
         if len(block):
@@ -212,7 +216,7 @@ def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """All samples of a file that libsndfile reads; what is cut short is refused at the end."""
+    """All samples of a file that libsndfile reads; a truncated one is refused at the end."""
     promised, read = file.frames, 0
     tolerance = _MPEG_ESTIMATE if file.format in ("MP3", "MPEG") else 0.0
     missing = _missing_bytes(file.extra_info)
@@ -233,8 +237,8 @@ def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 def _missing_bytes(extra_info: str) -> int:
     """Bytes that a WAV header promises beyond the end of the file.
 
-    libsndfile silently reads what is there and tells only in its log. Programs that write to
-    a pipe leave the length open with a number near the top of 31 or 32 bits: not missing.
+    libsndfile silently reads what is there and says so only in its log. Programs that write to
+    a pipe do not know the length and give a number near the top of 31 or 32 bits: not missing.
     """
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", extra_info, re.MULTILINE)
     if not found:
@@ -244,39 +248,39 @@ def _missing_bytes(extra_info: str) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words without the repeated path."""
+    """libsndfile's message without the path."""
     return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
 
 
-def find(paths: Iterable[str | Path]) -> list[Found]:
+def find(paths: Iterable[str | Path]) -> list[AudioFile]:
     """List the recordings among files and folders, folders recursively and sorted.
 
     Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
-    that was given. Hidden files are passed over in folders; nothing is listed twice.
-    Raises `AsrError` for a path that is not there, a file whose suffix is not among
+    that was given. Hidden files in folders are skipped; nothing is listed twice.
+    Raises `AsrError` for a path that does not exist, a file whose suffix is not among
     `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Path, AudioFile] = {}
     for path in map(Path, paths):
         for item in _walk(path) if path.is_dir() else [_given(path)]:
             found.setdefault(item.path, item)
     return list(found.values())
 
 
-def _given(path: Path) -> Found:
+def _given(path: Path) -> AudioFile:
     if not path.exists():
         raise AsrError(f"{path}: no such file or folder")
     if path.suffix.lower() not in RECORDING_SUFFIXES:
-        raise AsrError(f"{path}: not a recording by its name; known are {_suffixes()}")
-    return Found(path.parent, path)
+        raise AsrError(f"{path}: not the suffix of a recording; known are {_suffixes()}")
+    return AudioFile(path.parent, path)
 
 
-def _walk(folder: Path) -> list[Found]:
+def _walk(folder: Path) -> list[AudioFile]:
     found = []
     for where, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
-            Found(folder, Path(where, name))
+            AudioFile(folder, Path(where, name))
             for name in names
             if not name.startswith(".") and name.lower().endswith(RECORDING_SUFFIXES)
         ]

@@ -1,1 +1,1 @@
-"""Dense against sparse on this machine: timing, the dense alternatives, records and tables."""
+"""A model file, dense against sparse on this machine: what `asr benchmark FILE` needs."""

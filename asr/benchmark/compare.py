@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from asr import audio, environment
-from asr.benchmark import load_monitor as idle
-from asr.benchmark.dense import TORCH
-from asr.benchmark.networks import DenseNetwork
-from asr.benchmark.sparse import used_level
-from asr.benchmark.timing import Measured, Timing, interleave
+from asr.benchmark.dense import TORCH, DenseNetwork
+from asr.benchmark.timing import LOAD_LIMIT, Timing, TimingRun, interleave
 from asr.errors import AsrError
 from asr.features.logmel import features
 from asr.model.file import naming, read_model
@@ -20,92 +17,111 @@ from asr.model.fold import fold_tensors
 from asr.model.metadata import Metadata
 from asr.model.native_network import Network
 from asr.pretrained import registry as models
-from asr.sparse.kernels import library
+from asr.report.table import Column, Table
+from asr.sparse.kernels import LEVELS, level, library
 
 SPARSE = "sparse, asr"
 EXACT = "sparse, asr, exact"
 OWN_DENSE = "dense, asr"
 SLOT_SECONDS = 0.3
-"""Of each way's turn, three times; with ten of them and what they load, well below a minute."""
+"""Of each way's turn, three times; with ten ways and their loading, well below a minute."""
+
+_COLUMNS = (
+    Column("run as", numeric=False),
+    Column("ms"),
+    Column("quartiles"),
+    Column("x real time"),
+    Column("against dense"),
+    Column("error"),
+    Column("other tokens"),
+    Column("kernel", numeric=False),
+)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured; `table()` says it."""
+class BenchmarkResult:
+    """What was measured, in the order of the runs; `table()` prints it."""
 
     path: Path
     network: str
     sparsity: float
     """Zeros over elements of the recurrent matrices."""
     seconds: float
+    """Length of each utterance."""
     columns: int
+    """Utterances at once."""
     threads: int
-    measured: Measured
+    measured: TimingRun
     errors: dict[str, float]
     """Largest difference of a log-probability from the first of the dense ones."""
-    other: dict[str, float]
-    """Share of frames whose likeliest symbol is another one."""
+    other_tokens: dict[str, float]
+    """Fraction of frames whose likeliest token is not that of the first."""
     kernels: dict[str, str]
     absent: dict[str, str]
+    """Dense runtimes that did not run, with the reason."""
 
     @property
     def fastest_dense(self) -> tuple[str, Timing]:
-        """Name and time of the quickest dense alternative."""
+        """Name and time of the fastest dense alternative."""
         dense = {n: t for n, t in self.measured.timings.items() if n not in (SPARSE, EXACT)}
         return min(dense.items(), key=lambda item: item[1].seconds)
 
     @property
     def ratio(self) -> float:
-        """How many times quicker sparse is than the fastest dense alternative; below 1: slower."""
+        """How many times faster sparse is than the fastest dense alternative; below 1: slower."""
         return self.fastest_dense[1].seconds / self.measured.timings[SPARSE].seconds
 
     def table(self) -> str:
         """The figures and what they mean, for a terminal."""
         audio_seconds = self.seconds * self.columns
         best = self.fastest_dense[1].seconds
+        rows = [
+            (
+                name,
+                f"{1e3 * timing.seconds:.1f}",
+                f"{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}",
+                f"{timing.seconds / audio_seconds:.5f}",
+                f"{best / timing.seconds:.2f}x",
+                f"{self.errors[name]:.1e}",
+                f"{100 * self.other_tokens[name]:.1f} %",
+                self.kernels.get(name, ""),
+            )
+            for name, timing in self.measured.timings.items()
+        ]
         lines = [
             f"{self.path.name}: {self.network}, {100 * self.sparsity:.1f} % of its recurrent "
             "weights zero",
             f"{self.columns} x {self.seconds:.3g} s of audio, features to log-probabilities, on "
-            f"{environment.threads_line(self.threads)}, {used_level()}",
+            f"{environment.threads_line(self.threads)}, {instruction_set()}",
             "",
-            f"{'':<22}{'ms':>9}  {'quartiles':<17}{'x real time':>12}{'against dense':>15}"
-            f"{'error':>10}{'symbols':>9}  kernel",
+            Table("", _COLUMNS, tuple(rows)).text(),
+            *(f"absent: {name}: {reason}" for name, reason in self.absent.items()),
         ]
-        for name, timing in self.measured.timings.items():
-            low, high = (f"{1e3 * value:.1f}" for value in (timing.low, timing.high))
-            lines.append(
-                f"{name:<22}{1e3 * timing.seconds:>9.1f}  {low + ' to ' + high:<17}"
-                f"{timing.seconds / audio_seconds:>12.5f}{best / timing.seconds:>14.2f}x"
-                f"{self.errors[name]:>10.1e}{100 * self.other[name]:>7.1f} %  "
-                f"{self.kernels.get(name, '')}".rstrip()
-            )
-        lines += [f"not measured: {name}: {reason}" for name, reason in self.absent.items()]
         return "\n".join([*lines, "", *self._meaning()])
 
     def _meaning(self) -> list[str]:
         name, _ = self.fastest_dense
         first = next(iter(self.measured.timings))
         lines = [
-            f"Against dense: times quicker than the quickest dense one, {name}. Error: largest "
-            f"difference of a log-probability from {first}; symbols: frames whose likeliest symbol "
-            "is another one."
+            f"Against dense: times faster than the fastest dense one, {name}. Error: largest "
+            f"difference of a log-probability from {first}; other tokens: frames whose likeliest "
+            "token is another one."
         ]
         if self.ratio >= 1:
-            lines.append(f"Sparse is {self.ratio:.2f} times as quick as {name} here.")
+            lines.append(f"Sparse is {self.ratio:.2f} times as fast as {name} here.")
         else:
             lines.append(
-                f"Sparse LOSES here: {name} is {1 / self.ratio:.2f} times as quick. {self._why()}"
+                f"Sparse LOSES here: {name} is {1 / self.ratio:.2f} times as fast. {self._why()}"
             )
         if name == OWN_DENSE and not any(t in self.measured.timings for t in TORCH):
             lines.append(
                 "The dense side is our own dense kernel, as no other runtime is installed; a good "
-                "int8 runtime is quicker: pip install 'asr[train,bench]' to compare with those."
+                "int8 runtime is faster: pip install 'asr[train,bench]' to compare with those."
             )
-        others = self.measured.others
-        if others is not None and others > idle.LIMIT:
+        load = self.measured.other_load
+        if load is not None and load > LOAD_LIMIT:
             lines.append(
-                f"Other programs used up to {100 * others:.0f} % of a core meanwhile, which slows "
+                f"Other programs used up to {100 * load:.0f} % of a core meanwhile, which slows "
                 "thread teams most: run it again on an idle machine before believing a figure."
             )
         return lines
@@ -118,17 +134,22 @@ class Result:
         return "Use the dense one on this machine, or see what bank and block patterns gain."
 
 
+def instruction_set() -> str:
+    """The instruction set in use, `numpy` without the C library."""
+    return LEVELS[level()] if library() is not None else "numpy"
+
+
 def benchmark(
     path: str | Path,
     seconds: float = 10.0,
     columns: int = 1,
     threads: int = 2,
     recording: Path | None = None,
-) -> Result:
+) -> BenchmarkResult:
     """Time the network of a model file in our engine and in every dense runtime installed.
 
     The input is noise of `seconds`, or the first `seconds` of `recording`, `columns` times.
-    Raises AsrError for a file that is no model, and for numbers that make no sense.
+    Raises AsrError for a file that is not a model, and for numbers out of range.
     """
     path = models.resolve(path)
     if not (0.1 <= seconds <= 120 and columns >= 1 and threads >= 1):
@@ -144,7 +165,7 @@ def benchmark(
     dense_tensors, dimensions = fold_tensors(file.dense(), metadata.model)
     alternatives = DenseNetwork(dense_tensors, dimensions, threads).alternatives(batch)
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
-    outputs = {name: contestant.output for name, contestant in alternatives.found.items()}
+    outputs = {name: computation.output() for name, computation in alternatives.found.items()}
     networks = {
         OWN_DENSE: Network(_filled(dense_tensors), dimensions),
         SPARSE: sparse,
@@ -152,12 +173,11 @@ def benchmark(
     }
     lengths = np.full(columns, batch.shape[1])
     for name, network in networks.items():
-        calls[name] = _call(network, batch, lengths, threads)
-        outputs[name] = lambda call=calls[name]: call()[0]  # type: ignore[misc]
-    found = {name: output() for name, output in outputs.items()}
-    wanted = next(iter(found.values()))
+        calls[name] = call = _call(network, batch, lengths, threads)
+        outputs[name] = call()[0]
+    first = next(iter(outputs.values()))
     matrices = [v for n, v in dense_tensors.items() if ".weight_" in n]
-    return Result(
+    return BenchmarkResult(
         path=path,
         network=f"{dimensions.layers} x {dimensions.cell} {dimensions.hidden}",
         sparsity=1 - sum(map(np.count_nonzero, matrices)) / sum(m.size for m in matrices),
@@ -165,8 +185,10 @@ def benchmark(
         columns=columns,
         threads=threads,
         measured=interleave(calls, slot_seconds=SLOT_SECONDS, allow_busy=True),
-        errors={name: float(np.abs(y - wanted).max()) for name, y in found.items()},
-        other={n: float((y.argmax(-1) != wanted.argmax(-1)).mean()) for n, y in found.items()},
+        errors={name: float(np.abs(y - first).max()) for name, y in outputs.items()},
+        other_tokens={
+            n: float((y.argmax(-1) != first.argmax(-1)).mean()) for n, y in outputs.items()
+        },
         kernels={name: _kernels(network) for name, network in networks.items()},
         absent=alternatives.absent,
     )
@@ -184,7 +206,7 @@ def _features(metadata: Metadata, seconds: float, recording: Path | None) -> np.
 
 
 def _filled(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same with nothing that is exactly zero, so that every element is stored."""
+    """The same without exact zeros, so that every element is stored."""
     return {n: np.where(t == 0, np.float32(1e-12), t) for n, t in tensors.items()}
 
 

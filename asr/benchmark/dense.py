@@ -1,115 +1,151 @@
-"""The dense alternatives to a sparse recurrent layer: every one that is installed, at its best.
+"""The dense alternatives to a sparse network: every runtime that is installed, at its best.
 
-The honest opponent is not PyTorch in fp32 but whatever is quickest: PyTorch's dynamic int8 for a
-GRU, ONNX Runtime's for an LSTM, OpenVINO in bf16 for several utterances at once.
+The fair opponent is not PyTorch in fp32 but whatever is fastest: PyTorch's dynamic int8 for a GRU,
+ONNX Runtime's for an LSTM, OpenVINO in bf16 for several utterances at once.
 """
 
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.benchmark.weights import LayerWeights
+from asr.model.dimensions import Model
 from asr.sparse.kernels import CellKind
+
+if TYPE_CHECKING:
+    from asr.model.torch_network import DeepSpeech
 
 TORCH = ("torch fp32", "torch bf16", "torch int8")
 RUNTIMES = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO bf16")
 NAMES = (*TORCH, *RUNTIMES)
+NO_INT8 = "ONNX Runtime quantises no GRU or RNN dynamically, LSTM only"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Computation:
     """One way to compute a layer or a network."""
 
     run: Callable[[], Any]
     """What is timed."""
     output: Callable[[], np.ndarray]
-    """The same result as float32, in the layout that all share."""
+    """The same result as float32, in the layout that all ways share."""
 
 
 @dataclass
-class Alternatives:
-    """Those that can be run, and of each other one why not."""
+class DenseAlternatives:
+    """The ways that run here, and for every other one the reason why it does not."""
 
-    found: dict[str, Contestant] = field(default_factory=dict)
+    found: dict[str, Computation] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def offer(self, name: str, make: Callable[[], Contestant]) -> None:
-        """Make one; a missing package or operator is a reason not to, anything else an error.
+    def offer(self, name: str, make: Callable[[], Computation]) -> None:
+        """Make one and run it once; whatever stops it becomes the reason for its absence.
 
-        An opponent that fails for another reason must not be left out in silence.
+        A runtime may refuse a precision only when it runs, so making it proves nothing.
         """
         try:
-            self.found[name] = make()
+            made = make()
+            made.run()
         except ModuleNotFoundError as error:
             self.absent[name] = f"package {error.name} is not installed"
         except NotImplementedError as error:
             self.absent[name] = str(error)
+        except (TypeError, NameError, AssertionError):
+            raise  # a mistake of ours, which must not make an opponent disappear
+        except Exception as error:  # each runtime raises classes of its own
+            message = (str(error).strip().splitlines() or [""])[0]
+            self.absent[name] = f"it failed with {type(error).__name__}: {message}"
+        else:
+            self.found[name] = made
 
 
-class DenseLayer:
-    """The dense alternatives of one layer at one number of threads; inputs are given later."""
+class DenseNetwork:
+    """The dense alternatives of a network whose batch norms are folded."""
 
-    def __init__(self, layer: LayerWeights, threads: int) -> None:
-        self.layer, self.threads = layer, threads
-        self._made: dict[str, Any] = {}
+    def __init__(self, tensors: Mapping[str, np.ndarray], dimensions: Model, threads: int) -> None:
+        self.tensors, self.dimensions, self.threads = tensors, dimensions, threads
+        self._graph: Any = None
 
-    def alternatives(self, x: np.ndarray, names: Sequence[str] = NAMES) -> Alternatives:
-        """For `x (N, T, inputs)`; outputs are `(N, T, directions * hidden)`."""
-        result = Alternatives()
+    def alternatives(self, features: np.ndarray, names: Sequence[str] = NAMES) -> DenseAlternatives:
+        """For `features (N, T, mels)` of one length; outputs are `(N, T', outputs)`."""
+        result = DenseAlternatives()
         for name in names:
             maker = self._torch if name in TORCH else self._runtime
-            result.offer(name, lambda name=name, maker=maker: maker(name, x))  # type: ignore[misc]
+            result.offer(name, lambda name=name, maker=maker: maker(name, features))  # type: ignore[misc]
         return result
 
-    def _torch(self, name: str, x: np.ndarray) -> Contestant:
+    def _torch(self, name: str, features: np.ndarray) -> Computation:
         import torch
 
         torch.set_num_threads(self.threads)
-        if name not in self._made:
-            self._made[name] = _torch_layer(self.layer, name)
-        module = self._made[name]
-        kind = torch.bfloat16 if name == "torch bf16" else torch.float32
-        rows = torch.from_numpy(np.ascontiguousarray(x.swapaxes(0, 1))).to(kind)
+        model: Any = torch_network(self.tensors, self.dimensions)
+        x = torch.from_numpy(features)
+        if name == "torch int8":
+            model = torch_int8(model, self.dimensions.cell)
+        if name == "torch bf16":
+            model, x = model.bfloat16(), x.bfloat16()
+        lengths = torch.full((len(features),), features.shape[1])
 
         def run() -> Any:
             with torch.inference_mode():
-                return module(rows)[0]
+                return model(x, lengths)[0]
 
-        return Contestant(run, lambda: run().float().transpose(0, 1).numpy())
+        return Computation(run, lambda: run().float().numpy())
 
-    def _runtime(self, name: str, x: np.ndarray) -> Contestant:
-        rows = np.ascontiguousarray(x.swapaxes(0, 1))
-        if name not in self._made:
-            if name == "ONNX Runtime int8" and self.layer.cell != "lstm":
-                raise NotImplementedError(NO_INT8)
-            from asr.model.onnx import build_layer
+    def _runtime(self, name: str, features: np.ndarray) -> Computation:
+        if name == "ONNX Runtime int8" and self.dimensions.cell != "lstm":
+            raise NotImplementedError(NO_INT8)
+        from asr.model.onnx import build_network
 
-            if "graph" not in self._made:
-                self._made["graph"] = build_layer(self.layer.cell, self.layer.tensors())
-            graph = self._made["graph"]
-            self._made[name] = make_session(name, graph, self.threads)
-        run = self._made[name](rows)
-
-        def output() -> np.ndarray:  # (T, directions, N, hidden)
-            y = np.asarray(run(), np.float32).transpose(2, 0, 1, 3)
-            return np.ascontiguousarray(y).reshape(*y.shape[:2], -1)
-
-        return Contestant(run, output)
+        if self._graph is None:
+            self._graph = build_network(self.tensors, self.dimensions, padded=False)
+        run = make_session(name, self._graph, self.threads)(np.ascontiguousarray(features))
+        return Computation(run, lambda: np.array(run(), np.float32))
 
 
-NO_INT8 = "ONNX Runtime quantises no GRU or RNN dynamically, LSTM only"
+def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "DeepSpeech":
+    """The torch network of these weights, in evaluation mode."""
+    import torch
+
+    from asr.model.torch_network import DeepSpeech
+
+    model = DeepSpeech(dimensions)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    return model.eval()
+
+
+def torch_int8(module: Any, cell: CellKind) -> Any:
+    """A module with its recurrent and linear layers quantised dynamically.
+
+    Raises NotImplementedError with the reason where this version of torch cannot.
+    """
+    import torch
+    from torch import nn
+
+    if cell not in ("gru", "lstm"):
+        raise NotImplementedError("torch's dynamic int8 has GRU and LSTM, no plain RNN")
+    try:
+        with warnings.catch_warnings():  # torch announces its removal
+            warnings.simplefilter("ignore")
+            quantised = torch.ao.quantization.quantize_dynamic(
+                nn.ModuleList([module]), {nn.GRU, nn.LSTM, nn.Linear}, dtype=torch.qint8
+            )[0]
+    except (AttributeError, ImportError):
+        raise NotImplementedError(f"torch {torch.__version__} has no dynamic int8") from None
+    if not any("quant" in type(m).__module__ for m in quantised.modules()):
+        raise NotImplementedError(f"torch {torch.__version__} quantised nothing")
+    return quantised
 
 
 def make_session(
     name: str, model: Any, threads: int
 ) -> Callable[[np.ndarray], Callable[[], np.ndarray]]:
-    """A runtime's session of an ONNX model: called with an input it gives what is timed."""
+    """A runtime's session of an ONNX model: called with an input, it returns what is timed."""
     if name == "OpenVINO bf16":
         return _openvino(model, threads)
     import onnxruntime
@@ -119,8 +155,8 @@ def make_session(
     options.log_severity_level = 3
     content = _quantised(model) if name == "ONNX Runtime int8" else model.SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name_of_input = session.get_inputs()[0].name
-    return lambda rows: lambda: session.run(None, {name_of_input: rows})[0]
+    (x,) = session.get_inputs()
+    return lambda rows: lambda: session.run(None, {x.name: rows})[0]
 
 
 def _quantised(model: Any) -> bytes:
@@ -163,50 +199,6 @@ def _openvino(model: Any, threads: int) -> Callable[[np.ndarray], Callable[[], n
         return run
 
     return bind
-
-
-def _torch_layer(layer: LayerWeights, name: str) -> Any:
-    """An `nn` layer with these weights, `(T, N, inputs)` to `(T, N, directions * hidden)`."""
-    import torch
-    from torch import nn
-
-    kinds: dict[CellKind, Any] = {"gru": nn.GRU, "lstm": nn.LSTM}
-    extra = {} if layer.cell in kinds else {"nonlinearity": layer.cell.removeprefix("rnn_")}
-    module = kinds.get(layer.cell, nn.RNN)(
-        layer.inputs, layer.hidden, bidirectional=len(layer.cells) == 2, **extra
-    )
-    state = {}
-    for cell, suffix in zip(layer.cells, ("", "_reverse"), strict=False):
-        for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            state[f"{key}_l0{suffix}"] = torch.from_numpy(getattr(cell, key))
-    module.load_state_dict(state)
-    module.eval()
-    if name == "torch bf16":
-        return module.bfloat16()
-    return torch_int8(module, layer.cell) if name == "torch int8" else module
-
-
-def torch_int8(module: Any, cell: CellKind) -> Any:
-    """A module with its recurrent and linear layers quantised dynamically.
-
-    Raises NotImplementedError with the reason where this version of torch cannot.
-    """
-    import torch
-    from torch import nn
-
-    if cell not in ("gru", "lstm"):
-        raise NotImplementedError("torch's dynamic int8 has GRU and LSTM, no plain RNN")
-    try:
-        with warnings.catch_warnings():  # it has been announced to go
-            warnings.simplefilter("ignore")
-            quantised = torch.ao.quantization.quantize_dynamic(
-                nn.ModuleList([module]), {nn.GRU, nn.LSTM, nn.Linear}, dtype=torch.qint8
-            )[0]
-    except (AttributeError, ImportError):
-        raise NotImplementedError(f"torch {torch.__version__} has no dynamic int8") from None
-    if not any("quant" in type(m).__module__ for m in quantised.modules()):
-        raise NotImplementedError(f"torch {torch.__version__} quantised nothing")
-    return quantised
 
 
 def versions() -> dict[str, str]:

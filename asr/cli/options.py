@@ -1,186 +1,225 @@
-"""Options that several commands share: each defined once, and each a field of one dataclass.
+"""Options that several commands share, and options that are made from a dataclass.
 
-A default of None means "not given": the dataclass has the default, and refuses what does not go
-together. Nothing is imported until a command runs.
+The options of decoding, of long recordings and of subtitles are the fields of dataclasses. Their
+names, types, help texts and defaults are read from there, so the command line cannot say anything
+else than the code does; ranges are checked by the dataclass. Nothing is imported for that until
+a command that has such options is run or asked for help: `asr --help` stays fast.
 """
 
+import dataclasses
 import functools
+import importlib
 import inspect
+import types
+import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-if TYPE_CHECKING:
-    from asr.audio.chunk import ChunkOptions
-    from asr.transcribe.subtitles import SubtitleOptions
+from asr.plain import default_of, meanings
 
 
-def named(incomplete: str) -> list[str]:
+def default_note(text: str) -> str:
+    """The end of a help text that names a default; rich would take a plain bracket for markup."""
+    return rf" \[default: {text}]"
+
+
+def complete_model(incomplete: str) -> list[str]:
     """Names of models that complete what is typed."""
-    from asr.pretrained import registry as models
+    from asr.pretrained import registry
 
-    return [name for name in models.names() if name.startswith(incomplete)]
+    return [name for name in registry.names() if name.startswith(incomplete)]
 
 
-_OR_NAME = "A model file, dense or packed, or the name of one that `asr models` lists"
+_OR_NAME = "A model file, dense or packed, or the name of one that `asr models` lists."
 ModelFile = Annotated[Path, typer.Argument(help="A model file, dense or packed.")]
-ModelOrName = Annotated[str, typer.Argument(help=f"{_OR_NAME}.", autocompletion=named)]
+ModelOrName = Annotated[str, typer.Argument(help=_OR_NAME, autocompletion=complete_model)]
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help=f"{_OR_NAME}. [default: english]",
-        autocompletion=named,
+        help=_OR_NAME + default_note("english"),
+        autocompletion=complete_model,
         show_default=False,
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
 Backend = Annotated[
     Literal["auto", "torch", "native"],
-    typer.Option(help="What runs the network; auto: native if packed or torch is not there."),
+    typer.Option(
+        help="What runs the network: torch, or the native kernels. auto: native if the model is "
+        "packed or torch is not installed."
+    ),
 ]
 Exact = Annotated[
-    bool, typer.Option("--exact", help="Kernels that compute in fp32 only, as torch always does.")
+    bool,
+    typer.Option(
+        "--exact", help="Native kernels that compute in fp32 throughout, as torch always does."
+    ),
 ]
 
 
-def _option(help: str, panel: str, names: tuple[str, ...] = ()) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False)
+@dataclass(frozen=True)
+class FieldOptions:
+    """Options made from the fields of a dataclass, which is imported when they are needed."""
+
+    module: str
+    name: str
+    """The dataclass, in its module."""
+    panel: str | None = None
+    """Heading of these options in help texts."""
+    only: tuple[str, ...] = ()
+    """Fields that become options; empty: all of them."""
+    without: tuple[str, ...] = ()
+    """Fields that do not."""
+    pretrained: bool = False
+    """Whether pretrained recognisers bring defaults of their own, which help texts then name."""
+
+    def kind(self) -> Any:
+        """The dataclass."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+    def fields(self) -> list[dataclasses.Field[Any]]:
+        """The fields that become options."""
+        return [
+            field
+            for field in dataclasses.fields(self.kind())
+            if field.name not in self.without and (not self.only or field.name in self.only)
+        ]
+
+    def parameters(self) -> list[Any]:
+        """The options themselves, each None unless it is given."""
+        hints, texts = typing.get_type_hints(self.kind()), meanings(self.kind())
+        parameters = []
+        for field in self.fields():
+            kind, spelling, default = hints[field.name], _dashed(field.name), default_of(field)
+            text = _escaped(texts[field.name]) + self._default(field.name, default)
+            if typing.get_origin(kind) in (tuple, list):
+                kind, spelling = list[str], spelling.removesuffix("s")
+                text += " May be given several times."
+            if kind is bool and default:
+                spelling = f"{spelling}/--no-{spelling.removeprefix('--')}"
+            option = typer.Option(
+                spelling,
+                help=text,
+                rich_help_panel=self.panel,
+                show_default=False,
+            )
+            parameters.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=None,
+                    annotation=Annotated[kind | None, option],
+                )
+            )
+        return _click_parameters(parameters)
+
+    def given(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Take the values of these options out of `values`; those that were given, by field."""
+        taken = {field.name: values.pop(field.name, None) for field in self.fields()}
+        given = {name: value for name, value in taken.items() if value not in (None, [], ())}
+        return {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
+
+    def _default(self, name: str, default: Any) -> str:
+        usual = _shown(default)
+        own = self._own(name) if self.pretrained else {}
+        named = [f"{value} with {model}" for model, value in own.items() if value != usual]
+        if named:
+            return default_note(", ".join([*named, f"else {usual or 'none'}"]))
+        return default_note(usual) if usual else ""
+
+    def _own(self, name: str) -> dict[str, str]:
+        """What each pretrained recogniser brings for a field, as it is shown."""
+        from asr.pretrained import registry
+
+        options = {model: registry.find(model).options for model in registry.names()}
+        return {model: _shown(own[name]) for model, own in options.items() if name in own}
 
 
-_decoding = functools.partial(_option, panel="Decoding")
-_cutting = functools.partial(_option, panel="Long recordings")
-_subtitles = functools.partial(_option, panel="Subtitles (srt, vtt)")
-_PHRASE = typer.Option(
-    "--phrase",
-    help="A word or words to listen for; may be given several times.",
-    rich_help_panel="Decoding",
-    show_default=False,
+DECODING = FieldOptions("asr.decode", "DecoderOptions", "Decoding", pretrained=True)
+ONE_BEST = dataclasses.replace(DECODING, without=("nbest",))
+"""For commands that have no use for alternatives."""
+CHUNKS = FieldOptions("asr.audio.chunk", "ChunkOptions", "Long recordings")
+SUBTITLES = FieldOptions("asr.transcribe.subtitles", "SubtitleOptions", "Subtitles (srt, vtt)")
+TRANSCRIBING = FieldOptions(
+    "asr.transcribe.options", "TranscribeOptions", only=("batch_seconds", "case")
 )
 
 
-def decoding_given(
-    decoder: Annotated[
-        Literal["greedy", "beam"] | None,
-        _decoding("How log-probabilities are read (greedy)."),
-    ] = None,
-    beam: Annotated[int | None, _decoding("Prefixes kept after every frame (32).")] = None,
-    beam_threshold: Annotated[
-        float | None, _decoding("Prefixes this much worse than the best are dropped (16).")
-    ] = None,
-    token_threshold: Annotated[
-        float | None, _decoding("Tokens this much less probable than the best are not tried (9).")
-    ] = None,
-    lm: Annotated[Path | None, _decoding("Word language model, ARPA or binary.")] = None,
-    lm_weight: Annotated[float | None, _decoding("Its weight (0.5).")] = None,
-    word_bonus: Annotated[float | None, _decoding("Added for every word (0).")] = None,
-    unknown_score: Annotated[
-        float | None, _decoding("Added for every word that the language model lacks (0).")
-    ] = None,
-    nbest: Annotated[int | None, _decoding("Alternatives to give in json (1).")] = None,
-    phrases: Annotated[list[str] | None, _PHRASE] = None,
-    phrase_bonus: Annotated[
-        float | None, _decoding("Added for every word of a phrase (3).")
-    ] = None,
-) -> dict[str, Any]:
-    """The decoder options that were given, by name."""
-    values = {
-        "decoder": decoder,
-        "beam": beam,
-        "beam_threshold": beam_threshold,
-        "token_threshold": token_threshold,
-        "lm": None if lm is None else str(lm),
-        "lm_weight": lm_weight,
-        "word_bonus": word_bonus,
-        "unknown_score": unknown_score,
-        "nbest": nbest,
-        "phrases": tuple(phrases) if phrases else None,
-        "phrase_bonus": phrase_bonus,
-    }
-    return _given(values)
+class FieldOptionsCommand(TyperCommand):
+    """A command that has the options of `with_options` beside its own."""
+
+    @functools.cached_property
+    def _field_parameters(self) -> list[Any]:
+        groups: tuple[FieldOptions, ...] = getattr(self.callback, "field_options", ())
+        return [parameter for group in groups for parameter in group.parameters()]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        *own, help_option = super().get_params(ctx)
+        return [*own, *self._field_parameters, help_option]
 
 
-def cutting(
-    chunk_seconds: Annotated[
-        float | None, _cutting("Longest piece of audio heard at once (20).")
-    ] = None,
-    overlap_seconds: Annotated[
-        float | None, _cutting("Audio that neighbouring pieces share (2).")
-    ] = None,
-    vad: Annotated[bool, _cutting("Cut where it is quiet instead.", names=("--vad",))] = False,
-) -> "ChunkOptions":
-    """The options of long recordings that were given."""
-    from asr.audio.chunk import ChunkOptions
+def with_options(**groups: FieldOptions) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command, of class `FieldOptionsCommand`, the options of some groups.
 
-    values = {"chunk_seconds": chunk_seconds, "overlap_seconds": overlap_seconds, "vad": vad}
-    return ChunkOptions(**_given(values))
-
-
-def subtitling(
-    line_length: Annotated[int | None, _subtitles("Characters of a line (42).")] = None,
-    lines: Annotated[int | None, _subtitles("Lines at once (2).")] = None,
-    max_seconds: Annotated[float | None, _subtitles("Longest time on the screen (7).")] = None,
-    min_seconds: Annotated[
-        float | None, _subtitles("Shortest time, where there is room (1).")
-    ] = None,
-    min_gap: Annotated[float | None, _subtitles("Seconds between two (0.08).")] = None,
-    pause: Annotated[float | None, _subtitles("A silence that ends one (1.5).")] = None,
-) -> "SubtitleOptions":
-    """The options of subtitles that were given."""
-    from asr.transcribe.subtitles import SubtitleOptions
-
-    values = {
-        "line_length": line_length,
-        "lines": lines,
-        "max_seconds": max_seconds,
-        "min_seconds": min_seconds,
-        "min_gap": min_gap,
-        "pause": pause,
-    }
-    return SubtitleOptions(**_given(values))
-
-
-def best_given(**given: Any) -> dict[str, Any]:
-    """Those of `decoding_given` that a command can use which wants no alternatives."""
-    return decoding_given(**given)
-
-
-_signature = inspect.signature(decoding_given)
-_best = [parameter for name, parameter in _signature.parameters.items() if name != "nbest"]
-best_given.__signature__ = inspect.Signature(_best)  # type: ignore[attr-defined]
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def sharing(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of some groups; it gets what each of them makes of them.
-
-    `@sharing(cutting=cutting)` replaces the parameter `cutting` by the options of that group.
+    `@with_options(chunks=CHUNKS)` passes those that were given as the argument `chunks`, a
+    dictionary by field.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def run(**given: Any) -> Any:
+        def run(**values: Any) -> Any:
             for name, group in groups.items():
-                names = inspect.signature(group).parameters
-                given[name] = group(**{n: given.pop(n) for n in names})
-            return command(**given)
+                values[name] = group.given(values)
+            return command(**values)
 
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command).parameters.values():
-            if parameter.name in groups:
-                parameters += inspect.signature(groups[parameter.name]).parameters.values()
-            else:
-                parameters.append(parameter)
-        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in keyword}
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.name not in groups
+        ]
+        run.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+        run.field_options = tuple(groups.values())  # type: ignore[attr-defined]
         del run.__wrapped__
         return run
 
     return decorate
+
+
+def _click_parameters(parameters: list[inspect.Parameter]) -> list[Any]:
+    """What typer makes of the parameters of a function."""
+
+    def function(**_: Any) -> None:
+        pass
+
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return typer.main.get_command(app).params
+
+
+def _dashed(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _shown(value: Any) -> str:
+    """A value as help texts show it; empty for one that stands for nothing."""
+    if isinstance(value, bool | types.NoneType) or value in ("", (), []):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return Path(value).name if isinstance(value, str) else str(value)

@@ -1,4 +1,4 @@
-"""Commands that watch pruning: what will happen, and what was reached. `cli.py` adds them."""
+"""Commands that predict what a training will prune, and show what was pruned."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 prune_app = typer.Typer(no_args_is_help=True, help="What pruning will do, and what it did.")
 
 Plot = Annotated[
-    Path | None, typer.Option("--plot", help="Also draw it: a .png, .svg or .pdf file.")
+    Path | None, typer.Option("--plot", help="Also write a plot: a .png, .svg or .pdf file.")
 ]
 
 
@@ -25,7 +25,7 @@ def prune_plan(
     ] = None,
     plot: Plot = None,
 ) -> None:
-    """What a training will prune and when, and the predicted sparsity; nothing is trained."""
+    """Predict what a training will prune, when and how much; nothing is trained."""
     from asr.settings.run import Run
     from asr.settings.yaml import load
     from asr.train.plan import plan_to
@@ -39,10 +39,10 @@ def prune_stats(
     plot: Plot = None,
     tensors: Annotated[
         list[str] | None,
-        typer.Option(help="Name pattern of what may be pruned, such as 'rnn*'; several times."),
+        typer.Option(help="Name pattern of prunable tensors, such as 'rnn*'; several times."),
     ] = None,
 ) -> None:
-    """Sparsity of each tensor and gate, of the prunable tensors and of the whole model."""
+    """Show the sparsity of each tensor and gate, of the prunable tensors and of the model."""
     from asr.train.stats import stats_to
 
     print(stats_to(file, tensors, plot))

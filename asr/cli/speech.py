@@ -1,35 +1,33 @@
-"""Commands for people with recordings: transcribe, align, evaluate, compare, calibrate, lm.
-
-`cli.py` adds them to the command `asr`.
-"""
+"""Commands for people with recordings: transcribe, align, evaluate, compare, calibrate."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from asr.cli.options import (
+    CHUNKS,
+    DECODING,
+    ONE_BEST,
+    SUBTITLES,
+    TRANSCRIBING,
     Backend,
     Exact,
+    FieldOptionsCommand,
     ModelOption,
     ModelOrName,
     Threads,
-    best_given,
-    cutting,
-    decoding_given,
-    named,
-    sharing,
-    subtitling,
+    complete_model,
+    default_note,
+    with_options,
 )
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
-lm_app = typer.Typer(no_args_is_help=True, help="Make and tune language models.")
-
 Side = Annotated[
     str,
     typer.Argument(
-        help="A model file or name, or what `asr evaluate -o` wrote.", autocompletion=named
+        help="A model file or name, or what `asr evaluate -o` wrote.", autocompletion=complete_model
     ),
 ]
 Source = Annotated[str, typer.Argument(help="A manifest, or a folder of recordings with texts.")]
@@ -38,26 +36,26 @@ Source = Annotated[str, typer.Argument(help="A manifest, or a folder of recordin
 def add_to(app: typer.Typer) -> None:
     """Add all commands of this module."""
     for command in (transcribe, align, evaluate, compare, calibrate):
-        app.command()(command)
-    app.add_typer(lm_app, name="lm")
+        app.command(cls=FieldOptionsCommand)(command)
 
 
 def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
-@sharing(decoding=decoding_given, cutting=cutting, subtitles=subtitling)
+@with_options(decoding=DECODING, chunks=CHUNKS, subtitles=SUBTITLES, more=TRANSCRIBING)
 def transcribe(
     paths: Annotated[
         list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
     ],
     decoding: Any,
-    cutting: Any,
+    chunks: Any,
     subtitles: Any,
+    more: Any,
     model: ModelOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for one file a recording; else print."),
+        typer.Option("--output", "-o", help="Folder for one file per recording; else print."),
     ] = None,
     format: Annotated[
         list[str] | None,
@@ -69,37 +67,41 @@ def transcribe(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also do what is done already.")
+        bool, typer.Option("--overwrite", help="Write outputs again that exist already.")
     ] = False,
-    case: Annotated[
-        Literal["lower", "upper"] | None,
-        typer.Option(help="Letters of the text. [default: the model's]", show_default=False),
-    ] = None,
-    batch_seconds: Annotated[float, typer.Option(help="Seconds of audio of a batch.")] = 120.0,
     progress: Annotated[
-        bool | None, typer.Option(help="Show a bar. [default: on a terminal]", show_default=False)
+        bool | None,
+        typer.Option(
+            help="Show a progress bar." + default_note("on a terminal"), show_default=False
+        ),
     ] = None,
     threads: Threads = 2,
     backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
-    """Write down what is said in recordings.
+    """Transcribe recordings.
 
-    A model that comes with asr is read with its own decoder, a beam search with its language model
-    (--decoder greedy: without); a model file of yours greedily, unless you ask for more.
+    A model that comes with asr is decoded with its own options: a beam search with its language
+    model, or without it for --decoder greedy. With another --lm, the options that were tuned for
+    its own one are as for other models. A model file of yours is decoded greedily unless you ask
+    for more.
     """
     import sys
 
+    from asr.audio.chunk import ChunkOptions
     from asr.pretrained import registry as models
     from asr.transcribe.batch import transcribe_to
     from asr.transcribe.options import TranscribeOptions
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
+    from asr.transcribe.subtitles import SubtitleOptions
 
     reading = models.decoding(model, decoding)
-    options = TranscribeOptions(reading, cutting, subtitles, batch_seconds, case=case)
+    options = TranscribeOptions(
+        reading, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
+    )
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load(model, threads, backend, exact),
+        load_for_command(model, threads, backend, exact, reading),
         paths,
         output,
         format or ["txt"],
@@ -111,11 +113,11 @@ def transcribe(
         raise typer.Exit(1)
 
 
-@sharing(cutting=cutting)
+@with_options(chunks=CHUNKS)
 def align(
     recording: Annotated[Path, typer.Argument(help="A recording.")],
     text: Annotated[str, typer.Argument(help="What is said in it: a text file, or the words.")],
-    cutting: Any,
+    chunks: Any,
     model: ModelOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; else print.")
@@ -125,14 +127,18 @@ def align(
     ] = "json",
     threads: Threads = 2,
 ) -> None:
-    """Find when each word of a known text is said."""
+    """Align a known text with its recording: when is each word said?"""
+    from asr.audio.chunk import ChunkOptions
+    from asr.decode import DecoderOptions
     from asr.transcribe.align import align_to
-    from asr.transcribe.recogniser import load
+    from asr.transcribe.recogniser import load_for_command
 
-    align_to(load(model, threads=threads), recording, text, output, format, cutting)
+    # Nothing is decoded: greedy is the decoder that opens no language model.
+    recogniser = load_for_command(model, threads, decoding=DecoderOptions())
+    align_to(recogniser, recording, text, output, format, ChunkOptions(**chunks))
 
 
-@sharing(decoding=best_given)
+@with_options(decoding=ONE_BEST)
 def evaluate(
     model: ModelOrName,
     manifest: Source,
@@ -144,7 +150,7 @@ def evaluate(
     backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
-    """Word and character error rate of a model on recordings with known text.
+    """Measure the word and character error rate of a model on recordings with texts.
 
     The decoder is chosen as in `asr transcribe`.
     """
@@ -155,13 +161,13 @@ def evaluate(
     print(evaluate_to(model, manifest, output, threads, options, backend, exact))
 
 
-@sharing(decoding=best_given)
+@with_options(decoding=ONE_BEST)
 def compare(
     a: Side,
     b: Side,
     decoding: Any,
     manifest: Annotated[
-        str | None, typer.Argument(help="What models are run on: a manifest, or a folder.")
+        str | None, typer.Argument(help="A manifest or folder to run the models on.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for all utterances that differ.")
@@ -169,7 +175,7 @@ def compare(
     show: Annotated[int, typer.Option(min=0, help="Utterances that differ to print.")] = 10,
     threads: Threads = 2,
 ) -> None:
-    """Is one of two results better, by how much, and where do they differ?
+    """Compare two results: is one better, by how much, and where do they differ?
 
     Each is a file that `asr evaluate -o` wrote, or a model: its decoder is chosen as in
     `asr transcribe`.
@@ -179,79 +185,20 @@ def compare(
     print(compare_to(a, b, manifest, output, show, threads, decoding))
 
 
-@sharing(decoding=best_given)
+@with_options(decoding=ONE_BEST)
 def calibrate(
     model: ModelOrName,
     manifest: Source,
     decoding: Any,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Model file to write; else the same.")
+        Path | None,
+        typer.Option("--output", "-o", help="Model file to write; else the same."),
     ] = None,
     threads: Threads = 2,
 ) -> None:
-    """Make word confidences say how often such words are right, from a dev set."""
+    """Calibrate word confidences on a dev set: they become the probability of being right."""
     from asr.evaluate.calibrate import calibrate_to
     from asr.pretrained import registry as models
 
     options = models.decoding(model, decoding)
     print(calibrate_to(model, manifest, output, options, threads))
-
-
-@lm_app.command("train")
-def lm_train(
-    texts: Annotated[list[Path], typer.Argument(help="Text files, plain or .gz, or manifests.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="x.arpa, x.arpa.gz, or another name: binary.")
-    ],
-    order: Annotated[int, typer.Option(min=1, max=6, help="Longest run of words.")] = 3,
-    cutoffs: Annotated[
-        str, typer.Option(help="Least counts of 1-, 2-, 3-grams ..., such as 1,1,2.")
-    ] = "",
-    prune: Annotated[float, typer.Option(help="Entropy threshold, such as 1e-8; 0: none.")] = 0.0,
-    heldout: Annotated[Path | None, typer.Option(help="Text whose perplexity is printed.")] = None,
-    min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are unknown.")] = 1,
-    normalisation: Annotated[str, typer.Option(help="Normal form of the texts.")] = "en-v1",
-) -> None:
-    """Train a word n-gram model (modified Kneser-Ney)."""
-    from asr.decode.lm.commands import lm_train as run
-
-    print(run(texts, output, order, cutoffs, prune, heldout, min_count, normalisation))
-
-
-@lm_app.command("convert")
-def lm_convert(
-    source: Annotated[Path, typer.Argument(help="A language model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="In which form, by its name.")],
-) -> None:
-    """Convert ARPA to the binary form, which is small and opens fast, or to ARPA again."""
-    from asr.decode.lm.commands import lm_convert as run
-
-    print(run(source, output))
-
-
-@lm_app.command("info")
-def lm_info(source: Annotated[Path, typer.Argument(help="A language model.")]) -> None:
-    """Order, n-grams and vocabulary of a language model."""
-    from asr.decode.lm.commands import lm_info as run
-
-    print(run(source))
-
-
-@lm_app.command("tune")
-def lm_tune(
-    model: ModelOrName,
-    manifest: Annotated[str, typer.Argument(help="A dev set; never a test set.")],
-    lm: Annotated[Path, typer.Option("--lm", help="The language model.")],
-    weights: Annotated[str, typer.Option(help="Weights to try.")] = "0.2,0.4,0.6,0.8,1.0",
-    bonuses: Annotated[str, typer.Option(help="Word bonuses to try.")] = "0,0.5,1,2",
-    beam: Annotated[int, typer.Option(min=1, help="Prefixes kept.")] = 32,
-    unknown_score: Annotated[float, typer.Option(help="For words it lacks.")] = 0.0,
-    threads: Threads = 2,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the whole table.")
-    ] = None,
-) -> None:
-    """Find the weight and the word bonus of a language model on a dev set."""
-    from asr.decode.lm.commands import lm_tune as run
-
-    print(run(model, manifest, lm, weights, bonuses, beam, unknown_score, threads, output))

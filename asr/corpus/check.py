@@ -10,7 +10,7 @@ from asr import audio
 from asr.corpus.manifest import MOST_LISTED, Utterance, header, with_list
 from asr.errors import AsrError
 from asr.text.normalise import normalise
-from asr.text.tokenizer import UnknownSymbols
+from asr.text.tokenizer import UnknownCharacters
 
 KINDS = {
     "unreadable": "the recording is missing, damaged or not as long as its manifest says",
@@ -29,7 +29,7 @@ class Encoder(Protocol):
     """What is needed of a tokenizer here."""
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a normalised text; raises UnknownSymbols."""
+        """Tokens of a normalised text; raises UnknownCharacters."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _problems(
     else:
         try:
             tokens = tokenizer.encode(text)
-        except UnknownSymbols as error:
+        except UnknownCharacters as error:
             yield "unknown_characters", str(error)
     try:
         samples = _samples(utterance, criteria.sample_rate, criteria.decode)
@@ -188,7 +188,7 @@ def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
-            "truncated, or changed since the manifest was made"
+            "cut short, or changed since the manifest was made"
         )
     if decode and samples:
         return len(audio.load(path, sample_rate).samples)

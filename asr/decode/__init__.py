@@ -1,4 +1,4 @@
-"""Log-probabilities (numpy) and lengths to words; knows no torch and no model."""
+"""Turns log-probabilities (numpy) into words; imports neither torch nor a model."""
 
 from asr.decode.decoder import Decoder, make_decoder
 from asr.decode.hypothesis import Hypothesis

@@ -1,14 +1,16 @@
-/* CTC prefix beam search: the same steps, in the same order, as asr/decode/search.py with
- * asr/decode/reading.py, phrases.py and lm.py, so that both give the same numbers.
+/* CTC prefix beam search: the same steps in the same order as reference.py, so that both give the
+ * same numbers.
  *
- * Plain C99 without Python's interface; loaded with ctypes by asr/decode/compiled.py, which holds
- * the twins of the structures below. A call keeps no state: threads may call it at once.
- * Compile without contraction of a * b + c, or results differ in the last bit.
+ * Plain C99 without Python's interface; asr/decode/native_beam.py loads it with ctypes. It keeps
+ * no state between calls: threads may call it at the same time. Compile without contraction of
+ * a * b + c, or results differ in the last bit.
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "beam_scoring.h"
 
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
@@ -16,70 +18,33 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
-enum { BLANK = 0, SPACE = 0x20, ROOT = 0, OUTSIDE = 1, NONE = -1 };
-static const uint64_t HASH_START = 0xCBF29CE484222325u, HASH_FACTOR = 0x100000001B3u;
-
-typedef struct { /* LanguageModel */
-    const uint32_t *first;
-    const float *backoffs;
-    const uint32_t *lowers, *words;
-    const float *logs;
-    const uint32_t *nexts;
-    const uint64_t *hashes;
-    const uint32_t *hash_words;
-    const uint64_t *prefixes;
-    const float *prefix_logs;
-    uint32_t size, start, eos, unknown, prefix_count;
-} Lm;
-
-typedef struct { /* Phrases */
-    const int32_t *keys, *targets;
-    const double *values, *keeps;
-    const int32_t *fails;
-    int32_t edges;
-} Phrases;
-
-typedef struct {
-    const int32_t *spelt_first; /* units + 1: bytes of unit u, none if it is not usable */
-    const uint8_t *spelt;
-    const uint8_t *usable;
-    const Lm *lm;           /* may be null */
-    const Phrases *phrases; /* may be null */
-    double beam_threshold, token_threshold, lm_weight, word_bonus, unknown_score;
-    int32_t units, beam, space; /* space: the unit that only ends words, or BLANK */
-} Settings;
-
-typedef struct {
-    uint64_t word_hash;
-    double lm_score, earned, pending, kept, total;
-    uint32_t state;
-    int32_t phrase, in_word, unknown;
-} Reading;
-
+/* Alignments of a prefix up to a frame, see reference.py. The spike of a new token becomes a record
+ * only when its prefix has survived pruning: most candidates do not. */
 typedef struct {
     double blank, label, best_blank, best_label;
-    int32_t spikes_blank, spikes_label; /* records */
-    int32_t new_spike, new_before;      /* spikes_label is yet to be made: frame 'now' */
+    int32_t spikes_blank, spikes_label; /* indices of records, or NONE */
+    int32_t new_spike, new_before;      /* new_spike: spikes_label is to be made, at this frame */
     float new_peak;
 } Alignments;
 
-typedef struct { /* spike of a unit, and those before it */
+typedef struct { /* spike of a token, and the index of the one before it */
     int32_t before, frame;
     float peak;
 } Record;
 
 typedef struct {
-    Reading reading;
+    PrefixState state;
     Alignments now, next;
-    int32_t parent, token, child, sibling, active, ended_known;
-    Reading ended; /* after the current word has ended */
+    int32_t parent, token, child, sibling; /* child: the newest one; sibling: the one before it */
+    int32_t active, ended_known;           /* active: in the beam */
+    PrefixState ended;                     /* state after the current word has ended */
 } Prefix;
 
 typedef struct {
     double score;
-    int32_t order, prefix, unit;
+    int32_t order, prefix, token; /* order breaks ties; token: BLANK if the prefix stays */
     Alignments fresh;
-    Reading reading;
+    PrefixState state;
 } Candidate;
 
 typedef struct {
@@ -87,7 +52,7 @@ typedef struct {
     Prefix *prefixes;
     Record *records;
     Candidate *candidates;
-    int32_t *kept, *allowed;
+    int32_t *kept, *allowed; /* prefixes in the beam; tokens to try at this frame */
     size_t prefix_count, prefix_room, record_count, record_room, candidate_count, candidate_room;
     int32_t kept_count;
 } Search;
@@ -102,183 +67,23 @@ static double log_add(double a, double b)
     return b == -INFINITY ? a : a + log1p(exp(b - a));
 }
 
-/* --- language model and phrases --- */
-
-/* Place of a hash among sorted ones; `count` if it is not there. */
-static uint32_t find_hash(const uint64_t *hashes, uint32_t count, uint64_t hash)
-{
-    uint32_t low = 0, high = count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (hashes[middle] < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < count && hashes[low] == hash ? low : count;
-}
-
-static double lm_score(const Lm *lm, uint32_t *state, uint32_t word)
-{
-    double total = 0.0;
-    uint32_t at = *state;
-    while (at) {
-        uint32_t low = lm->first[at], end = lm->first[at + 1], high = end;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if (lm->words[middle] < word)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        if (low < end && lm->words[low] == word) {
-            *state = lm->nexts[low];
-            return total + lm->logs[low];
-        }
-        total += lm->backoffs[at];
-        at = lm->lowers[at];
-    }
-    *state = lm->nexts[word];
-    return total + lm->logs[word];
-}
-
-static double phrase_step(const Phrases *phrases, int32_t *node, int32_t byte)
-{
-    double kept = 0.0;
-    for (;;) {
-        int32_t key = 256 * *node + byte, low = 0, high = phrases->edges;
-        while (low < high) {
-            int32_t middle = low + (high - low) / 2;
-            if (phrases->keys[middle] < key)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        if (low < phrases->edges && phrases->keys[low] == key) {
-            *node = phrases->targets[low];
-            return kept;
-        }
-        if (*node == ROOT || *node == OUTSIDE) {
-            *node = byte == SPACE ? ROOT : OUTSIDE;
-            return kept;
-        }
-        kept += phrases->keeps[*node];
-        *node = phrases->fails[*node];
-    }
-}
-
-/* --- readings --- */
-
-static void end_word(const Settings *settings, Reading *reading)
-{
-    double gain = settings->word_bonus;
-    if (settings->lm) {
-        const Lm *lm = settings->lm;
-        uint32_t word = lm->unknown;
-        if (!reading->unknown) {
-            uint32_t place = find_hash(lm->hashes, lm->size, reading->word_hash);
-            if (place < lm->size)
-                word = lm->hash_words[place];
-        }
-        double log = lm_score(lm, &reading->state, word);
-        reading->lm_score += log;
-        gain += settings->lm_weight * log;
-        if (word == lm->unknown)
-            gain += settings->unknown_score;
-    }
-    reading->earned += gain;
-    reading->pending = 0.0;
-    reading->word_hash = HASH_START;
-    reading->in_word = reading->unknown = 0;
-    if (settings->phrases)
-        reading->kept += phrase_step(settings->phrases, &reading->phrase, SPACE);
-}
-
-static void look_ahead(const Settings *settings, Reading *reading)
-{
-    const Lm *lm = settings->lm;
-    uint32_t place = find_hash(lm->prefixes, lm->prefix_count, reading->word_hash);
-    if (place < lm->prefix_count) {
-        reading->pending = settings->lm_weight * lm->prefix_logs[place];
-        return;
-    }
-    uint32_t state = reading->state;
-    double log = lm_score(lm, &state, lm->unknown);
-    reading->unknown = 1;
-    reading->pending = settings->lm_weight * log + settings->unknown_score;
-}
-
-static Reading extend(const Settings *settings, Prefix *prefix, int32_t unit)
-{
-    Reading reading = prefix->reading;
-    int32_t first = settings->spelt_first[unit], end = settings->spelt_first[unit + 1];
-    for (int32_t i = first; i < end; i++) {
-        uint8_t byte = settings->spelt[i];
-        if (byte != SPACE) {
-            reading.word_hash = (reading.word_hash ^ byte) * HASH_FACTOR;
-            reading.in_word = 1;
-            if (settings->phrases)
-                reading.kept += phrase_step(settings->phrases, &reading.phrase, byte);
-        } else if (reading.in_word) {
-            if (i > first) {
-                end_word(settings, &reading);
-                continue;
-            }
-            /* Many pieces begin a word; the word before them is looked up once. */
-            if (!prefix->ended_known) {
-                end_word(settings, &reading);
-                prefix->ended = reading;
-                prefix->ended_known = 1;
-            }
-            reading = prefix->ended;
-        }
-    }
-    if (settings->lm && reading.in_word && !reading.unknown)
-        look_ahead(settings, &reading);
-    double value = settings->phrases ? settings->phrases->values[reading.phrase] : 0.0;
-    reading.total = (reading.earned + reading.pending) + (reading.kept + value);
-    return reading;
-}
-
-static Reading finish(const Settings *settings, Reading reading)
-{
-    if (reading.in_word)
-        end_word(settings, &reading);
-    if (settings->lm) {
-        double log = lm_score(settings->lm, &reading.state, settings->lm->eos);
-        reading.lm_score += log;
-        reading.earned += settings->lm_weight * log;
-    }
-    if (settings->phrases) {
-        double kept = 0.0;
-        int32_t node = reading.phrase;
-        while (node != ROOT && node != OUTSIDE) {
-            kept += settings->phrases->keeps[node];
-            node = settings->phrases->fails[node];
-        }
-        reading.kept += kept;
-    }
-    reading.total = reading.earned + reading.kept;
-    return reading;
-}
-
-/* --- the search --- */
-
+/* Make room for `needed` elements of `size` bytes; 0: out of memory. */
 static int grow(void **array, size_t *room, size_t needed, size_t size)
 {
     if (needed <= *room)
         return 1;
-    size_t wanted = *room ? *room : 256;
-    while (wanted < needed)
-        wanted *= 2;
-    void *larger = realloc(*array, wanted * size);
+    size_t larger_room = *room ? *room : 256;
+    while (larger_room < needed)
+        larger_room *= 2;
+    void *larger = realloc(*array, larger_room * size);
     if (!larger)
         return 0;
     *array = larger;
-    *room = wanted;
+    *room = larger_room;
     return 1;
 }
 
+/* Score and spikes of the best alignment. */
 static int32_t best_of(const Alignments *now, double *best)
 {
     if (now->best_blank >= now->best_label) {
@@ -292,6 +97,7 @@ static int32_t best_of(const Alignments *now, double *best)
 static const Alignments NOTHING = {
     -INFINITY, -INFINITY, -INFINITY, -INFINITY, NONE, NONE, 0, NONE, 0.0f};
 
+/* Alignments that add a blank, or continue the last token. */
 static void stay(Search *search, Prefix *prefix, const float *row, double limit)
 {
     Alignments *now = &prefix->now, *next = &prefix->next;
@@ -313,31 +119,33 @@ static void stay(Search *search, Prefix *prefix, const float *row, double limit)
     }
 }
 
-static int32_t find_child(const Search *search, int32_t prefix, int32_t unit)
+static int32_t find_child(const Search *search, int32_t prefix, int32_t token)
 {
     int32_t child = search->prefixes[prefix].child;
-    while (child != NONE && search->prefixes[child].token != unit)
+    while (child != NONE && search->prefixes[child].token != token)
         child = search->prefixes[child].sibling;
     return child;
 }
 
+/* Alignments that add a token: to a prefix in the beam, or as a new candidate. 0: out of memory. */
 static int extend_all(Search *search, int32_t index, const float *row, int32_t allowed)
 {
     Prefix *prefix = &search->prefixes[index];
     double best, total = log_add(prefix->now.blank, prefix->now.label);
     int32_t spikes = best_of(&prefix->now, &best);
     for (int32_t i = 0; i < allowed; i++) {
-        int32_t unit = search->allowed[i], before = spikes;
-        float log = row[unit];
+        int32_t token = search->allowed[i], before = spikes;
+        float log = row[token];
         double gain = total + log, best_gain = best + log;
-        if (unit == prefix->token) {
+        if (token == prefix->token) {
+            /* Only a blank in between makes it a second token. */
             gain = prefix->now.blank + log;
             best_gain = prefix->now.best_blank + log;
             before = prefix->now.spikes_blank;
         }
         if (gain == -INFINITY)
             continue;
-        if (unit == search->settings->space && unit == prefix->token) {
+        if (token == search->settings->space && token == prefix->token) {
             /* One more space changes no text: another alignment of the same prefix. */
             prefix->next.label = log_add(prefix->next.label, gain);
             if (best_gain > prefix->next.best_label) {
@@ -347,7 +155,7 @@ static int extend_all(Search *search, int32_t index, const float *row, int32_t a
             }
             continue;
         }
-        int32_t child = find_child(search, index, unit);
+        int32_t child = find_child(search, index, token);
         Alignments *target;
         if (child != NONE && search->prefixes[child].active) {
             target = &search->prefixes[child].next;
@@ -361,11 +169,12 @@ static int extend_all(Search *search, int32_t index, const float *row, int32_t a
             Candidate *candidate = &search->candidates[search->candidate_count];
             candidate->order = (int32_t)search->candidate_count++;
             candidate->prefix = index;
-            candidate->unit = unit;
-            candidate->reading = extend(search->settings, prefix, unit);
+            candidate->token = token;
+            candidate->state = extend(search->settings, prefix->state, &prefix->ended,
+                                      &prefix->ended_known, token);
             candidate->fresh = NOTHING;
             candidate->fresh.label = gain;
-            candidate->score = gain + candidate->reading.total;
+            candidate->score = gain + candidate->state.total;
             target = &candidate->fresh;
         }
         target->best_label = best_gain;
@@ -384,12 +193,12 @@ static int by_score(const void *left, const void *right)
     return a->order < b->order ? -1 : 1;
 }
 
-/* The prefix of a kept candidate, made if the tree does not have it yet; NONE: out of memory. */
-static int32_t settle(Search *search, Candidate *candidate, int32_t frame)
+/* The prefix of a candidate that is kept, new in the tree if need be; NONE: out of memory. */
+static int32_t keep(Search *search, Candidate *candidate, int32_t frame)
 {
     int32_t index = candidate->prefix;
-    if (candidate->unit != BLANK) {
-        int32_t child = find_child(search, index, candidate->unit);
+    if (candidate->token != BLANK) {
+        int32_t child = find_child(search, index, candidate->token);
         if (child == NONE) {
             if (!grow((void **)&search->prefixes, &search->prefix_room, search->prefix_count + 1,
                       sizeof(Prefix)))
@@ -397,9 +206,9 @@ static int32_t settle(Search *search, Candidate *candidate, int32_t frame)
             child = (int32_t)search->prefix_count++;
             Prefix *made = &search->prefixes[child], *parent = &search->prefixes[index];
             memset(made, 0, sizeof(Prefix));
-            made->reading = candidate->reading;
+            made->state = candidate->state;
             made->parent = index;
-            made->token = candidate->unit;
+            made->token = candidate->token;
             made->child = NONE;
             made->sibling = parent->child;
             parent->child = child;
@@ -423,6 +232,7 @@ static int32_t settle(Search *search, Candidate *candidate, int32_t frame)
     return index;
 }
 
+/* Keep the best candidates as the beam of the next frame; 0: out of memory. */
 static int prune(Search *search, int32_t frame)
 {
     const Settings *settings = search->settings;
@@ -440,7 +250,7 @@ static int prune(Search *search, int32_t frame)
         search->prefixes[search->kept[i]].active = 0;
     search->kept_count = 0;
     for (size_t i = 0; i < likely && search->kept_count < settings->beam; i++) {
-        int32_t index = settle(search, &search->candidates[i], frame);
+        int32_t index = keep(search, &search->candidates[i], frame);
         if (index == NONE)
             return 0;
         search->kept[search->kept_count++] = index;
@@ -448,21 +258,22 @@ static int prune(Search *search, int32_t frame)
     return 1;
 }
 
+/* One frame; 0: out of memory. */
 static int step(Search *search, const float *row, int32_t frame)
 {
     const Settings *settings = search->settings;
     double limit = row[0];
     int32_t allowed = 0;
-    for (int32_t unit = 1; unit < settings->units; unit++)
-        if (row[unit] > limit)
-            limit = row[unit];
+    for (int32_t token = 1; token < settings->token_count; token++)
+        if (row[token] > limit)
+            limit = row[token];
     limit -= settings->token_threshold;
-    for (int32_t unit = 0; unit < settings->units; unit++)
-        if (settings->usable[unit] && row[unit] >= limit)
-            search->allowed[allowed++] = unit;
+    for (int32_t token = 0; token < settings->token_count; token++)
+        if (settings->usable[token] && row[token] >= limit)
+            search->allowed[allowed++] = token;
     for (int32_t i = 0; i < search->kept_count; i++)
         stay(search, &search->prefixes[search->kept[i]], row, limit);
-    /* Places 0 to kept_count are for the prefixes that stay, as they come first among equals. */
+    /* The first kept_count candidates are the prefixes that stay: they come first among equals. */
     search->candidate_count = (size_t)search->kept_count;
     if (!grow((void **)&search->candidates, &search->candidate_room, search->candidate_count,
               sizeof(Candidate)))
@@ -473,20 +284,21 @@ static int step(Search *search, const float *row, int32_t frame)
     for (int32_t i = 0; i < search->kept_count; i++) {
         Prefix *prefix = &search->prefixes[search->kept[i]];
         Candidate *candidate = &search->candidates[i];
-        candidate->score = log_add(prefix->next.blank, prefix->next.label) + prefix->reading.total;
+        candidate->score = log_add(prefix->next.blank, prefix->next.label) + prefix->state.total;
         candidate->order = i;
         candidate->prefix = search->kept[i];
-        candidate->unit = BLANK;
+        candidate->token = BLANK;
         candidate->fresh = prefix->next;
     }
     return prune(search, frame);
 }
 
+/* The empty prefix, which is like one that ends in a space: a space after it changes nothing. */
 static int begin(Search *search)
 {
     const Settings *settings = search->settings;
     search->kept = malloc((size_t)settings->beam * sizeof(int32_t));
-    search->allowed = malloc((size_t)settings->units * sizeof(int32_t));
+    search->allowed = malloc((size_t)settings->token_count * sizeof(int32_t));
     if (!search->kept || !search->allowed ||
         !grow((void **)&search->prefixes, &search->prefix_room, 1, sizeof(Prefix)))
         return 0;
@@ -494,8 +306,8 @@ static int begin(Search *search)
     memset(root, 0, sizeof(Prefix));
     root->parent = root->child = root->sibling = NONE;
     root->token = settings->space;
-    root->reading.word_hash = HASH_START;
-    root->reading.state = settings->lm ? settings->lm->start : 0;
+    root->state.word_hash = HASH_START;
+    root->state.lm_state = settings->lm ? settings->lm->start : 0;
     root->now = NOTHING;
     root->now.blank = root->now.best_blank = 0.0;
     root->active = 1;
@@ -505,7 +317,8 @@ static int begin(Search *search)
     return 1;
 }
 
-static void give(const Search *search, int32_t index, int32_t *length, int32_t *tokens,
+/* Tokens of a prefix, and the frames of their spikes. */
+static void write_tokens(const Search *search, int32_t index, int32_t *length, int32_t *tokens,
                  int32_t *frames)
 {
     double best;
@@ -521,6 +334,7 @@ static void give(const Search *search, int32_t index, int32_t *length, int32_t *
     }
 }
 
+/* Score the ends of all prefixes in the beam and write them out, best first. */
 static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *scores,
                       int32_t *tokens, int32_t *spikes)
 {
@@ -531,10 +345,10 @@ static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *
     for (int32_t i = 0; i < count; i++) {
         Prefix *prefix = &search->prefixes[search->kept[i]];
         Candidate *candidate = &search->candidates[i];
-        candidate->reading = finish(search->settings, prefix->reading);
+        candidate->state = finish(search->settings, prefix->state);
         candidate->order = i;
         candidate->prefix = search->kept[i];
-        candidate->score = log_add(prefix->now.blank, prefix->now.label) + candidate->reading.total;
+        candidate->score = log_add(prefix->now.blank, prefix->now.label) + candidate->state.total;
     }
     qsort(search->candidates, (size_t)count, sizeof(Candidate), by_score);
     for (int32_t i = 0; i < count; i++) {
@@ -543,16 +357,17 @@ static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *
         size_t place = (size_t)i * (size_t)frames;
         scores[3 * i] = candidate->score;
         scores[3 * i + 1] = log_add(now->blank, now->label);
-        scores[3 * i + 2] = candidate->reading.lm_score;
-        give(search, candidate->prefix, &lengths[i], tokens + place, spikes + place);
+        scores[3 * i + 2] = candidate->state.lm_score;
+        write_tokens(search, candidate->prefix, &lengths[i], tokens + place, spikes + place);
     }
     return count;
 }
 
 EXPORT int32_t asr_native_version(void) { return 1; }
 
-/* Decodes log_probs (frames, units). Room given: lengths (beam), scores (beam, 3), tokens and
- * spikes (beam, frames). Returns how many prefixes were found, best first; -1: out of memory. */
+/* Decodes log_probs (frames, token_count), natural logs. Writes lengths (beam), scores (beam, 3:
+ * all, acoustic, language model), tokens and spikes (beam, frames). Returns how many prefixes there
+ * are, the best first; -1: out of memory. */
 EXPORT int32_t asr_beam_search(const Settings *settings, const float *log_probs, int32_t frames,
                                int32_t *lengths, double *scores, int32_t *tokens, int32_t *spikes)
 {
@@ -561,7 +376,7 @@ EXPORT int32_t asr_beam_search(const Settings *settings, const float *log_probs,
     search.settings = settings;
     if (begin(&search)) {
         for (; frame < frames; frame++)
-            if (!step(&search, log_probs + (size_t)frame * (size_t)settings->units, frame))
+            if (!step(&search, log_probs + (size_t)frame * (size_t)settings->token_count, frame))
                 break;
         if (frame == frames)
             count = finish_all(&search, frames, lengths, scores, tokens, spikes);

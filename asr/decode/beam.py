@@ -1,4 +1,4 @@
-"""The prefix beam search as a decoder: in C where it was compiled, else in Python."""
+"""The prefix beam search as a decoder: in C where it was compiled, otherwise in Python."""
 
 import math
 from dataclasses import replace
@@ -6,25 +6,24 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode import phrases
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.library import library
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
-from asr.decode.native_beam import CompiledSearch
+from asr.decode.native_beam import NativeSearch
 from asr.decode.options import DecoderOptions
-from asr.decode.reference import Found, log_add, search
-from asr.decode.scoring import Reader, spell
+from asr.decode.phrases import build_phrases
+from asr.decode.reference import search
+from asr.decode.scoring import ScoredPrefix, Scorer, log_add, token_spellings
 from asr.text.tokenizer import Tokenizer
 
 
 class BeamDecoder:
-    """N-best readings by a prefix beam search with language model, word bonus and phrases.
+    """N-best hypotheses by a prefix beam search with language model, word bonus and phrases.
 
-    The score of a text sums all ways to write it that are in the beam at the end.
-
-    Words are scored where they end: at the space, at the next piece with a word mark, or at the
-    end of the utterance. Threads may share a decoder; the C search lets them run at once.
+    The score of a text sums all token sequences that write it and are in the beam at the end.
+    Words are scored where they end: at the space, at the next token with a word mark, or at the
+    end of the utterance. Threads may share a decoder; the C search runs them in parallel.
     `native=False` searches in Python even where the C library was built.
     """
 
@@ -35,44 +34,42 @@ class BeamDecoder:
         lm: LanguageModel | None = None,
         native: bool = True,
     ) -> None:
-        self._options, self._units = options, tokenizer
-        boosted = options.phrases
-        self.reader = Reader(
-            spelt=spell(tokenizer),
+        self._options, self._tokenizer = options, tokenizer
+        phrases = options.phrases
+        self.scorer = Scorer(
+            spellings=token_spellings(tokenizer),
             lm=(lm or open_lm(options.lm)) if options.lm else None,
-            phrases=phrases.build(boosted, options.phrase_bonus, tokenizer) if boosted else None,
+            phrases=build_phrases(phrases, options.phrase_bonus, tokenizer) if phrases else None,
             lm_weight=options.lm_weight,
             word_bonus=options.word_bonus,
             unknown_score=options.unknown_score,
         )
+        self._limits = (options.beam, options.beam_threshold, options.token_threshold)
         loaded = library() if native else None
-        margins = (options.beam, options.beam_threshold, options.token_threshold)
-        self._compiled = CompiledSearch(loaded, self.reader, *margins) if loaded else None
+        self._native = NativeSearch(loaded, self.scorer, *self._limits) if loaded else None
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
-        """Up to `nbest` readings of `log_probs (frames, units)`, best first, no text twice."""
-        assert log_probs.shape[1] == self._units.size, (log_probs.shape, self._units.size)
+        """Up to `nbest` hypotheses of `log_probs (frames, tokens)`, best first, no text twice.
+
+        `log_probs` are natural logs. Raises ValueError if one of them is NaN.
+        """
+        assert log_probs.shape[1] == self._tokenizer.size, (log_probs.shape, self._tokenizer.size)
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if np.isnan(rows).any():
             raise ValueError("log-probabilities hold NaN")
-        best: dict[str, Found] = {}
-        for found in self._search(rows):
-            text = self._units.decode(found.tokens)
-            best[text] = _joined(best[text], found) if text in best else found
+        best: dict[str, ScoredPrefix] = {}
+        for prefix in self._search(rows):
+            text = self._tokenizer.decode(prefix.tokens)
+            best[text] = _joined(best[text], prefix) if text in best else prefix
         ranked = sorted(best.items(), key=lambda item: -item[1].score)
-        return [_hypothesis(found, text, rows) for text, found in ranked[: self._options.nbest]]
+        return [_hypothesis(prefix, text, rows) for text, prefix in ranked[: self._options.nbest]]
 
-    def _search(self, rows: npt.NDArray[np.float32]) -> list[Found]:
-        if self._compiled:
-            return self._compiled(rows)
-        options = self._options
-        return search(
-            rows, self.reader, options.beam, options.beam_threshold, options.token_threshold
-        )
+    def _search(self, rows: npt.NDArray[np.float32]) -> list[ScoredPrefix]:
+        return self._native(rows) if self._native else search(rows, self.scorer, *self._limits)
 
 
-def _joined(first: Found, second: Found) -> Found:
-    """Two ways to write one text, by pieces or by a space at the end: it may be either."""
+def _joined(first: ScoredPrefix, second: ScoredPrefix) -> ScoredPrefix:
+    """Two token sequences of one text, as one hypothesis: their probabilities add up."""
     if second.acoustic_score == -math.inf:
         return first
     acoustic = log_add(first.acoustic_score, second.acoustic_score)
@@ -80,14 +77,14 @@ def _joined(first: Found, second: Found) -> Found:
     return replace(first, score=score, acoustic_score=acoustic)
 
 
-def _hypothesis(found: Found, text: str, rows: npt.NDArray[np.float32]) -> Hypothesis:
-    posteriors = np.exp(rows[list(found.frames), list(found.tokens)])
+def _hypothesis(prefix: ScoredPrefix, text: str, rows: npt.NDArray[np.float32]) -> Hypothesis:
+    posteriors = np.exp(rows[list(prefix.frames), list(prefix.tokens)])
     return Hypothesis(
-        tokens=found.tokens,
-        frames=found.frames,
+        tokens=prefix.tokens,
+        frames=prefix.frames,
         confidences=tuple(np.minimum(posteriors, 1.0).tolist()),
         text=text,
-        score=found.score,
-        acoustic_score=found.acoustic_score,
-        lm_score=found.lm_score,
+        score=prefix.score,
+        acoustic_score=prefix.acoustic_score,
+        lm_score=prefix.lm_score,
     )

@@ -28,6 +28,14 @@ def make_decoder(
 
     `lm` is that language model if it is open already. A decoder keeps no state between calls, so
     threads may share it. Raises AsrError if the language model is missing or damaged.
+
+    >>> from asr.text.tokenizer import CharacterTokenizer
+    >>> tokenizer = CharacterTokenizer()
+    >>> log_probs = np.full((3, tokenizer.size), -9.0)
+    >>> log_probs[[0, 2], tokenizer.encode("HI")] = 0.0
+    >>> log_probs[1, 0] = 0.0
+    >>> make_decoder(DecoderOptions("beam"), tokenizer).decode(log_probs)[0].text
+    'HI'
     """
     if options.decoder == "greedy":
         return GreedyDecoder(tokenizer)

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding: the best symbol of every frame, repeats collapsed, blanks dropped."""
+"""Greedy CTC decoding: the best token of every frame, repeats collapsed, blanks dropped."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from asr.text.tokenizer import BLANK, Tokenizer
 
 
 def best_path(log_probs: npt.NDArray[np.floating], blank: int = BLANK) -> list[int]:
-    """Symbols of the most probable alignment of one utterance.
+    """Tokens of the most probable alignment of one utterance (Graves et al. 2006, section 3.2).
 
-    `log_probs (time, symbols)` must end where the utterance ends. Of equally probable symbols
-    the first is taken. Repeats count once, unless a blank stands between them.
+    `log_probs (frames, tokens)` must end where the utterance ends. Of equally probable tokens the
+    first is taken. Repeats count once, unless there is a blank between them.
     """
     best = log_probs.argmax(axis=1)
     kept = best != blank
     kept[1:] &= best[1:] != best[:-1]
-    return [int(symbol) for symbol in best[kept]]
+    return [int(token) for token in best[kept]]
 
 
 def decode(
@@ -28,7 +28,7 @@ def decode(
 ) -> list[str]:
     """The text of every utterance of a batch.
 
-    `log_probs (batch, time, tokens)`; what lies beyond each of `lengths (batch,)` is not read.
+    `log_probs (batch, frames, tokens)`; what is beyond each of `lengths (batch,)` is not read.
     """
     assert log_probs.shape[2] == tokenizer.size, (log_probs.shape, tokenizer.size)
     return [
@@ -38,14 +38,14 @@ def decode(
 
 
 class GreedyDecoder:
-    """`best_path` as a decoder; a token's frame is the most probable one of its run."""
+    """`best_path` as a decoder; the frame of a token is the most probable one of its run."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._units = tokenizer
+        self._tokenizer = tokenizer
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
-        """The one reading of `log_probs (frames, units)`; its score is that of the alignment."""
-        assert log_probs.shape[1] == self._units.size, (log_probs.shape, self._units.size)
+        """The one hypothesis of `log_probs (frames, tokens)`, scored by its best alignment."""
+        assert log_probs.shape[1] == self._tokenizer.size, (log_probs.shape, self._tokenizer.size)
         best = log_probs.argmax(axis=1)
         values = log_probs.max(axis=1)
         starts = np.flatnonzero(np.diff(best, prepend=-1))
@@ -59,7 +59,7 @@ class GreedyDecoder:
                 tokens=tokens,
                 frames=frames,
                 confidences=tuple(min(1.0, float(np.exp(values[frame]))) for frame in frames),
-                text=self._units.decode(tokens),
+                text=self._tokenizer.decode(tokens),
                 score=score,
                 acoustic_score=score,
                 lm_score=0.0,

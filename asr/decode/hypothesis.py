@@ -1,4 +1,4 @@
-"""What a decoder gives: hypotheses, best first; and the words that a transcript is made of."""
+"""What a decoder returns, and the words that a transcript is made of."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of an utterance; `tokens`, `frames` and `confidences` have the same length."""
+    """One possible text of an utterance; `tokens`, `frames`, `confidences` have the same length."""
 
     tokens: tuple[int, ...]
-    """Unit indices, repeats collapsed and blanks dropped."""
+    """Indices of tokens, repeats collapsed and blanks dropped."""
     frames: tuple[int, ...]
-    """Output frame at which each token is emitted (its spike), never falling."""
+    """Output frame of each token (its spike: where it is most probable), never decreasing."""
     confidences: tuple[float, ...]
     """Posterior of each token at its frame, 0 to 1."""
     text: str
     """The words of `tokens`."""
     score: float
-    """Natural-log score by which the decoder ranks: acoustic, language model, bonuses."""
+    """Natural log; what the decoder ranks by: acoustic score, language model, bonuses."""
     acoustic_score: float
-    """Natural log of the probability of `tokens` under the network, as far as it was searched."""
+    """Natural log of the probability of `tokens` under the network, summed over the alignments that
+    the search kept."""
     lm_score: float
-    """Natural log of the probability of `text` under the language model, unweighted; 0 without."""
+    """Natural log of the probability of `text` under the language model, unweighted, or 0."""
 
 
 @dataclass(frozen=True)
 class Word:
     """One word of a transcript.
 
-    `start` and `end` are seconds from the beginning of the recording; `confidence` lies in
-    [0, 1] and is calibrated where the model file carries a calibration (see confidence.py).
+    `start` and `end` are seconds from the beginning of the recording; `confidence` is from 0 to 1,
+    and calibrated if the model file has a calibration (see `asr.decode.confidence`).
     """
 
     text: str
@@ -41,18 +42,18 @@ class Word:
 
     @property
     def middle(self) -> float:
-        """The time midpoint, by which words of neighbouring chunks are told apart."""
+        """The midpoint in seconds; it decides from which of two overlapping chunks a word comes."""
         return (self.start + self.end) / 2.0
 
     def shifted(self, seconds: float, limit: float = math.inf) -> Word:
-        """The same word in a recording in which this one's begins `seconds` later.
+        """The same word in a longer recording, in which this one begins at `seconds`.
 
-        No time lies beyond `limit`, the end of that recording: the last frame may.
+        Times are clipped to `limit`, the end of that recording: the last frame may end after it.
         """
         start, end = self.start + seconds, self.end + seconds
         return replace(self, start=min(start, limit), end=min(end, limit))
 
 
 def text_of(words: list[Word]) -> str:
-    """The transcript that a list of words spells."""
+    """The text of a list of words."""
     return " ".join(word.text for word in words)

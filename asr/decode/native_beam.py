@@ -1,4 +1,4 @@
-"""The C search of `asr/decode/beam.c`, called through ctypes; twins of its structures."""
+"""Calls the C search of `asr/decode/beam.c` through ctypes; the structures equal those of C."""
 
 import ctypes
 from ctypes import (
@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from asr.decode.lm.model import ARRAYS, LanguageModel
 from asr.decode.phrases import Phrases
-from asr.decode.reference import Found
-from asr.decode.scoring import Reader, space_unit
+from asr.decode.scoring import ScoredPrefix, Scorer, space_token
 
 
 class _Lm(Structure):
@@ -48,7 +47,7 @@ class _Phrases(Structure):
         ("keys", POINTER(c_int32)),
         ("targets", POINTER(c_int32)),
         ("values", POINTER(c_double)),
-        ("keeps", POINTER(c_double)),
+        ("finals", POINTER(c_double)),
         ("fails", POINTER(c_int32)),
         ("edges", c_int32),
     )
@@ -56,8 +55,8 @@ class _Phrases(Structure):
 
 class _Settings(Structure):
     _fields_ = (
-        ("spelt_first", POINTER(c_int32)),
-        ("spelt", POINTER(c_uint8)),
+        ("spelling_starts", POINTER(c_int32)),
+        ("spellings", POINTER(c_uint8)),
         ("usable", POINTER(c_uint8)),
         ("lm", POINTER(_Lm)),
         ("phrases", POINTER(_Phrases)),
@@ -66,19 +65,19 @@ class _Settings(Structure):
         ("lm_weight", c_double),
         ("word_bonus", c_double),
         ("unknown_score", c_double),
-        ("tokenizer", c_int32),
+        ("token_count", c_int32),
         ("beam", c_int32),
         ("space", c_int32),
     )
 
 
-class CompiledSearch:
-    """`asr.decode.reference.search` with everything but the log-probabilities bound."""
+class NativeSearch:
+    """`asr.decode.reference.search` in C, with everything but the log-probabilities bound."""
 
     def __init__(
         self,
         library: ctypes.CDLL,
-        reader: Reader,
+        scorer: Scorer,
         beam: int,
         beam_threshold: float,
         token_threshold: float,
@@ -86,29 +85,29 @@ class CompiledSearch:
         self._function = library.asr_beam_search
         self._function.restype = c_int32
         self._beam = beam
-        # Whatever the structures point to must live as long as they do.
+        # C holds plain pointers: what they point to must live as long as the structures.
         self._alive: list[Any] = []
-        spelt = [content or b"" for content in reader.spelt]
+        spellings = [spelling or b"" for spelling in scorer.spellings]
         settings = _Settings(
             beam_threshold=beam_threshold,
             token_threshold=token_threshold,
-            lm_weight=reader.lm_weight,
-            word_bonus=reader.word_bonus,
-            unknown_score=reader.unknown_score,
-            tokenizer=len(spelt),
+            lm_weight=scorer.lm_weight,
+            word_bonus=scorer.word_bonus,
+            unknown_score=scorer.unknown_score,
+            token_count=len(spellings),
             beam=beam,
-            space=space_unit(reader.spelt),
+            space=space_token(scorer.spellings),
         )
         self._point(
             settings,
-            spelt_first=np.cumsum([0, *map(len, spelt)], dtype=np.int32),
-            spelt=np.frombuffer(b"".join(spelt) or b"\0", dtype=np.uint8),
-            usable=np.array([content is not None for content in reader.spelt], dtype=np.uint8),
+            spelling_starts=np.cumsum([0, *map(len, spellings)], dtype=np.int32),
+            spellings=np.frombuffer(b"".join(spellings) or b"\0", dtype=np.uint8),
+            usable=np.array([text is not None for text in scorer.spellings], dtype=np.uint8),
         )
-        if reader.lm:
-            settings.lm = POINTER(_Lm)(self._lm(reader.lm))
-        if reader.phrases:
-            settings.phrases = POINTER(_Phrases)(self._phrases(reader.phrases))
+        if scorer.lm:
+            settings.lm = POINTER(_Lm)(self._lm(scorer.lm))
+        if scorer.phrases:
+            settings.phrases = POINTER(_Phrases)(self._phrases(scorer.phrases))
         self._settings = settings
 
     def _point(self, structure: Structure, **arrays: npt.NDArray) -> None:
@@ -121,7 +120,7 @@ class CompiledSearch:
             setattr(structure, name, ctypes.cast(array.ctypes.data, kind))
 
     def _lm(self, lm: LanguageModel) -> _Lm:
-        twin = _Lm(
+        structure = _Lm(
             size=lm.size,
             start=lm.start,
             eos=lm.eos,
@@ -129,37 +128,37 @@ class CompiledSearch:
             prefix_count=len(lm.prefixes),
         )
         names = [name for name in ARRAYS if name != "vocabulary"]
-        self._point(twin, **{name: getattr(lm, name) for name in names})
-        return twin
+        self._point(structure, **{name: getattr(lm, name) for name in names})
+        return structure
 
     def _phrases(self, phrases: Phrases) -> _Phrases:
-        twin = _Phrases(edges=len(phrases.keys))
-        names = ("keys", "targets", "values", "keeps", "fails")
-        self._point(twin, **{name: getattr(phrases, name) for name in names})
-        return twin
+        structure = _Phrases(edges=len(phrases.keys))
+        names = ("keys", "targets", "values", "finals", "fails")
+        self._point(structure, **{name: getattr(phrases, name) for name in names})
+        return structure
 
-    def __call__(self, log_probs: npt.NDArray[np.float32]) -> list[Found]:
-        """Prefixes of the beam, best first; `log_probs (frames, units)` float32 and contiguous."""
+    def __call__(self, log_probs: npt.NDArray[np.float32]) -> list[ScoredPrefix]:
+        """Prefixes of the beam, best first; `log_probs (frames, tokens)` float32 and contiguous."""
         frames = len(log_probs)
         lengths = np.empty(self._beam, dtype=np.int32)
         scores = np.empty((self._beam, 3), dtype=np.float64)
         tokens = np.empty((self._beam, frames), dtype=np.int32)
         spikes = np.empty((self._beam, frames), dtype=np.int32)
-        places = (array.ctypes.data for array in (lengths, scores, tokens, spikes))
+        addresses = (array.ctypes.data for array in (lengths, scores, tokens, spikes))
         count = self._function(
             byref(self._settings),
             ctypes.c_void_p(log_probs.ctypes.data),
             c_int32(frames),
-            *map(ctypes.c_void_p, places),
+            *map(ctypes.c_void_p, addresses),
         )
         if count < 0:
             raise MemoryError("beam search")
-        found = []
+        results = []
         for i in range(count):
             length = int(lengths[i])
             score, acoustic, lm_score = scores[i].tolist()
-            found.append(
-                Found(
+            results.append(
+                ScoredPrefix(
                     tuple(tokens[i, :length].tolist()),
                     tuple(spikes[i, :length].tolist()),
                     score,
@@ -167,4 +166,4 @@ class CompiledSearch:
                     lm_score,
                 )
             )
-        return found
+        return results

@@ -1,7 +1,8 @@
-"""Phrases to listen for, as an automaton over bytes that decoders walk along with a prefix.
+"""Boosted phrases as an automaton over bytes that decoders follow with every prefix.
 
-A phrase earns its bonus a little with every letter, so that it survives in the beam from its
-first letters on; what was earned is given back when the word turns out to be another.
+A phrase gets its bonus in parts, letter by letter, so that it stays in the beam from its first
+letters on. The part is taken back where the word turns out to be another. With a bonus of 1 and
+the phrase CATS: "CA" has 0.5, "CATS" 1.0, "CAN" 0.0.
 """
 
 from bisect import bisect_left
@@ -16,84 +17,85 @@ from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer
 
 ROOT, OUTSIDE = 0, 1
-"""Nodes: at the start of a word, and within a word that no phrase goes along with."""
+"""Nodes: at the start of a word, and within a word that is not part of a phrase."""
 SPACE = 0x20
 
 
 @dataclass(frozen=True)
 class Phrases:
-    """A trie of phrases, each ended by a space, with a way out of every node."""
+    """A trie of phrases, each ended by a space, with failure links (Aho and Corasick 1975)."""
 
     keys: npt.NDArray[np.int32]
-    """Sorted: 256 x node + byte; `targets` are the nodes they lead to."""
+    """Edges, sorted: 256 x node + byte."""
     targets: npt.NDArray[np.int32]
+    """Node that each edge leads to."""
     values: npt.NDArray[np.float64]
-    """Bonus earned on the way from ROOT to each node."""
-    keeps: npt.NDArray[np.float64]
-    """What of it stays when a node is left: that of the last whole phrase."""
+    """Bonus from ROOT to each node."""
+    finals: npt.NDArray[np.float64]
+    """What of it stays when the phrase breaks off there: the bonus of the last whole phrase."""
     fails: npt.NDArray[np.int32]
-    """Where a prefix goes on that is no phrase: the longest later start that is one."""
+    """Node to continue at when no edge fits: the longest later start of a phrase."""
 
     def step(self, node: int, byte: int) -> tuple[float, int]:
-        """What is kept for good, and the node after `byte`."""
-        kept = 0.0
+        """The bonus that is final now, and the node after `byte`."""
+        final = 0.0
         while True:
             key = 256 * node + byte
             place = bisect_left(self.keys, key)
             if place < len(self.keys) and self.keys[place] == key:
-                return kept, int(self.targets[place])
+                return final, int(self.targets[place])
             if node in (ROOT, OUTSIDE):
-                return kept, ROOT if byte == SPACE else OUTSIDE
-            kept += float(self.keeps[node])
+                return final, ROOT if byte == SPACE else OUTSIDE
+            final += float(self.finals[node])
             node = int(self.fails[node])
 
     def finish(self, node: int) -> float:
-        """What is kept when nothing follows."""
-        kept = 0.0
+        """The bonus that is final if nothing follows."""
+        final = 0.0
         while node not in (ROOT, OUTSIDE):
-            kept += float(self.keeps[node])
+            final += float(self.finals[node])
             node = int(self.fails[node])
-        return kept
+        return final
 
 
-def build(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Phrases:
-    """The automaton of `phrases`, which are normalised first; every word of one earns `bonus`.
+def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Phrases:
+    """The automaton of `phrases`, which are normalised first; `bonus` is for every word of one.
 
-    Raises AsrError for a phrase without words, or one that the units cannot write.
+    Raises AsrError for a phrase without words, and for one that the tokenizer cannot write.
     """
     texts: dict[bytes, None] = {}
     for phrase in phrases:
         text = normalise(phrase)
         if not text:
-            raise AsrError(f"phrases: {phrase!r} holds no words")
-        tokenizer.encode(text)
+            raise AsrError(f"phrases: {phrase!r} has no words")
+        tokenizer.encode(text)  # refuses what the decoder could never write
         texts[text.encode() + b" "] = None
     # Node of every start of a phrase, the shorter ones first.
     starts = sorted({text[:end] for text in texts for end in range(1, len(text) + 1)}, key=len)
     nodes = {start: number for number, start in enumerate(starts, 2)}
     nodes[b""] = ROOT
     count = len(starts) + 2
-    values, keeps = np.zeros(count), np.zeros(count)
+    values, finals = np.zeros(count), np.zeros(count)
     fails = np.zeros(count, dtype=np.int32)
     whole = {b"": 0}
     for start in starts:
         node = nodes[start]
-        values[node] = bonus * _words_heard(start, texts)
+        values[node] = bonus * _words_in(start, texts)
         whole[start] = len(start) if start in texts else whole[start[:-1]]
-        keeps[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
+        finals[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
         fails[node] = _fail(start, whole[start], nodes)
     edges = sorted((256 * nodes[start[:-1]] + start[-1], nodes[start]) for start in starts)
     return Phrases(
         keys=np.array([key for key, _ in edges], dtype=np.int32),
         targets=np.array([target for _, target in edges], dtype=np.int32),
         values=values,
-        keeps=keeps,
+        finals=finals,
         fails=fails,
     )
 
 
-def _words_heard(start: bytes, texts: dict[bytes, None]) -> float:
-    """Words of `start`, the last one in part: by the shortest word that it may become."""
+def _words_in(start: bytes, texts: dict[bytes, None]) -> float:
+    """Number of words in `start`, the last one as a fraction of the shortest that it may become."""
     done, _, part = start.rpartition(b" ")
     words = float(len(done.split()))
     if part:
@@ -104,9 +106,9 @@ def _words_heard(start: bytes, texts: dict[bytes, None]) -> float:
     return words
 
 
-def _fail(start: bytes, kept: int, nodes: dict[bytes, int]) -> int:
-    """Node of the longest rest of `start` from a later word on, past what is kept."""
+def _fail(start: bytes, final: int, nodes: dict[bytes, int]) -> int:
+    """Node of the longest end of `start` that begins a phrase, at a word after what is final."""
     for place in range(1, len(start)):
-        if start[place - 1] == SPACE and place >= kept and start[place:] in nodes:
+        if start[place - 1] == SPACE and place >= final and start[place:] in nodes:
             return nodes[start[place:]]
     return ROOT if start[-1] == SPACE else OUTSIDE

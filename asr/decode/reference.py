@@ -1,53 +1,51 @@
-"""CTC prefix beam search in plain Python: slow, and what the C search must equal.
+"""CTC prefix beam search in plain Python: slow, and what the C search must equal to the last bit.
 
-Every prefix (a sequence of units) sums the probability of its alignments, apart by whether they
-end in a blank (Hannun et al. 2014, algorithm 1). Beside the sums it follows its single best
-alignment, from which the frames of its units are known.
+A prefix is a sequence of tokens without blanks. Its probability is the sum over all alignments
+that collapse to it, kept apart by their last frame: a blank, or the prefix's last token (Hannun et
+al. 2014, algorithm 1). The two must be apart because a token after itself means different things:
 
-Spaces before the first word and after another space change no text: they are counted as further
+    prefix A, frame A:   alignments that end in a blank go to prefix A A   (two tokens)
+                         alignments that end in A stay at prefix A         (one longer token)
+
+Beside the sums the search follows the single best alignment of every prefix, which gives the frame
+of each token: its spike, the frame of its run where it is most probable.
+
+Spaces before the first word and after another space change no text. They count as further
 alignments of the same prefix.
 """
 
 from dataclasses import dataclass, field
-from math import exp, inf, log1p
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode.scoring import Reader, Reading, space_unit
+from asr.decode.scoring import PrefixState, ScoredPrefix, Scorer, log_add, space_token
 from asr.text.tokenizer import BLANK
 
 _Spikes = tuple["_Spikes | None", int, float]
-"""Frames of the units of an alignment, last one first: those before, frame, log-probability."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """One prefix at the end of the search."""
-
-    tokens: tuple[int, ...]
-    frames: tuple[int, ...]
-    score: float
-    acoustic_score: float
-    lm_score: float
+"""Spikes of an alignment as a linked list, the last one first: those before, frame, log-prob."""
 
 
 @dataclass(eq=False)
 class _Alignments:
-    """Alignments of a prefix up to a frame: sums, best one, spikes of the best one."""
+    """Alignments of a prefix up to a frame: natural log of sums and of the best one."""
 
     blank: float = -inf
+    """Sum over the alignments that end in a blank."""
     label: float = -inf
+    """Sum over the alignments that end in the last token."""
     best_blank: float = -inf
     best_label: float = -inf
     spikes_blank: _Spikes | None = None
+    """Spikes of the best alignment that ends in a blank."""
     spikes_label: _Spikes | None = None
 
     def total(self) -> float:
         return log_add(self.blank, self.label)
 
     def add(self, gain: float, best_gain: float, spikes: _Spikes | None) -> None:
-        """Count further alignments that end in the last unit, and the best one of them."""
+        """Add alignments that end in the last token: their sum, and the best one of them."""
         self.label = log_add(self.label, gain)
         if best_gain > self.best_label:
             self.best_label, self.spikes_label = best_gain, spikes
@@ -60,16 +58,18 @@ class _Alignments:
 
 @dataclass(eq=False)
 class _Prefix:
-    """A node of the tree of prefixes; `now` and `next` are its alignments while in the beam."""
+    """A node of the tree of prefixes."""
 
     parent: "_Prefix | None"
     token: int
-    reading: Reading
+    state: PrefixState
     children: dict[int, "_Prefix"] = field(default_factory=dict)
-    readings: dict[int, Reading] = field(default_factory=dict)
-    """After each unit that was tried here."""
+    states: dict[int, PrefixState] = field(default_factory=dict)
+    """After each token that was tried here."""
     now: _Alignments | None = None
+    """Alignments up to this frame; None for a prefix outside the beam."""
     next: _Alignments | None = None
+    """Alignments up to the next frame, while they are collected."""
 
     def tokens(self) -> tuple[int, ...]:
         prefix, tokens = self, []
@@ -79,44 +79,43 @@ class _Prefix:
         return tuple(reversed(tokens))
 
 
-def log_add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b)); the C search does the same steps."""
-    if a < b:
-        a, b = b, a
-    return a if b == -inf else a + log1p(exp(b - a))
+_Candidate = tuple[float, _Prefix, int, _Alignments]
+"""Score, prefix, token added to it (BLANK: none), alignments."""
 
 
 def search(
     log_probs: npt.NDArray[np.float32],
-    reader: Reader,
+    scorer: Scorer,
     beam: int,
     beam_threshold: float,
     token_threshold: float,
-) -> list[Found]:
-    """Prefixes of the beam after the last frame of `log_probs (frames, units)`, best first."""
-    space = space_unit(reader.spelt)
-    root = _Prefix(None, space, reader.start(), now=_Alignments(blank=0.0, best_blank=0.0))
+) -> list[ScoredPrefix]:
+    """Prefixes in the beam after the last frame of `log_probs (frames, tokens)`, best first."""
+    space = space_token(scorer.spellings)
+    # The empty prefix is like one that ends in a space: a space after it changes nothing.
+    root = _Prefix(None, space, scorer.start(), now=_Alignments(blank=0.0, best_blank=0.0))
     kept = [root]
-    usable = [unit for unit, spelt in enumerate(reader.spelt) if spelt is not None]
+    usable = [token for token, spelling in enumerate(scorer.spellings) if spelling is not None]
     for frame, row in enumerate(log_probs.tolist()):
         limit = max(row) - token_threshold
-        tokenizer = [unit for unit in usable if row[unit] >= limit]
+        tokens = [token for token in usable if row[token] >= limit]
+        # First all prefixes stay, so that extending a prefix can add to a longer one in the beam.
         for prefix in kept:
             prefix.next = _stay(prefix, row, frame, limit)
-        candidates: list[tuple[float, _Prefix, int, _Alignments]] = []
+        candidates: list[_Candidate] = []
         for prefix in kept:
-            _extend(prefix, row, frame, tokenizer, space, reader, candidates)
+            _extend(prefix, row, frame, tokens, space, scorer, candidates)
         stays = []
         for prefix in kept:
             assert prefix.next is not None
-            score = prefix.next.total() + prefix.reading.total
+            score = prefix.next.total() + prefix.state.total
             stays.append((score, prefix, BLANK, prefix.next))
         kept = _prune(stays + candidates, kept, beam, beam_threshold)
-    return _finish(kept, reader)
+    return _finish(kept, scorer)
 
 
 def _stay(prefix: _Prefix, row: list[float], frame: int, limit: float) -> _Alignments:
-    """Alignments that add a blank, or go on with the last unit."""
+    """Alignments that add a blank, or continue the last token."""
     now = prefix.now
     assert now is not None
     best, spikes = now.best()
@@ -137,74 +136,72 @@ def _extend(
     prefix: _Prefix,
     row: list[float],
     frame: int,
-    tokenizer: list[int],
+    tokens: list[int],
     space: int,
-    reader: Reader,
-    candidates: list[tuple[float, _Prefix, int, _Alignments]],
+    scorer: Scorer,
+    candidates: list[_Candidate],
 ) -> None:
-    """Alignments that add a unit: to a prefix of the beam, or as a new candidate."""
+    """Alignments that add a token: to a prefix in the beam, or as a new candidate."""
     now = prefix.now
     assert now is not None
     total, (best, spikes) = now.total(), now.best()
-    for unit in tokenizer:
-        log = row[unit]
-        if unit == prefix.token:
+    for token in tokens:
+        log = row[token]
+        if token == prefix.token:
+            # Only a blank in between makes it a second token.
             gain, best_gain, before = now.blank + log, now.best_blank + log, now.spikes_blank
         else:
             gain, best_gain, before = total + log, best + log, spikes
         if gain == -inf:
             continue
-        if unit == space == prefix.token:
+        if token == space == prefix.token:
             assert prefix.next is not None
             prefix.next.add(gain, best_gain, before)
             continue
         spike = (before, frame, log)
-        child = prefix.children.get(unit)
+        child = prefix.children.get(token)
         if child is not None and child.next is not None:
             child.next.add(gain, best_gain, spike)
             continue
-        reading = prefix.readings.get(unit)
-        if reading is None:
-            reading = prefix.readings[unit] = reader.extend(prefix.reading, unit)
+        state = prefix.states.get(token)
+        if state is None:
+            state = prefix.states[token] = scorer.extend(prefix.state, token)
         fresh = _Alignments(label=gain, best_label=best_gain, spikes_label=spike)
-        candidates.append((gain + reading.total, prefix, unit, fresh))
+        candidates.append((gain + state.total, prefix, token, fresh))
 
 
 def _prune(
-    candidates: list[tuple[float, _Prefix, int, _Alignments]],
-    before: list[_Prefix],
-    beam: int,
-    margin: float,
+    candidates: list[_Candidate], before: list[_Prefix], beam: int, threshold: float
 ) -> list[_Prefix]:
-    """The best prefixes; of equals the earlier. Units of the tree are made for those alone."""
-    limit = max(score for score, *_ in candidates) - margin
+    """The best prefixes; of equals the earlier ones. Only these get nodes in the tree."""
+    limit = max(score for score, *_ in candidates) - threshold
     likely = [candidate for candidate in candidates if candidate[0] >= limit]
     likely.sort(key=lambda candidate: -candidate[0])
     for prefix in before:
         prefix.now = prefix.next = None
     kept = []
-    for _, prefix, unit, alignments in likely[:beam]:
-        if unit != BLANK:
-            child = prefix.children.get(unit)
+    for _, prefix, token, alignments in likely[:beam]:
+        if token != BLANK:
+            child = prefix.children.get(token)
             if child is None:
-                child = prefix.children[unit] = _Prefix(prefix, unit, prefix.readings[unit])
+                child = prefix.children[token] = _Prefix(prefix, token, prefix.states[token])
             prefix = child
         prefix.now = alignments
         kept.append(prefix)
     return kept
 
 
-def _finish(kept: list[_Prefix], reader: Reader) -> list[Found]:
-    found = []
+def _finish(kept: list[_Prefix], scorer: Scorer) -> list[ScoredPrefix]:
+    results = []
     for prefix in kept:
         assert prefix.now is not None
-        reading, acoustic = reader.finish(prefix.reading), prefix.now.total()
+        state, acoustic = scorer.finish(prefix.state), prefix.now.total()
         spikes, frames = prefix.now.best()[1], []
         while spikes is not None:
             frames.append(spikes[1])
             spikes = spikes[0]
-        score = acoustic + reading.total
-        found.append(
-            Found(prefix.tokens(), tuple(reversed(frames)), score, acoustic, reading.lm_score)
+        score = acoustic + state.total
+        results.append(
+            ScoredPrefix(prefix.tokens(), tuple(reversed(frames)), score, acoustic, state.lm_score)
         )
-    return sorted(found, key=lambda item: -item.score)
+    return sorted(results, key=lambda result: -result.score)

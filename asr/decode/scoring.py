@@ -1,132 +1,158 @@
-"""What a prefix means: its words, and their score by language model, bonuses and phrases.
+"""The score of a prefix beside the network's: language model, bonuses and boosted phrases.
 
-Units are bytes with a space wherever a word ends, so characters, SentencePiece pieces with the
-word mark in front, and any other cutting of words into units are read by one rule.
+Tokens are read as bytes with a space wherever a word ends. So one rule is enough for characters,
+for SentencePiece tokens (the word mark in front is a space) and for any other tokens.
 """
 
 import re
 from dataclasses import dataclass
+from math import exp, inf, log1p
 from typing import NamedTuple
 
 from asr.decode.lm.model import HASH_START, LanguageModel, extend_hash
 from asr.decode.phrases import ROOT, SPACE, Phrases
-from asr.text.tokenizer import BLANK, Tokenizer
+from asr.text.tokenizer import BLANK, WORD_MARK, Tokenizer
 
-WORD_MARK = "\u2581"
 _CONTROL = ("<unk>", "<s>", "</s>", "<pad>")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def spell(tokenizer: Tokenizer) -> list[bytes | None]:
-    """Bytes of every unit; None for the blank and for units that write nothing."""
-    spelt: list[bytes | None] = []
-    for index, symbol in enumerate(tokenizer.symbols):
-        if index == BLANK or symbol in _CONTROL:
-            spelt.append(None)
-        elif byte := _BYTE.fullmatch(symbol):
-            spelt.append(bytes([int(byte[1], 16)]))
+def token_spellings(tokenizer: Tokenizer) -> list[bytes | None]:
+    """Bytes that every token writes; None for the blank and for tokens that write nothing."""
+    spellings: list[bytes | None] = []
+    for index, token in enumerate(tokenizer.tokens):
+        if index == BLANK or token in _CONTROL:
+            spellings.append(None)
+        elif byte := _BYTE.fullmatch(token):
+            spellings.append(bytes([int(byte[1], 16)]))
         else:
-            spelt.append(symbol.replace(WORD_MARK, " ").encode())
-    return spelt
+            spellings.append(token.replace(WORD_MARK, " ").encode())
+    return spellings
 
 
-class Reading(NamedTuple):
-    """Where a prefix stands, and what it has earned."""
+def space_token(spellings: list[bytes | None]) -> int:
+    """The token that writes a space only; BLANK if there is none."""
+    return spellings.index(b" ") if b" " in spellings else BLANK
+
+
+def log_add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b)), in the same steps as the C search."""
+    if a < b:
+        a, b = b, a
+    return a if b == -inf else a + log1p(exp(b - a))
+
+
+@dataclass(frozen=True)
+class ScoredPrefix:
+    """One prefix at the end of a search; scores as in `Hypothesis`."""
+
+    tokens: tuple[int, ...]
+    frames: tuple[int, ...]
+    score: float
+    acoustic_score: float
+    lm_score: float
+
+
+class PrefixState(NamedTuple):
+    """What a prefix has scored so far, and what the next token needs to know of it."""
 
     word_hash: int = HASH_START
-    """Of the bytes of the word it is in."""
+    """Hash of the bytes of its last word so far."""
     in_word: bool = False
+    """Its last word has begun and not ended."""
     unknown: bool = False
-    """No word of the language model begins like the word it is in."""
-    state: int = 0
-    """Of the language model, after the last whole word."""
+    """No word of the language model begins like its last word."""
+    lm_state: int = 0
+    """State of the language model after the last whole word."""
     lm_score: float = 0.0
-    earned: float = 0.0
+    """Unweighted language model score of the whole words."""
+    words_score: float = 0.0
     """Weighted language model score and bonuses of the whole words."""
     pending: float = 0.0
-    """Expected of the word it is in: the best that a word which begins so can score."""
+    """Weighted score of the best word that begins like the last one. It is replaced by the real
+    score when the word ends; without it a long word would seem better until it ends, and then
+    lose its place in the beam at once."""
     phrase: int = ROOT
-    kept: float = 0.0
-    """Bonus of phrases that are heard to the end."""
+    """Node of the phrase automaton."""
+    phrase_score: float = 0.0
+    """Bonus of phrases that are complete."""
     total: float = 0.0
     """All that is added to the acoustic score."""
 
 
-def space_unit(spelt: list[bytes | None]) -> int:
-    """The unit that is nothing but the end of a word; the blank if there is none."""
-    return spelt.index(b" ") if b" " in spelt else BLANK
-
-
 @dataclass(frozen=True)
-class Reader:
-    """Reads units one after the other; holds the weights."""
+class Scorer:
+    """Scores prefixes token by token; holds the weights of `DecoderOptions`."""
 
-    spelt: list[bytes | None]
+    spellings: list[bytes | None]
+    """Of every token, as `token_spellings` gives them."""
     lm: LanguageModel | None
     phrases: Phrases | None
     lm_weight: float
     word_bonus: float
     unknown_score: float
 
-    def start(self) -> Reading:
-        """Before the first unit."""
-        return Reading(state=self.lm.start if self.lm else 0)
+    def start(self) -> PrefixState:
+        """The state of the empty prefix."""
+        return PrefixState(lm_state=self.lm.start if self.lm else 0)
 
-    def extend(self, reading: Reading, unit: int) -> Reading:
-        """After one more unit."""
-        for byte in self.spelt[unit] or b"":
+    def extend(self, state: PrefixState, token: int) -> PrefixState:
+        """The state after one more token."""
+        for byte in self.spellings[token] or b"":
             if byte != SPACE:
-                word_hash = extend_hash(reading.word_hash, bytes((byte,)))
-                reading = reading._replace(word_hash=word_hash, in_word=True)
-            elif reading.in_word:
-                reading = self._end_word(reading)
+                word_hash = extend_hash(state.word_hash, bytes((byte,)))
+                state = state._replace(word_hash=word_hash, in_word=True)
+            elif state.in_word:
+                state = self._end_word(state)
             else:
                 continue
             if self.phrases:
-                gain, phrase = self.phrases.step(reading.phrase, byte)
-                reading = reading._replace(phrase=phrase, kept=reading.kept + gain)
-        if self.lm and reading.in_word and not reading.unknown:
-            reading = self._look_ahead(self.lm, reading)
-        value = float(self.phrases.values[reading.phrase]) if self.phrases else 0.0
-        total = (reading.earned + reading.pending) + (reading.kept + value)
-        return reading._replace(total=total)
+                gain, phrase = self.phrases.step(state.phrase, byte)
+                state = state._replace(phrase=phrase, phrase_score=state.phrase_score + gain)
+        if self.lm and state.in_word and not state.unknown:
+            state = self._look_ahead(self.lm, state)
+        value = float(self.phrases.values[state.phrase]) if self.phrases else 0.0
+        total = (state.words_score + state.pending) + (state.phrase_score + value)
+        return state._replace(total=total)
 
-    def _look_ahead(self, lm: LanguageModel, reading: Reading) -> Reading:
-        log = lm.look_ahead(reading.word_hash)
+    def _look_ahead(self, lm: LanguageModel, state: PrefixState) -> PrefixState:
+        log = lm.look_ahead(state.word_hash)
         if log is not None:
-            return reading._replace(pending=self.lm_weight * log)
-        log, _ = lm.score(reading.state, lm.unknown)
-        return reading._replace(unknown=True, pending=self.lm_weight * log + self.unknown_score)
+            return state._replace(pending=self.lm_weight * log)
+        log, _ = lm.score(state.lm_state, lm.unknown)
+        return state._replace(unknown=True, pending=self.lm_weight * log + self.unknown_score)
 
-    def _end_word(self, reading: Reading) -> Reading:
-        gain, state, lm_score = self.word_bonus, reading.state, reading.lm_score
+    def _end_word(self, state: PrefixState) -> PrefixState:
+        gain, lm_state, lm_score = self.word_bonus, state.lm_state, state.lm_score
         if self.lm:
-            word = self.lm.unknown if reading.unknown else self.lm.find(reading.word_hash)
-            log, state = self.lm.score(state, word)
+            word = self.lm.unknown if state.unknown else self.lm.find(state.word_hash)
+            log, lm_state = self.lm.score(lm_state, word)
             lm_score += log
             gain += self.lm_weight * log
             if word == self.lm.unknown:
                 gain += self.unknown_score
-        return Reading(
-            state=state,
+        return PrefixState(
+            lm_state=lm_state,
             lm_score=lm_score,
-            earned=reading.earned + gain,
-            phrase=reading.phrase,
-            kept=reading.kept,
+            words_score=state.words_score + gain,
+            phrase=state.phrase,
+            phrase_score=state.phrase_score,
         )
 
-    def finish(self, reading: Reading) -> Reading:
-        """At the end of the utterance: the last word and the end of the sentence are scored."""
-        if reading.in_word:
-            reading = self._end_word(reading)
+    def finish(self, state: PrefixState) -> PrefixState:
+        """The state at the end of the utterance: scores the last word and the sentence's end."""
+        if state.in_word:
+            state = self._end_word(state)
             if self.phrases:
-                gain, phrase = self.phrases.step(reading.phrase, SPACE)
-                reading = reading._replace(phrase=phrase, kept=reading.kept + gain)
-        lm_score, earned, kept = reading.lm_score, reading.earned, reading.kept
+                gain, phrase = self.phrases.step(state.phrase, SPACE)
+                state = state._replace(phrase=phrase, phrase_score=state.phrase_score + gain)
+        lm_score, words, phrases = state.lm_score, state.words_score, state.phrase_score
         if self.lm:
-            log, _ = self.lm.score(reading.state, self.lm.eos)
+            log, _ = self.lm.score(state.lm_state, self.lm.eos)
             lm_score += log
-            earned += self.lm_weight * log
+            words += self.lm_weight * log
         if self.phrases:
-            kept += self.phrases.finish(reading.phrase)
-        return Reading(lm_score=lm_score, earned=earned, kept=kept, total=earned + kept)
+            phrases += self.phrases.finish(state.phrase)
+        return PrefixState(
+            lm_score=lm_score, words_score=words, phrase_score=phrases, total=words + phrases
+        )

@@ -1,7 +1,7 @@
 """Two results on the same utterances: is one better, by how much, and where do they differ?
 
-The same utterances (or speakers) are drawn for both in every resample, so that what is hard for
-both cancels out: far smaller differences show than by two intervals side by side.
+The same utterances (or speakers) are drawn for both in every resample, so that what is difficult
+for both cancels out. This shows far smaller differences than two intervals side by side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ import numpy as np
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate import ref_hyp
-from asr.evaluate.dataset import describe, evaluate_model
-from asr.evaluate.ref_hyp import Row
+from asr.evaluate.dataset import describe, evaluate, read_set
 from asr.evaluate.wer import (
     NORMALISATION,
     RESAMPLES,
+    Row,
     Score,
     counted,
     load_jiwer,
@@ -27,13 +27,13 @@ from asr.evaluate.wer import (
     speakers_of,
 )
 from asr.files import atomic_write_text
-from asr.pretrained import registry as models
-from asr.settings.data import DataSettings
+from asr.pretrained import registry
+from asr.transcribe.recogniser import load_for_command
 
 
 @dataclass(frozen=True)
 class Differing:
-    """An utterance that A and B heard differently."""
+    """An utterance with different hypotheses of A and B."""
 
     a: Row
     b: Row
@@ -42,7 +42,7 @@ class Differing:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """B against A. `difference` is WER of B less WER of A, below 0 if B is better."""
 
     a: Score
@@ -50,19 +50,25 @@ class Comparison:
     difference: float
     low: float
     high: float
-    """`low` to `high` holds the difference with 95 % confidence."""
+    """`low` to `high` is the 95 % confidence interval of the difference."""
     p: float
-    """Two-sided: how often resamples are on the other side of no difference, twice."""
+    """Two-sided: twice the fraction of resamples on the other side of no difference."""
     differing: tuple[Differing, ...] = field(repr=False)
     """Largest difference in errors first."""
 
 
 def compare(
     a: Sequence[Row], b: Sequence[Row], seed: int = 1, resamples: int = RESAMPLES
-) -> Comparison:
+) -> PairedComparison:
     """Compare two results by a paired bootstrap, over speakers where they are known.
 
-    Raises AsrError if they are not of the same utterances with the same references.
+    Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+    ICASSP 2004. Raises AsrError if they are not of the same utterances with the same references.
+
+    >>> a = [Row("u1", "", "THE CAT SAT", "THE CAT SAD"), Row("u2", "", "A DOG", "A DOG")]
+    >>> b = [Row("u1", "", "THE CAT SAT", "THE CAT SAT"), Row("u2", "", "A DOG", "A DOG")]
+    >>> compare(a, b).difference
+    -0.2
     """
     partners = {row.id: row for row in b}
     _check_same(a, partners)
@@ -84,7 +90,7 @@ def compare(
         if row.hypothesis != other.hypothesis
     ]
     differing.sort(key=lambda d: (-abs(d.b_errors - d.a_errors), d.a.id))
-    return Comparison(
+    return PairedComparison(
         scores[0],
         scores[1],
         scores[1].wer - scores[0].wer,
@@ -105,12 +111,12 @@ def _check_same(a: Sequence[Row], partners: dict[str, Row]) -> None:
         )
     other = [row.id for row in a if row.reference != partners[row.id].reference]
     if other:
-        raise AsrError(f"the two have other references for {len(other)}, such as {other[0]}")
+        raise AsrError(f"the two have different references for {len(other)}, such as {other[0]}")
     if not names:
         raise AsrError("nothing to compare: there is not one utterance")
 
 
-def table(comparison: Comparison, names: tuple[str, str]) -> str:
+def table(comparison: PairedComparison, names: tuple[str, str]) -> str:
     """The figures of a comparison in a few lines."""
     c = comparison
     over = counted(c.a.groups, "speaker") if c.a.groups else counted(c.a.utterances, "utterance")
@@ -163,12 +169,12 @@ def compare_to(
     threads: int | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> str:
-    """Compare two sides, each a model or what `asr evaluate -o` wrote; what to print.
+    """Compare two sides, each a model or a file that `asr evaluate -o` wrote; what to print.
 
-    A model is a file, or a name that `asr models` lists. Models are run on `source`, each read
-    as `models.decoding` says from the decoder options in `given`. The first `show` utterances
-    that differ are printed, all of them are written to `output`. Raises AsrError if there is a
-    model and no source, or a source or decoder and no model.
+    A model is a file, or a name that `asr models` lists. Models are run on `source`, each with the
+    decoder options that `registry.decoding` makes from those in `given`. The first `show`
+    utterances that differ are printed, all of them are written to `output`. Raises AsrError if
+    there is a model and no source, or a source or decoder and no model.
     """
     decodings = [_decoding(side, given or {}) for side in (a, b)]
     networks = [side for side, decoding in zip((a, b), decodings, strict=True) if decoding]
@@ -188,15 +194,15 @@ def compare_to(
     figures = table(comparison, (names[0], names[1]))
     if output is not None:
         atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
-    shown = listing(comparison.differing[:show])
-    return f"{figures}\n\n{shown}".rstrip("\n") if shown else figures
+    first = listing(comparison.differing[:show])
+    return f"{figures}\n\n{first}".rstrip("\n") if first else figures
 
 
 def _decoding(side: str | Path, given: Mapping[str, Any]) -> DecoderOptions | None:
-    """How a model is read; None for a file of results."""
-    if models.named(side) is None and ref_hyp.is_ref_hyp(side):
+    """How a model decodes; None for a file of results."""
+    if registry.named(side) is None and ref_hyp.is_ref_hyp(side):
         return None
-    return models.decoding(side, given)
+    return registry.decoding(side, given)
 
 
 def _rows(
@@ -204,11 +210,6 @@ def _rows(
 ) -> list[Row]:
     if decoding is None:
         return ref_hyp.read(side)
-    from asr.corpus import sources
-    from asr.model.backend import open_backend
-
     assert source is not None
-    data = DataSettings()
-    utterances = sources.resolve(source, data.root, data.spoken)
-    backend = open_backend(models.resolve(side), threads)
-    return evaluate_model(backend, utterances, data, decoding=decoding)[1]
+    recogniser = load_for_command(side, threads, decoding=decoding)
+    return evaluate(recogniser, read_set(source))[1]

@@ -1,87 +1,58 @@
-"""Word error rate with its parts and a confidence interval, of texts and of models.
+"""Word error rate of a recogniser on recordings with known text.
 
-Counts come from jiwer (extra `train`). Rates are fractions, errors over reference words, and may
-exceed 1; where there is no reference word at all the errors stand alone, as in jiwer.
+Recordings are transcribed as `asr transcribe` does it, chunks, decoder and all, so that the rate is
+the one that a user gets.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from asr import audio
-from asr.audio.batch import sorted_batches
-from asr.audio.chunk import is_silent
-from asr.decode import DecoderOptions, make_decoder
-from asr.decode.library import native
+from asr.corpus import sources
+from asr.corpus.manifest import Utterance
+from asr.decode import DecoderOptions
 from asr.errors import AsrError
-from asr.evaluate.wer import NORMALISATION, Score, counted, score, speakers_of
-from asr.model.backend import Backend, BackendName, Floats, TorchBackend, open_backend
-from asr.model.file import TorchModel
-from asr.pretrained import registry as models
-from asr.settings.data import DataSettings
+from asr.evaluate import ref_hyp
+from asr.evaluate.wer import NORMALISATION, Row, Score, counted, score, speakers_of
+from asr.model.backend import BackendName
 from asr.text.normalise import normalise
+from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
-
-if TYPE_CHECKING:
-    from asr.corpus.manifest import Utterance
-    from asr.evaluate.ref_hyp import Row
+from asr.transcribe.recogniser import Recogniser, load_for_command
 
 
-def evaluate_model(
-    model: TorchModel | Backend,
-    utterances: Sequence["Utterance"],
-    data: DataSettings,
-    threads: int | None = None,
-    decoding: DecoderOptions | None = None,
-) -> tuple[Score, list["Row"], float]:
-    """Hear all `utterances` and score them against their normalised texts.
+def evaluate(
+    recogniser: Recogniser,
+    utterances: Sequence[Utterance],
+    options: TranscribeOptions | None = None,
+) -> tuple[Score, list[Row], float]:
+    """Transcribe `utterances` and score them against their normalised texts.
 
-    Batches follow `data.batch_seconds`; `threads` sets torch's threads where a loaded network is
-    given, None leaves them (an engine has its own); without `decoding` it is greedy. The interval
-    is drawn over speakers where they are known (`speakers_of`). Returns the score, one row per
-    utterance in the order given, and the wall-clock seconds of reading, features, network and
-    decoding.
+    The interval is drawn over speakers where they are known (`speakers_of`). Returns the score, one
+    row per utterance in the order given, and the wall-clock seconds of all from reading to text.
+    Raises AsrError for no utterances, and for a recording that cannot be read.
+
+    >>> from asr.transcribe.recogniser import load
+    >>> utterances = [Utterance("u1", "talk.flac", 1.3, "Bad!", "speaker 1")]
+    >>> score, rows, seconds = evaluate(load("model.asr"), utterances)
+    >>> rows[0].hypothesis, score.insertions
+    ('BAD CAFE', 1)
     """
-    from asr.evaluate.ref_hyp import Row
-
-    backend = TorchBackend(model, threads) if isinstance(model, TorchModel) else model
     if not utterances:
         raise AsrError("nothing to evaluate: there is not one utterance")
-    decoder = make_decoder(decoding or DecoderOptions(), backend.tokenizer)
+    # Longest first: over a whole set there is less padding than in windows of the order given.
+    order = sorted(range(len(utterances)), key=lambda i: -utterances[i].duration)
+    paths = [utterances[i].audio_filepath for i in order]
     started = time.perf_counter()
-    heard = [""] * len(utterances)
-    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    for i, log_probs in hear_files(backend, paths, durations, data.batch_seconds):
-        heard[i] = decoder.decode(log_probs)[0].text if len(log_probs) else ""
+    transcripts = recogniser.transcribe(paths, options)
+    texts = {i: transcript.text for i, transcript in zip(order, transcripts, strict=True)}
     seconds = time.perf_counter() - started
     rows = [
-        Row(u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(text, NORMALISATION))
-        for u, text in zip(utterances, heard, strict=True)
+        Row(u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(texts[i], NORMALISATION))
+        for i, u in enumerate(utterances)
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
     return figures, rows, seconds
-
-
-def hear_files(
-    backend: Backend, paths: Sequence[str], durations: Sequence[float], batch_seconds: float
-) -> Iterator[tuple[int, Floats]]:
-    """Index and log-probabilities of each recording, in batches by length, longest first.
-
-    A recording without any sound has none, `(0, outputs)`, as in a transcription.
-    """
-    for batch in sorted_batches(np.array(durations, np.float32), batch_seconds):
-        rows: dict[int, Floats] = {}
-        for i in batch:
-            samples = audio.load(paths[i], backend.frontend.sample_rate).samples
-            if not is_silent(samples):
-                rows[i] = backend.features(samples)
-        heard = backend.log_probs(list(rows.values())) if rows else []
-        found = dict(zip(rows, heard, strict=True))
-        nothing = np.zeros((0, backend.dimensions.outputs), np.float32)
-        yield from ((i, found.get(i, nothing)) for i in batch)
 
 
 def evaluate_to(
@@ -93,32 +64,35 @@ def evaluate_to(
     backend: BackendName = "auto",
     exact: bool = False,
 ) -> str:
-    """Evaluate a model file on a manifest, a folder or `spoken:test`; a few lines to print.
+    """Evaluate a model file or name on a manifest, a folder or `spoken:test`; a few lines to print.
 
-    `output` gets references and hypotheses (`ref_hyp.write`); `backend` and `exact` are those of
-    `model.backend.open_backend`.
+    `output` gets references and hypotheses (`ref_hyp.write`). The other arguments are those of
+    `transcribe.recogniser.load`.
     """
-    from asr.corpus import sources
-    from asr.evaluate import ref_hyp
-
-    data, decoding = DataSettings(), decoding or DecoderOptions()
-    utterances = sources.resolve(source, data.root, data.spoken)
-    hearing = open_backend(models.resolve(model), threads, backend, exact)
-    figures, rows, seconds = evaluate_model(hearing, utterances, data, decoding=decoding)
+    utterances = read_set(source)
+    recogniser = load_for_command(model, threads, backend, exact, decoding)
+    figures, rows, seconds = evaluate(recogniser, utterances)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"
-    search = f" (search in {native()})" if decoding.decoder == "beam" else ""
     lines = [
         str(figures),
-        f"decoder {describe(decoding)}{search}; 95 % interval over {drawn}; "
+        f"decoder {describe(recogniser.decoding)}; 95 % interval over {drawn}; "
         f"normalisation {NORMALISATION}",
         f"{audio_seconds:.1f} s of audio in {seconds:.1f} s, {times_real(audio_seconds, seconds)}",
-        f"engine {hearing.describe()}",
+        f"backend {recogniser.describe()}",
     ]
     if output is not None:
         ref_hyp.write(output, rows)
         lines.append(f"references and hypotheses: {output}")
     return "\n".join(lines)
+
+
+def read_set(source: str) -> list[Utterance]:
+    """The utterances of a manifest, a folder or a part of the built-in corpus, at least one."""
+    utterances = sources.resolve(source)
+    if not utterances:
+        raise AsrError(f"{source}: there is not one utterance")
+    return utterances
 
 
 def describe(decoding: DecoderOptions) -> str:

@@ -1,14 +1,21 @@
-"""References beside hypotheses, in a text file that people read and `asr compare` reads too."""
+"""References beside hypotheses, in a text file for people that `asr compare` can read."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from asr.errors import AsrError
-from asr.evaluate.wer import NORMALISATION, Errors, Row, count_errors, counted, load_jiwer, percent
+from asr.evaluate.wer import (
+    NORMALISATION,
+    Errors,
+    Row,
+    count_errors,
+    counted,
+    load_jiwer,
+    percent,
+    sum_errors,
+)
 from asr.files import atomic_write_text
 
 Pair = tuple[str, str]
@@ -20,8 +27,8 @@ def write(path: str | Path, rows: Sequence[Row]) -> None:
     """Write every utterance with its errors to a text file, whole or not at all.
 
     An utterance is four lines and an empty one: id, speaker and counts; `REF` and `HYP` in
-    columns, asterisks where one has no word; `ERR` with each error as `(said->heard)`, only if
-    there are errors. The first line sums up.
+    columns, asterisks where one has no word; only if there are errors, `ERR` with each as
+    `(said->recognised)`. The first line sums up.
     """
     words = load_jiwer().process_words([r.reference for r in rows], [r.hypothesis for r in rows])
     errors = list(map(count_errors, words.references, words.alignments))
@@ -89,23 +96,22 @@ def _words(columns: str) -> str:
 
 def summary(errors: Iterable[Errors]) -> str:
     """WER and counts of some utterances together."""
-    rows = np.array([(e.words, e.substitutions, e.deletions, e.insertions) for e in errors])
-    total = Errors(*map(int, rows.sum(axis=0)))
+    total = sum_errors(errors)
     return f"WER {percent(total.total / max(1, total.words))}, {total}"
 
 
 def errors_line(reference: list[str], hypothesis: list[str], alignment: list[Any]) -> str:
-    """Each error as `(said->heard)`; empty without errors."""
+    """Each error as `(said->recognised)`; empty without errors."""
     return _wrong(_pairs(reference, hypothesis, alignment))
 
 
 def _pairs(reference: list[str], hypothesis: list[str], alignment: list[Any]) -> list[Pair]:
-    """(said, heard) word by word; "" where a word has no partner."""
+    """(said, recognised) word by word; "" where a word has no partner."""
     pairs: list[Pair] = []
     for chunk in alignment:
         said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        pairs += zip(said or [""] * len(heard), heard or [""] * len(said), strict=True)
+        found = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        pairs += zip(said or [""] * len(found), found or [""] * len(said), strict=True)
     return pairs
 
 
@@ -123,4 +129,4 @@ def _columns(pairs: list[Pair]) -> list[str]:
 
 
 def _wrong(pairs: list[Pair]) -> str:
-    return " ".join(f"({said or '*'}->{heard or '*'})" for said, heard in pairs if said != heard)
+    return " ".join(f"({said or '*'}->{found or '*'})" for said, found in pairs if said != found)

@@ -4,7 +4,7 @@ Counts come from jiwer. Rates are fractions, errors over reference words, and ma
 there is no reference word at all the errors stand alone, as in jiwer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,12 +13,8 @@ import numpy as np
 from asr.errors import AsrError
 
 RESAMPLES = 2000
-
-
 NORMALISATION = "en-v1"
-"""The normal form in which texts are compared; it stands beside every figure."""
-
-
+"""The normal form in which texts are compared; it is written beside every figure."""
 _FEWEST_SPEAKERS = 5
 
 
@@ -45,7 +41,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Row:
-    """An utterance with what was said and what was heard, both in normal form."""
+    """An utterance with what was said and what was recognised, both in normal form."""
 
     id: str
     speaker: str
@@ -55,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Score:
-    """Errors of a set of utterances; `wer_low` to `wer_high` holds the WER with 95 % confidence."""
+    """Errors of a set of utterances; `wer_low` to `wer_high` is the 95 % interval of the WER."""
 
     wer: float
     cer: float
@@ -69,7 +65,7 @@ class Score:
     per_utterance: tuple[Errors, ...] = field(repr=False)
     """Word errors of each utterance, in the order given."""
     groups: int = 0
-    """Speakers that the interval was drawn over; 0: utterances."""
+    """Number of speakers that the interval was drawn over; 0: it was drawn over utterances."""
 
     def to_plain(self) -> dict[str, Any]:
         """The figures as JSON-able values, without the single utterances."""
@@ -93,33 +89,33 @@ def score(
 ) -> Score:
     """WER, CER and their parts, with a 95 % percentile bootstrap interval of the WER.
 
-    Texts are compared word by word as they stand. `resamples` sets of utterances are drawn with
+    Texts are compared word by word as they are. `resamples` sets of utterances are drawn with
     replacement from `seed`; with `groups` (the speaker of each utterance) whole groups are drawn,
     which is wider and fairer where one speaker says much. Raises AsrError for nothing to score,
     and for fewer than two groups.
     """
     if len(references) != len(hypotheses) or len(groups or references) != len(references):
-        raise ValueError("references, hypotheses and groups must be equally many")
+        raise ValueError("references, hypotheses and groups must have the same length")
     if not references:
         raise AsrError("nothing to score: there is not one utterance")
-    jiwer = load_jiwer()
-    words = jiwer.process_words(list(references), list(hypotheses))
-    characters = jiwer.process_characters(list(references), list(hypotheses))
-    per_utterance = tuple(map(count_errors, words.references, words.alignments))
+    per_utterance = tuple(errors_of(references, hypotheses))
+    total = sum_errors(per_utterance)
+    characters = load_jiwer().process_characters(list(references), list(hypotheses))
     errors = np.array([e.total for e in per_utterance])
     said = np.array([e.words for e in per_utterance])
     errors, said = resampled([errors, said], groups, seed, resamples)
     low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
     return Score(
-        wer=float(words.wer),
+        # Without a reference word the errors alone, as in jiwer.
+        wer=total.total / max(total.words, 1),
         cer=float(characters.cer),
         wer_low=float(low),
         wer_high=float(high),
         utterances=len(references),
-        words=sum(e.words for e in per_utterance),
-        insertions=words.insertions,
-        deletions=words.deletions,
-        substitutions=words.substitutions,
+        words=total.words,
+        insertions=total.insertions,
+        deletions=total.deletions,
+        substitutions=total.substitutions,
         per_utterance=per_utterance,
         groups=len(set(groups)) if groups is not None else 0,
     )
@@ -134,12 +130,24 @@ def load_jiwer() -> Any:
     return jiwer
 
 
+def errors_of(references: Sequence[str], hypotheses: Sequence[str]) -> list[Errors]:
+    """Word errors of each utterance, by the alignment of fewest errors."""
+    found = load_jiwer().process_words(list(references), list(hypotheses))
+    return list(map(count_errors, found.references, found.alignments))
+
+
+def sum_errors(errors: Iterable[Errors]) -> Errors:
+    """The errors of several utterances together."""
+    rows = [(e.words, e.substitutions, e.deletions, e.insertions) for e in errors]
+    return Errors(*map(sum, zip(*rows, strict=True)))
+
+
 def count_errors(reference: list[str], alignment: list[Any]) -> Errors:
     """Errors of one of jiwer's alignments: chunks of equal, substitute, delete, insert."""
     counts = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
     for chunk in alignment:
-        heard = chunk.hyp_end_idx - chunk.hyp_start_idx
-        counts[chunk.type] += max(heard, chunk.ref_end_idx - chunk.ref_start_idx)
+        recognised = chunk.hyp_end_idx - chunk.hyp_start_idx
+        counts[chunk.type] += max(recognised, chunk.ref_end_idx - chunk.ref_start_idx)
     return Errors(len(reference), counts["substitute"], counts["delete"], counts["insert"])
 
 

@@ -1,1 +1,1 @@
-"""Waveform -> log-mel features: one settings dataclass, two implementations (numpy, torch)."""
+"""Waveform -> log-mel features: one settings dataclass, implemented in numpy and in torch."""

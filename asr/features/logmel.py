@@ -1,7 +1,7 @@
 """Waveform -> log-mel features with numpy alone; equal to `logmel_torch` within 1e-4.
 
-Frames are cut, windowed and transformed some hundred at a time, so that memory beyond the result
-does not grow with the recording.
+Frames are windowed and transformed a block at a time, so that memory beyond the result does not
+grow with the recording.
 """
 
 from functools import lru_cache
@@ -10,12 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from asr.features.settings import Frontend
+from asr.features.settings import DEVIATION_FLOOR, Frontend
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import Matrix, prepare
-
-DEVIATION_FLOOR = 1e-5
-"""Added to the standard deviation, as in `logmel_torch`: a band of digital silence stays zero."""
 
 _BLOCK = 128
 """Frames at a time: their spectra stay in the second-level cache."""
@@ -25,16 +22,20 @@ def features(samples: NDArray[np.floating], settings: Frontend) -> NDArray[np.fl
     """Features `(frames, mels)` of one waveform `(samples,)` at `settings.sample_rate`.
 
     A waveform shorter than a window has no frames.
+
+    >>> features(np.zeros(16000), Frontend()).shape
+    (98, 80)
     """
     count = settings.frames(len(samples))
     rows = np.empty((count, settings.mels), np.float32)
     if not count:
         return rows
     window, mel_scale = _tables(settings)
-    cut = sliding_window_view(np.asarray(samples, np.float32), settings.window)[:: settings.step]
+    frames = sliding_window_view(np.asarray(samples, np.float32), settings.window)[:: settings.step]
     for start in range(0, count, _BLOCK):
-        # Where the window lies in the transform changes phases alone: zeros go behind it.
-        spectrum = np.fft.rfft(cut[start : start + _BLOCK] * window, settings.fft_size)
+        # Where the window lies in the transform changes only phases, and those are dropped, so
+        # numpy may put its zeros behind it while torch centres it.
+        spectrum = np.fft.rfft(frames[start : start + _BLOCK] * window, settings.fft_size)
         power = np.square(spectrum.real, dtype=np.float32)
         power += np.square(spectrum.imag, dtype=np.float32)
         mel_scale(power, out=rows[start : start + _BLOCK])
@@ -46,7 +47,10 @@ def features(samples: NDArray[np.floating], settings: Frontend) -> NDArray[np.fl
 
 
 def mel_filters(settings: Frontend) -> NDArray[np.float32]:
-    """Triangles `(mels, bins)` of peak 1, equally wide on the HTK mel scale."""
+    """Triangles `(mels, bins)` of peak 1, equally wide on the HTK mel scale.
+
+    mel = 2595 log10(1 + hertz / 700).
+    """
     bins = np.linspace(0.0, settings.sample_rate // 2, settings.fft_size // 2 + 1)
     low, high = 2595 * np.log10(1 + np.array([settings.low_hertz, settings.high_hertz]) / 700)
     corners = 700 * (10 ** (np.linspace(low, high, settings.mels + 2) / 2595) - 1)
@@ -57,7 +61,9 @@ def mel_filters(settings: Frontend) -> NDArray[np.float32]:
 
 def _normalise(rows: NDArray[np.float32]) -> None:
     """Each band to mean 0 and (biased) standard deviation 1, in place."""
-    rows -= rows[0].copy()  # digital silence becomes exactly 0 and not the rounding of its mean
+    # Relative to the first frame digital silence is exactly 0. Without this the rounding of its
+    # mean would be divided by the floor of the deviation and come out as noise.
+    rows -= rows[0].copy()
     rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     deviation = np.sqrt(np.einsum("ij,ij->j", rows, rows, dtype=np.float64) / len(rows))
     rows /= (deviation + DEVIATION_FLOOR).astype(np.float32)
@@ -65,7 +71,7 @@ def _normalise(rows: NDArray[np.float32]) -> None:
 
 @lru_cache(maxsize=8)
 def _tables(settings: Frontend) -> tuple[NDArray[np.float32], Matrix]:
-    """The periodic Hann window and the mel filters, of which nearly all elements are zero."""
+    """The periodic Hann window, and the mel filters as a sparse matrix: most are zero."""
     phase = 2 * np.pi * np.arange(settings.window) / settings.window
     window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
     return window, prepare(from_dense(mel_filters(settings)), exact=True)

@@ -1,8 +1,8 @@
-"""Waveform -> log-mel features, wholly described by `settings.Frontend`.
+"""Waveform -> log-mel features with torch, for batches in training.
 
-Frame i covers samples `[i * step, i * step + window)` under a periodic Hann window centred in
-the Fourier transform, zeros around it. Nothing is reflected or centred at the edges, so a frame
-never sees padding, and a twin in plain numpy is a few lines.
+Frame i covers samples `[i * step, i * step + window)` under a periodic Hann window, centred in
+the Fourier transform with zeros around it. The waveform is neither reflected nor padded at its
+ends, so that a frame never sees padding.
 """
 
 from functools import lru_cache
@@ -11,10 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.features.settings import Frontend
-
-_DEVIATION_FLOOR = 1e-5
-"""Added to the standard deviation: a band of digital silence stays zero."""
+from asr.features.settings import DEVIATION_FLOOR, Frontend
 
 
 class LogMel(nn.Module):
@@ -27,7 +24,7 @@ class LogMel(nn.Module):
 
     def __init__(self, settings: Frontend) -> None:
         super().__init__()
-        # Late: torchaudio is no longer developed, so that few places know it.
+        # Imported here and nowhere else in the package: torchaudio is no longer developed.
         from torchaudio.transforms import MelScale, Spectrogram
 
         self.settings = settings
@@ -48,7 +45,8 @@ class LogMel(nn.Module):
             mel_scale="htk",
         )
         spare = settings.fft_size - settings.window
-        # torch.stft centres the window the same way, so frames are cut by window, not fft_size.
+        # torch.stft takes frames of fft_size and centres the window in them. With these zeros at
+        # both ends its frames begin where ours of `window` samples do.
         self.around = (spare // 2, spare - spare // 2)
 
     @torch.no_grad()
@@ -59,7 +57,8 @@ class LogMel(nn.Module):
         if waveforms.shape[1] < s.window:
             return waveforms.new_zeros(len(waveforms), 0, s.mels), frames
         spectrum = self.spectrum(nn.functional.pad(waveforms, self.around))
-        # MelSpectrogram squares a complex modulus instead, a quarter of all loading time.
+        # Not MelSpectrogram: it takes the root of this and squares it again, which costs a quarter
+        # of the time of loading a batch.
         mel_power = self.mel_scale(spectrum.real.square() + spectrum.imag.square())
         features = (mel_power + s.log_floor).log_().transpose(1, 2).contiguous()
         inside = torch.arange(features.shape[1], device=frames.device) < frames[:, None]
@@ -71,21 +70,21 @@ class LogMel(nn.Module):
 def _normalise(features: Tensor, inside: Tensor, frames: Tensor) -> Tensor:
     """Each band to mean 0 and (biased) standard deviation 1 over the frames `inside`."""
     count = frames.clamp(min=1)[:, None, None]
-    # Seen from the first frame, digital silence is exactly 0: without this, the rounding of its
+    # Relative to the first frame digital silence is exactly 0. Without this the rounding of its
     # mean would be divided by the floor of the deviation and come out as noise.
     features = (features - features[:, :1]).masked_fill_(~inside, 0.0)
     features -= features.sum(dim=1, keepdim=True) / count
     features.masked_fill_(~inside, 0.0)
     deviation = (features.square().sum(dim=1, keepdim=True) / count).sqrt()
-    return features.div_(deviation + _DEVIATION_FLOOR)
-
-
-@lru_cache(maxsize=8)
-def _log_mel(settings: Frontend) -> LogMel:
-    return LogMel(settings)
+    return features.div_(deviation + DEVIATION_FLOOR)
 
 
 def features(samples: np.ndarray, settings: Frontend) -> Tensor:
     """Features `(frames, mels)` of one waveform, float32 at `settings.sample_rate`, on the CPU."""
     waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
     return _log_mel(settings)(waveform[None], torch.tensor([len(samples)]))[0][0]
+
+
+@lru_cache(maxsize=8)
+def _log_mel(settings: Frontend) -> LogMel:
+    return LogMel(settings)

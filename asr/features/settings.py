@@ -1,17 +1,23 @@
-"""How a waveform becomes log-mel features; no torch, so any twin can be built from it."""
+"""How a waveform becomes log-mel features: the settings that both implementations follow."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from asr.errors import problems
 
+DEVIATION_FLOOR = 1e-5
+"""Added to a band's standard deviation before the division: digital silence stays zero."""
+
 
 @dataclass(frozen=True)
 class Frontend:
-    """Waveform to log-mel features; complete, so that any twin can be built from it alone."""
+    """Waveform to log-mel features; complete, so that a file needs nothing else to rebuild them.
+
+    Raises AsrError, with all that is wrong at once, for values out of range.
+    """
 
     sample_rate: int = 16000
-    """Samples a second that features are made from; other rates are resampled to it."""
+    """Samples per second of the waveform; recordings of another rate are resampled to it."""
     window_seconds: float = 0.025
     """Length of the Hann window."""
     step_seconds: float = 0.010
@@ -31,7 +37,7 @@ class Frontend:
 
     def __post_init__(self) -> None:
         with problems() as check:
-            # The upper ends keep a stranger's file from asking for tables without end.
+            # The upper bounds keep a file from a stranger from asking for huge tables.
             check(
                 1000 <= self.sample_rate <= 384_000,
                 f"frontend.sample_rate={self.sample_rate}: from 1000 to 384000",

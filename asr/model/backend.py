@@ -182,6 +182,11 @@ def open_backend(
 
     Raises AsrError if the file is not a model, for `torch` where that is not installed, and for
     `cuda` where there is none or the backend is native.
+
+    >>> backend = open_backend("model.asr")
+    >>> [log_probs] = backend.log_probs([backend.features(samples)])
+    >>> log_probs.shape  # a second of audio, 25 frames of 29 tokens
+    (25, 29)
     """
     if backend not in get_args(BackendName):
         raise AsrError(f"backend={backend!r}: auto, torch or native")

@@ -11,19 +11,19 @@ from asr.files import atomic_path
 from asr.model.file import TorchModel, load_model
 
 TOLERANCE = 1e-3
-"""Largest difference of a log-probability that is taken for rounding."""
+"""Largest difference of a log-probability that counts as rounding."""
 LENGTHS = ([37], [80, 33, 57], [1, 5])
 """Frames of the utterances that the check runs, batch by batch."""
 
 ABOUT_ZEROS = (
     "A runtime for dense networks multiplies zeros like any other number and stores them too: "
-    "pruning makes this file neither smaller nor quicker; what `asr pack` writes is both."
+    "pruning makes this file neither smaller nor faster; what `asr pack` writes is both."
 )
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how near it is to the network."""
+    """What was written, and how close it is to the network."""
 
     path: str
     bytes: int
@@ -45,9 +45,9 @@ class ExportReport:
 def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     """Write the dense network of a model file, zeros and all, to `out_path` as ONNX.
 
-    Units, frontend and dimensions stand in the file's metadata as JSON. Needs torch, onnx and
-    onnxruntime. Raises AsrError for what is no model file, and, without writing anything, if ONNX
-    Runtime gives other log-probabilities.
+    Tokenizer, frontend and dimensions are in the file's metadata as JSON. Needs torch, onnx and
+    onnxruntime. Raises AsrError for what is not a model file. Raises it too, without writing
+    anything, if ONNX Runtime computes other log-probabilities than torch.
     """
     import onnx
     import onnxruntime

@@ -129,6 +129,21 @@ def load_weights(path: str | Path) -> "dict[str, torch.Tensor]":
     return _to_torch(tensors)
 
 
+def copy_with_training(source: str | Path, target: str | Path, extra: dict[str, Any]) -> None:
+    """Write a model file again, `extra` added to `metadata.training`, the weights bit by bit.
+
+    `source` and `target` may be the same file. Raises AsrError if `source` is not a model.
+    """
+    tensors, plain = read(source)
+    with naming(source):
+        packed = Metadata.from_plain(plain).packed
+    plain["training"] |= extra
+    if packed is None:
+        write(target, tensors, plain, compress=False)
+    else:
+        write(target, tensors, plain, packed)
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """An AsrError from within begins with the file's name."""

@@ -31,7 +31,7 @@ LINE_LIMIT = 400
 
 @dataclass(frozen=True)
 class Count:
-    """Sums over tensors, each stored one once."""
+    """Sums over tensors; a tied one counts once."""
 
     elements: int
     nonzeros: int
@@ -62,7 +62,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file holds, from its header alone."""
+    """What a model file holds, from its header alone; `table()` prints it."""
 
     path: str
     bytes: int
@@ -129,7 +129,7 @@ def describe(path: str | Path) -> Description:
 
 
 def description(path: str | Path, header: Header, metadata: Metadata) -> Description:
-    """The description of a file whose header has been read."""
+    """The description of a file from its header, which has been read."""
     buffers = set(metadata.buffers)
     return Description(
         path=str(path),
@@ -214,7 +214,7 @@ def rows_text(rows: Iterable[tuple[str, str]]) -> str:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     for row in rows:
-        table.add_row(*(Text("".join(c if c.isprintable() else "?" for c in cell)) for cell in row))
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     return "\n".join(line[:LINE_LIMIT] for line in _text(table).splitlines())
 
 
@@ -223,6 +223,10 @@ def _text(table: Table) -> str:
     text = StringIO()
     Console(file=text, width=TABLE_WIDTH, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:LINE_LIMIT])
 
 
 def _ratio(ratio: float) -> str:

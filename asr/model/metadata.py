@@ -1,7 +1,4 @@
-"""What a model file says of its network beside the weights: plain values, checked when read.
-
-No torch here: a machine without it reads a packed model too.
-"""
+"""The metadata of a model file, all but its weights: plain values, checked when read; no torch."""
 
 import dataclasses
 import math
@@ -15,20 +12,21 @@ from asr.plain import Reader
 from asr.sparse.formats import Values
 
 KIND = "asr.model"
+"""In every file, so that files of other programs are recognised; never renamed."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Everything that a network is rebuilt from, but its weights."""
+    """Everything that a network is rebuilt from, except its weights."""
 
     model: Model
     frontend: Frontend
     tokenizer: dict[str, Any]
-    """As `Tokenizer.to_plain()` gives them; `kind` is always there."""
+    """As `Tokenizer.to_plain()` returns it; `kind` is always there."""
     training: dict[str, Any] = field(default_factory=dict)
-    """What the training wants to be remembered; carried along unread."""
+    """Provenance of the training and the calibration of confidence; not needed to rebuild it."""
     buffers: list[str] = field(default_factory=list)
-    """Names of the tensors that are no parameters, such as the running means of a norm."""
+    """Names of the tensors that are not parameters, such as the running means of a norm."""
     packed: Values | None = None
     """Type of the packed weights; None: the file is dense."""
     folded: bool = False
@@ -43,7 +41,7 @@ class Metadata:
     def from_plain(plain: dict[str, Any]) -> "Metadata":
         """The metadata of a file. Raises AsrError if it is another program's or malformed."""
         if plain.get("kind") != KIND:
-            raise AsrError("holds tensors, but no model of asr")
+            raise AsrError("holds tensors, but not a model of asr")
         reader = Reader(missing="refuse")
         metadata = reader.read(Metadata, {k: v for k, v in plain.items() if k != "kind"})
         if metadata is None:

@@ -1,8 +1,13 @@
 """The convolutions of Deep Speech without torch: dense in C, pruned ones as sparse products.
 
-An utterance is computed in strips of some output frames, all layers of a strip one after the
-other, so that what lies between the layers stays in the cache and memory does not grow with the
-recording. Strips are independent: each reads the few frames beside it that its kernels reach.
+An utterance is computed in strips of `STRIP` output frames, all layers of a strip one after the
+other. So what lies between the layers stays in the cache, and memory does not grow with the
+recording. Strips are independent: each also reads the few frames beside it that its kernels reach,
+and computes those of the layers in between again.
+
+    output frames        |  strip 0  |  strip 1  |  strip 2  |
+    frames of layer 1          |.....---------------.....|         for strip 1; dots: the reach
+    input frames         |..........---------------------..........|
 """
 
 import ctypes
@@ -22,9 +27,9 @@ from asr.sparse.kernels.layouts import scratch
 STRIP = 64
 """Output frames of a strip: two layers of 32 channels then fit the second-level cache."""
 SPARSE_FROM = 0.85
-"""Share of zeros from which copying the taps together for a sparse product pays."""
+"""Fraction of zeros from which gathering the taps for a sparse product pays."""
 SPARSE_TAPS = 256
-"""Weights of an output channel from which it may pay at all."""
+"""Weights of an output channel from which it can pay at all."""
 _PADDED = 16  # channels that asr/sparse/kernels/c/convolution.c fills up to
 _PASS = 8  # frames that it multiplies at once
 
@@ -32,7 +37,7 @@ Floats = NDArray[np.float32]
 
 
 def sparse_pays(zeros: float, taps: int) -> bool:
-    """Whether a convolution runs as a sparse product: by its share of zeros and its size.
+    """Whether a convolution runs as a sparse product: by its fraction of zeros and its size.
 
     `taps` are the weights of an output channel.
     """
@@ -40,7 +45,7 @@ def sparse_pays(zeros: float, taps: int) -> bool:
 
 
 def dense_name(level: int) -> str:
-    """What a convolution that runs densely is called in descriptions."""
+    """Name of a convolution that runs densely, for descriptions."""
     return f"dense, {LEVELS[level] if library() else 'numpy'}"
 
 
@@ -61,7 +66,7 @@ class Convolution:
     sparse: bool | None = None
     """As a sparse product; None: where that pays."""
     kernel: str = field(init=False)
-    """What computes it: the name of a sparse kernel, or `dense` with its instruction set."""
+    """Name of the sparse kernel that computes it, or `dense` with its instruction set."""
 
     def __post_init__(self) -> None:
         channels, inputs, _, frames = self.weight.shape
@@ -88,14 +93,15 @@ class Convolution:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Bands and frames that a kernel sees before the place of its output."""
+        """Bands and frames that a kernel reads before the position of its output."""
         return (self.weight.shape[2] - 1) // 2, (self.weight.shape[3] - 1) // 2
 
     def __call__(self, x: Floats, y: Floats) -> None:
         """Fill `y (bands', frames, channels)`, of any strides, from `x (bands, frames, inputs)`.
 
-        Frame t of `y` reads the frames of `x` from `t * stride` on; what is beyond an edge of the
-        bands counts as zero. A band of `x` lies in one piece.
+        Frame t of `y` reads the frames of `x` from `t * stride` on, so `x` must hold the padding
+        in time; what is beyond an edge of the bands counts as zero. Each band of `x` must be
+        contiguous: the taps of a kernel row are then one run of `frames * inputs` floats.
         """
         matrix = self._matrix
         if matrix is not None and matrix.struct is None:
@@ -137,7 +143,7 @@ class Convolution:
 
 
 class _Shape(ctypes.Structure):
-    """Twin of `shape` in asr/sparse/kernels/c/convolution.c."""
+    """The struct `shape` of asr/sparse/kernels/c/convolution.c: keep the two alike."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("bands_in", "x_band", "x_frame")),
@@ -153,13 +159,13 @@ def _at(array: NDArray[Any]) -> ctypes.c_void_p:
 
 
 class ConvolutionStack:
-    """All convolutions of a network, one utterance at a time."""
+    """All convolutions of a network, one utterance at a time; threads may share it."""
 
     def __init__(self, layers: Sequence[Convolution]) -> None:
         self.layers = list(layers)
 
     def lengths(self, frames: int) -> list[int]:
-        """Frames of an utterance before each layer and behind the last one."""
+        """Frames of an utterance before each layer and after the last one."""
         found = [frames]
         for layer in self.layers:
             found.append(-(-found[-1] // layer.stride[1]))
@@ -171,6 +177,8 @@ class ConvolutionStack:
         `features (frames, mels)` are those of the whole utterance.
         """
         lengths = self.lengths(len(features))
+        # From the output back to the input: the frames of each layer that the strip depends on.
+        # They may begin below 0 or end beyond the utterance, where all layers see zeros.
         ranges = [(first, last)]
         for layer in reversed(self.layers):
             start, stop = ranges[0]
@@ -189,7 +197,8 @@ class ConvolutionStack:
                 y = out.reshape(stop - start, channels, bands).transpose(2, 0, 1)
             else:
                 y = np.zeros((bands, stop - start, channels), np.float32)
-            # Frames beyond the utterance are the zeros that the next kernel expects there.
+            # Only frames inside the utterance are computed. Beyond it the next kernel expects
+            # zeros, and not what this layer would make of its own padding.
             low, high = max(start, 0), min(stop, lengths[i])
             skipped = (low - start) * layer.stride[1]
             layer(x[:, skipped:], y[:, low - start : high - start])

@@ -1,4 +1,4 @@
-"""Which kernel runs which tensor of a model file here, from the file's header alone."""
+"""Which kernel runs which tensor of a model file on this machine, from its header alone."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -17,16 +17,21 @@ _KINDS = {
 
 
 def native_library() -> str:
-    """What the native engine computes with: `C, avx512vnni`, or that it is slow without."""
+    """What the native backend computes with: `C library, avx512vnni`, or numpy and why."""
     if library() is None:
         return "numpy alone, slow: the C library was not built or ASR_NATIVE=0 forbids it"
     return f"C library, {LEVELS[level()]}"
 
 
+def compiled() -> bool:
+    """Whether the C library is used; without it the native backend computes in numpy."""
+    return library() is not None
+
+
 def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, str]:
     """The kernel of each weight tensor of a packed file, by its name; tied ones once.
 
-    The same that `Network.describe` says of the loaded file.
+    Equal to `Network.describe()` of the loaded file.
     """
     found = {}
     for entry in tensors:
@@ -38,7 +43,7 @@ def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, st
         if kind == "convolutions" and not sparse_pays(zeros, columns):
             found[entry.name] = dense_name(level())
             continue
-        pattern = cast(Pattern, layout.pattern)  # Layout.check has seen to that
+        pattern = cast(Pattern, layout.pattern)  # checked when the header was read
         here = LEVELS[level()] if library() else None
         found[entry.name] = choose(pattern, zeros, here, exact=exact or kind == "output")
     return found

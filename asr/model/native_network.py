@@ -1,4 +1,4 @@
-"""The Deep Speech network on sparse kernels: `torch_network.DeepSpeech` in evaluation."""
+"""The Deep Speech network on sparse kernels, without torch: `DeepSpeech` in evaluation mode."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +21,9 @@ Tensors = Mapping[str, "CsrMatrix | NDArray[Any]"]
 class Network:
     """A network laid out for this processor. Immutable, so that threads may share it.
 
-    `tensors` are those of a model file, matrices as `CsrMatrix` or dense. `exact` leaves
-    out the kernels that round weights or activations, `level` forces an instruction set; `threads`
-    lay the layers out. Batch norms are folded into the weights.
+    `tensors` are those of a model file by their names, matrices as `CsrMatrix` or dense; batch
+    norms are folded into them. `exact` leaves out the kernels that round weights or activations,
+    `level` forces an instruction set. `threads` is how many threads lay out the layers.
 
     Raises AsrError for tensors that do not fit the dimensions.
     """
@@ -48,12 +48,12 @@ class Network:
         def lay_out(i: int) -> None:
             layers[i] = self._layer(i)
 
-        _share(((i,) for i in range(dimensions.layers)), lay_out, threads)
+        _run_all(((i,) for i in range(dimensions.layers)), lay_out, threads)
         self.layers = [layers[i] for i in range(dimensions.layers)]
         norm = norm_of(tensors, "output", dimensions)
-        rows = self._rows("output.linear.weight")
+        rows = self._csr("output.linear.weight")
         rows, self._bias = fold_before(rows, self._array("output.linear.bias"), norm)
-        # The last layer is small, and what it rounds would stand in the result as it is.
+        # Always exact: this layer is small, and its rounding would go straight into the result.
         self.linear = prepare(rows, exact=True, level=level)
         del self._tensors
 
@@ -62,9 +62,9 @@ class Network:
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Log-probabilities of every output frame, as `DeepSpeech` gives them.
 
-        `features (batch, time, mels)` float32 and `lengths (batch,)` in frames; anything may stand
-        beyond a length. Returns `(batch, time', outputs)`, natural logarithms, exactly zero beyond
-        a length, and `lengths' (batch,)`. What an utterance gets depends on no other.
+        `features (batch, time, mels)` float32 and `lengths (batch,)` in frames; values beyond a
+        length are ignored. Returns `(batch, time', outputs)`, natural logarithms, exactly zero
+        beyond a length, and `lengths' (batch,)`. The result of an utterance depends on no other.
         """
         d = self.dimensions
         longest = d.output_length(features.shape[1])
@@ -72,6 +72,7 @@ class Network:
         if not longest:
             return np.zeros((len(features), 0, d.outputs), np.float32), counts
         x: Floats = np.zeros((len(features), longest, d.conv_features), np.float32)
+        # Strips of all utterances are one queue, so that a long one keeps every thread busy.
         jobs = (
             (n, first, last)
             for n, length in enumerate(lengths)
@@ -82,7 +83,7 @@ class Network:
             inside = features[n, : int(lengths[n])]
             self.convolutions.strip(inside, first, last, x[n, first:last])
 
-        _share(jobs, convolve, threads)
+        _run_all(jobs, convolve, threads)
         for layer in self.layers:
             x, _ = layer(x, counts, threads=threads)
         scores = self.linear(x.reshape(-1, x.shape[2]), self._bias)
@@ -118,17 +119,17 @@ class Network:
         norm = norm_of(self._tensors, f"rnn.{i}", d)
         inputs: Matrix | None = None
         for cell in d.cells(i):
-            rows = self._rows(d.input_matrix(cell))
+            rows = self._csr(d.input_matrix(cell))
             rows, bias = fold_before(rows, self._array(f"{cell}.bias_ih_l0"), norm)
             if inputs is None or not d.shared_input:  # a tied matrix is laid out once
                 inputs = self._prepare(rows)
-            recurrent = self._prepare(self._rows(f"{cell}.weight_hh_l0"))
+            recurrent = self._prepare(self._csr(f"{cell}.weight_hh_l0"))
             bias_hh = self._array(f"{cell}.bias_hh_l0")
             backward = cell.endswith("backward_cell")
             cells.append(Cell(d.cell, inputs, recurrent, bias, bias_hh, backward))
         return Recurrent(cells, d.combine)
 
-    def _rows(self, name: str) -> CsrMatrix:
+    def _csr(self, name: str) -> CsrMatrix:
         tensor = self._tensors[name]
         return tensor if isinstance(tensor, CsrMatrix) else from_dense(tensor)
 
@@ -140,7 +141,7 @@ class Network:
         return prepare(rows, exact=self.exact, level=self._level)
 
 
-def _share(jobs: Iterator[tuple[int, ...]], run: Callable[..., None], threads: int) -> None:
+def _run_all(jobs: Iterator[tuple[int, ...]], run: Callable[..., None], threads: int) -> None:
     """Run all jobs on this thread and `threads - 1` more; raises what a job raised."""
     taking = threading.Lock()
     failed: list[BaseException] = []

@@ -82,5 +82,5 @@ def _warnings(packed: Description) -> tuple[str, ...]:
         return ()
     return (
         f"only {zeros:.0%} of the parameters are zero: packing gains little; prune the model while "
-        "it trains (pruning.method=ramp)",
+        "it trains (pruning.method=threshold_ramp)",
     )

@@ -1,7 +1,7 @@
 """The layers of Deep Speech 2: convolution, recurrence, batch norm that ignores padding.
 
-Every layer takes a mask of the valid frames, and what lies beyond an utterance's length never
-reaches its own or another utterance's valid frames.
+Every layer takes a mask of the valid frames. What lies beyond an utterance's length reaches no
+valid frame, neither its own nor another utterance's.
 """
 
 from typing import Any, cast
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.model import torch_recurrence as recurrence
-from asr.model.dimensions import CLIP, NORM_EPSILON, Model
+from asr.model.dimensions import CLIP, GATES, NORM_EPSILON, Model
 from asr.model.torch_recurrence import FrameOrder, reverse, sum_directions
 
 
@@ -22,7 +22,11 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
 
 
 class _Pick(torch.autograd.Function):
-    """Some rows of a matrix. torch's own gradient adds row by row, which is slow on a CPU."""
+    """Some rows of a matrix, each at most once.
+
+    So the gradient is a copy into zeros. That of `index_select` adds row by row instead, which is
+    slow on a CPU.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
@@ -40,9 +44,11 @@ class _Pick(torch.autograd.Function):
 class MaskedBatchNorm(nn.Module):
     """Batch norm whose statistics are those of the valid frames alone ("sequence-wise").
 
-    Same parameters, buffers and arithmetic as `nn.BatchNorm1d` over the valid frames put one after
-    the other: the biased variance normalises, the unbiased one goes into the running average.
-    A batch with fewer than two of them leaves the running statistics alone.
+    Same parameters, buffers and arithmetic as `nn.BatchNorm1d` over the concatenated valid frames:
+    the biased variance normalises, the unbiased one goes into the running average. A batch with
+    fewer than two valid frames leaves the running statistics alone.
+
+    Batch normalisation over all time steps of a minibatch, as in Deep Speech 2, section 3.2.
     """
 
     running_mean: Tensor
@@ -95,9 +101,9 @@ class MaskedBatchNorm(nn.Module):
 class ConvolutionLayer(nn.Module):
     """Convolution over bands and frames, batch norm, ReLU clipped at 20; padding written as zero.
 
-    Takes and gives `(batch, bands, frames, channels)`, the order that convolutions are quickest
-    in. `frames` become `ceil(frames / stride)` for every utterance by itself, so that zeros beyond
-    its length are the same as the edge of the tensor.
+    Takes and returns `(batch, bands, frames, channels)`, the order in which convolutions are
+    fastest. `frames` become `ceil(frames / stride)` for each utterance by itself, so that zeros
+    beyond its length are the same as the edge of the tensor.
     """
 
     def __init__(self, channels_in: int, dimensions: Model, index: int) -> None:
@@ -131,13 +137,13 @@ class ConvolutionLayer(nn.Module):
 class RecurrentLayer(nn.Module):
     """Batch norm, then one recurrent cell for each direction, summed or side by side.
 
-    The directions are two plain one-way torch layers, `forward_cell` and `backward_cell`. The
-    latter gets each utterance turned round within its own length, so that padding always comes
-    last and needs no packed sequences. With `shared_input` both have the same `weight_ih_l0`, one
-    parameter, as in the paper's network (section 2.1 there).
+    The directions are two plain unidirectional torch layers, `forward_cell` and `backward_cell`.
+    The latter gets each utterance reversed within its own length, so that padding always comes
+    last and no packed sequences are needed. With `shared_input` both have the same `weight_ih_l0`,
+    one parameter, as in the network that Narang et al. prune (section 2.1 there).
 
-    The paper clips its ReLU at 20; `nn.RNN` cannot, so `rnn_relu` is the plain ReLU and starts
-    from a recurrent matrix that shrinks.
+    That paper clips its ReLU at 20, which `nn.RNN` cannot. So `rnn_relu` is the plain ReLU, and its
+    recurrent matrix is initialised to shrink the state.
     """
 
     def __init__(self, inputs: int, dimensions: Model, dropout: float) -> None:
@@ -158,14 +164,14 @@ class RecurrentLayer(nn.Module):
 
     @staticmethod
     def _complete(layer: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        """A file may hold the tied matrix once, under its first name."""
+        """Before loading: a file may hold the tied matrix once, under its first name."""
         if layer.shared_input and f"{prefix}forward_cell.weight_ih_l0" in state:
             first = state[f"{prefix}forward_cell.weight_ih_l0"]
             state.setdefault(f"{prefix}backward_cell.weight_ih_l0", first)
 
     @staticmethod
     def _completed(layer: Any, _: Any) -> None:
-        """A name for pickle, which takes no lambda."""
+        """After loading: tie again what `assign=True` replaced. A method, as pickle needs."""
         layer._tie()
 
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
@@ -179,18 +185,18 @@ class RecurrentLayer(nn.Module):
         if recurrence.supports(cells, x):
             states = recurrence.run(cells, x, order)
             return states.flatten(2) if self.concat else sum_directions(states)
-        ahead: Tensor = self.forward_cell(x)[0]
+        forward: Tensor = self.forward_cell(x)[0]
         if self.backward_cell is None:
-            return ahead
-        back = reverse(self.backward_cell(reverse(x, order))[0], order)
-        return torch.cat([ahead, back], dim=-1) if self.concat else ahead + back
+            return forward
+        backward = reverse(self.backward_cell(reverse(x, order))[0], order)
+        return torch.cat([forward, backward], dim=-1) if self.concat else forward + backward
 
 
 def make_cell(inputs: int, dimensions: Model) -> nn.RNNBase:
     """One direction of a recurrent layer, initialised.
 
-    Glorot input and orthogonal recurrent matrices gate by gate, biases zero, forget gates of an
-    LSTM one; the recurrent matrix of `rnn_relu` is scaled by 0.9.
+    Gate by gate, input matrices are Glorot uniform and recurrent ones orthogonal, scaled by 0.9
+    for `rnn_relu`. Biases are zero, but one for the forget gate of an LSTM.
     """
     hidden = dimensions.hidden
     cell: nn.RNNBase
@@ -212,12 +218,12 @@ def make_cell(inputs: int, dimensions: Model) -> nn.RNNBase:
         tensors["bias_ih_l0"].zero_()
         tensors["bias_hh_l0"].zero_()
         if dimensions.cell == "lstm":
-            tensors["bias_ih_l0"][hidden : 2 * hidden] = 1.0
+            tensors["bias_ih_l0"].view(-1, hidden)[GATES["lstm"].index("forget")] = 1.0
     return cell
 
 
 class OutputLayer(nn.Module):
-    """Batch norm and linear layer to the log-probabilities of the symbols, float32 always."""
+    """Batch norm and linear layer to the log-probabilities of the tokens, always float32."""
 
     def __init__(self, dimensions: Model) -> None:
         super().__init__()

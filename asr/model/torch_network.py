@@ -1,6 +1,6 @@
 """Deep Speech 2 with CTC outputs, rebuilt from one dataclass of dimensions.
 
-Convolutions over the spectrogram, recurrent layers, a linear layer to symbols: the network that
+Convolutions over the spectrogram, recurrent layers, a linear layer to the tokens: the network that
 Narang et al. 2017 prune (arXiv 1704.05119), in widths that train on a laptop.
 """
 
@@ -25,10 +25,18 @@ from asr.model.torch_recurrence import FrameOrder
 
 
 class DeepSpeech(nn.Module):
-    """Features to log-probabilities of symbols; the names begin with `conv.`, `rnn.`, `output.`.
+    """Features to log-probabilities of tokens.
 
-    The result for an utterance does not depend on the others in its batch or on its padding (in
-    training only through the batch norms' statistics, which ignore padding too).
+    Names of its tensors begin with `conv.`, `rnn.` or `output.`. The result for an utterance does
+    not depend on its padding, nor on the others of its batch (in training it does, through the
+    statistics of the batch norms; they ignore padding too).
+
+    >>> import torch
+    >>> from asr.model.dimensions import Model
+    >>> network = DeepSpeech(Model(hidden=16, layers=1)).eval()
+    >>> log_probs, lengths = network(torch.zeros(2, 100, 80), torch.tensor([100, 60]))
+    >>> list(log_probs.shape), lengths.tolist()
+    ([2, 25, 29], [25, 15])
     """
 
     def __init__(self, dimensions: Model) -> None:
@@ -48,8 +56,8 @@ class DeepSpeech(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of every output frame.
 
-        `features (batch, time, mels)` float32 and `lengths (batch,)` in frames; anything may
-        stand beyond a length. Returns `log_probs (batch, time', outputs)` float32, natural
+        `features (batch, time, mels)` float32 and `lengths (batch,)` in frames; values beyond a
+        length are ignored. Returns `log_probs (batch, time', outputs)` float32, natural
         logarithms, exactly zero beyond a length, and `lengths' (batch,)`, both by
         `dimensions.output_length`. The blank is index 0.
         """
@@ -78,7 +86,7 @@ def fold_batch_norm(model: DeepSpeech) -> DeepSpeech:
     """An equal network in evaluation mode with the batch norms multiplied into the weights.
 
     Its dimensions have `batch_norm=False`. Weights that are zero stay zero, so a pruned network
-    keeps its non-zeros. The given network is left as it is.
+    keeps its sparsity. The given network is left as it is.
     """
     arrays, dimensions = fold_tensors(to_arrays(model), model.dimensions)
     with torch.device("meta"):

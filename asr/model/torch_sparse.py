@@ -1,7 +1,7 @@
-"""The recurrent layer of `torch_layers` on sparse kernels, known to `asr.sparse.sparsify`.
+"""The recurrent layer of `torch_layers` on sparse kernels, registered with `asr.sparse.sparsify`.
 
-It has one input matrix for both directions if the network has, and sums directions, as in the
-paper; `asr.sparse` knows nothing of either, so the twins come from here.
+`RecurrentLayer` may share one input matrix between its directions, and may sum them, as in the
+paper. `asr.sparse` replaces only torch's own layers, so the sparse version is defined here.
 """
 
 from typing import Any
@@ -19,16 +19,16 @@ from asr.sparse.weight import Options
 
 
 class SparseRecurrentLayer(nn.Module):
-    """`RecurrentLayer` without the zeros, inference only; its `state_dict` is the dense one."""
+    """`RecurrentLayer` without the zeros, for inference; `state_dict` is that of the dense one."""
 
     def __init__(self, dense: RecurrentLayer, options: Options) -> None:
         super().__init__()
         self.norm = dense.norm
         self.dropout = dense.dropout
         self.concat, self.shared_input = dense.concat, dense.shared_input
-        self.forward_cell = _twin(dense.forward_cell, options)
+        self.forward_cell = _sparse_cell(dense.forward_cell, options)
         back = dense.backward_cell
-        self.backward_cell = None if back is None else _twin(back, options)
+        self.backward_cell = None if back is None else _sparse_cell(back, options)
         self._tie()
         self.register_load_state_dict_pre_hook(RecurrentLayer._complete)
         self.register_load_state_dict_post_hook(RecurrentLayer._completed)
@@ -58,24 +58,24 @@ class CsrRecurrentLayer(SparseRecurrentLayer):
     """The same by `torch.sparse`, on a GPU."""
 
     def _cells(self, x: Tensor, lengths: Tensor) -> Tensor:
-        ahead: Tensor = self.forward_cell(x, lengths=lengths)[0]
+        forward: Tensor = self.forward_cell(x, lengths=lengths)[0]
         if self.backward_cell is None:
-            return ahead
+            return forward
         zero = x.new_zeros(len(x), self.backward_cell.hidden_size)
         start = (zero,) * (2 if self.backward_cell.kind == "lstm" else 1)
-        back, _ = self.backward_cell.direction(x, start, lengths, backwards=True)
-        return torch.cat([ahead, back], dim=-1) if self.concat else ahead + back
+        backward, _ = self.backward_cell.direction(x, start, lengths, backwards=True)
+        return torch.cat([forward, backward], dim=-1) if self.concat else forward + backward
 
 
-def _twin(cell: nn.RNNBase, options: Options) -> Any:
-    twins: dict[type[nn.RNNBase], Any]
+def _sparse_cell(cell: nn.RNNBase, options: Options) -> Any:
+    kinds: dict[type[nn.RNNBase], Any]
     if options.kernel == TORCH_SPARSE:
         from asr.sparse.cuda import CsrGRU, CsrLSTM, CsrRNN
 
-        twins = {nn.GRU: CsrGRU, nn.LSTM: CsrLSTM, nn.RNN: CsrRNN}
+        kinds = {nn.GRU: CsrGRU, nn.LSTM: CsrLSTM, nn.RNN: CsrRNN}
     else:
-        twins = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
-    return twins[type(cell)].from_dense(cell, options)
+        kinds = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
+    return kinds[type(cell)].from_dense(cell, options)
 
 
 def _factory(layer: RecurrentLayer, request: Request) -> nn.Module:
@@ -83,7 +83,7 @@ def _factory(layer: RecurrentLayer, request: Request) -> nn.Module:
     if any(cell._forward_hooks or cell._forward_pre_hooks for cell in cells):
         raise KeepDense("its cells have hooks, which would be lost")
     if any(type(cell) not in (nn.GRU, nn.LSTM, nn.RNN) for cell in cells):
-        raise KeepDense("its cells are no plain nn.GRU, nn.LSTM or nn.RNN")
+        raise KeepDense("its cells are not plain nn.GRU, nn.LSTM or nn.RNN")
     request.require_sparse(
         {
             f"{i}.{name}": tensor

@@ -1,1 +1,1 @@
-"""The recognisers that come with the package."""
+"""The recognisers that come with the package, and what finds them by name."""

@@ -1,20 +1,22 @@
-"""The recognisers that come with the package: what there is, where it lies, how it reads best.
+"""The recognisers in the package: their names, their files, and how each is decoded best.
 
-Four files a recogniser, beside this one: the packed network `NAME.asr`, its language model
-`NAME.lm`, the card `NAME.md` for people and `NAME.json` for this module. `recipes/ship.py` writes
-them. Nothing here imports more than the standard library until decoder options are asked for.
+A recogniser is four files beside this one: the packed network `NAME.asr`, its language model
+`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. `recipes/ship.py`
+writes them. Nothing here imports more than the standard library until decoder options are made.
 """
 
+import functools
 import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
+from asr.plain import Reader
 
 if TYPE_CHECKING:
     from asr.decode import DecoderOptions
@@ -25,52 +27,121 @@ SCHEMA = 1
 """Version of `NAME.json`."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TUNED = ("lm_weight", "word_bonus", "unknown_score")
-"""Decoder options that hold for one language model only."""
+"""Decoder options that were tuned for one language model."""
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """A recogniser of the package."""
+class PackagedFile:
+    """A file of the package, as `NAME.json` lists it."""
 
+    file: str
+    """Its name, in the folder of `NAME.json`."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PretrainedFigures:
+    """What was counted and measured of a recogniser."""
+
+    parameters: int
+    nonzeros: int
+    wer: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Word error rates, fractions, by decoder and test set."""
+
+
+@dataclass(frozen=True)
+class PretrainedDescription:
+    """The content of `NAME.json`."""
+
+    schema: int
     name: str
     language: str
     """As people call it, such as `English`."""
-    model: Path
+    model: PackagedFile
     """The packed network."""
-    lm: Path
+    lm: PackagedFile
     """Its word language model."""
-    card: Path
-    """What people should know before they use it, in Markdown."""
-    decoder: Mapping[str, Any]
-    """The decoder options that it reads best with, but for `lm`."""
-    figures: Mapping[str, Any]
-    """`parameters`, `nonzeros`, and what was measured: `wer` by decoder and test set, fractions."""
+    decoder: dict[str, Any]
+    """The decoder options that it is decoded best with, but for `lm`."""
+    figures: PretrainedFigures
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A recogniser of the package."""
+
+    description: PretrainedDescription
+    folder: Path
+    """Where its files are."""
+
+    @property
+    def name(self) -> str:
+        """The name that `asr transcribe -m NAME` takes."""
+        return self.description.name
+
+    @property
+    def figures(self) -> PretrainedFigures:
+        """What was counted and measured."""
+        return self.description.figures
+
+    @property
+    def model(self) -> Path:
+        """The packed network."""
+        return self.folder / self.description.model.file
+
+    @property
+    def lm(self) -> Path:
+        """Its word language model."""
+        return self.folder / self.description.lm.file
+
+    @property
+    def card(self) -> Path:
+        """What people should know before they use it, in Markdown."""
+        return self.folder / f"{self.name}.md"
 
     @property
     def bytes(self) -> int:
-        """Of the network and the language model."""
-        return self.model.stat().st_size + self.lm.stat().st_size
+        """Size of the network and the language model."""
+        return self.description.model.bytes + self.description.lm.bytes
 
-    def decoding(self) -> "DecoderOptions":
-        """The decoder options that it reads best with."""
-        return decoding(self.name, {})
+    @property
+    def options(self) -> dict[str, Any]:
+        """The decoder options that it is decoded best with, by name."""
+        return {**self.description.decoder, "lm": str(self.lm)}
+
+    def decoding(self, given: Mapping[str, Any] | None = None) -> "DecoderOptions":
+        """Decoder options, those of this recogniser but for what a person has `given`.
+
+        Another decoder takes none of them; what was tuned for its language model is left at the
+        usual values for another one. Raises AsrError for options that exclude each other.
+        """
+        from asr.decode import DecoderOptions
+
+        given, own = given or {}, self.options
+        if "decoder" in given and given["decoder"] != own.get("decoder"):
+            return DecoderOptions(**given)
+        if "lm" in given:
+            own = {name: value for name, value in own.items() if name not in _TUNED}
+        return DecoderOptions(**{**own, **given})
 
     def table(self) -> str:
-        """What there is to know before one opens the card."""
-        parameters, nonzeros = (self.figures[n] for n in ("parameters", "nonzeros"))
+        """A summary for a terminal; the card says more."""
+        figures, model = self.figures, self.description.model
+        zeros = 1 - figures.nonzeros / figures.parameters
         rows = [
-            ("language", self.language),
+            ("language", self.description.language),
             (
                 "network",
-                f"{self.model.stat().st_size:,} bytes, {nonzeros:,} of {parameters:,} weights not "
-                f"zero ({1 - nonzeros / parameters:.1%} zeros)",
+                f"{model.bytes:,} bytes, {figures.nonzeros:,} of {figures.parameters:,} weights "
+                f"are not zero ({zeros:.1%} zeros)",
             ),
-            ("language model", f"{self.lm.stat().st_size:,} bytes"),
+            ("language model", f"{self.description.lm.bytes:,} bytes"),
             *(
                 (f"word errors, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
-                for decoder, rates in self.figures.get("wer", {}).items()
+                for decoder, rates in figures.wer.items()
             ),
-            ("lies in", str(self.model.parent)),
+            ("folder", str(self.folder)),
             ("card", f"asr info {self.name}"),
         ]
         width = max(len(key) for key, _ in rows) + 2
@@ -78,54 +149,51 @@ class Shipped:
 
 
 def names() -> list[str]:
-    """Names of the recognisers that come with the package."""
+    """Names of the recognisers in the package."""
     return sorted(path.stem for path in _folder().glob("*.json"))
 
 
-def find(name: str) -> Shipped:
-    """The recogniser of this name.
+@functools.cache
+def find(name: str) -> Pretrained:
+    """The recogniser of this name, whose files are read and checked once.
 
-    Raises AsrError if there is none, which lists what there is, and if its files are not whole.
+    Raises AsrError if there is none, with the names that exist, and if its files are not complete.
     """
     if name not in names():
         raise AsrError(f"{name}: no model of this name comes with asr; there is {_listed()}")
     return read(_folder() / f"{name}.json")
 
 
-def read(description: Path) -> Shipped:
+def read(path: Path) -> Pretrained:
     """The recogniser that a file `NAME.json` describes.
 
-    Raises AsrError if it is no such file, or a file beside it is missing or not of its size.
+    Raises AsrError if the file is malformed, or if a file beside it is missing or of another size.
     """
+    reader = Reader()
     try:
-        plain = json.loads(description.read_text(encoding="utf-8"))
-        if plain["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {plain['schema']}, not {SCHEMA}")
-        files = {kind: description.with_name(plain[kind]["file"]) for kind in ("model", "lm")}
-        shipped = Shipped(
-            name=plain["name"],
-            language=plain["language"],
-            card=description.with_suffix(".md"),
-            decoder=plain["decoder"],
-            figures=plain["figures"],
-            **files,
-        )
-        for kind, path in files.items():
-            if path.stat().st_size != plain[kind]["bytes"]:
-                raise ValueError(f"{path.name} is not of the size that it says")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AsrError(f"{description}: damaged; install asr again ({error})") from None
-    return shipped
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(plain, dict) and plain.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {plain.get('schema')}, not {SCHEMA}")
+        description: PretrainedDescription | None = reader.read(PretrainedDescription, plain)
+        if description is None:
+            raise ValueError("; ".join(map(str, reader.problems)))
+        for listed in (description.model, description.lm):
+            if path.with_name(listed.file).stat().st_size != listed.bytes:
+                raise ValueError(f"{listed.file} is not of {listed.bytes} bytes")
+    except (OSError, ValueError) as error:
+        raise AsrError(f"{path}: damaged; install asr again ({error})") from None
+    return Pretrained(description, path.parent)
 
 
-def named(model: str | Path | None) -> Shipped | None:
+def named(model: str | Path | None) -> Pretrained | None:
     """The recogniser that is meant, `DEFAULT` for None; None if it is a file of somebody's own.
 
-    A file goes before a name. Raises AsrError for a name, without suffix or folder, of neither.
+    A file goes before a name. Raises AsrError for a word, without suffix or folder, that is
+    neither.
     """
     if model is None:
         return find(DEFAULT)
-    if not _NAME.fullmatch(str(model)) or os.path.isfile(model):  # which takes any name
+    if not _NAME.fullmatch(str(model)) or os.path.isfile(model):
         return None
     if str(model) not in names():
         raise AsrError(
@@ -137,30 +205,24 @@ def named(model: str | Path | None) -> Shipped | None:
 
 def resolve(model: str | Path | None) -> Path:
     """The model file that is meant. Raises AsrError as `named` does."""
-    shipped = named(model)
-    return shipped.model if shipped else Path(str(model))
+    pretrained = named(model)
+    return pretrained.model if pretrained else Path(str(model))
 
 
 def decoding(model: str | Path | None, given: Mapping[str, Any]) -> "DecoderOptions":
     """Decoder options for a model file or name, of which a person gave those in `given`.
 
-    A recogniser of the package brings its own, where no other decoder is asked for; what was tuned
-    for its language model falls to another one's usual values. Raises AsrError for what does not
-    go together.
+    A recogniser of the package brings its own (`Pretrained.decoding`); a model file is decoded
+    greedily unless something else is given. Raises AsrError as `named` does.
     """
     from asr.decode import DecoderOptions
 
-    shipped = named(model)
-    if shipped is None or given.get("decoder", "beam") != "beam":
-        return DecoderOptions(**given)
-    own = {**shipped.decoder, "lm": str(shipped.lm)}
-    if "lm" in given:
-        own = {name: value for name, value in own.items() if name not in _TUNED}
-    return DecoderOptions(**{**own, **given})
+    pretrained = named(model)
+    return pretrained.decoding(given) if pretrained else DecoderOptions(**given)
 
 
 def card(model: str | Path | None) -> str:
-    """The card of a model, which lies beside it in a file of the same name and suffix `.md`.
+    """The card of a model: the file beside it with the same name and the suffix `.md`.
 
     Empty if there is none. Control characters of a stranger's file do not reach the terminal.
     """

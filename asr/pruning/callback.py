@@ -31,8 +31,8 @@ class PruningCallback(Callback):
     Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
     with another one, is resumed.
 
-    >>> from asr.pruning import OneShot, PruningCallback, Rule
-    >>> pruning = PruningCallback(lambda steps: Rule(OneShot.from_fractions(steps, target=0.9)))
+    >>> from asr.pruning import Cubic, PruningCallback, Rule
+    >>> pruning = PruningCallback(lambda steps: Rule(Cubic.from_fractions(steps)))
     >>> trainer = Trainer(max_steps=1000, callbacks=[pruning], logger=False, accelerator="cpu")
     """
 

@@ -47,6 +47,7 @@ class Pruner:
     alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
     and AsrError is raised if they differ. Raises AsrError if rules and tensors do not fit.
 
+    >>> from asr.pruning import OneShot, Pruner, Rule
     >>> model = torch.nn.GRU(8, 16)
     >>> pruner = Pruner(model, Rule(OneShot(step=1, target=0.75), ["weight_hh*"]))
     >>> pruner.step()  # after each step of the optimiser
@@ -135,7 +136,7 @@ class Pruner:
         once; at an update the optimiser's moments of dropped weights are zeroed too.
         """
         if self._finalized:
-            raise AsrError("this Pruner was finalized: make a new one to go on training")
+            raise AsrError("this Pruner was finalized: make a new one to train further")
         self.steps += 1
         optimiser = optimiser or self.optimiser
         updated = [

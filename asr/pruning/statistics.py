@@ -144,9 +144,10 @@ def statistics(
     its parameters, tied ones once; those of weights by name over everything given. Raises AsrError
     for a pattern that matches nothing.
 
-    >>> found = statistics({"rnn.weight_hh_l0": torch.tensor([[0.5, 0.0], [0.0, 0.0]])})
-    >>> found.prunable_sparsity, found.tensors[0].empty_rows
-    (0.75, 1)
+    >>> layer = nn.Linear(4, 2)
+    >>> _ = nn.init.eye_(layer.weight)
+    >>> statistics(layer).prunable_sparsity
+    0.75
     """
     if isinstance(model, nn.Module):
         prunable: dict[str, Tensor] = dict(find(model, patterns))

@@ -4,14 +4,14 @@ report("recipes/results/sparsity", "recipes/results/sparsity", "recipes/RESULTS.
 """
 
 from asr.report.build import report
-from asr.report.comparison import Comparison, comparison
+from asr.report.comparison import EqualSizeComparison, comparison
 from asr.report.records import read_record, read_records, write_record
-from asr.report.schema import Record
-from asr.report.terminal import print_table
+from asr.report.schema import RunRecord
+from asr.report.tables import print_table
 
 __all__ = [
-    "Comparison",
-    "Record",
+    "EqualSizeComparison",
+    "RunRecord",
     "comparison",
     "print_table",
     "read_record",

@@ -1,4 +1,4 @@
-"""A folder of records to table, plots and page, and to the marked part of a Markdown file."""
+"""A folder of records to tables, plots and a page, and to the marked part of a Markdown file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -7,17 +7,12 @@ from urllib.parse import quote
 
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
-from asr.report import measurements, methods, plots, tables
+from asr.report import measurements, plots, tables
 from asr.report.comparison import comparison
 from asr.report.page import page
 from asr.report.records import read_records
-from asr.report.schema import Record
-
-_WER_CAPTION = (
-    "Word error rate against non-zero parameters, with 95 % intervals. Beside the marks: sparsity "
-    "of the prunable tensors of sparse networks, hidden units of dense ones."
-)
-_PRUNING_CAPTION = "Sparsity of the prunable tensors while the sparse networks trained."
+from asr.report.schema import RunRecord
+from asr.report.table import Table, counted, days, escape
 
 
 def report(
@@ -36,27 +31,24 @@ def report(
     sources = [sources] if isinstance(sources, str | Path) else list(sources)
     out = Path(out_folder)
     if measured := measurements.read_measurements(sources):
-        return _report_measurements(measured, out, results_markdown, title)
+        return _report_measurements(measured, _link(sources), out, results_markdown, title)
     records = read_records(sources)
     recipes = sorted({record.recipe for record in records})
     title = title or f"{', '.join(recipes)}: word error rate and non-zeros"
-    plot = methods.methods_plot if methods.is_comparison_of_methods(records) else plots.wer_plot
-    pictures = {"plot": plot(records), "pruning": plots.pruning_plot(records)}
-    drawn = {name: picture for name, picture in pictures.items() if picture}
-    captions = {"plot": _caption(records), "pruning": _PRUNING_CAPTION}
+    pictures = _pictures(records)
     files = {
-        "table.md": f"# {tables.plain(title)}\n\n{markdown(records, '', list(drawn))}".encode(),
+        "table.md": f"# {escape(title)}\n\n{markdown(records, list(pictures))}".encode(),
         "table.csv": tables.to_csv(records).encode(),
         "report.html": page(
             title,
-            [(captions[name], picture) for name, picture in drawn.items()],
+            list(pictures.values()),
             _tables(records),
             [str(pair) for pair in comparison(records)],
             tables.notes(records),
             _made(records),
         ).encode(),
     }
-    for name, picture in drawn.items():
+    for name, (_, picture) in pictures.items():
         files |= {f"{name}.svg": picture.svg, f"{name}.png": picture.png}
     changed = {out / name: content for name, content in files.items()}
     if results_markdown is not None:
@@ -66,56 +58,88 @@ def report(
                 f"{path}: records of several recipes ({', '.join(recipes)}) cannot go between "
                 "the markers of one; report one recipe's records at a time"
             )
-        content = markdown(records, _link(out, path), list(drawn))
+        content = section(records, _relative(out, path), _relative(_link(sources), path))
         changed[path] = _between_markers(path, recipes[0], content)
     return _write(changed)
 
 
+def _pictures(records: Sequence[RunRecord]) -> dict[str, tuple[str, plots.Picture]]:
+    """Caption and picture by the name of its files."""
+    if plots.is_comparison_of_methods(records):
+        first = plots.METHODS_CAPTION, plots.methods_plot(records)
+    else:
+        first = plots.WER_CAPTION, plots.wer_plot(records)
+    both = {"plot": first, "pruning": (plots.PRUNING_CAPTION, plots.pruning_plot(records))}
+    return {name: (text, drawn) for name, (text, drawn) in both.items() if drawn}
+
+
 def _report_measurements(
     records: Sequence[measurements.Measurement],
+    source: Path,
     out: Path,
     results_markdown: str | Path | None,
     title: str,
 ) -> list[Path]:
-    content = measurements.markdown(records)
-    recipe = records[0].recipe
-    changed = {out / "table.md": f"# {tables.plain(title or recipe)}\n\n{content}".encode()}
+    content, recipe = measurements.markdown(records), records[0].recipe
+    commands = measurements.commands(records).markdown()
+    made = f"Made by asr report from {measurements.made_from(records)}."
+    whole = f"# {escape(title or recipe)}\n\n{content}\n{commands}\n{made}\n"
+    changed = {out / "table.md": whole.encode()}
     if results_markdown is not None:
         path = Path(results_markdown)
+        link = _relative(source, path)
+        content += (
+            f"\nMade from {measurements.made_from(records)}; [commands and figures]({link}).\n"
+        )
         changed[path] = _between_markers(path, recipe, content)
     return _write(changed)
 
 
 def _write(changed: dict[Path, bytes]) -> list[Path]:
-    """Write files whose content is another now; the paths of all."""
+    """Write the files whose content differs; the paths of all."""
     for path, content in changed.items():
         if not path.is_file() or path.read_bytes() != content:
             atomic_write_bytes(path, content)
     return list(changed)
 
 
-def markdown(records: Sequence[Record], folder: str, pictures: Sequence[str]) -> str:
-    """The report as Markdown; `folder` is the prefix of links to the files written beside it."""
-    networks, *others = _tables(records)
-    parts = [networks.markdown()]
-    parts += [f"![{_caption(records)}]({folder}plot.png)\n"] if "plot" in pictures else []
-    pairs = [str(pair) for pair in comparison(records)]
-    lists = {"Sparse and dense of equal non-zeros:": pairs, "Figures:": tables.notes(records)}
-    for heading, lines in lists.items():
-        if lines:
-            parts.append(f"{heading}\n\n" + "".join(f"- {tables.plain(line)}\n" for line in lines))
-    for table in others:
-        summary = f"<summary>{tables.plain(table.title)}</summary>"
-        parts.append(f"<details>{summary}\n\n{table.markdown()}\n</details>\n")
-    parts.append(f"{tables.plain(_made(records))} [CSV]({folder}table.csv)\n")
+def section(records: Sequence[RunRecord], pictures: str, source: str) -> str:
+    """The short form for a file of many results: what matters, and a link to the records."""
+    wide = tables.networks_table(records).select(tables.main_columns(records))
+    parts = [part.markdown() for part in wide.parts()]
+    if drawn := _pictures(records).get("plot"):
+        parts.append(f"![{drawn[0]}]({pictures}plot.png)\n")
+    parts.append(_findings(records))
+    parts.append(f"{_made(records)} [Commands, settings and every tensor]({source}).\n")
     return "\n".join(parts)
 
 
-def _caption(records: Sequence[Record]) -> str:
-    return methods.CAPTION if methods.is_comparison_of_methods(records) else _WER_CAPTION
+def markdown(records: Sequence[RunRecord], pictures: Sequence[str] = ()) -> str:
+    """The whole report; `pictures` are those that lie beside it."""
+    networks, *others = _tables(records)
+    parts = [part.markdown() for part in networks.parts()]
+    parts += [f"![{name}]({name}.png)\n" for name in pictures]
+    parts.append(_findings(records))
+    for table in others:
+        summary = f"<summary>{escape(table.title)}</summary>"
+        inside = "\n".join(part.markdown() for part in table.parts())
+        parts.append(f"<details>{summary}\n\n{inside}\n</details>\n")
+    parts.append(f"{_made(records)} [CSV](table.csv)\n")
+    return "\n".join(parts)
 
 
-def _tables(records: Sequence[Record]) -> list[tables.Table]:
+def _findings(records: Sequence[RunRecord]) -> str:
+    """Comparisons at equal size, and what the figures mean, as lists."""
+    pairs = [str(pair) for pair in comparison(records)]
+    lists = {"Sparse and dense of equal non-zeros:": pairs, "Figures:": tables.notes(records)}
+    return "\n".join(
+        f"{heading}\n\n" + "".join(f"- {escape(line)}\n" for line in lines)
+        for heading, lines in lists.items()
+        if lines
+    )
+
+
+def _tables(records: Sequence[RunRecord]) -> list[Table]:
     tensors = tables.tensors_table(records)
     return [
         tables.networks_table(records),
@@ -124,21 +148,28 @@ def _tables(records: Sequence[Record]) -> list[tables.Table]:
     ]
 
 
-def _made(records: Sequence[Record]) -> str:
-    days = sorted({record.date[:10] for record in records})
-    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    runs = f"{len(records)} run{'s' if len(records) != 1 else ''}"
-    return f"Made by asr report from the records of {runs} ({when}) and nothing else."
+def _made(records: Sequence[RunRecord]) -> str:
+    when = days([record.date for record in records])
+    return f"Made by asr report from the records of {counted(len(records), 'run')} ({when})."
 
 
-def _link(out: Path, markdown_file: Path) -> str:
-    """The prefix of links from a Markdown file to what lies in the folder `out`."""
-    relative = Path(os.path.relpath(out.resolve(), markdown_file.resolve().parent)).as_posix()
-    return "" if relative == "." else quote(relative) + "/"
+def _link(sources: Sequence[str | Path]) -> Path:
+    """What to link to as the source: the file, or the folder of several."""
+    first = Path(sources[0])
+    return first if len(sources) == 1 else first.parent
+
+
+def _relative(target: Path, markdown_file: Path) -> str:
+    """A link from a Markdown file to a file, or to a folder, which ends with a slash."""
+    relative = os.path.relpath(target.resolve(), markdown_file.resolve().parent)
+    link = quote(Path(relative).as_posix())
+    if target.is_file():
+        return link
+    return "" if link == "." else f"{link}/"
 
 
 def _between_markers(path: Path, recipe: str, content: str) -> bytes:
-    """What `path` holds, with `content` between the recipe's markers."""
+    """The text of `path` with `content` between the recipe's markers."""
     start, end = f"<!-- asr report: {recipe} -->", f"<!-- end: {recipe} -->"
     try:
         text = path.read_bytes().decode()
@@ -151,7 +182,7 @@ def _between_markers(path: Path, recipe: str, content: str) -> bytes:
     if [len(found) for found in at] != [1, 1] or at[0] > at[1]:
         raise AsrError(
             f"{path}: the report goes between two lines, each once and in this order; "
-            f"add where it is wanted:\n{start}\n{end}"
+            f"add them in the right place:\n{start}\n{end}"
         )
     return "\n".join(
         [*lines[: at[0][0] + 1], "", *content.split("\n"), *lines[at[1][0] :]]

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asr.report.grouping import Network, Wer, datasets, mean, networks
-from asr.report.schema import Record
+from asr.report.grouping import NetworkSeeds, Wer, datasets, mean, networks
+from asr.report.schema import RunRecord
 
 TOLERANCE = 0.05
-"""Largest difference in non-zeros, as a share of the sparse network's, that counts as equal."""
+"""Largest difference in non-zeros, as a fraction of the sparse network's, that counts as equal."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EqualSizeComparison:
     """A sparse network against the dense one nearest to its non-zeros, on one test set."""
 
     dataset: str
@@ -43,7 +43,7 @@ class Comparison:
         clear = (
             "the intervals do not overlap"
             if self.clear
-            else "the intervals overlap, so this test does not tell the two apart"
+            else "the intervals overlap, so this test does not distinguish the two"
         )
         return (
             f"{self.dataset}: {self.sparse} ({self.nonzeros_sparse:,} non-zeros) has a WER of "
@@ -57,8 +57,8 @@ def percent(wer: Wer) -> str:
     return f"{100 * wer.wer:.1f} % ({100 * wer.low:.1f}-{100 * wer.high:.1f})"
 
 
-def comparison(records: Sequence[Record]) -> list[Comparison]:
-    """Every sparse network that has a dense one of the same cell and units within `TOLERANCE`.
+def comparison(records: Sequence[RunRecord]) -> list[EqualSizeComparison]:
+    """Every sparse network that has a dense one of the same cell and tokenizer within `TOLERANCE`.
 
     Both must have been tested on the same data in the same way. Of several dense networks the
     nearest in non-zeros is taken, of equally near ones (one distilled, say) the best.
@@ -76,8 +76,8 @@ def comparison(records: Sequence[Record]) -> list[Comparison]:
     return pairs
 
 
-def _nearest(sparse: Network, partners: Sequence[Network], dataset: str) -> Network:
-    def rank(other: Network) -> tuple[float, float]:
+def _nearest(sparse: NetworkSeeds, partners: Sequence[NetworkSeeds], dataset: str) -> NetworkSeeds:
+    def rank(other: NetworkSeeds) -> tuple[float, float]:
         return abs(other.nonzeros - sparse.nonzeros), mean(
             [test.wer for test in other.evaluations(dataset)]
         )
@@ -85,7 +85,7 @@ def _nearest(sparse: Network, partners: Sequence[Network], dataset: str) -> Netw
     return min(partners, key=rank)
 
 
-def _comparable(sparse: Network, dense: Network, dataset: str) -> bool:
+def _comparable(sparse: NetworkSeeds, dense: NetworkSeeds, dataset: str) -> bool:
     one, other = sparse.first, dense.first
     if (one.model.cell, one.model.tokenizer) != (other.model.cell, other.model.tokenizer):
         return False
@@ -95,9 +95,9 @@ def _comparable(sparse: Network, dense: Network, dataset: str) -> bool:
     return bool(dense.evaluations(dataset)) and len({test.conditions for test in tests}) == 1
 
 
-def _compare(sparse: Network, dense: Network, dataset: str) -> Comparison:
+def _compare(sparse: NetworkSeeds, dense: NetworkSeeds, dataset: str) -> EqualSizeComparison:
     wer_sparse, wer_dense = sparse.wer(dataset), dense.wer(dataset)
     assert wer_sparse is not None
     assert wer_dense is not None
     nonzeros = round(sparse.nonzeros), round(dense.nonzeros)
-    return Comparison(dataset, sparse.label, dense.label, *nonzeros, wer_sparse, wer_dense)
+    return EqualSizeComparison(dataset, sparse.label, dense.label, *nonzeros, wer_sparse, wer_dense)

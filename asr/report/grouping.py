@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from asr.report.schema import Evaluation, Record
+from asr.report.schema import EvaluationRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Wer:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSeeds:
     """One network, trained once or with several seeds."""
 
     label: str
-    records: tuple[Record, ...]
+    records: tuple[RunRecord, ...]
 
     @property
-    def first(self) -> Record:
-        """The record that stands for what all seeds share."""
+    def first(self) -> RunRecord:
+        """One record, for what all seeds have in common."""
         return self.records[0]
 
     @property
@@ -38,8 +38,8 @@ class Network:
         """Non-zero parameters, the mean over seeds."""
         return mean([record.model.nonzeros for record in self.records])
 
-    def evaluations(self, dataset: str) -> list[Evaluation]:
-        """What the seeds scored on `dataset`; empty when none was tested on it."""
+    def evaluations(self, dataset: str) -> list[EvaluationRecord]:
+        """Word errors of each seed on `dataset`; empty when none was tested on it."""
         return [r.evaluation[dataset] for r in self.records if dataset in r.evaluation]
 
     def wer(self, dataset: str) -> Wer | None:
@@ -64,29 +64,29 @@ def label_without_seed(label: str, seed: int) -> str:
     return re.sub(rf"[\s,;]*\(?\b(seed[\s=]*|s){seed}\)?$", "", label) or label
 
 
-def networks(records: Iterable[Record]) -> list[Network]:
+def networks(records: Iterable[RunRecord]) -> list[NetworkSeeds]:
     """Records that differ in their seed alone, together; the order of `records` is kept.
 
-    Two records of one label and one seed differ in something that the label does not tell, so
-    they are never averaged.
+    Two records of one label and one seed differ in something that the label does not say, so they
+    are never averaged.
     """
-    groups: dict[tuple[object, ...], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[RunRecord]] = {}
     for record in records:
         model, pruning = record.model, record.pruning
         label = label_without_seed(record.label, record.seed)
         kind = (model.cell, model.layers, model.hidden, model.tokenizer)
-        key = (record.recipe, record.group, label, *kind, pruning and pruning.wanted)
+        key = (record.recipe, record.group, label, *kind, pruning and pruning.target_sparsity)
         groups.setdefault(key, []).append(record)
     result = []
     for members in groups.values():
         if len({record.seed for record in members}) == len(members) > 1:
             label = label_without_seed(members[0].label, members[0].seed)
-            result.append(Network(label, tuple(members)))
+            result.append(NetworkSeeds(label, tuple(members)))
         else:
-            result += [Network(record.label, (record,)) for record in members]
+            result += [NetworkSeeds(record.label, (record,)) for record in members]
     return result
 
 
-def datasets(records: Iterable[Record]) -> list[str]:
+def datasets(records: Iterable[RunRecord]) -> list[str]:
     """Names of all test sets, sorted."""
     return sorted({name for record in records for name in record.evaluation})

@@ -1,7 +1,8 @@
-"""Records of measurements other than trainings, one table a recipe: decoders, confidence, speed.
+"""Records of measurements other than trainings: speed, bytes, decoders, confidence.
 
-A training's record has a schema of its own (`schema.Record`). Here the record brings its columns
-along: each says which value of a row it shows and how, so that one reader serves every benchmark.
+A training's record has a schema of its own (`schema.RunRecord`). A measurement brings its columns
+along: each says which value of a row it displays and how, so that one reader and one mechanism for
+tables serve every benchmark.
 """
 
 import json
@@ -15,38 +16,42 @@ from asr import environment
 from asr.errors import AsrError
 from asr.plain import Reader
 from asr.report.records import find_records, write_record
-from asr.report.schema import SCHEMA, Git, Machine
-from asr.report.tables import Column, Table, count, megabytes, plain
+from asr.report.schema import SCHEMA, GitState, MachineRecord
+from asr.report.table import Column, Table, count, counted, days, escape, megabytes
 
 KIND = "measurement"
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A column: its heading, the key of the rows' values, and how they are shown.
+class DisplayColumn:
+    """A column: its heading, the key of the rows' values, and how they are displayed.
 
-    `show`: `text`, `code`, `count`, `percent` (of a fraction), `megabytes` (of bytes), `rate` and
-    `change` (a mapping of wer, or value, low and high, fractions), or a format such as `.2f`.
+    `format`: `text`, `code`, `figure` (text that is set like a number), `count`, `percent` (of a
+    fraction), `megabytes` (of bytes), `rate` and `change` (a mapping of wer, or value, low and
+    high, fractions), or a format such as `.2f`.
     """
 
     heading: str
     key: str
-    show: str = "text"
+    format: str = "text"
 
 
 @dataclass(frozen=True)
-class Further:
+class ExtraTable:
     """A table below the first, with columns and a heading of its own."""
 
     heading: str
-    columns: tuple[Shown, ...]
+    columns: tuple[DisplayColumn, ...]
     rows: tuple[dict[str, Any], ...] | None = None
     """Null: other values of the record's rows."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a benchmark measured: rows of plain values, the columns that show them, conditions."""
+    """What a benchmark measured: rows of plain values, the columns that display them, conditions.
+
+    A benchmark that was measured in several runs has the provenance of each part in `details`.
+    """
 
     schema: int
     kind: str
@@ -54,21 +59,21 @@ class Measurement:
     recipe: str
     label: str
     command: str
-    git: Git
+    git: GitState
     date: str
-    machine: Machine
+    machine: MachineRecord
     threads: int
-    columns: tuple[Shown, ...]
+    columns: tuple[DisplayColumn, ...]
     rows: tuple[dict[str, Any], ...]
-    tables: tuple[Further, ...] = ()
+    tables: tuple[ExtraTable, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
-    """Figures that no table shows."""
+    """Values that no table displays."""
 
-    def shown(self) -> list[Further]:
+    def displayed(self) -> list[ExtraTable]:
         """All tables, the first one without a heading, each with its rows."""
-        first = Further("", self.columns, self.rows)
+        first = ExtraTable("", self.columns, self.rows)
         return [first, *(replace(t, rows=self.rows) if t.rows is None else t for t in self.tables)]
 
 
@@ -77,12 +82,12 @@ def write_measurement(
     recipe: str,
     label: str,
     command: str,
-    columns: Sequence[Shown],
+    columns: Sequence[DisplayColumn],
     rows: Sequence[Mapping[str, Any]],
     notes: Sequence[str] = (),
     details: Mapping[str, Any] | None = None,
     threads: int = 1,
-    tables: Sequence[Further] = (),
+    tables: Sequence[ExtraTable] = (),
 ) -> None:
     """Write what was measured, with code, machine and day, to `path`, whole or not at all."""
     record = {
@@ -107,7 +112,7 @@ def write_measurement(
 
 
 def is_measurement(path: Path) -> bool:
-    """Whether a file is a record of this kind; another file's faults are for others to name."""
+    """Whether a file is a record of this kind; its other mistakes are for its reader to name."""
     try:
         plain_record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -116,7 +121,7 @@ def is_measurement(path: Path) -> bool:
 
 
 def read_measurements(sources: str | Path | Iterable[str | Path]) -> list[Measurement]:
-    """Measurements among files and folders, by label; empty if there are none.
+    """Measurements among files and folders, by file name; empty if there are none.
 
     Raises AsrError for records of trainings beside them, for one that breaks the schema, and for
     records of one recipe whose columns differ.
@@ -128,7 +133,7 @@ def read_measurements(sources: str | Path | Iterable[str | Path]) -> list[Measur
         return []
     if len(chosen) < len(paths):
         other = next(path for path in paths if path not in chosen)
-        raise AsrError(f"{other}: no {KIND}, beside {chosen[0]}: report them apart")
+        raise AsrError(f"{other}: not a {KIND}, beside {chosen[0]}: report them separately")
     records = [read_measurement(path) for path in chosen]
     for record, path in zip(records, chosen, strict=True):
         if _form(record) != _form(records[0]):
@@ -136,8 +141,8 @@ def read_measurements(sources: str | Path | Iterable[str | Path]) -> list[Measur
     return records
 
 
-def _form(record: Measurement) -> tuple[str, list[tuple[str, tuple[Shown, ...]]]]:
-    return record.recipe, [(table.heading, table.columns) for table in record.shown()]
+def _form(record: Measurement) -> tuple[str, list[tuple[str, tuple[DisplayColumn, ...]]]]:
+    return record.recipe, [(table.heading, table.columns) for table in record.displayed()]
 
 
 def read_measurement(path: Path) -> Measurement:
@@ -151,8 +156,8 @@ def read_measurement(path: Path) -> Measurement:
     if record:
         problems = [
             f"{table.heading + ': ' if table.heading else ''}rows[{number}]: no value "
-            f"{column.key!r} that is shown as {column.show}"
-            for table in record.shown()
+            f"{column.key!r} that fits the format {column.format}"
+            for table in record.displayed()
             for number, row in enumerate(table.rows or ())
             for column in table.columns
             if not _fits(column, row)
@@ -162,7 +167,7 @@ def read_measurement(path: Path) -> Measurement:
     return record
 
 
-def _fits(column: Shown, row: Mapping[str, Any]) -> bool:
+def _fits(column: DisplayColumn, row: Mapping[str, Any]) -> bool:
     try:
         cell(column, row)
     except (KeyError, TypeError, ValueError):
@@ -183,9 +188,10 @@ def _change(value: Any) -> str:
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*_percents(value))
 
 
-_SHOWS: dict[str, Callable[[Any], str]] = {
+_FORMATS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "code": str,
+    "figure": str,
     "count": count,
     "megabytes": megabytes,
     "percent": lambda value: f"{100 * value:.1f}",
@@ -194,13 +200,21 @@ _SHOWS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def cell(column: Shown, row: Mapping[str, Any]) -> str:
+def cell(column: DisplayColumn, row: Mapping[str, Any]) -> str:
     """A value as text, `-` for null. Raises KeyError, TypeError, ValueError where none fits."""
     value = row[column.key]
     if value is None:
         return "-"
-    show = _SHOWS.get(column.show)
-    return show(value) if show else format(value, column.show)
+    show = _FORMATS.get(column.format)
+    return show(value) if show else format(value, column.format)
+
+
+def table_of(columns: Sequence[DisplayColumn], rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Rows under these columns."""
+    heads = [
+        Column(c.heading, c.format not in ("text", "code"), c.format == "code") for c in columns
+    ]
+    return Table("", tuple(heads), tuple(tuple(cell(c, row) for c in columns) for row in rows))
 
 
 def table(records: Sequence[Measurement]) -> Table:
@@ -211,20 +225,16 @@ def table(records: Sequence[Measurement]) -> Table:
 def tables(records: Sequence[Measurement]) -> list[Table]:
     """The first table, which has the recipe's name, and those below it, of all records together."""
     made = []
-    for parts in zip(*(record.shown() for record in records), strict=True):
-        shown = parts[0].columns
-        columns = [
-            Column(c.heading, c.show not in ("text", "code"), c.show == "code") for c in shown
-        ]
-        rows = [[cell(c, row) for c in shown] for part in parts for row in part.rows or ()]
+    for parts in zip(*(record.displayed() for record in records), strict=True):
+        found = [table_of(part.columns, part.rows or ()) for part in parts]
+        columns, rows = found[0].columns, [row for one in found for row in one.rows]
         if len(records) > 1:
-            pairs = zip(records, parts, strict=True)
-            labels = [record.label for record, part in pairs for _ in part.rows or ()]
+            pairs = zip(records, found, strict=True)
+            labels = [record.label for record, one in pairs for _ in one.rows]
             taken = any(column.heading == "Network" for column in columns)
-            columns.insert(0, Column("Record" if taken else "Network", numeric=False))
-            rows = [[label, *row] for label, row in zip(labels, rows, strict=True)]
-        title = parts[0].heading or records[0].recipe
-        made.append(Table(title, tuple(columns), tuple(map(tuple, rows))))
+            columns = (Column("Record" if taken else "Network", numeric=False), *columns)
+            rows = [(label, *row) for label, row in zip(labels, rows, strict=True)]
+        made.append(Table(parts[0].heading or records[0].recipe, columns, tuple(rows)))
     return made
 
 
@@ -240,21 +250,29 @@ def commands(records: Sequence[Measurement]) -> Table:
 
 
 def markdown(records: Sequence[Measurement]) -> str:
-    """Tables, notes and commands."""
+    """Tables and notes: the first table open, those below it folded."""
     first, *others = tables(records)
-    parts = [first.markdown()]
-    parts += [f"**{plain(table.title)}**\n\n{table.markdown()}" for table in others]
     notes = [(record.label, note) for record in records for note in record.notes]
     lines = []
     for note in dict.fromkeys(note for _, note in notes):
-        whose = [label for label, other in notes if other == note]
-        lines.append(note if len(whose) == len(records) else f"{', '.join(whose)}: {note}")
+        labels = [label for label, other in notes if other == note]
+        lines.append(note if len(labels) == len(records) else f"{', '.join(labels)}: {note}")
+    parts = [part.markdown() for part in first.parts(_keys(first))]
     if lines:
-        parts.append("".join(f"- {plain(line)}\n" for line in lines))
-    made = commands(records)
-    parts.append(f"<details><summary>{made.title}</summary>\n\n{made.markdown()}\n</details>\n")
-    days = sorted({record.date[:10] for record in records})
-    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    number = f"{len(records)} record{'s' if len(records) != 1 else ''}"
-    parts.append(f"Made by asr report from {number} ({when}) and nothing else.\n")
+        parts.append("".join(f"- {escape(line)}\n" for line in lines))
+    for table in others:
+        inside = "\n".join(part.markdown() for part in table.parts(_keys(table)))
+        summary = f"<summary>{escape(table.title)}</summary>"
+        parts.append(f"<details>{summary}\n\n{inside}\n</details>\n")
     return "\n".join(parts)
+
+
+def _keys(table: Table) -> int:
+    """How many columns at the beginning say what a row is about: the ones of text."""
+    numeric = [column.numeric for column in table.columns]
+    return max(1, min(numeric.index(True) if True in numeric else 1, 3))
+
+
+def made_from(records: Sequence[Measurement]) -> str:
+    """Which records, of which days."""
+    return f"{counted(len(records), 'record')} ({days([record.date for record in records])})"

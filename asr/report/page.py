@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from asr.report.plots import GRID, INK, PAPER, Picture
-from asr.report.tables import Table
+from asr.report.table import Table
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1d22; --paper: #fefefe; --grid: #dcdde3;
@@ -76,8 +76,8 @@ def _table(table: Table) -> str:
             for cell, column in zip(row, table.columns, strict=True)
         ]
         rest = zip(cells[1:], kinds[1:], strict=True)
-        shown = "".join(f"<td{kind}>{cell}</td>" for cell, kind in rest)
-        rows.append(f'<tr><th scope="row">{cells[0]}</th>{shown}</tr>')
+        others = "".join(f"<td{kind}>{cell}</td>" for cell, kind in rest)
+        rows.append(f'<tr><th scope="row">{cells[0]}</th>{others}</tr>')
     return (
         f'<h2>{escape(table.title)}</h2>\n<div class="wide">\n<table>\n<thead><tr>{head}</tr>'
         "</thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>\n</div>"

@@ -1,17 +1,17 @@
-"""Two pictures from records: word error rate against non-zeros, and sparsity over training.
+"""Pictures from records: word error rates against non-zeros or by method, sparsity over training.
 
 Drawn without pyplot, so no global state and no display. The same records give the same bytes:
 SVG ids come from a fixed salt, and neither file carries a date or the program's version.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from asr.report.grouping import Network, Wer, datasets, networks
-from asr.report.labels import SIZE, Label, place, spread
-from asr.report.schema import Record
+from asr.report.comparison import TOLERANCE
+from asr.report.grouping import NetworkSeeds, Wer, datasets, networks
+from asr.report.schema import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 INK, PAPER, GRID = "#1c1d22", "#fefefe", "#dcdde3"
-"""Colours of text, ground and grid; the page swaps them for those of a dark screen."""
+"""Colours of text, background and grid; the page replaces them by those of a dark screen."""
 _COLOURS = (
     *("#2d6fb8", "#cc4f1a", "#b07800", "#23886a", "#9a4fa3"),
     *("#6c6f7a", "#4a55c8", "#c03a63", "#76752a", "#3a8fa6"),
 )
 _MARKERS = "osD^vPX*<>"
 _DASHES = {"small-dense": (0, (1, 2)), "dense": "-"}
-_Dashes = Literal["-", "--", ":"]
-_LINES: tuple[_Dashes, ...] = ("-", "--", ":")
+_Dashes = Literal["-", "--", ":", "-."]
+_LINES: tuple[_Dashes, ...] = ("-", "--", ":", "-.")
 _WIDTH = 7.0
 MANY = 5
-"""From so many networks of about equal size on, marks over non-zeros would cover each other, and
-curves of one colour could not be told apart."""
+"""From this many networks of about equal size on, marks over non-zeros would cover each other, and
+curves of one colour could not be distinguished."""
+WER_CAPTION = "Word error rate against non-zero parameters, with 95 % intervals."
+METHODS_CAPTION = (
+    "Word error rate of each network, best first. Dots: one for each seed; bars: the mean and the "
+    "95 % interval, of several seeds from the lowest to the highest bound."
+)
+PRUNING_CAPTION = "Sparsity of the prunable tensors while the sparse networks trained."
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,14 @@ class Series:
 
     name: str
     group: str
-    networks: tuple[Network, ...]
+    networks: tuple[NetworkSeeds, ...]
 
 
-def series(records: Sequence[Record]) -> list[Series]:
-    """Networks by group, cell and units, and sparse ones by width as well."""
-    found: dict[tuple[str, str, str, int | None], list[Network]] = {}
-    all_units = [record.model.tokenizer for record in records]
-    usual = max(dict.fromkeys(all_units), key=all_units.count, default="")
+def series(records: Sequence[RunRecord]) -> list[Series]:
+    """Networks by group, cell and tokenizer, and sparse ones by width as well."""
+    found: dict[tuple[str, str, str, int | None], list[NetworkSeeds]] = {}
+    tokenizers = [record.model.tokenizer for record in records]
+    usual = max(dict.fromkeys(tokenizers), key=tokenizers.count, default="")
     names = {}
     for network in networks(records):
         first = network.first
@@ -71,7 +77,7 @@ def series(records: Sequence[Record]) -> list[Series]:
     ]
 
 
-def wer_plot(records: Sequence[Record]) -> Picture | None:
+def wer_plot(records: Sequence[RunRecord]) -> Picture | None:
     """WER in percent against non-zero parameters, one panel a test set; None without any test."""
     names = datasets(records)
     if not names:
@@ -80,9 +86,49 @@ def wer_plot(records: Sequence[Record]) -> Picture | None:
     all_series = series(records)
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     drawn: dict[str, Line2D] = {}
-    labels = [
-        _wer_panel(axes, name, all_series, drawn) for axes, name in zip(panels, names, strict=True)
-    ]
+    for axes, name in zip(panels, names, strict=True):
+        _wer_panel(axes, name, all_series, drawn)
+    _legend(figure, drawn)
+    return save(figure, "wer")
+
+
+def _wer_panel(
+    axes: "Axes", dataset: str, all_series: Sequence[Series], drawn: "dict[str, Line2D]"
+) -> None:
+    bounds, nonzeros = [], []
+    for index, one in enumerate(all_series):
+        tested = [(network.nonzeros, network.wer(dataset)) for network in one.networks]
+        points = [(x, wer) for x, wer in tested if wer is not None]
+        if not points:
+            continue
+        colour = colour_of(index)
+        for x, wer in points:
+            _interval(axes, x, wer, colour)
+            bounds += [100 * wer.low, 100 * wer.high]
+            nonzeros.append(x)
+        (line,) = axes.plot(
+            [x for x, _ in points],
+            [100 * wer.wer for _, wer in points],
+            color=colour,
+            linestyle=_DASHES.get(one.group, "--") if len(points) > 1 else "none",
+            linewidth=1.3,
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=6,
+            zorder=3,
+        )
+        drawn.setdefault(one.name, line)
+    lowest, highest = min(bounds), max(bounds)
+    axes.set_title(dataset, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_ylabel("word error rate, %")
+    axes.set_xlabel("non-zero parameters")
+    # From zero where that costs little: half the height is then half the errors.
+    axes.set_ylim(0 if lowest < 0.6 * highest else 0.9 * lowest, 1.07 * highest + 0.5)
+    _count_axis(axes, min(nonzeros), max(nonzeros))
+    finish(axes)
+
+
+def _legend(figure: "Figure", drawn: "Mapping[str, Line2D]") -> None:
+    """Below all panels, two names beside each other."""
     figure.legend(
         list(drawn.values()),
         list(drawn),
@@ -92,52 +138,6 @@ def wer_plot(records: Sequence[Record]) -> Picture | None:
         labelcolor=INK,
         fontsize=9,
     )
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes, texts in zip(panels, labels, strict=True):
-        place(axes, texts)
-    return save(figure, "wer")
-
-
-def _wer_panel(
-    axes: "Axes", dataset: str, all_series: Sequence[Series], drawn: "dict[str, Line2D]"
-) -> list[Label]:
-    labels, highest, lowest = [], 0.0, 100.0
-    for index, one in enumerate(all_series):
-        colour = colour_of(index)
-        tested = [(network, network.wer(dataset)) for network in one.networks]
-        points = [(network, wer) for network, wer in tested if wer is not None]
-        if not points:
-            continue
-        x = [network.nonzeros for network, _ in points]
-        for at, (_, wer) in zip(x, points, strict=True):
-            _interval(axes, at, wer, colour)
-        style = _DASHES.get(one.group, "--") if len(points) > 1 else "none"
-        (line,) = axes.plot(
-            x,
-            [100 * wer.wer for _, wer in points],
-            color=colour,
-            linestyle=style,
-            linewidth=1.3,
-            marker=_MARKERS[index % len(_MARKERS)],
-            markersize=6,
-            zorder=3,
-        )
-        drawn.setdefault(one.name, line)
-        for at, (network, wer) in zip(x, points, strict=True):
-            labels.append(
-                Label(at, 100 * wer.wer, 100 * wer.low, 100 * wer.high, _short(network), colour)
-            )
-        highest = max(highest, *(100 * wer.high for _, wer in points))
-        lowest = min(lowest, *(100 * wer.low for _, wer in points))
-    axes.set_title(dataset, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axes.set_ylabel("word error rate, %")
-    axes.set_xlabel("non-zero parameters")
-    # From zero where that costs little: half the height is then half the errors.
-    axes.set_ylim(0 if lowest < 0.6 * highest else 0.9 * lowest, 1.07 * highest + 0.5)
-    _count_axis(axes, labels)
-    finish(axes)
-    return labels
 
 
 def _interval(axes: "Axes", x: float, wer: Wer, colour: str) -> None:
@@ -146,18 +146,9 @@ def _interval(axes: "Axes", x: float, wer: Wer, colour: str) -> None:
         axes.plot(x, 100 * bound, marker="_", color=colour, markersize=6, alpha=0.55)
 
 
-def _short(network: Network) -> str:
-    """Sparsity for a sparse network, width for a dense one; the legend tells the rest."""
-    if network.first.pruning is None:
-        return str(network.first.model.hidden)
-    sparsities = [record.model.prunable_sparsity for record in network.records]
-    return f"{100 * sum(sparsities) / len(sparsities):.0f} %"
-
-
-def _count_axis(axes: "Axes", labels: Sequence[Label]) -> None:
+def _count_axis(axes: "Axes", low: float, high: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    low, high = min(label.x for label in labels), max(label.x for label in labels)
     margin = 1.25 if high > 2 * low else 1.7
     low, high = low / margin, high * margin
     axes.set_xscale("log")
@@ -178,7 +169,7 @@ def short_count(value: float) -> str:
     return f"{value:.4g}"
 
 
-def pruning_plot(records: Sequence[Record]) -> Picture | None:
+def pruning_plot(records: Sequence[RunRecord]) -> Picture | None:
     """Sparsity of the prunable tensors over optimiser steps; None when no run has a curve."""
     curves = [
         (style, record.training.steps, record.pruning.curve, network)
@@ -188,57 +179,86 @@ def pruning_plot(records: Sequence[Record]) -> Picture | None:
     ]
     if not curves:
         return None
-    figure = blank_figure(height=3.6)
+    labels = list(dict.fromkeys(network.label for *_, network in curves))
+    figure = blank_figure(height=3.4 + 0.2 * -(-len(labels) // 2))
     axes = figure.subplots()
-    # Of several seeds each has its line, and all together one label.
-    ends: dict[tuple[str, str], Label] = {}
+    # Of several seeds each has its line, and all together one name in the legend.
+    drawn: dict[str, Line2D] = {}
     total = max(max(steps, curve[-1][0]) for _, steps, curve, _ in curves)
     for (colour, dashes), training_steps, curve, network in curves:
         last = max(training_steps, curve[-1][0])
         steps = [0, *(step for step, _ in curve), last]
-        sparsity = [0.0, *(100 * share for _, share in curve), 100 * curve[-1][1]]
+        sparsity = [0.0, *(100 * fraction for _, fraction in curve), 100 * curve[-1][1]]
         (line,) = axes.plot(steps, sparsity, drawstyle="steps-post", color=colour, linewidth=1.3)
         line.set_linestyle(dashes)
-        end = Label(last, sparsity[-1], sparsity[-1], sparsity[-1], network.label, colour)
-        ends.setdefault((network.first.recipe, network.first.name), end)
+        drawn.setdefault(network.label, line)
     axes.set_xlim(0, total)
     axes.set_ylim(0, 100)
     axes.set_xlabel("optimiser steps")
     axes.set_ylabel("sparsity of prunable tensors, %")
     finish(axes)
-    _label_ends(axes, list(ends.values()))
+    _legend(figure, drawn)
     return save(figure, "pruning")
 
 
-def _styles(records: Sequence[Record]) -> list[tuple[tuple[str, _Dashes], Network]]:
-    """Colour and dashes of each network's line: those of its series, but where many networks of
-    one series would look alike, of its own."""
-    styles: list[tuple[tuple[str, _Dashes], Network]] = []
+def _styles(records: Sequence[RunRecord]) -> list[tuple[tuple[str, _Dashes], NetworkSeeds]]:
+    """Colour and dashes of each network's line.
+
+    Few networks of a series share its colour and differ in dashes; many have a colour each, and
+    dashes where the colours repeat.
+    """
+    styles: list[tuple[tuple[str, _Dashes], NetworkSeeds]] = []
     for index, one in enumerate(series(records)):
         sparse = [network for network in one.networks if network.first.pruning]
         for own, network in enumerate(sparse):
-            alone = (colour_of(own), _LINES[own // len(_COLOURS) % len(_LINES)])
-            styles.append((alone if len(sparse) >= MANY else (colour_of(index), "-"), network))
+            if len(sparse) >= MANY:
+                style = colour_of(own), _LINES[own // len(_COLOURS) % len(_LINES)]
+            else:
+                style = colour_of(index), _LINES[own]
+            styles.append((style, network))
     return styles
 
 
-def _label_ends(axes: "Axes", ends: Sequence[Label]) -> None:
-    """Write right of the axes, each text tied to the end of its line."""
-    # 5.2 % of the axis is a line of label text at this height of the figure.
-    heights = spread([end.y for end in ends], gap=5.2, low=1, high=99)
-    tie = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
-    for end, height in zip(ends, heights, strict=True):
-        axes.annotate(
-            end.text,
-            (end.x, end.y),
-            xytext=(1.05, height),
-            textcoords=("axes fraction", "data"),
-            color=end.colour,
-            fontsize=SIZE,
-            va="center",
-            annotation_clip=False,
-            arrowprops=tie | {"color": end.colour},
-        )
+def is_comparison_of_methods(records: Sequence[RunRecord]) -> bool:
+    """Whether half of the networks, and at least MANY, have about equally many non-zeros."""
+    sizes = [network.nonzeros for network in networks(records)]
+    alike = max((sum(abs(x - y) <= TOLERANCE * y for x in sizes) for y in sizes), default=0)
+    return alike >= MANY and 2 * alike >= len(sizes)
+
+
+def methods_plot(records: Sequence[RunRecord]) -> Picture | None:
+    """WER in percent, one panel a test set; None without any test."""
+    names = datasets(records)
+    if not names:
+        return None
+    found = networks(records)
+    groups = list(dict.fromkeys(network.first.group for network in found))
+    heights = [0.28 * sum(bool(n.evaluations(name)) for n in found) + 0.8 for name in names]
+    figure = blank_figure(height=sum(heights))
+    panels = figure.subplots(len(names), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, name in zip(panels, names, strict=True):
+        _methods_panel(axes, name, found, groups)
+    return save(figure, "methods")
+
+
+def _methods_panel(
+    axes: "Axes", name: str, found: Sequence[NetworkSeeds], groups: Sequence[str]
+) -> None:
+    tested = [(network, wer) for network in found if (wer := network.wer(name)) is not None]
+    tested.sort(key=lambda pair: pair[1].wer, reverse=True)
+    for row, (network, wer) in enumerate(tested):
+        colour = colour_of(groups.index(network.first.group))
+        low, mean, high = (100 * value for value in (wer.low, wer.wer, wer.high))
+        axes.hlines(row, low, high, color=colour, linewidth=1.3, alpha=0.55)
+        axes.plot([mean], [row], marker="|", markersize=11, markeredgewidth=2, color=colour)
+        seeds = [100 * test.wer for test in network.evaluations(name)]
+        if len(seeds) > 1:
+            axes.plot(seeds, [row] * len(seeds), "o", markersize=4, color=colour)
+    axes.set_yticks(range(len(tested)), [network.label for network, _ in tested])
+    axes.set_ylim(-0.6, len(tested) - 0.4)
+    axes.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel("word error rate, %")
+    finish(axes)
 
 
 def blank_figure(height: float) -> "Figure":

@@ -3,6 +3,7 @@
 Keys that a record has beyond the schema are left alone.
 """
 
+import dataclasses
 import json
 import math
 import numbers
@@ -13,10 +14,10 @@ from typing import Any
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.plain import Reader
-from asr.report.schema import SCHEMA, Record, sort_key
+from asr.report.schema import SCHEMA, RunRecord, sort_key
 
 
-def read_records(sources: str | Path | Iterable[str | Path]) -> list[Record]:
+def read_records(sources: str | Path | Iterable[str | Path]) -> list[RunRecord]:
     """Records of files and folders, in the order of `sort_key`.
 
     A folder gives its `record.json` if it has one (a run folder), else every `*.json` in it and
@@ -45,6 +46,7 @@ def read_records(sources: str | Path | Iterable[str | Path]) -> list[Record]:
 
 
 def find_records(source: Path) -> list[Path]:
+    """The files of a source: itself, or in a folder its records and those of its run folders."""
     if source.is_file():
         return [source]
     if not source.is_dir():
@@ -54,7 +56,7 @@ def find_records(source: Path) -> list[Path]:
     return [*source.glob("*.json"), *source.glob("*/record.json")]
 
 
-def read_record(path: str | Path) -> Record:
+def read_record(path: str | Path) -> RunRecord:
     """One record; AsrError names the file and every key that does not fit the schema."""
     path = Path(path)
     try:
@@ -72,14 +74,14 @@ def read_record(path: str | Path) -> Record:
             "or of another version: run it again, or take the file out of the folder"
         )
     reader = Reader(unknown="ignore")
-    record: Record | None = reader.read(Record, plain)
+    record: RunRecord | None = reader.read(RunRecord, plain)
     problems = _contradictions(record) if record else [str(p) for p in reader.problems]
     if problems or record is None:
         raise AsrError(f"{path}: not a whole record:\n  " + "\n  ".join(problems))
     return record
 
 
-def _contradictions(record: Record) -> list[str]:
+def _contradictions(record: RunRecord) -> list[str]:
     model = record.model
     pairs = [
         ("model.nonzeros", model.nonzeros, model.parameters),
@@ -97,13 +99,18 @@ def _contradictions(record: Record) -> list[str]:
     return problems
 
 
-def write_record(path: str | Path, record: Mapping[str, Any]) -> None:
+def write_record(path: str | Path, record: RunRecord | Mapping[str, Any]) -> None:
     """Write a record whole or not at all, laid out so that a rerun changes few lines.
 
-    Floats keep six significant digits; NaN and infinity, which JSON lacks, become null. Not
-    checked against the schema: a figure that is missing must not cost a finished training.
+    Floats keep six significant digits; NaN and infinity, which JSON lacks, become null.
     """
-    atomic_write_text(path, _dump(_plain(record), 0) + "\n")
+    atomic_write_text(path, text_of(record))
+
+
+def text_of(record: RunRecord | Mapping[str, Any]) -> str:
+    """The file of a record."""
+    plain = dataclasses.asdict(record) if isinstance(record, RunRecord) else record
+    return _dump(_plain(plain), 0) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -123,10 +130,16 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a record holds plain values, not {type(value).__name__}: {value!r}")
 
 
-def _dump(value: Any, indent: int) -> str:
-    """JSON with whatever fits on one line on one line."""
+def _dump(value: Any, indent: int, row: bool = False) -> str:
+    """JSON with whatever fits on one line on one line, and every flat `row` of a list too."""
     flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not value or not isinstance(value, dict | list) or indent + len(flat) <= 140:
+        return flat
+    if (
+        row
+        and isinstance(value, dict)
+        and not any(isinstance(v, dict | list) for v in value.values())
+    ):
         return flat
     pad = " " * (indent + 1)
     if isinstance(value, dict):
@@ -137,7 +150,7 @@ def _dump(value: Any, indent: int) -> str:
         return "{\n" + ",\n".join(lines) + "\n" + " " * indent + "}"
     return (
         "[\n"
-        + ",\n".join(pad + _dump(item, indent + 1) for item in value)
+        + ",\n".join(pad + _dump(item, indent + 1, row=True) for item in value)
         + "\n"
         + " " * indent
         + "]"

@@ -1,17 +1,17 @@
-"""What a run leaves behind, as frozen dataclasses: the schema of `record.json`.
+"""The schema of `record.json`, what a training writes at its end, as frozen dataclasses.
 
-Plain values only; reading and writing is `asr.report.records`.
+Plain values only. A training builds a `RunRecord` and `asr.report.records` writes and reads it.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-"""Version of the schema; others are refused, nothing old is read before 1.0."""
+"""Version of the schema; others are refused."""
 
 
 @dataclass(frozen=True)
-class Git:
+class GitState:
     """State of the code; `revision` is empty outside a git checkout."""
 
     revision: str | None = None
@@ -24,7 +24,7 @@ class Git:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineRecord:
     """What the run was made on."""
 
     cpu: str
@@ -38,7 +38,15 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Training:
+class ResumeRecord:
+    """A later start of a run that was interrupted."""
+
+    date: str
+    git: GitState
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
     """How long it took; figures that a run lacks (no dev set, say) are None."""
 
     seconds: float
@@ -51,12 +59,13 @@ class Training:
     best_epoch: int | None = None
     dev_wer: float | None = None
     excluded_utterances: int = 0
+    skipped_batches: int = 0
     average: float | None = None
     """Decay of the moving average of the weights that was saved."""
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorRecord:
     """One weight tensor; `group` is its kind of matrix."""
 
     name: str
@@ -72,7 +81,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRecord:
     """Size and kind of the network."""
 
     parameters: int
@@ -83,7 +92,7 @@ class Model:
     hidden: int
     layers: int
     tokenizer: str
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[TensorRecord, ...] = ()
 
     @property
     def prunable_sparsity(self) -> float:
@@ -94,25 +103,29 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """What was asked and what was reached; steps are optimiser steps, fractions 0 to 1."""
+class PruningRecord:
+    """What was requested and what was reached; steps are optimiser steps, fractions 0 to 1."""
 
     method: str
     sparsity: float
     sparsity_min: float
     sparsity_max: float
-    wanted: float | None = None
-    updates: int | None = None
+    target_sparsity: float | None = None
+    mask_updates: int | None = None
     start: int | None = None
     ramp: int | None = None
     end: int | None = None
     frequency: int | None = None
+    pattern: dict[str, Any] | None = None
+    scope: str | None = None
     curve: tuple[tuple[int, float], ...] = ()
+    """Sparsity of the prunable tensors after each update of the masks."""
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By tensor; `q` as in the paper."""
 
 
 @dataclass(frozen=True)
-class Distillation:
+class DistillationRecord:
     """The network that taught this one and how; losses are means of the last epoch."""
 
     teacher: str
@@ -128,7 +141,7 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class Files:
+class FilesRecord:
     """Bytes of the dense fp32 model file and of the packed one."""
 
     model_bytes: int | None = None
@@ -137,7 +150,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRecord:
     """One test set; `wer` and `cer` are fractions, low and high a 95 % bootstrap interval."""
 
     utterances: int
@@ -148,6 +161,8 @@ class Evaluation:
     cer: float
     speakers: int | None = None
     audio_seconds: float | None = None
+    seconds: float | None = None
+    """Wall time of the test."""
     insertions: int | None = None
     deletions: int | None = None
     substitutions: int | None = None
@@ -174,7 +189,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Speed:
+class SpeedRecord:
     """Wall time of the same audio through the dense and the packed network in one process."""
 
     dense_seconds: float
@@ -185,13 +200,13 @@ class Speed:
 
     @property
     def ratio(self) -> float:
-        """How many times quicker the packed network was."""
+        """How many times faster the packed network was."""
         return self.dense_seconds / self.packed_seconds
 
 
 @dataclass(frozen=True)
-class Record:
-    """One run: training, network, files, and what it scored."""
+class RunRecord:
+    """One run: training, network, files, and its word error rates."""
 
     schema: int
     name: str
@@ -200,17 +215,18 @@ class Record:
     label: str
     seed: int
     command: str
-    git: Git
+    git: GitState
     date: str
-    machine: Machine
+    machine: MachineRecord
     threads: int
-    training: Training
-    model: Model
-    files: Files
-    pruning: Pruning | None = None
-    distillation: Distillation | None = None
-    evaluation: dict[str, Evaluation] = field(default_factory=dict)
-    speed: Speed | None = None
+    training: TrainingRecord
+    model: ModelRecord
+    files: FilesRecord
+    resumed: tuple[ResumeRecord, ...] = ()
+    pruning: PruningRecord | None = None
+    distillation: DistillationRecord | None = None
+    evaluation: dict[str, EvaluationRecord] = field(default_factory=dict)
+    speed: SpeedRecord | None = None
     versions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -218,10 +234,10 @@ class Record:
 _GROUPS = {"dense": 0, "sparse": 1, "small-dense": 2}
 
 
-def sort_key(record: Record) -> tuple[Any, ...]:
+def sort_key(record: RunRecord) -> tuple[Any, ...]:
     """Order of rows: by kind of network, then group, large before small, little pruned first."""
     model, pruning = record.model, record.pruning
-    wanted = (pruning.wanted or 0.0) if pruning else 0.0
+    target = (pruning.target_sparsity or 0.0) if pruning else 0.0
     group = (_GROUPS.get(record.group, len(_GROUPS)), record.group)
     kind = (record.recipe, model.cell, model.tokenizer)
-    return (*kind, *group, -model.hidden, wanted, record.label, record.seed, record.name)
+    return (*kind, *group, -model.hidden, target, record.label, record.seed, record.name)

@@ -1,66 +1,20 @@
-"""Tables from records and nothing else: networks, tensors, how each was made; Markdown and CSV."""
+"""Tables of trainings from their records, as CSV too, and the one for a terminal."""
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from asr.report.grouping import Network, datasets, mean, networks
-from asr.report.schema import Record
+from asr.report.comparison import comparison
+from asr.report.grouping import NetworkSeeds, datasets, mean, networks
+from asr.report.schema import RunRecord
+from asr.report.table import Column, Table, count, counted, megabytes
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-@dataclass(frozen=True)
-class Column:
-    """Heading, and how its cells are set."""
-
-    heading: str
-    numeric: bool = True
-    code: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells of plain text, not yet escaped for any format."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """GitHub's pipe table."""
-        lines = [
-            [plain(column.heading) for column in self.columns],
-            ["--:" if column.numeric else ":--" for column in self.columns],
-        ]
-        for row in self.rows:
-            cells = zip(row, self.columns, strict=True)
-            lines.append([_code(cell) if c.code else plain(cell) for cell, c in cells])
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def plain(text: str) -> str:
-    """`text` escaped so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*\[\]<|])", r"\\\1", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    # A pipe ends a cell even inside code; a longer fence lets backticks stand.
-    text = " ".join(text.split()).replace("|", "\\|")
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    pad = " " if "`" in text else ""
-    return f"{fence}{pad}{text}{pad}{fence}" if text else ""
-
-
-def count(value: float) -> str:
-    """`904,000`."""
-    return f"{round(value):,}"
-
-
-def megabytes(value: float) -> str:
-    """Bytes as 10^6 bytes in three digits: `3.70`, `0.260`."""
-    return count(value / 1e6) if value >= 999.5e6 else f"{value / 1e6:#.3g}".rstrip(".")
+_Cell = Callable[[NetworkSeeds], str]
 
 
 def _spread(values: Sequence[float | None], show: Callable[[float], str]) -> str:
@@ -72,7 +26,7 @@ def _spread(values: Sequence[float | None], show: Callable[[float], str]) -> str
     return low if low == high else f"{show(mean(known))} ({low}-{high})"
 
 
-def wer_cell(network: Network, dataset: str) -> str:
+def wer_cell(network: NetworkSeeds, dataset: str) -> str:
     """`18.5 (16.9-20.1)`; of several seeds the mean, the range over seeds and their number."""
     found = network.evaluations(dataset)
     if not found:
@@ -86,7 +40,7 @@ def wer_cell(network: Network, dataset: str) -> str:
     return f"{100 * one.wer:.1f} ({100 * one.wer_low:.1f}-{100 * one.wer_high:.1f})"
 
 
-def _tensors_cell(network: Network) -> str:
+def _tensors_cell(network: NetworkSeeds) -> str:
     """Sparsity of the least and of the most pruned tensor, over all seeds."""
     pruned = [r.pruning for r in network.records if r.pruning]
     if not pruned:
@@ -96,8 +50,8 @@ def _tensors_cell(network: Network) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f}"
 
 
-def speed_cell(network: Network) -> str:
-    """Seconds of the packed and of the dense network, and how many times quicker packed is."""
+def speed_cell(network: NetworkSeeds) -> str:
+    """Seconds of the packed and of the dense network, and how many times faster packed is."""
     speeds = [r.speed for r in network.records if r.speed]
     if not speeds:
         return "-"
@@ -106,40 +60,31 @@ def speed_cell(network: Network) -> str:
     return f"{packed:.3g} / {dense:.3g} ({dense / packed:.2f}x)"
 
 
-_Cell = Callable[[Network], str]
-
-
-def _figures(show: Callable[[float], str], get: Callable[[Record], float | None]) -> _Cell:
-    return lambda network: _spread([get(record) for record in network.records], show)
-
-
-def _score_columns(names: Sequence[str]) -> list[tuple[Column, _Cell]]:
-    if not names:
-        return [(Column("WER %"), lambda network: wer_cell(network, ""))]
-    return [
-        *((Column(f"WER %, {name}"), partial(wer_cell, dataset=name)) for name in names),
-        *((Column(f"CER %, {name}"), partial(_cer_cell, dataset=name)) for name in names),
-    ]
-
-
-def _cer_cell(network: Network, dataset: str) -> str:
+def _cer_cell(network: NetworkSeeds, dataset: str) -> str:
     return _spread([100 * e.cer for e in network.evaluations(dataset)], "{:.1f}".format)
 
 
-def networks_table(records: Sequence[Record]) -> Table:
-    """One row a network; several seeds of one network make one row."""
+def _figures(show: Callable[[float], str], get: Callable[[RunRecord], float | None]) -> _Cell:
+    return lambda network: _spread([get(record) for record in network.records], show)
+
+
+def _columns(records: Sequence[RunRecord]) -> list[tuple[Column, _Cell]]:
+    """Every column, the ones that matter most first."""
+    names = datasets(records)
     columns: list[tuple[Column, _Cell]] = [
         (Column("Network", numeric=False), lambda n: n.label),
-        (Column("Parameters"), _figures(count, lambda r: r.model.parameters)),
         (Column("Non-zeros"), _figures(count, lambda r: r.model.nonzeros)),
-        *_score_columns(datasets(records)),
         (
             Column("Sparsity of prunable tensors, %"),
             _figures("{:.1f}".format, lambda r: 100 * r.model.prunable_sparsity),
         ),
+        (Column("Packed file, MB"), _figures(megabytes, lambda r: r.files.packed_bytes)),
+        *((Column(f"WER %, {name}"), partial(wer_cell, dataset=name)) for name in names),
+        *([] if names else [(Column("WER %"), partial(wer_cell, dataset=""))]),
+        *((Column(f"CER %, {name}"), partial(_cer_cell, dataset=name)) for name in names),
+        (Column("Parameters"), _figures(count, lambda r: r.model.parameters)),
         (Column("Least to most sparse tensor, %"), _tensors_cell),
         (Column("Dense fp32 file, MB"), _figures(megabytes, lambda r: r.files.model_bytes)),
-        (Column("Packed file, MB"), _figures(megabytes, lambda r: r.files.packed_bytes)),
         (Column("Cell", numeric=False), lambda n: n.first.model.cell),
         (Column("Hidden"), lambda n: f"{n.first.model.layers} x {n.first.model.hidden}"),
         (Column("Tokenizer", numeric=False), lambda n: n.first.model.tokenizer),
@@ -149,17 +94,23 @@ def networks_table(records: Sequence[Record]) -> Table:
     ]
     if any(record.distillation for record in records):
         teacher = Column("Teacher's loss", numeric=False)
-        columns.insert(1, (teacher, lambda n: str(n.first.distillation or "-")))
+        columns.append((teacher, lambda n: str(n.first.distillation or "-")))
     if any(record.training.average for record in records):
         average = _figures("{:g}".format, lambda r: r.training.average)
-        columns.insert(1, (Column("Averaged, decay"), average))
+        columns.append((Column("Averaged, decay"), average))
     if any(record.speed for record in records):
         columns.append((Column("Packed / dense, s"), speed_cell))
+    return columns
+
+
+def networks_table(records: Sequence[RunRecord]) -> Table:
+    """One row a network; several seeds of one network make one row."""
+    columns = _columns(records)
     rows = tuple(tuple(cell(n) for _, cell in columns) for n in networks(records))
     return Table("Networks", tuple(column for column, _ in columns), rows)
 
 
-def tensors_table(records: Sequence[Record]) -> Table | None:
+def tensors_table(records: Sequence[RunRecord]) -> Table | None:
     """Sparsity in percent and thresholds of each pruned tensor, one column a sparse run.
 
     None when no run was pruned. A tensor is listed when any run set a threshold for it or
@@ -171,8 +122,8 @@ def tensors_table(records: Sequence[Record]) -> Table | None:
         for tensor in record.model.tensors:
             limits = pruning.thresholds.get(tensor.name, {})
             if limits or tensor.nonzeros < tensor.elements:
-                shown = ", ".join(f"{key} {value:.3g}" for key, value in limits.items())
-                text = f"{100 * tensor.sparsity:.1f}" + (f" ({shown})" if shown else "")
+                thresholds = ", ".join(f"{key} {value:.3g}" for key, value in limits.items())
+                text = f"{100 * tensor.sparsity:.1f}" + (f" ({thresholds})" if thresholds else "")
                 cells.setdefault(tensor.name, {})[index] = text
     if not cells:
         return None
@@ -185,7 +136,7 @@ def tensors_table(records: Sequence[Record]) -> Table | None:
     return Table("Sparsity by tensor, % (thresholds)", columns, rows)
 
 
-def runs_table(records: Sequence[Record]) -> Table:
+def runs_table(records: Sequence[RunRecord]) -> Table:
     """The command, code, machine and day of every run."""
     columns = (
         Column("Run", numeric=False),
@@ -202,17 +153,17 @@ def runs_table(records: Sequence[Record]) -> Table:
     return Table("Commands", columns, rows)
 
 
-def _run_label(record: Record, records: Sequence[Record]) -> str:
-    """The label, with the seed or the name where the label alone would be another run's too."""
-    twins = [other for other in records if other.label == record.label]
-    if len(twins) == 1:
+def _run_label(record: RunRecord, records: Sequence[RunRecord]) -> str:
+    """The label, with the seed or the name where another run has the same label."""
+    same = [other for other in records if other.label == record.label]
+    if len(same) == 1:
         return record.label
-    if len({other.seed for other in twins}) == len(twins):
+    if len({other.seed for other in same}) == len(same):
         return f"{record.label}, seed {record.seed}"
     return f"{record.label} [{record.name}]"
 
 
-def notes(records: Sequence[Record]) -> list[str]:
+def notes(records: Sequence[RunRecord]) -> list[str]:
     """What the figures mean and under which conditions they were measured, a line each."""
     lines = [
         "WER and CER in percent; in brackets the 95 % interval by bootstrap. MB are 10^6 bytes."
@@ -224,29 +175,21 @@ def notes(records: Sequence[Record]) -> list[str]:
             "each seed."
         )
     for name in datasets(records):
-        found = [r.evaluation[name].conditions for r in records if name in r.evaluation]
-        for conditions in dict.fromkeys(found):
-            whose = [
-                r.label
-                for r in records
-                if name in r.evaluation and r.evaluation[name].conditions == conditions
-            ]
-            only = "" if len(whose) == len(found) else f" (only {', '.join(whose)})"
-            lines.append(f"{name}: {conditions}{only}.")
+        lines += _conditions(name, records)
     speeds = [r.speed for r in records if r.speed]
     for audio, threads, runs in dict.fromkeys(
         (s.audio_seconds, s.threads, s.median_of) for s in speeds
     ):
         lines.append(
             f"Speed: seconds for {audio:g} s of audio, packed and dense in one process, "
-            f"{threads} thread{'s' if threads != 1 else ''}, median of {runs}."
+            f"{counted(threads, 'thread')}, median of {runs}."
         )
     if any(record.distillation for record in records):
         lines.append(
             "Teacher's loss: what of the teacher is followed (frame: posteriors frame by frame; "
-            "nonblank: the same, weighted by the teacher's share of symbols other than blank; "
-            "sequence: CTC of its best transcript), and its share of the loss. Training of the "
-            "teacher is not counted in the training time of those it taught."
+            "nonblank: the same, weighted by the teacher's probability of tokens other than "
+            "blank; sequence: CTC of its best transcript), and its fraction of the loss. Training "
+            "of the teacher is not counted in the training time of those it taught."
         )
     if any(record.training.average for record in records):
         lines.append(
@@ -259,7 +202,19 @@ def notes(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def to_csv(records: Sequence[Record]) -> str:
+def _conditions(dataset: str, records: Sequence[RunRecord]) -> list[str]:
+    """How a test set was used; a line for each way, with the runs where there are several."""
+    tested = [r for r in records if dataset in r.evaluation]
+    conditions = [r.evaluation[dataset].conditions for r in tested]
+    lines = []
+    for one in dict.fromkeys(conditions):
+        labels = [r.label for r, other in zip(tested, conditions, strict=True) if other == one]
+        only = "" if len(labels) == len(tested) else f" (only {', '.join(labels)})"
+        lines.append(f"{dataset}: {one}{only}.")
+    return lines
+
+
+def to_csv(records: Sequence[RunRecord]) -> str:
     """Every run with unrounded figures: fractions, bytes, seconds."""
     averaged = any(record.training.average for record in records)
     rows = [_csv_row(record, datasets(records), averaged) for record in records]
@@ -270,7 +225,7 @@ def to_csv(records: Sequence[Record]) -> str:
     return out.getvalue()
 
 
-def _csv_row(record: Record, names: Sequence[str], averaged: bool) -> dict[str, object]:
+def _csv_row(record: RunRecord, names: Sequence[str], averaged: bool) -> dict[str, object]:
     model, pruning, speed = record.model, record.pruning, record.speed
     row: dict[str, object] = {
         key: getattr(record, key) for key in ("recipe", "name", "group", "label", "seed")
@@ -297,3 +252,28 @@ def _csv_row(record: Record, names: Sequence[str], averaged: bool) -> dict[str, 
         row[f"speed {key}"] = getattr(speed, key, None)
     row |= {"command": record.command, "revision": str(record.git), "machine": str(record.machine)}
     return row | {"threads": record.threads, "date": record.date}
+
+
+def main_columns(records: Sequence[RunRecord]) -> list[str]:
+    """Headings of the few columns that matter: size, sparsity, word errors, bytes, speed."""
+    wers = [f"WER %, {name}" for name in datasets(records)] or ["WER %"]
+    speed = "Packed / dense, s"
+    return [
+        "Network",
+        "Non-zeros",
+        "Sparsity of prunable tensors, %",
+        *wers,
+        "Packed file, MB",
+        speed,
+    ]
+
+
+def print_table(records: Sequence[RunRecord], console: "Console | None" = None) -> None:
+    """The few columns that matter on a terminal, then the comparisons at equal size."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    console.print(networks_table(records).select(main_columns(records)).rich())
+    for pair in comparison(records):
+        console.print(Text(str(pair)))

@@ -1,4 +1,4 @@
-"""Settings of what a training reads: recordings, augmentation, tokens."""
+"""Settings of what a training reads: recordings, augmentation, tokenizer."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,32 +10,35 @@ from asr.plain import refuse_unused
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Changes to training utterances; drawn from (seed, epoch, utterance), never from a worker."""
+    """Random changes to training utterances.
+
+    They are drawn from seed, epoch and utterance, so the number of workers does not matter.
+    """
 
     speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
-    """Speed factors, one drawn for each utterance and epoch; [1.0] switches it off."""
+    """Speed factors, one drawn for each utterance and epoch; [1.0]: no speed perturbation."""
     gain_decibels: float = 6.0
-    """Gain drawn uniformly from plus or minus this."""
+    """Largest gain: drawn uniformly from minus to plus this; 0: none."""
     noise_probability: float = 0.0
-    """Share of utterances that get white or pink noise, or a file of `noise_folder`."""
+    """Fraction of utterances with added noise: white or pink, or a file of `noise_folder`."""
     noise_snr_decibels: list[float] = field(default_factory=lambda: [10.0, 30.0])
     """Range of the signal-to-noise ratio of added noise."""
     noise_folder: str = ""
-    """Folder with noise recordings; empty: generated noise."""
+    """Folder of noise recordings; empty: generated noise."""
     reverberation_probability: float = 0.0
-    """Share of utterances that are heard in a room."""
+    """Fraction of utterances with the reverberation of a room."""
     response_folder: str = ""
-    """Folder with impulse responses of rooms, used every second time; empty: made-up rooms."""
+    """Folder of impulse responses of rooms, used every second time; empty: simulated rooms only."""
     band_probability: float = 0.0
-    """Share of utterances that lose what is below 0 to 300 Hz and above 3 to 8 kHz."""
+    """Fraction of utterances whose band is limited: from 0 to 300 Hz on, up to 3 to 8 kHz."""
     codec_probability: float = 0.0
-    """Share of utterances that are coded and decoded: mu-law, MP3 or Vorbis at any quality."""
+    """Fraction of utterances that are coded and decoded: mu-law, MP3 or Vorbis at any quality."""
     time_masks: int = 2
-    """SpecAugment: masks over time for each utterance."""
+    """SpecAugment: masks over time in each utterance."""
     time_mask_frames: int = 25
     """Longest time mask in frames; never more than a fifth of the utterance."""
     frequency_masks: int = 2
-    """SpecAugment: masks over mel bands."""
+    """SpecAugment: masks over mel bands in each utterance."""
     frequency_mask_bands: int = 15
     """Widest frequency mask in bands."""
 
@@ -51,12 +54,13 @@ class AugmentSettings:
                 "frequency_masks",
                 "frequency_mask_bands",
             ):
-                check(
-                    getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: not negative"
-                )
+                check(getattr(self, name) >= 0, f"augment.{name}={getattr(self, name)}: 0 or more")
             for name in ("noise", "reverberation", "band", "codec"):
-                share = getattr(self, f"{name}_probability")
-                check(0 <= share <= 1, f"augment.{name}_probability={share}: between 0 and 1")
+                fraction = getattr(self, f"{name}_probability")
+                check(
+                    0 <= fraction <= 1,
+                    f"augment.{name}_probability={fraction}: from 0 to 1",
+                )
             check(
                 len(self.noise_snr_decibels) == 2
                 and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
@@ -84,7 +88,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which recordings, and how they are put into batches.
+    """Which recordings, and how they are batched.
 
     An entry of `train`, `dev` or `test` is a manifest (`*.jsonl`), a folder in LibriSpeech's
     layout, or `spoken:train`, `spoken:dev`, `spoken:test` for the built-in corpus.
@@ -95,27 +99,28 @@ class DataSettings:
     train: list[str] = field(default_factory=list)
     """Entries to train on."""
     dev: list[str] = field(default_factory=list)
-    """Entries to validate on and choose by."""
+    """Entries to validate on, by which the best epoch is chosen."""
     test: list[str] = field(default_factory=list)
-    """Entries read once, after training; each is reported by itself."""
+    """Entries to test on, once, after training; each is reported by itself."""
     spoken: Spoken = field(default_factory=Spoken)
-    """The built-in corpus, if an entry names it."""
+    """Settings of the built-in corpus, if an entry names it."""
     batch_seconds: float = 120.0
-    """A batch holds at most this much audio, padding included."""
+    """Audio in a batch at most, padding included."""
     max_seconds: float = 20.0
-    """Longer training utterances are handled by `unusable`."""
+    """Longest training utterance; what happens to longer ones says `unusable`."""
     unusable: Literal["refuse", "exclude"] = "refuse"
-    """Utterances that cannot be trained on: stop and list them, or leave them out and list them."""
+    """Utterances that cannot be trained on: list them and stop, or list them and leave them out."""
     workers: int = 0
-    """Processes that load data; 0: in the training process."""
+    """Processes that load data; 0: the training process does."""
     cache_gigabytes: float = 2.0
-    """Decoded audio kept in memory, up to this much."""
+    """Decoded audio that is cached in memory at most; 0: none."""
 
     def __post_init__(self) -> None:
         with problems() as check:
             for name in ("batch_seconds", "max_seconds"):
                 check(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
-            check(self.workers >= 0, f"data.workers={self.workers}: not negative")
+            for name in ("workers", "cache_gigabytes"):
+                check(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)}: 0 or more")
             check(
                 self.max_seconds <= self.batch_seconds,
                 f"data.max_seconds={self.max_seconds} is above data.batch_seconds="
@@ -125,23 +130,23 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """The symbols that the network writes."""
+    """The tokens that the network emits."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
-    """A to Z, apostrophe and space; or pieces learnt by `asr tokenizer train`."""
+    """`characters`: A to Z, apostrophe and space; `sentencepiece`: tokens learnt from texts."""
     file: str = ""
-    """SentencePiece model file; empty: one is trained on the training texts, in the run folder."""
+    """SentencePiece model (`asr tokenizer train`); empty: one is trained on the training texts."""
     size: int = 128
-    """Pieces to learn when no file is given."""
+    """Tokens to learn when no file is given."""
 
     def __post_init__(self) -> None:
         with problems() as check:
             check(self.size >= 30, f"tokenizer.size={self.size}: at least 30")
-            pieces = self.kind == "sentencepiece"
+            sentencepiece = self.kind == "sentencepiece"
             refuse_unused(
                 check,
                 "tokenizer",
                 self,
-                (("file", "size"), pieces, "tokenizer.kind=sentencepiece"),
+                (("file", "size"), sentencepiece, "tokenizer.kind=sentencepiece"),
                 (("size",), not self.file, "training a tokenizer, and tokenizer.file is set"),
             )

@@ -53,7 +53,8 @@ class Run:
                 f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",
             )
             check(
-                bool(self.init) or not (self.pruning.method == "frozen" or self.pruning.keep_zeros),
-                "pruning.method=frozen and pruning.keep_zeros keep the zeros of init=FILE, and "
+                bool(self.init)
+                or not (self.pruning.method == "fixed_mask" or self.pruning.keep_zeros),
+                "pruning.method=fixed_mask and pruning.keep_zeros keep the zeros of init=FILE, and "
                 "init is empty",
             )

@@ -9,24 +9,24 @@ from asr.plain import refuse_unused
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """How weights move."""
+    """The optimiser and its learning rate."""
 
     name: Literal["adamw", "nesterov"] = "adamw"
     """AdamW, or stochastic gradient descent with Nesterov momentum as in the paper."""
     learning_rate: float = 2e-3
     """Peak learning rate."""
     weight_decay: float = 1e-4
-    """Decoupled for adamw; applied to matrices only, never to biases and norms."""
+    """Decoupled weight decay for adamw; on matrices only, never on biases and norms."""
     momentum: float = 0.95
-    """Nesterov momentum; adamw uses betas (0.9, 0.98)."""
+    """Momentum of nesterov; adamw has betas (0.9, 0.98)."""
     warmup: float = 0.05
-    """Share of all steps over which the rate climbs from 0."""
+    """Fraction of all steps over which the rate rises from 0."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"
-    """How it falls to `final_fraction` of the peak after warm-up."""
+    """How the rate falls to `final_fraction` of the peak after warm-up."""
     final_fraction: float = 0.02
-    """Last learning rate as a share of the peak."""
+    """Last learning rate as a fraction of the peak."""
     clip_norm: float = 5.0
-    """Largest norm of all gradients together."""
+    """Gradients are scaled down to this norm, taken over all of them together."""
 
     def __post_init__(self) -> None:
         with problems() as check:
@@ -38,9 +38,7 @@ class OptimiserSettings:
                 f"optimiser.final_fraction={self.final_fraction}: between 0 and 1",
             )
             check(self.clip_norm > 0, f"optimiser.clip_norm={self.clip_norm}: above 0")
-            check(
-                self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: not negative"
-            )
+            check(self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: 0 or more")
             refuse_unused(
                 check,
                 "optimiser",
@@ -56,18 +54,18 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """A trained network whose outputs a student follows, beside the true transcripts."""
+    """Knowledge distillation: the network also learns from the outputs of a trained one."""
 
     teacher: str = ""
-    """Model file of the teacher, with the same units, features and stride; empty: no teacher."""
+    """Model file of the teacher: same tokenizer, features and stride; empty: no distillation."""
     kind: Literal["frame", "nonblank", "sequence"] = "frame"
     """`frame`: divergence of the posteriors, frame by frame; `nonblank`: the same, each frame
-    weighted by the teacher's share of symbols other than blank; `sequence`: CTC loss of the
+    weighted by the teacher's probability of tokens other than blank; `sequence`: CTC loss of the
     teacher's best transcript."""
     weight: float = 0.5
-    """The loss is (1 - weight) times CTC of the truth plus weight times that of the teacher."""
+    """The loss is (1 - weight) x CTC of the true transcript + weight x that of the teacher."""
     temperature: float = 1.0
-    """Softens both posteriors of `frame` and `nonblank`; `sequence` has none, so needs 1."""
+    """Softens both posteriors of `frame` and `nonblank`; 1: as they are."""
 
     def __post_init__(self) -> None:
         with problems() as check:
@@ -89,25 +87,24 @@ class DistillationSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The loop around everything else."""
+    """The training loop."""
 
     epochs: int = 20
     """Passes over the training data."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`bf16`: autocast of the network (losses stay float32), up to twice as quick on processors
-    that multiply it, slow on others; `auto` looks. What was used is recorded."""
+    """`bf16`: autocast of the network (losses stay float32), up to twice as fast on processors
+    with bf16 instructions and slow on others; `auto`: bf16 on the former. The record says which."""
     accumulate: int = 1
     """Batches whose gradients are added before one optimiser step."""
     invalid_loss: Literal["stop", "skip"] = "stop"
-    """A batch with an infinite or NaN loss: name it and stop, or name it and skip it."""
+    """A batch with an infinite or NaN loss: print it and stop, or print it and skip it."""
     checkpoint_minutes: float = 10.0
-    """A resume point is also written this often; 0: only at the end of epochs."""
+    """A checkpoint to resume from is also written this often; 0: only at the end of epochs."""
     checkpoint_steps: int = 0
-    """A resume point is also written every so many optimiser steps; 0: not."""
+    """A checkpoint to resume from is also written after this many optimiser steps; 0: not."""
     average: float = 0.0
     """Decay of an exponential moving average of the weights over optimiser steps, such as 0.999;
-    the average is what is validated and saved. It starts anew at each update of the masks. 0:
-    none."""
+    the average is validated and saved. It starts anew at each update of the masks. 0: none."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -121,4 +118,4 @@ class TrainingSettings:
                 "nothing",
             )
             for name in ("checkpoint_minutes", "checkpoint_steps"):
-                check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: negative")
+                check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: 0 or more")

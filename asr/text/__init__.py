@@ -1,1 +1,1 @@
-"""Text: normal forms, tokenizers, and readers of text files."""
+"""Text: normal forms, tokenizers, and the reader of text files."""

@@ -1,7 +1,7 @@
-"""Named, versioned normal forms of a text.
+"""Named and versioned normal forms of a text.
 
 References, training texts and hypotheses are compared in one normal form, so its name and version
-travel with every figure.
+are recorded with every figure.
 """
 
 import re
@@ -12,21 +12,18 @@ from asr.errors import AsrError
 
 _APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\uff07`\u00b4"
 
-
 # Letters that Unicode does not decompose into a base letter and an accent.
 _LETTERS = dict(zip("ÆŒØŁĐÐÞĦŦ", ["AE", "OE", "O", "L", "D", "D", "TH", "H", "T"], strict=True))
-
 
 # Punctuation that ends a word even where nobody typed a space: "and/or", "yes,sir".
 _BREAKS = "/\\|,;:!?\u00a1\u00bf\u2026\u00b7\u2022"
 
-
-# Punctuation that people say aloud; it stays, as digits do, for units to refuse.
+# Signs that people say aloud; they stay, as digits do, and the tokenizer refuses them.
 _SPOKEN = "&%@#"
 
 
 class _EnglishTable(dict[int, str]):
-    """What each character becomes, worked out when it is first met; for `str.translate`."""
+    """A table for `str.translate`; each character's entry is computed when it first occurs."""
 
     def __missing__(self, code: int) -> str:
         self[code] = result = self._rule(chr(code))
@@ -59,14 +56,13 @@ _ENGLISH = _EnglishTable()
 def _english_v1(text: str) -> str:
     text = re.sub(r"\.{2,}", " ", text)
     text = text.upper().translate(_ENGLISH)
-    # Two or more in a row are quotation marks; one that touches no letter is nothing at all.
+    # Two or more apostrophes are a quotation mark; one between spaces is not part of a word.
     text = re.sub(r"'{2,}|(?<!\S)'(?!\S)", "", text)
     return " ".join(text.split())
 
 
 NORMALISATION = "en-v1"
-"""The one that error rates are computed with."""
-
+"""The normal form that error rates are computed with."""
 
 NORMALISATIONS: dict[str, Callable[[str], str]] = {NORMALISATION: _english_v1}
 
@@ -75,9 +71,12 @@ def normalise(text: str, name: str = NORMALISATION) -> str:
     """The normal form `name` of a text; applying it twice changes nothing.
 
     `en-v1`: upper case; accents stripped; typographic apostrophes become `'`; hyphens, dashes and
-    marks between words become spaces; other punctuation goes; white space is folded. Whatever is
-    spoken but not spelt, digits first of all, and letters of other scripts stay as they are: no
-    unit of ours encodes them, so they are reported (`UnknownSymbols`) instead of silently dropped.
+    marks between words become spaces; other punctuation is removed; white space becomes single
+    spaces. Digits, signs that are spoken and letters of other scripts stay as they are: no
+    tokenizer encodes them, so they are reported (`UnknownCharacters`) and not silently dropped.
+
+    >>> normalise("Don\u2019t stop, Zo\u00eb!")
+    "DON'T STOP ZOE"
 
     Raises AsrError for an unknown name.
     """

@@ -1,7 +1,6 @@
-"""Text to symbols and back: named normalisations, characters, SentencePiece pieces.
+"""Turns normalised text into tokens and back: characters, or SentencePiece subwords.
 
-References, training texts and hypotheses are compared in one normal form, so its name and version
-travel with every figure. Index 0 of all units is the CTC blank.
+Index 0 of every tokenizer is the CTC blank.
 """
 
 import base64
@@ -20,53 +19,62 @@ from asr.errors import AsrError
 from asr.files import atomic_write_bytes
 
 BLANK = 0
-BLANK_SYMBOL = "<blank>"
+BLANK_TOKEN = "<blank>"
+WORD_MARK = "\u2581"
+"""In SentencePiece tokens, the space before a word."""
 
 
-class UnknownSymbols(AsrError):
-    """A text has symbols that the units cannot write; `symbols` lists each once, sorted."""
+class UnknownCharacters(AsrError):
+    """A text has characters that a tokenizer cannot write; each is in `characters` once, sorted."""
 
-    def __init__(self, symbols: Iterable[str], text: str) -> None:
-        self.symbols = sorted(set(symbols))
-        shown = " ".join(repr(s) for s in self.symbols[:10])
-        more = f" and {len(self.symbols) - 10} more" if len(self.symbols) > 10 else ""
+    def __init__(self, characters: Iterable[str], text: str) -> None:
+        self.characters = sorted(set(characters))
+        listed = " ".join(repr(char) for char in self.characters[:10])
+        more = f" and {len(self.characters) - 10} more" if len(self.characters) > 10 else ""
         excerpt = text if len(text) <= 60 else text[:57] + "..."
         super().__init__(
-            f"the units lack {shown}{more}, found in {excerpt!r}; spell numbers and signs out as "
+            f"the tokenizer lacks {listed}{more}, found in {excerpt!r}; write numbers and signs as "
             "words, or leave the utterance out"
         )
 
 
 class Tokenizer(ABC):
-    """The symbols a network writes; index 0 is the CTC blank and is never encoded."""
+    """The tokens that a network predicts; index 0 is the CTC blank, which is never encoded.
+
+    >>> CharacterTokenizer().encode("A BEE")
+    [3, 1, 4, 7, 7]
+    >>> CharacterTokenizer().decode([3, 1, 4, 7, 7])
+    'A BEE'
+    """
 
     kind: str
+    """Name of the class in settings and model files."""
 
     @property
     @abstractmethod
-    def symbols(self) -> tuple[str, ...]:
-        """One name per output of the network, the blank included."""
+    def tokens(self) -> tuple[str, ...]:
+        """The text of every token in the order of their indices, the blank included."""
 
     @property
     def size(self) -> int:
-        """Outputs of a network that writes these units, the blank included."""
-        return len(self.symbols)
+        """Number of tokens, the blank included: the outputs of a network."""
+        return len(self.tokens)
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Indices of a normalised text, without blanks. Raises UnknownSymbols."""
+        """Token indices of a normalised text, without blanks. Raises UnknownCharacters."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The words of indices that CTC has already collapsed; blanks are passed over."""
+        """The text of token indices whose repeats are collapsed already; blanks are skipped."""
 
     @abstractmethod
     def to_plain(self) -> dict[str, Any]:
-        """JSON-able values from which `Units.from_plain` makes equal units."""
+        """Values for JSON from which `from_plain` makes an equal tokenizer."""
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> "Tokenizer":
-        """Units from `to_plain()`. Raises AsrError if a file holds something else."""
+        """The tokenizer that `to_plain` described. Raises AsrError for anything else."""
         kind = plain.get("kind")
         if kind == CharacterTokenizer.kind:
             return CharacterTokenizer()
@@ -74,36 +82,36 @@ class Tokenizer(ABC):
             try:
                 model = base64.b64decode(plain["model"], validate=True)
             except (KeyError, TypeError, ValueError, binascii.Error):
-                raise AsrError("units: the SentencePiece model is missing or damaged") from None
+                raise AsrError("tokenizer: the SentencePiece model is missing or damaged") from None
             return SentencePieceTokenizer(model)
-        raise AsrError(f"units of kind {kind!r} are unknown; there are characters, sentencepiece")
+        raise AsrError(f"tokenizer={kind!r} is unknown; there are characters, sentencepiece")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.to_plain() == other.to_plain()
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.symbols))
+        return hash((self.kind, self.tokens))
 
 
 class CharacterTokenizer(Tokenizer):
-    """Blank, space, apostrophe, A to Z: 29 symbols."""
+    """Blank, space, apostrophe, A to Z: 29 tokens."""
 
     kind = "characters"
-    _symbols = (BLANK_SYMBOL, " ", "'", *string.ascii_uppercase)
-    _index: ClassVar = {symbol: i for i, symbol in enumerate(_symbols) if i != BLANK}
+    _tokens = (BLANK_TOKEN, " ", "'", *string.ascii_uppercase)
+    _index: ClassVar = {token: i for i, token in enumerate(_tokens) if i != BLANK}
 
     @property
-    def symbols(self) -> tuple[str, ...]:
-        return self._symbols
+    def tokens(self) -> tuple[str, ...]:
+        return self._tokens
 
     def encode(self, text: str) -> list[int]:
         try:
             return [self._index[char] for char in text]
         except KeyError:
-            raise UnknownSymbols((c for c in text if c not in self._index), text) from None
+            raise UnknownCharacters((c for c in text if c not in self._index), text) from None
 
     def decode(self, ids: Sequence[int]) -> str:
-        text = "".join(self._symbols[i] for i in ids if i != BLANK)
+        text = "".join(self._tokens[i] for i in ids if i != BLANK)
         return " ".join(text.split())
 
     def to_plain(self) -> dict[str, Any]:
@@ -111,9 +119,9 @@ class CharacterTokenizer(Tokenizer):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Blank, then the pieces of a SentencePiece model, each one place later than in the model.
+    """Blank, then the tokens of a SentencePiece model, each at its index in the model plus 1.
 
-    Raises AsrError if `model` (the bytes of a model file) is not such a model.
+    Raises AsrError if `model` (the bytes of a model file) is not a SentencePiece model.
     """
 
     kind = "sentencepiece"
@@ -123,37 +131,37 @@ class SentencePieceTokenizer(Tokenizer):
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-            pieces = self._processor.get_piece_size() if model else 0
+            count = self._processor.get_piece_size() if model else 0
         except RuntimeError:
-            pieces = 0
-        if pieces < 2:
+            count = 0
+        if count < 2:
             raise AsrError(
                 "tokenizer: not a SentencePiece model, or a damaged one; "
                 "`asr tokenizer train` makes one"
             )
-        self._symbols = (
-            BLANK_SYMBOL,
-            *(self._processor.id_to_piece(i) for i in range(pieces)),
+        self._tokens = (
+            BLANK_TOKEN,
+            *(self._processor.id_to_piece(i) for i in range(count)),
         )
         self._unknown = self._processor.unk_id()
 
     @property
-    def symbols(self) -> tuple[str, ...]:
-        return self._symbols
+    def tokens(self) -> tuple[str, ...]:
+        return self._tokens
 
     def encode(self, text: str) -> list[int]:
         ids = self._processor.encode(text)
         if self._unknown in ids:
-            # An unknown piece is a run of characters as they stand in the text.
-            pieces = self._processor.encode(text, out_type=str)
-            runs = (p for p, i in zip(pieces, ids, strict=True) if i == self._unknown)
-            raise UnknownSymbols("".join(runs), text)
+            # An unknown token is a run of characters as they are in the text.
+            texts = self._processor.encode(text, out_type=str)
+            runs = (run for run, i in zip(texts, ids, strict=True) if i == self._unknown)
+            raise UnknownCharacters("".join(runs), text)
         return [i + 1 for i in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        # The unknown piece, which a network is never taught, would be written as a sign.
-        pieces = [i - 1 for i in map(int, ids) if i != BLANK and i - 1 != self._unknown]
-        return " ".join(self._processor.decode(pieces).split())
+        # SentencePiece would write the unknown token, which no network is trained on, as a sign.
+        own = [i - 1 for i in map(int, ids) if i != BLANK and i - 1 != self._unknown]
+        return " ".join(self._processor.decode(own).split())
 
     def to_plain(self) -> dict[str, Any]:
         return {"kind": self.kind, "model": base64.b64encode(self._model).decode("ascii")}
@@ -165,21 +173,21 @@ class SentencePieceTokenizer(Tokenizer):
 def train_sentencepiece(
     texts: Iterable[str], size: int, path: str | Path
 ) -> SentencePieceTokenizer:
-    """Learn `size` byte-pair pieces from normalised texts and write the model file `path`.
+    """Train `size` byte-pair tokens on normalised texts and write the model file `path`.
 
-    The same texts give the same bytes. The units have size + 1 symbols: the blank comes first.
-    Byte pairs and not SentencePiece's unigrams, because these give out early on a small
-    vocabulary. Raises AsrError if there are no texts or they cannot give so many, or so few.
+    The same texts give the same bytes. The tokenizer has size + 1 tokens: the blank comes first.
+    Raises AsrError if there are no texts, or if they cannot give that many tokens, or that few.
     """
-    # Empty texts would only be warned about; the end of each text is the end of a line here.
+    # SentencePiece warns about empty texts, and takes a line feed for the end of a text.
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]
     if not lines:
-        raise AsrError("units: there is no text to learn SentencePiece pieces from")
+        raise AsrError("tokenizer: there is no text to train SentencePiece on")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
+            # Byte pairs: SentencePiece's unigrams run out of candidates on a small vocabulary.
             model_type="bpe",
             vocab_size=size,
             character_coverage=1.0,
@@ -201,19 +209,19 @@ def train_sentencepiece(
 
 def _training_error(message: str, size: int) -> str:
     if found := re.search(r"set it to a value <= (\d+)", message):
-        return f"units: {size} pieces are too many for these texts; at most {found[1]}"
+        return f"tokenizer: {size} tokens are too many for these texts; at most {found[1]}"
     if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
-        return f"units: {size} pieces are too few for these texts; at least {found[1]}"
-    return f"units: SentencePiece failed: {message}"
+        return f"tokenizer: {size} tokens are too few for these texts; at least {found[1]}"
+    return f"tokenizer: SentencePiece failed: {message}"
 
 
 def load_tokenizer_file(path: str | Path) -> SentencePieceTokenizer:
-    """Units of a SentencePiece model file. Raises AsrError if it is missing or no such file."""
+    """The tokenizer of a SentencePiece model file. Raises AsrError if it is missing or damaged."""
     path = Path(path)
     try:
         model = path.read_bytes()
     except OSError as error:
-        raise AsrError(f"{path}: cannot read the units file: {error.strerror}") from None
+        raise AsrError(f"{path}: cannot read the tokenizer file: {error.strerror}") from None
     try:
         return SentencePieceTokenizer(model)
     except AsrError as error:

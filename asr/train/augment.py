@@ -15,7 +15,7 @@ from asr.settings.data import AugmentSettings
 
 
 def generator(seed: int, epoch: int, utterance: str) -> np.random.Generator:
-    """The one generator of an utterance in an epoch, the same in every process and version."""
+    """The generator of an utterance in an epoch, the same in every process and Python version."""
     return np.random.default_rng([seed, epoch, zlib.crc32(utterance.encode())])
 
 

@@ -1,11 +1,11 @@
 """An exponential moving average of the weights while a network trains.
 
-The averaging itself is torch's `AveragedModel`. Lightning's `EMAWeightAveraging` around it does not
-fit: it knows nothing of masks; it copies the whole LightningModule, a teacher too; it has swapped
-the average out again when the best network is saved, at the end of the epoch; and it puts the
-average in place when training ends, which a run that is resumed after its last step never does.
-Here the average is a part of the module beside the network: nothing is swapped, and Lightning
-writes it into the resume point, and restores it from there, with all other tensors.
+The averaging itself is torch's `AveragedModel`. Lightning's `EMAWeightAveraging` does not fit: it
+knows nothing of masks; it copies the whole LightningModule, a teacher too; it has replaced the
+average by the network again when the best network is saved, at the end of the epoch; and it uses
+the average when training ends, which a run that is resumed after its last step never does.
+Here the average is a part of the module beside the network: nothing is replaced, and Lightning
+saves and restores it with all other tensors.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def decay_after(averaged: int, decay: float) -> float:
-    """What the average keeps of itself when `averaged` steps are in it: at most `decay`.
+    """The weight of the old average when `averaged` steps are in it: at most `decay`.
 
     Less at the start, (1 + n) / (10 + n) as in TensorFlow's ExponentialMovingAverage, so that the
     first weights are soon forgotten in a training of any length.
@@ -35,14 +35,15 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
 
     The first call copies, each further one moves the copy to decay * copy + (1 - decay) * model
     with the decay of `decay_after`. Running statistics of batch norms are averaged as the weights
-    are: the mean of what a layer hears is linear in the weights before it, so those of the last
-    weights alone would not belong to averaged ones. Counters are copied. `n_averaged`, a buffer,
+    are: the mean of a layer's input is linear in the weights before it, so the statistics of the
+    last weights would not fit averaged ones. Counters are copied. `n_averaged`, a buffer,
     counts the calls.
     """
 
     @torch.no_grad()
     def follow(average: _Tensors, current: _Tensors, averaged: Tensor | int) -> None:
         if average[0].is_floating_point():
+            # As in torch.optim.swa_utils, which has no public one for a decay that changes.
             torch._foreach_lerp_(average, current, 1 - decay_after(int(averaged), decay))
         else:
             for mine, theirs in zip(average, current, strict=True):
@@ -53,11 +54,11 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class WeightAveraging(Callback):
-    """Moves `average` after each optimiser step; it must stand behind the pruning callback.
+    """Moves `average` after each optimiser step; it must come after the pruning callback.
 
     `changed()` says whether the step that was just made updated the masks. The average then starts
-    anew: it is always one of networks with the same masks, so weights that were dropped are exactly
-    zero in it, and none holds a past in which it worked beside others.
+    anew: all networks in it have the same masks, so pruned weights are exactly zero in it, and the
+    others were trained beside the same weights.
     """
 
     def __init__(

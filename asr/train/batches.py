@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from asr.audio.batch import cut, sorted_batches
-
-__all__ = ["SPREAD", "Batch", "BatchPlan", "collate", "cut", "sorted_batches"]
+from asr.audio.batch import split_by_length
 
 SPREAD = 0.1
-"""Utterances may change places within a batch plan if their durations differ by this share."""
+"""Utterances may change places within a batch plan if their durations differ by this fraction."""
 
 
 @dataclass
@@ -49,9 +47,9 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     """The batches of one epoch on one rank, as lists of `(epoch, index)`.
 
     `durations` in seconds; a batch costs `longest * count <= batch_seconds`. Every utterance
-    comes once an epoch, but for at most `world - 1` batches, other ones in each epoch, that
-    make the count equal on all ranks. The count is also the same in every epoch. `start`
-    batches are left out at the front; `len` still counts them, as Lightning's progress does.
+    comes once an epoch, except in at most `world - 1` batches that are left out, different ones in
+    each epoch, so that all ranks have as many. The number is also the same in every epoch. The
+    first `start` batches are skipped; `len` still counts them, as Lightning's progress does.
     """
 
     def __init__(
@@ -74,11 +72,11 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         self.world = world
         self.start = start
         self._order = np.argsort(-self.durations, kind="stable")
-        # Cut once, as if each place held the longest utterance that any epoch may put there:
-        # so the places of a batch, and with them the count, are the same in every epoch.
+        # Split once, as if each place had the longest utterance that any epoch may put there. So
+        # the places of a batch, and with them the number of batches, are those of every epoch.
         ordered = self.durations[self._order]
         longest = ordered[0] if len(ordered) else 0.0
-        self._places = cut(np.minimum(ordered * (1 + SPREAD), longest), batch_seconds)
+        self._places = split_by_length(np.minimum(ordered * (1 + SPREAD), longest), batch_seconds)
 
     def __len__(self) -> int:
         return len(self._places) // self.world
@@ -114,15 +112,15 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 def collate(
     items: Sequence[tuple[str, Tensor, Sequence[int], float]],
 ) -> Batch:
-    """Pad `(id, features (frames, mels), target symbols, seconds)` of utterances to one batch."""
+    """Pad `(id, features (frames, mels), target tokens, seconds)` of utterances to one batch."""
     ids, features, targets, seconds = zip(*items, strict=True)
-    symbols = [torch.tensor(target, dtype=torch.int64) for target in targets]
+    tokens = [torch.tensor(target, dtype=torch.int64) for target in targets]
     pad = torch.nn.utils.rnn.pad_sequence
     return Batch(
         features=pad(list(features), batch_first=True),
         feature_lengths=torch.tensor([len(f) for f in features]),
-        targets=pad(symbols, batch_first=True),
-        target_lengths=torch.tensor([len(s) for s in symbols]),
+        targets=pad(tokens, batch_first=True),
+        target_lengths=torch.tensor([len(t) for t in tokens]),
         ids=list(ids),
         seconds=float(sum(seconds)),
     )

@@ -1,7 +1,7 @@
 """Lightning callbacks of a run: exact randomness, resume points, the best model, figures, progress.
 
-None of them changes what is learnt; with them a killed and resumed training ends with the same
-weights as one that was never killed.
+None of them changes what is learnt; with them a training that was killed and resumed ends with the
+same weights as one that was not.
 """
 
 import csv
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from asr.files import atomic_path, atomic_write_text
 from asr.pruning import Pruner
+from asr.train.trainer import accumulating
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -54,7 +55,7 @@ class ResumePoint(Checkpoint):
     """Write `last.ckpt` after every epoch, every `minutes` and every `steps`.
 
     It derives from Lightning's `Checkpoint` so that it runs after every other callback: what it
-    saves has been pruned. The file is replaced in one rename, so a kill leaves the old one.
+    saves has been pruned. The file is replaced by a rename, so a kill leaves the old one whole.
     """
 
     def __init__(self, path: Path, minutes: float, steps: int) -> None:
@@ -72,7 +73,7 @@ class ResumePoint(Checkpoint):
         index: int,
     ) -> None:
         when, step = self._saved
-        if trainer.global_step == step or trainer.fit_loop.epoch_loop._should_accumulate():
+        if trainer.global_step == step or accumulating(trainer):
             return
         late = self.minutes > 0 and time.monotonic() - when >= 60 * self.minutes
         due = self.steps > 0 and trainer.global_step % self.steps == 0
@@ -96,7 +97,7 @@ class BestModel(Checkpoint):
     """Save the model of the best validated epoch among those that are `eligible`.
 
     `eligible()` is false while pruning goes on: a network that is not yet as sparse as it
-    will be must not be chosen for its low error. Of equal epochs the first is kept.
+    will be must not be chosen for its low error. Of equal epochs the first counts.
     """
 
     def __init__(self, save: Callable[[], None], eligible: Callable[[], bool]) -> None:
@@ -123,8 +124,8 @@ class BestModel(Checkpoint):
 
 
 class SparsityCurve(Callback):
-    """`sparsity.csv`: a row an update of the masks, with the sparsity of the pruned tensors
-    together, of the model, and of each of these tensors. The rows travel in the checkpoint."""
+    """`sparsity.csv`: a row for each update of the masks, with the sparsity of the pruned tensors
+    together, of the model, and of each of these tensors. The rows are saved in the checkpoint."""
 
     def __init__(self, path: Path, pruner: Callable[[], Pruner | None]) -> None:
         self.path = path
@@ -142,10 +143,10 @@ class SparsityCurve(Callback):
         pruner = self.pruner()
         if pruner is None or not pruner.curve:
             return
-        step, share = pruner.curve[-1]
+        step, sparsity = pruner.curve[-1]
         if self.rows and self.rows[-1]["step"] == step:
             return
-        totals = {"step": step, "pruned": share, "model": pruner.model_sparsity()}
+        totals = {"step": step, "pruned": sparsity, "model": pruner.model_sparsity()}
         self.rows.append(totals | pruner.sparsities())
 
     def on_train_epoch_end(
@@ -162,14 +163,14 @@ class SparsityCurve(Callback):
 
 
 class Figures(Callback):
-    """`metrics.csv`: one row an epoch. The rows travel in the checkpoint, so a resumed run's file
-    has no gaps and nothing twice."""
+    """`metrics.csv`: one row an epoch. The rows are saved in the checkpoint, so the file of a
+    resumed run has no gaps and nothing twice."""
 
     COLUMNS = (
         "epoch", "step", "seconds", "learning_rate", "train_loss", "dev_loss", "dev_wer", "sparsity"
     )  # fmt: skip
     PARTS = ("ctc_loss", "distillation_loss")
-    """What `train_loss` is mixed of where the module returns them; two more columns then."""
+    """The parts of `train_loss`, two more columns, if the module returns them."""
 
     def __init__(self, path: Path, sparsity: Callable[[], float | None]) -> None:
         self.path = path
@@ -243,7 +244,7 @@ class Figures(Callback):
 
 
 class TrainingProgress(Callback):
-    """A bar over the whole training with time left; without a terminal, a line an epoch."""
+    """A bar over the whole training with time left; without a terminal, a line each epoch."""
 
     def __init__(self, name: str, figures: Figures, console: Console) -> None:
         self.name = name

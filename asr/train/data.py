@@ -1,14 +1,13 @@
 """Utterances -> batches of features for Lightning, resumed exactly in the middle of an epoch.
 
-The epoch's plan is a pure function, and each utterance draws from (seed, epoch, id); so the
-state of the data is two numbers, whatever the number of worker processes. The loader is built
-anew for every epoch: use `Trainer(use_distributed_sampler=False,
-reload_dataloaders_every_n_epochs=1)`.
+The batches of an epoch are a pure function of seed and epoch, and each utterance draws its
+augmentation from (seed, epoch, id). So the state of the data is two numbers, whatever the number of
+worker processes. The loader is built anew for every epoch: use
+`Trainer(use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1)`.
 """
 
 import mmap
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,31 +15,27 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from asr import audio
+from asr.audio.batch import batch_by_length
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.normalise import normalise
+from asr.text.tokenizer import Tokenizer
 from asr.train import augment
-from asr.train.batches import Batch, BatchPlan, collate, sorted_batches
+from asr.train.batches import Batch, BatchPlan, collate
+from asr.train.trainer import batches_done
 
 Item = tuple[str, torch.Tensor, list[int], float]
 
 _FULL_SCALE = 32768.0
 _SLACK = 1600
-"""Samples of room beyond a rounded duration in a manifest."""
+"""Samples beyond the duration in a manifest, which may be rounded."""
 
 
-class Tokenizer(Protocol):
-    """What is asked of the symbols here."""
-
-    def encode(self, text: str) -> list[int]:
-        """Symbol indices, no blank."""
-
-
-class AudioStore:
-    """Decoded waveforms, kept in memory as 16-bit samples up to a number of bytes.
+class AudioCache:
+    """Decoded waveforms in memory, as 16-bit samples, up to a number of bytes.
 
     The memory is shared with worker processes that are forked later, which matters because
     they are started anew for every epoch; under other start methods each process fills its own.
@@ -51,20 +46,20 @@ class AudioStore:
         self.sample_rate = sample_rate
         seconds = np.array([utterance.duration for utterance in utterances], dtype=np.float64)
         ends = np.cumsum(np.ceil(seconds * sample_rate).astype(np.int64) + _SLACK)
-        kept = int(np.searchsorted(ends * 2, limit_bytes, side="right"))
-        self.offsets = np.concatenate([[0], ends[:kept]])
+        cached = int(np.searchsorted(ends * 2, limit_bytes, side="right"))
+        self.offsets = np.concatenate([[0], ends[:cached]])
         self._open()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the store may grow to."""
+        """Bytes that the cache may grow to."""
         return int(self.offsets[-1]) * 2
 
     def _open(self) -> None:
         # Pages of an anonymous map take memory only once they are written.
-        kept = len(self.offsets) - 1
+        cached = len(self.offsets) - 1
         self._samples = np.frombuffer(mmap.mmap(-1, max(self.nbytes, 2)), dtype=np.int16)
-        self._lengths = np.frombuffer(mmap.mmap(-1, max(kept, 1) * 8), dtype=np.int64)
+        self._lengths = np.frombuffer(mmap.mmap(-1, max(cached, 1) * 8), dtype=np.int64)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_samples", "_lengths")}
@@ -74,14 +69,14 @@ class AudioStore:
         self._open()
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Waveform `(n,)` float32; rounded to 16 bits whether it is kept or not."""
-        kept = index < len(self.offsets) - 1
-        if kept and self._lengths[index]:
+        """Waveform `(n,)` float32; rounded to 16 bits whether it is cached or not."""
+        has_room = index < len(self.offsets) - 1
+        if has_room and self._lengths[index]:
             start = self.offsets[index]
             samples = self._samples[start : start + self._lengths[index]]
         else:
             samples = self._decode(index)
-            if kept and len(samples) <= self.offsets[index + 1] - self.offsets[index]:
+            if has_room and len(samples) <= self.offsets[index + 1] - self.offsets[index]:
                 start = self.offsets[index]
                 self._samples[start : start + len(samples)] = samples
                 # Written last: another process that sees the length also sees the samples.
@@ -94,7 +89,7 @@ class AudioStore:
 
 
 class SpeechDataset(Dataset[Item]):
-    """Utterances by `(epoch, index)`, each as `(id, features, target symbols, seconds)`.
+    """Utterances by `(epoch, index)`, each as `(id, features, target tokens, seconds)`.
 
     With `changes` None nothing is random: for validation.
     """
@@ -104,14 +99,14 @@ class SpeechDataset(Dataset[Item]):
         utterances: list[Utterance],
         tokenizer: Tokenizer,
         settings: Frontend,
-        store: AudioStore,
+        cache: AudioCache,
         changes: AugmentSettings | None = None,
         seed: int = 0,
     ) -> None:
         self.utterances = utterances
         self.tokenizer = tokenizer
         self.settings = settings
-        self.store = store
+        self.cache = cache
         self.changes = changes
         self.seed = seed
 
@@ -121,7 +116,7 @@ class SpeechDataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         utterance, rate = self.utterances[index], self.settings.sample_rate
-        samples = self.store[index]
+        samples = self.cache[index]
         if self.changes is None:
             features = frontend.features(samples, self.settings)
         else:
@@ -130,10 +125,10 @@ class SpeechDataset(Dataset[Item]):
             features = frontend.features(samples, self.settings)
             mean = 0.0 if self.settings.normalise == "utterance" else float(features.mean())
             features = augment.spec(features, self.changes, draw, fill=mean)
-        return utterance.id, features, _symbols(utterance, self.tokenizer), len(samples) / rate
+        return utterance.id, features, _tokens(utterance, self.tokenizer), len(samples) / rate
 
 
-def _symbols(utterance: Utterance, tokenizer: Tokenizer) -> list[int]:
+def _tokens(utterance: Utterance, tokenizer: Tokenizer) -> list[int]:
     return tokenizer.encode(normalise(utterance.text))
 
 
@@ -160,10 +155,10 @@ class SpeechData(LightningDataModule):
         self.seed = seed
         _refuse_longer(train, data.batch_seconds)
         limit = int(data.cache_gigabytes * 1e9)
-        store = AudioStore(dev, frontend.sample_rate, limit)
-        self._dev = SpeechDataset(dev, tokenizer, frontend, store)
-        store = AudioStore(train, frontend.sample_rate, limit - store.nbytes)
-        self._train = SpeechDataset(train, tokenizer, frontend, store, augment, seed)
+        cache = AudioCache(dev, frontend.sample_rate, limit)
+        self._dev = SpeechDataset(dev, tokenizer, frontend, cache)
+        cache = AudioCache(train, frontend.sample_rate, limit - cache.nbytes)
+        self._train = SpeechDataset(train, tokenizer, frontend, cache, augment, seed)
         self._durations = _durations(train) / min(augment.speeds)
         self._restored: dict[str, int] | None = None
 
@@ -185,7 +180,7 @@ class SpeechData(LightningDataModule):
         return plan
 
     def largest_batch(self) -> Batch:
-        """The batch of the first epoch that takes the most memory, to be tried first."""
+        """The batch of the first epoch that takes the most memory."""
         return collate([self._train[key] for key in self._plan(0).largest()])
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -199,7 +194,7 @@ class SpeechData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The validation utterances, longest first, never augmented."""
-        batches = sorted_batches(_durations(self._dev.utterances), self.data.batch_seconds)
+        batches = batch_by_length(_durations(self._dev.utterances), self.data.batch_seconds)
         return self._loader(self._dev, [[(0, i) for i in batch] for batch in batches], 0)
 
     def _loader(self, dataset: SpeechDataset, batches: Any, epoch: int) -> DataLoader[Item]:
@@ -208,20 +203,18 @@ class SpeechData(LightningDataModule):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.data.workers,
-            # Its own: making an iterator draws from the global generator otherwise, and a
-            # resumed training, which makes another number of them, would draw other dropout.
+            # Otherwise each new iterator draws from the global generator; a resumed training, which
+            # makes fewer iterators, would then draw other dropout.
             generator=torch.Generator().manual_seed(epoch),
         )
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches are done."""
         assert self.trainer is not None
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
-        done = 0 if progress.is_last_batch else progress.current.processed
-        return {"epoch": self.trainer.current_epoch, "batch": done}
+        return {"epoch": self.trainer.current_epoch, "batch": batches_done(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Kept for the next loader."""
+        """Read by the next loader."""
         self._restored = state_dict
 
 
@@ -237,17 +230,3 @@ def _refuse_longer(utterances: list[Utterance], batch_seconds: float) -> None:
             f"{longer[0].duration:.1f} s, in all {len(longer)} of {len(utterances)} utterances; "
             f"raise it or leave them out"
         )
-
-
-def evaluation_batches(
-    utterances: list[Utterance], tokenizer: Tokenizer | None, settings: Frontend, data: DataSettings
-) -> Iterator[Batch]:
-    """Batches of features for evaluation, longest first; no targets if `tokenizer` is None."""
-    for batch in sorted_batches(_durations(utterances), data.batch_seconds):
-        items = []
-        for utterance in (utterances[i] for i in batch):
-            sound = audio.load(utterance.audio_filepath, settings.sample_rate)
-            symbols = _symbols(utterance, tokenizer) if tokenizer else []
-            features = frontend.features(sound.samples, settings)
-            items.append((utterance.id, features, symbols, sound.seconds))
-        yield collate(items)

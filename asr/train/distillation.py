@@ -1,8 +1,8 @@
 """What a trained teacher adds to the CTC loss of a student, on the same augmented batch.
 
-CTC posteriors are spikes amid blanks, and nothing ties the spike of a symbol to a frame: two good
-networks speak at different frames. `frame` is the naive baseline for that reason, `nonblank`
-looks mostly at the frames where the teacher speaks, `sequence` needs no alignment at all.
+CTC posteriors are spikes amid blanks, and nothing ties the spike of a token to a frame: two good
+networks write it at different frames. `frame` is the naive baseline for that reason, `nonblank`
+counts mostly the frames where the teacher writes tokens, `sequence` needs no alignment at all.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from asr.text.tokenizer import Tokenizer
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 
 
-class Distillation:
-    """A teacher in evaluation mode, and the loss with which a student follows it.
+class Teacher:
+    """A trained network in evaluation mode, and the loss with which a student follows it.
 
-    The teacher is no submodule of the training module: it is neither trained, nor saved into the
-    checkpoint, nor counted. The student's loss is `(1 - weight) * CTC + weight * this`.
+    Not a submodule of the training module: it is neither trained, nor saved into the checkpoint,
+    nor counted. The student's loss is `(1 - weight) * CTC + weight * this`.
 
     Raises:
-        AsrError: if teacher and student differ in symbols, stride or features.
+        AsrError: if teacher and student differ in tokens, stride or features.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Distillation:
     ) -> None:
         _check(teacher, student, tokenizer, frontend, settings.teacher)
         self.settings = settings
-        self.teacher = teacher.model.eval().requires_grad_(False)
-        self.digest = _digest(self.teacher)
-        """Of the teacher's weights: a resumed training must go on with the same teacher."""
+        self.model = teacher.model.eval().requires_grad_(False)
+        self.digest = _digest(self.model)
+        """Of the teacher's weights: a resumed training must continue with the same teacher."""
 
     @classmethod
     def load(
@@ -52,22 +52,22 @@ class Distillation:
         student: DeepSpeech,
         tokenizer: Tokenizer,
         frontend: Frontend,
-    ) -> "Distillation":
+    ) -> "Teacher":
         """With the teacher of the model file `settings.teacher`, dense or packed."""
         return cls(load_model(settings.teacher), settings, student, tokenizer, frontend)
 
     def loss(
         self, features: Tensor, feature_lengths: Tensor, log_probs: Tensor, lengths: Tensor
     ) -> Tensor:
-        """What the student's `log_probs (batch, time, outputs)` lose against the teacher.
+        """How far the student's `log_probs (batch, time, outputs)` are from the teacher's.
 
         A scalar: for `frame` and `nonblank` a mean over frames, for `sequence` the CTC loss of
-        the teacher's greedy transcripts over their symbols, as the loss of the truth is.
+        the teacher's greedy transcripts per token, as the loss of the references is.
         """
-        if next(self.teacher.parameters()).device != features.device:
-            self.teacher.to(features.device)
+        if next(self.model.parameters()).device != features.device:
+            self.model.to(features.device)
         with torch.no_grad():
-            taught, _ = self.teacher(features, feature_lengths)
+            taught, _ = self.model(features, feature_lengths)
         if self.settings.kind == "sequence":
             targets, counts = best_sequences(taught, lengths)
             losses = ctc_losses(log_probs, lengths, targets, counts)
@@ -84,7 +84,7 @@ class Distillation:
         if state["teacher"] != self.digest:
             raise AsrError(
                 f"distillation.teacher={self.settings.teacher} has other weights than when this "
-                "training began: put the old file back, or begin under another name (name=...)"
+                "training began: restore the old file, or train under another name (name=...)"
             )
 
     def to_plain(self) -> dict[str, Any]:
@@ -108,20 +108,20 @@ def _check(
     teacher: TorchModel, student: DeepSpeech, tokenizer: Tokenizer, frontend: Frontend, name: str
 ) -> None:
     problems = []
-    if teacher.tokenizer.symbols != tokenizer.symbols:
+    if teacher.tokenizer.tokens != tokenizer.tokens:
         problems.append(
-            f"its symbols are others ({teacher.tokenizer.kind}, {teacher.tokenizer.size}; the "
+            f"its tokens are different ({teacher.tokenizer.kind}, {teacher.tokenizer.size}; the "
             f"student has {tokenizer.kind}, {tokenizer.size}), so its outputs mean something "
-            "else. Pieces learnt by each run differ: give both the same tokenizer.file"
+            "else. Tokenizers that two runs learn differ: give both the same tokenizer.file"
         )
     theirs, ours = teacher.model.dimensions.time_stride, student.dimensions.time_stride
     if theirs != ours:
         problems.append(
-            f"an output frame is {theirs} input frames there and {ours} here; make "
+            f"one of its output frames is {theirs} input frames, of the student's {ours}; make "
             "model.conv_strides equal in time"
         )
     if teacher.frontend != frontend:
-        problems.append(f"its features are made otherwise: {teacher.frontend} against {frontend}")
+        problems.append(f"its features are different: {teacher.frontend} against {frontend}")
     if problems:
         raise AsrError(
             f"distillation.teacher={name} cannot teach this network:\n  " + "\n  ".join(problems)

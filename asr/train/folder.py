@@ -1,4 +1,4 @@
-"""A run folder: where it is, whose it is, when it was started and with which code and data."""
+"""A run folder: where it is, who holds it, when it was started and with which code and data."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from asr.plain import to_plain
 from asr.settings.run import Run
 from asr.settings.yaml import load, write_yaml
 
-# Settings that say where and how, not what: a resumed run may change them.
+# Settings of where and how a run computes, not what: a resumed run may change them.
 FREE_TO_CHANGE = (
     "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
     "data.cache_gigabytes", "data.spoken.folder", "training.progress",
@@ -32,7 +32,7 @@ def run_folder(settings: Run) -> Path:
 
 
 def resume_point(folder: Path) -> Path:
-    """Lightning's checkpoint that a killed run goes on from."""
+    """Lightning's checkpoint that a killed run continues from."""
     return folder / "checkpoints" / "last.ckpt"
 
 
@@ -41,16 +41,16 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold the run folder; AsrError if another process is training in it."""
     with locked(folder / ".lock", wait=False) as held:
         if not held:
-            raise AsrError(f"{folder}: another process is training there")
+            raise AsrError(f"{folder}: another process is training in it")
         for stale in folder.glob("checkpoints/.last.ckpt.*"):  # a kill while it was written
             stale.unlink()
         yield
 
 
 def check_same(folder: Path, settings: Run) -> None:
-    """AsrError with every difference if the folder's run was begun with other settings.
+    """AsrError with every difference if the folder's run was started with other settings.
 
-    `training.precision=auto` stands for what was used then.
+    `training.precision=auto` means what was used then.
     """
     before = _flat(to_plain(load(Run, folder / "config.yaml")))
     now = _flat(to_plain(settings))
@@ -65,14 +65,14 @@ def check_same(folder: Path, settings: Run) -> None:
         raise AsrError(
             f"{folder} holds a run with other settings:\n"
             + "\n".join(lines)
-            + "\nGive this one another name (name=...), or remove that folder."
+            + "\nGive this run another name (name=...), or remove that folder."
         )
 
 
 def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
-    """Note a start: settings to `config.yaml`, code and data to `starts.json`.
+    """Record a start: settings in `config.yaml`, code and data in `starts.json`.
 
-    Raises AsrError if a run is resumed with other settings or other data than it began with.
+    Raises AsrError if a run is resumed with other settings or other data than it started with.
     """
     digest = hashlib.sha256()
     for u in utterances:
@@ -83,7 +83,7 @@ def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
         starts = read_starts(folder)
         if starts and starts[0]["data"] != digest.hexdigest():
             raise AsrError(
-                f"{folder}: this run began with other training or dev data; a resumed training "
+                f"{folder}: this run started with other training or dev data; a resumed training "
                 "needs the same. Give this one another name (name=...)."
             )
     starts.append(

@@ -1,4 +1,4 @@
-"""Grids of trainings: plain `asr train` commands, side by side, each a resumable run folder."""
+"""Grids of trainings: plain `asr train` commands, several at once, each a resumable run folder."""
 
 import bisect
 import json
@@ -22,6 +22,7 @@ from asr.model.dimensions import Model
 from asr.settings.run import Run
 from asr.settings.yaml import from_mapping, load, read_yaml
 from asr.train.folder import run_folder
+from asr.train.pruning import check_pruning
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class GridRun:
     set: list[str] = field(default_factory=list)
     """Settings as key=value; in YAML also lists of them, for what several runs share."""
     dense: str = ""
-    """Pruned runs: the run whose network the thresholds are calibrated from."""
+    """Pruned runs: the run whose network the thresholds are calibrated from; the method is then
+    threshold_ramp, if `set` names none."""
     match: str = ""
     """Small dense runs: hidden units are chosen to match the non-zeros of this run."""
     teacher: str = ""
     """Distilled runs: the run whose network teaches this one."""
     init: str = ""
-    """Runs that go on from another's weights: the run whose network this one begins with."""
+    """Runs that continue another: the run whose network this one begins with."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -52,11 +54,11 @@ class GridRun:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A recipe of several runs, read from YAML."""
+class GridFile:
+    """A recipe of several runs, as its YAML file has it."""
 
     base: str = ""
-    """YAML file of the single training that every run varies, beside this file."""
+    """YAML file of the single training that every run varies, in the same folder."""
     workers: int = 2
     """Trainings at once; each has `threads` of the base recipe."""
     set: list[str] = field(default_factory=list)
@@ -66,8 +68,8 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A grid ready to run: `base` recipe, names of runs and their overrides in order."""
+class Grid:
+    """Trainings ready to run: `base` recipe, names of runs and their overrides in order."""
 
     base: Path
     workers: int
@@ -78,15 +80,17 @@ class Plan:
         return next(run for run in self.runs if run.name == name)
 
 
-def read_grid(path: Path, overrides: list[str]) -> Plan:
+def read_grid(path: Path, overrides: list[str]) -> Grid:
     """Read a grid; `overrides` (key=value) apply to every run and win.
 
     Raises:
-        AsrError: for unknown keys, two runs of one name, references to a run that comes later.
+        AsrError: for unknown keys, settings that contradict each other, two runs of one name,
+            references to a run that comes later.
     """
-    grid = from_mapping(Grid, read_yaml(path), str(path))
+    content = from_mapping(GridFile, read_yaml(path), str(path))
     runs = [
-        from_mapping(GridRun, _flat(run), f"{path}: run {i + 1}") for i, run in enumerate(grid.runs)
+        from_mapping(GridRun, _flat(run), f"{path}: run {i + 1}")
+        for i, run in enumerate(content.runs)
     ]
     names: list[str] = []
     for run in runs:
@@ -96,19 +100,22 @@ def read_grid(path: Path, overrides: list[str]) -> Plan:
                     f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
                 )
         if not run.name or run.name in names:
-            raise AsrError(f"{path}: every run needs a name of its own, {run.name!r} is not one")
+            raise AsrError(f"{path}: every run needs a name of its own; {run.name!r} is not")
         names.append(run.name)
-    if grid.workers < 1:
-        raise AsrError(f"{path}: workers={grid.workers}: at least 1")
-    runs = [replace(run, set=[*grid.set, *run.set, *overrides]) for run in runs]
-    plan = Plan(path.parent / grid.base, grid.workers, runs)
+    if content.workers < 1:
+        raise AsrError(f"{path}: workers={content.workers}: at least 1")
+    runs = [replace(run, set=[*content.set, *run.set, *overrides]) for run in runs]
+    grid = Grid(path.parent / content.base, content.workers, runs)
     for run in runs:  # a misspelt key of the last run must not wait for the others
-        settings_of(plan, run.name)
-    return plan
+        try:
+            check_pruning(settings_of(grid, run.name).pruning)
+        except AsrError as error:
+            raise AsrError(f"{path}: run {run.name!r}: {error}") from None
+    return grid
 
 
 def _flat(run: Any) -> Any:
-    """The run with one list of settings: YAML can put an anchor into a list, but not join them."""
+    """The run with one list of settings: YAML can nest an anchor in a list, but not join them."""
 
     def words(entry: Any) -> list[Any]:
         if not isinstance(entry, list):
@@ -120,28 +127,30 @@ def _flat(run: Any) -> Any:
     return run
 
 
-def overrides_of(plan: Plan, run: GridRun) -> list[str]:
+def overrides_of(grid: Grid, run: GridRun) -> list[str]:
     """The key=value words of a run; those it needs must be finished."""
-    words = _words(run, plan)
+    words = _words(run, grid)
     if run.match:
-        settings = load(Run, plan.base, words)
-        record = read_record(folder_of(plan, run.match))
+        settings = load(Run, grid.base, words)
+        record = read_record(folder_of(grid, run.match))
         outputs = record["settings"]["model"]["outputs"]
         model = replace(settings.model, outputs=outputs)
         words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
     return words
 
 
-def _words(run: GridRun, plan: Plan | None = None) -> list[str]:
-    """key=value words of a run; without a plan, files of other runs get a name that is none yet."""
+def _words(run: GridRun, grid: Grid | None = None) -> list[str]:
+    """key=value words of a run; without a grid, `later` stands for the files of other runs."""
 
     def file(name: str) -> str:
-        return f"{folder_of(plan, name)}/model.asr" if plan else "later"
+        return f"{folder_of(grid, name)}/model.asr" if grid else "later"
 
     words = [f"name={run.name}", f"group={run.group}"]
     words += [f"label={run.label}"] if run.label else []
+    # Before the run's own settings: a method that is named there is not overridden without a word.
+    words += ["pruning.method=threshold_ramp"] if run.dense else []
     words += run.set
-    words += ["pruning.method=ramp", f"pruning.dense={file(run.dense)}"] if run.dense else []
+    words += [f"pruning.dense={file(run.dense)}"] if run.dense else []
     words += [f"distillation.teacher={file(run.teacher)}"] if run.teacher else []
     words += [f"init={file(run.init)}"] if run.init else []
     return words
@@ -151,7 +160,7 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     """Hidden units with which a dense network of these dimensions has about `parameters`.
 
     Raises:
-        AsrError: if no width comes within that share of it.
+        AsrError: if no width comes within that fraction of it.
     """
     from asr.model.torch_network import count_parameters
 
@@ -171,14 +180,14 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     return best
 
 
-def settings_of(plan: Plan, name: str) -> Run:
+def settings_of(grid: Grid, name: str) -> Run:
     """Settings of the run called `name`, with `later` for each file of another run."""
-    return load(Run, plan.base, _words(plan.run(name)))
+    return load(Run, grid.base, _words(grid.run(name)))
 
 
-def folder_of(plan: Plan, name: str) -> Path:
+def folder_of(grid: Grid, name: str) -> Path:
     """Run folder of the run called `name`."""
-    return run_folder(settings_of(plan, name))
+    return run_folder(settings_of(grid, name))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -186,35 +195,35 @@ def read_record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "record.json").read_text())
 
 
-def run_grid(plan: Plan, results: Path, console: Console | None = None) -> list[str]:
-    """Run what is not finished, `plan.workers` at a time; copy each record to `results`.
+def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[str]:
+    """Run what is not finished, `grid.workers` at a time; copy each record to `results`.
 
-    A run whose training fails takes those that need it with it; the others go on. Told to stop by
-    SIGTERM it stops its trainings, waits for them and exits with status 143; started again, it goes
-    on. Returns the names of the runs that failed.
+    If a training fails, those that need it fail too; the others continue. On SIGTERM it stops its
+    trainings, waits for them and exits with status 143; the same command continues them. Returns
+    the names of the runs that failed.
     """
     console = console or Console(stderr=True)
-    with _sigterm() as told:
-        failed = _run_grid(plan, results, console, told)
-    if told.is_set():
-        console.print("told to stop: the same command goes on", highlight=False)
+    with _sigterm() as stop:
+        failed = _run_grid(grid, results, console, stop)
+    if stop.is_set():
+        console.print("stopped: run the same command to continue", highlight=False)
         raise SystemExit(128 + signal.SIGTERM)
     return failed
 
 
-def _run_grid(plan: Plan, results: Path, console: Console, told: threading.Event) -> list[str]:
-    waiting, finished, failed = list(plan.runs), set[str](), list[str]()
+def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event) -> list[str]:
+    waiting, finished, failed = list(grid.runs), set[str](), list[str]()
     active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
     try:
-        while (waiting or active) and not told.is_set():
+        while (waiting or active) and not stop.is_set():
             for run in list(waiting):
                 if run.needs & set(failed):
                     waiting.remove(run)
                     failed.append(run.name)
-                elif run.needs <= finished and len(active) < plan.workers and not told.is_set():
+                elif run.needs <= finished and len(active) < grid.workers and not stop.is_set():
                     waiting.remove(run)
                     try:
-                        active[run.name] = _start(plan, run, console)
+                        active[run.name] = _start(grid, run, console)
                     except AsrError as error:
                         failed.append(run.name)
                         console.print(f"{run.name}: FAILED: {error}", highlight=False)
@@ -223,15 +232,15 @@ def _run_grid(plan: Plan, results: Path, console: Console, told: threading.Event
                 if process.poll() is None:
                     continue
                 del active[name]
-                if process.returncode or not (folder_of(plan, name) / "record.json").exists():
+                if process.returncode or not (folder_of(grid, name) / "record.json").exists():
                     failed.append(name)
-                    # The record of an earlier, other run of this name would pass for this one's.
+                    # The record of an earlier run of this name would be taken for that of this one.
                     (results / f"{name}.json").unlink(missing_ok=True)
                     tail = log.read_text().splitlines()[-8:] if log.exists() else []
                     console.print(f"{name}: FAILED", *tail, sep="\n", highlight=False)
                     continue
                 finished.add(name)
-                _collect(folder_of(plan, name), results / f"{name}.json")
+                _collect(folder_of(grid, name), results / f"{name}.json")
                 _report(name, results / f"{name}.json", time.monotonic() - since, console)
     finally:
         for process, _, _ in active.values():
@@ -245,34 +254,34 @@ def _run_grid(plan: Plan, results: Path, console: Console, told: threading.Event
 def _sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, which would end this process and leave its trainings behind.
 
-    An exception out of the handler could come between the start of a training and the note of it.
+    An exception from the handler could come between the start of a training and its entry here.
     Only the main thread of a process gets signals; in others the event is never set.
     """
-    told = threading.Event()
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield told
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _start(
-    plan: Plan, run: GridRun, console: Console
+    grid: Grid, run: GridRun, console: Console
 ) -> tuple[subprocess.Popen[bytes], float, Path]:
-    words = overrides_of(plan, run)
-    folder = folder_of(plan, run.name)
+    words = overrides_of(grid, run)
+    folder = folder_of(grid, run.name)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
-    alone = plan.workers == 1
+    alone = grid.workers == 1
     if not (folder / "record.json").exists():
-        follow = "" if alone else f", {log} follows it"
+        follow = "" if alone else f", log in {log}"
         console.print(f"{run.name}: training{follow}", highlight=False)
-    command = [sys.executable, "-m", "asr", "train", str(plan.base), *words]
+    command = [sys.executable, "-m", "asr", "train", str(grid.base), *words]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    if alone:  # its progress bar is worth seeing
+    if alone:  # its progress bar can be displayed
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
         return process, time.monotonic(), log
     with log.open("ab") as output:

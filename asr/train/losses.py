@@ -1,4 +1,4 @@
-"""What networks are trained by: CTC, and how far a student's posteriors are from a teacher's."""
+"""Losses: CTC (Graves et al. 2006), and how far a student's posteriors are from a teacher's."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ def ctc_losses(
     """CTC loss of each utterance, `(batch,)`, in float32; blank is index 0.
 
     `log_probs` is `(batch, time, outputs)`, `targets` `(batch, longest)`. An utterance that does
-    not fit into its frames has an infinite loss: it is for the caller to say so.
+    not fit into its frames has an infinite loss, which the caller must handle.
     """
     return nn.functional.ctc_loss(
         log_probs.float().transpose(0, 1),
@@ -31,8 +31,8 @@ def frame_divergence(
     """`T^2 * mean_t KL(p_t^T || q_t^T)` over the valid frames of a batch, p the teacher's.
 
     Both `(batch, time, outputs)` log-probabilities; `p^T` is `softmax(log p / T)`. T^2 keeps the
-    gradients as large as at T = 1 (Hinton 2015). `nonblank` weighs each frame by
-    `1 - p_t(blank)`, at T = 1, so that the mean is over the frames where the teacher speaks.
+    gradients as large as at T = 1 (Hinton 2015). `nonblank` weights each frame by
+    `1 - p_t(blank)`, at T = 1, so that the mean is over the frames where the teacher writes tokens.
     """
     p = (teacher.float() / temperature).log_softmax(-1)
     q = (student.float() / temperature).log_softmax(-1)
@@ -40,7 +40,7 @@ def frame_divergence(
     weights = valid_frames(lengths, student.shape[1]).to(divergence.dtype)
     if nonblank:
         weights = weights * (1 - teacher[..., BLANK].float().exp())
-    # A teacher that is silent all through, early in an unlucky batch, must not divide by zero.
+    # A teacher that writes nothing but blanks in a whole batch must not divide by zero.
     mean = (weights * divergence).sum() / weights.sum().clamp_min(1e-6)
     return temperature**2 * mean
 
@@ -53,9 +53,10 @@ def best_sequences(log_probs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     best = log_probs.argmax(-1)
     before = nn.functional.pad(best[:, :-1], (1, 0), value=-1)
     valid = valid_frames(lengths, best.shape[1])
-    kept = valid & (best != before) & (best != BLANK)
-    counts = kept.sum(1)
+    # CTC's reading of a path: repeats are merged, then blanks are dropped.
+    written = valid & (best != before) & (best != BLANK)
+    counts = written.sum(1)
     targets = best.new_zeros(best.shape[0], max(1, int(counts.max())))
     filled = torch.arange(targets.shape[1], device=best.device)[None] < counts[:, None]
-    targets[filled] = best[kept]
+    targets[filled] = best[written]
     return targets, counts

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from asr.decode.greedy import decode
@@ -18,7 +18,7 @@ from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
 from asr.text.tokenizer import Tokenizer
 from asr.train.batches import Batch
-from asr.train.distillation import Distillation
+from asr.train.distillation import Teacher
 from asr.train.losses import ctc_losses
 
 SKIPS_IN_A_ROW = 20
@@ -29,7 +29,7 @@ class InvalidLoss(AsrError):
 
 
 def learning_rate_factor(step: int, total_steps: int, settings: OptimiserSettings) -> float:
-    """Share of the peak learning rate at optimiser step `step` (from 0)."""
+    """Fraction of the peak learning rate at optimiser step `step` (from 0)."""
     warmup = round(settings.warmup * total_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -57,14 +57,32 @@ def build_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.opti
     )
 
 
+def mixed_loss(
+    losses: Tensor, batch: Batch, log_probs: Tensor, lengths: Tensor, teacher: Teacher | None
+) -> dict[str, Tensor]:
+    """`loss` of a batch from its CTC `losses (batch,)`: their sum over its number of tokens.
+
+    Per token, so that it means the same for batches of any size. With a teacher its loss is mixed
+    in, and `ctc_loss` and `distillation_loss` say what of.
+    """
+    ctc = losses.sum() / batch.target_lengths.sum()
+    if teacher is None:
+        return {"loss": ctc}
+    taught = teacher.loss(batch.features, batch.feature_lengths, log_probs, lengths)
+    weight = teacher.settings.weight
+    return {
+        "loss": (1 - weight) * ctc + weight * taught,
+        "ctc_loss": ctc.detach(),
+        "distillation_loss": taught.detach(),
+    }
+
+
 class SpeechTraining(lightning.LightningModule):
     """CTC training of a `DeepSpeech` network.
 
-    The loss is the batch's total CTC loss divided by its number of symbols, so that it means the
-    same for batches of any size; with `distillation` a teacher's part is mixed in. Logged after
-    each epoch: `dev_loss` (CTC, same unit) and `dev_wer` (errors over words), of `average`, a
-    moving average of the network, where there is one. Skipped batches are named on standard error
-    and kept in `skipped`.
+    The loss is that of `mixed_loss`. Logged after each epoch: `dev_loss` (CTC per token) and
+    `dev_wer` (errors over words), of `average`, a moving average of the network, where there is
+    one. Skipped batches are named on standard error and listed in `skipped`.
 
     Raises:
         InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
@@ -78,7 +96,7 @@ class SpeechTraining(lightning.LightningModule):
         optimiser: OptimiserSettings,
         total_steps: int,
         invalid_loss: str = "stop",
-        distillation: Distillation | None = None,
+        teacher: Teacher | None = None,
         average: AveragedModel | None = None,
     ) -> None:
         super().__init__()
@@ -87,32 +105,22 @@ class SpeechTraining(lightning.LightningModule):
         self.optimiser_settings = optimiser
         self.total_steps = total_steps
         self.invalid_loss = invalid_loss
-        self.distillation = distillation
+        self.teacher = teacher
         self.average = average
         self.skipped: list[str] = []
         self.invalid_batch: Batch | None = None
         self._skips_in_a_row = 0
-        self._dev = {"loss": 0.0, "symbols": 0, "errors": 0, "words": 0}
+        self._dev = {"loss": 0.0, "tokens": 0, "errors": 0, "words": 0}
 
-    def training_step(
-        self, batch: Batch, batch_index: int
-    ) -> torch.Tensor | dict[str, torch.Tensor] | None:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | dict[str, Tensor] | None:
         log_probs, lengths = self.model(batch.features, batch.feature_lengths)
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
         if not bool(torch.isfinite(losses).all()):
             self._invalid(batch, losses)
             return None
         self._skips_in_a_row = 0
-        ctc = losses.sum() / batch.target_lengths.sum()
-        if self.distillation is None:
-            return ctc
-        taught = self.distillation.loss(batch.features, batch.feature_lengths, log_probs, lengths)
-        share = self.distillation.settings.weight
-        return {
-            "loss": (1 - share) * ctc + share * taught,
-            "ctc_loss": ctc.detach(),
-            "distillation_loss": taught.detach(),
-        }
+        parts = mixed_loss(losses, batch, log_probs, lengths, self.teacher)
+        return parts["loss"] if self.teacher is None else parts
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         import jiwer
@@ -122,36 +130,36 @@ class SpeechTraining(lightning.LightningModule):
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
         finite = torch.isfinite(losses)
         self._dev["loss"] += float(losses[finite].sum())
-        self._dev["symbols"] += int(batch.target_lengths[finite].sum())
-        heard = decode(log_probs.float().cpu().numpy(), lengths.cpu().numpy(), self.tokenizer)
-        said = [
+        self._dev["tokens"] += int(batch.target_lengths[finite].sum())
+        hypotheses = decode(log_probs.float().cpu().numpy(), lengths.cpu().numpy(), self.tokenizer)
+        references = [
             self.tokenizer.decode(target[:length].tolist())
             for target, length in zip(batch.targets, batch.target_lengths, strict=True)
         ]
-        counts = jiwer.process_words(said, heard)
+        counts = jiwer.process_words(references, hypotheses)
         self._dev["errors"] += counts.substitutions + counts.deletions + counts.insertions
         self._dev["words"] += counts.hits + counts.substitutions + counts.deletions
 
     def on_validation_epoch_end(self) -> None:
         sums = torch.tensor([float(v) for v in self._dev.values()], dtype=torch.float64)
-        loss, symbols, errors, words = self.trainer.strategy.reduce(
+        loss, tokens, errors, words = self.trainer.strategy.reduce(
             sums.to(self.device), reduce_op="sum"
         ).tolist()
         self._dev = dict.fromkeys(self._dev, 0)
         if words:
-            self.log("dev_loss", loss / max(1.0, symbols), rank_zero_only=True)
+            self.log("dev_loss", loss / max(1.0, tokens), rank_zero_only=True)
             self.log("dev_wer", errors / words, rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped"] = {"messages": self.skipped, "in_a_row": self._skips_in_a_row}
-        if self.distillation:
-            checkpoint["distillation"] = self.distillation.state_dict()
+        if self.teacher:
+            checkpoint["distillation"] = self.teacher.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped = list(checkpoint["skipped"]["messages"])
         self._skips_in_a_row = checkpoint["skipped"]["in_a_row"]
-        if self.distillation:
-            self.distillation.load_state_dict(checkpoint["distillation"])
+        if self.teacher:
+            self.teacher.load_state_dict(checkpoint["distillation"])
 
     def configure_optimizers(self) -> Any:
         optimiser = build_optimiser(self.model, self.optimiser_settings)
@@ -164,7 +172,7 @@ class SpeechTraining(lightning.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _invalid(self, batch: Batch, losses: torch.Tensor) -> None:
+    def _invalid(self, batch: Batch, losses: Tensor) -> None:
         bad = [
             f"{identity} ({loss:g})"
             for identity, loss in zip(batch.ids, losses.tolist(), strict=True)
@@ -182,7 +190,7 @@ class SpeechTraining(lightning.LightningModule):
             f"{SKIPS_IN_A_ROW} batches in a row: the weights are broken; lower "
             "optimiser.learning_rate"
             if self.invalid_loss == "skip"
-            else "look at these utterances with `asr manifest check`, or set "
+            else "check these utterances with `asr manifest check`, or set "
             "training.invalid_loss=skip"
         )
         raise InvalidLoss(f"{message}\n{advice}")

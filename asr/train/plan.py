@@ -14,7 +14,7 @@ from asr.pruning.plan import Plan, plan
 from asr.settings.run import Run
 from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 from asr.train.data import SpeechData
-from asr.train.pruning import rule_of
+from asr.train.pruning import check_pruning, rule_of
 from asr.train.run import build_model, steps_per_epoch
 from asr.train.stats import check_picture
 
@@ -25,6 +25,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
     Raises AsrError as the training itself would at its start, and for `pruning.method=none`.
     """
     check_picture(plot)
+    check_pruning(settings.pruning)
     utterances = _utterances(settings)
     steps = steps_per_epoch(_data(settings, utterances), settings)
     total = steps * settings.training.epochs
@@ -34,7 +35,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
     lines = [
         f"{len(utterances):,} utterances, {hours:.2f} hours: {total:,} optimiser steps, "
         f"{settings.training.epochs} epochs of {steps:,} steps{accumulated}",
-        "(fewer, if training finds utterances that it has to leave out)",
+        "(fewer, if training finds utterances that cannot be used)",
         "",
         found.table(),
     ]
@@ -46,7 +47,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
 
 
 def plan_of(settings: Run, total_steps: int) -> Plan:
-    """The plan of a training of so many optimiser steps.
+    """The plan of a training of `total_steps` optimiser steps.
 
     Predicted from the weights of `pruning.dense` or `init`, if there are any.
     """
@@ -56,8 +57,8 @@ def plan_of(settings: Run, total_steps: int) -> Plan:
     rule = rule_of(settings.pruning, model, total_steps)
     if rule is None:
         raise AsrError(
-            "pruning.method=none: nothing is pruned. For the paper's ramp to 90 % zeros say "
-            "pruning.method=ramp pruning.target=0.9"
+            "pruning.method=none: nothing is pruned. For the paper's ramp to 90 % zeros set "
+            "pruning.method=threshold_ramp pruning.target=0.9"
         )
     known = None
     if settings.pruning.dense:
@@ -68,7 +69,7 @@ def plan_of(settings: Run, total_steps: int) -> Plan:
 
 
 def _utterances(settings: Run) -> list[Utterance]:
-    """What can be trained on, as far as durations tell."""
+    """What can be used for training, by duration."""
     data = settings.data
     if not data.train:
         raise AsrError("data.train must name at least one manifest or folder")

@@ -1,4 +1,4 @@
-"""The end of a run: the best network is tested once and packed, and `record.json` is written."""
+"""The end of a run: the best network is packed and tested once, and `record.json` is written."""
 
 import json
 import shlex
@@ -9,17 +9,33 @@ from typing import Any
 
 from asr import environment
 from asr.corpus import sources
-from asr.evaluate.dataset import evaluate_model
+from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.evaluate.wer import counted
-from asr.model.file import TorchModel, load_model
+from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain
 from asr.pruning import Pruner, Statistics, statistics
 from asr.report.records import write_record
+from asr.report.schema import (
+    SCHEMA,
+    DistillationRecord,
+    EvaluationRecord,
+    FilesRecord,
+    GitState,
+    MachineRecord,
+    ModelRecord,
+    PruningRecord,
+    ResumeRecord,
+    RunRecord,
+    TensorRecord,
+    TrainingRecord,
+)
 from asr.settings.run import Run
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import Recogniser, load
 
 
 def finish(
@@ -28,7 +44,7 @@ def finish(
     training: dict[str, Any],
     pruner: Pruner | None,
     distillation: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Pack and test `model.asr` of a run folder and write its `record.json`, last of all.
 
     `training` holds the figures of the training itself; seconds, steps, epochs, audio_hours at
@@ -37,105 +53,99 @@ def finish(
     """
     loaded = load_model(folder / "model.asr")
     packed = pack(folder / "model.asr", folder / "packed.asr", values="fp16")
+    # Where it was trained: `auto` finds the device that the Trainer found.
+    recogniser = load(folder / "model.asr", settings.threads, backend="torch", device="auto")
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
         path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
-        evaluation[name] = _evaluate(loaded, entry, path, settings)
+        evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
-    seconds = training["seconds"]
-    starts = [{"date": s["date"], "git": s["git"]} for s in read_starts(folder)]
-    record = {
-        "schema": 1,
-        "name": settings.name,
-        "recipe": settings.recipe,
-        "group": settings.group or ("sparse" if pruner else "dense"),
-        "label": settings.label or settings.name,
-        "seed": settings.seed,
-        "command": command(),
-        "git": starts[0]["git"],
-        "resumed": starts[1:],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": environment.versions(),
-        "machine": environment.machine(),
-        "threads": settings.threads,
-        "settings": without_places(to_plain(settings)),
-        "training": {
+    starts = [ResumeRecord(s["date"], GitState(**s["git"])) for s in read_starts(folder)]
+    record = RunRecord(
+        schema=SCHEMA,
+        name=settings.name,
+        recipe=settings.recipe,
+        group=settings.group or ("sparse" if pruner else "dense"),
+        label=settings.label or settings.name,
+        seed=settings.seed,
+        command=command(),
+        git=starts[0].git,
+        resumed=tuple(starts[1:]),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=environment.versions(),
+        machine=MachineRecord(**environment.machine()),
+        threads=settings.threads,
+        settings=without_folders(to_plain(settings)),
+        training=TrainingRecord(
             **training,
-            "audio_seconds_per_second": 3600 * training["audio_hours"] / seconds,
-            "peak_memory_mib": environment.peak_memory_mib(),
-        },
-        "model": _model(settings, stats),
-        "pruning": _pruning(settings, pruner, stats) if pruner else None,
-        "distillation": distillation,
-        "files": {
-            "model_bytes": (folder / "model.asr").stat().st_size,
-            "packed_bytes": packed.bytes,
-            "packed_values": "fp16",
-        },
-        "evaluation": evaluation,
-    }
+            audio_seconds_per_second=3600 * training["audio_hours"] / training["seconds"],
+            peak_memory_mib=environment.peak_memory_mib(),
+        ),
+        model=_model(settings, stats),
+        pruning=_pruning(settings, pruner, stats) if pruner else None,
+        distillation=DistillationRecord(**distillation) if distillation else None,
+        files=FilesRecord(
+            model_bytes=(folder / "model.asr").stat().st_size,
+            packed_bytes=packed.bytes,
+            packed_values="fp16",
+        ),
+        evaluation=evaluation,
+    )
     write_record(folder / "record.json", record)
     return record
 
 
-def _evaluate(loaded: TorchModel, entry: str, ref_hyp: Path, settings: Run) -> dict[str, Any]:
+def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
-    score, rows, seconds = evaluate_model(loaded, utterances, settings.data, settings.threads)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    score, rows, seconds = evaluate(recogniser, utterances, options)
     write_ref_hyp(ref_hyp, rows)
-    return {
+    return EvaluationRecord(
         **score.to_plain(),
-        "speakers": len({u.speaker for u in utterances}),
-        "audio_seconds": sum(u.duration for u in utterances),
-        "seconds": seconds,
-        "decoder": "greedy",
-        "lm": None,
-        "normalisation": NORMALISATION,
-        "interval_over": counted(score.groups, "speaker") if score.groups else "utterances",
-    }
+        speakers=len({u.speaker for u in utterances}),
+        audio_seconds=sum(u.duration for u in utterances),
+        seconds=seconds,
+        normalisation=NORMALISATION,
+        interval_over=counted(score.groups, "speaker") if score.groups else "utterances",
+    )
 
 
-def _model(settings: Run, stats: Statistics) -> dict[str, Any]:
-    return {
-        "parameters": stats.parameters,
-        "nonzeros": stats.nonzeros,
-        "prunable_parameters": stats.prunable_parameters,
-        "prunable_nonzeros": stats.prunable_nonzeros,
-        "cell": settings.model.cell,
-        "hidden": settings.model.hidden,
-        "layers": settings.model.layers,
-        "tokenizer": settings.tokenizer.kind,
-        "tensors": [
-            {
-                "name": t.name,
-                "shape": list(t.shape),
-                "elements": t.elements,
-                "nonzeros": t.nonzeros,
-                "group": t.group,
-            }
+def _model(settings: Run, stats: Statistics) -> ModelRecord:
+    return ModelRecord(
+        parameters=stats.parameters,
+        nonzeros=stats.nonzeros,
+        prunable_parameters=stats.prunable_parameters,
+        prunable_nonzeros=stats.prunable_nonzeros,
+        cell=settings.model.cell,
+        hidden=settings.model.hidden,
+        layers=settings.model.layers,
+        tokenizer=settings.tokenizer.kind,
+        tensors=tuple(
+            TensorRecord(t.name, tuple(t.shape), t.elements, t.nonzeros, t.group)
             for t in stats.tensors
-        ],
-    }
+        ),
+    )
 
 
-def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> dict[str, Any]:
+def _pruning(settings: Run, pruner: Pruner, stats: Statistics) -> PruningRecord:
     (rule,) = pruner.rules
-    plan = rule.schedule
-    shares = [t.sparsity for t in stats.tensors]
-    steps = {k: v for k, v in plan.to_plain().items() if k in ("start", "ramp", "end", "frequency")}
-    return {
-        "method": settings.pruning.method,
-        "wanted": settings.pruning.expected or None,
-        "pattern": rule.pattern.to_plain(),
-        "scope": rule.scope,
-        "sparsity": stats.prunable_sparsity,
-        "sparsity_min": min(shares),
-        "sparsity_max": max(shares),
-        "curve": [list(point) for point in pruner.curve],
-        "thresholds": {name: {"q": q} for name, q in pruner.thresholds.items()},
-        "updates": plan.updates,
-        **steps,
-    }
+    schedule = rule.schedule
+    sparsities = [t.sparsity for t in stats.tensors]
+    steps = ("start", "ramp", "end", "frequency")
+    return PruningRecord(
+        method=settings.pruning.method,
+        target_sparsity=settings.pruning.final_sparsity or None,
+        pattern=rule.pattern.to_plain(),
+        scope=rule.scope,
+        sparsity=stats.prunable_sparsity,
+        sparsity_min=min(sparsities),
+        sparsity_max=max(sparsities),
+        curve=tuple((step, sparsity) for step, sparsity in pruner.curve),
+        thresholds={name: {"q": q} for name, q in pruner.thresholds.items()},
+        mask_updates=schedule.mask_updates,
+        **{k: v for k, v in schedule.to_plain().items() if k in steps},
+    )
 
 
 def command() -> str:
@@ -164,8 +174,8 @@ def _name_only(word: str) -> str:
     return key + separator + "/".join(path.parts[-2:])
 
 
-def without_places(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a record: names of files, not the folders that they lie in on this machine."""
+def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a record: names of files, not their folders on this machine."""
     plain = json.loads(json.dumps(plain))
     plain["runs"] = ""
     for section, key in (

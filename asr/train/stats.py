@@ -21,7 +21,7 @@ def stats_to(path: Path, patterns: list[str] | None = None, plot: Path | None = 
     path: a model file, dense or packed; any file that `asr.sparse.write` wrote; or a checkpoint
     of torch or Lightning, which is read with `weights_only`. patterns: which tensors count as
     prunable; None takes all weights of two or more dimensions. Raises AsrError for another file,
-    for one without such weights, and for a picture of another kind than PICTURES.
+    for one without such weights, and for a picture in another format than PICTURES.
     """
     from asr.pruning import statistics
 
@@ -47,7 +47,7 @@ def check_picture(path: Path | None) -> None:
 
 
 def read_weights(path: Path) -> "dict[str, Tensor]":
-    """Parameters of a file by name, buffers left out where the file tells them apart."""
+    """Parameters of a file by name, without buffers where the file distinguishes them."""
     import torch
 
     if zipfile.is_zipfile(path):
@@ -71,7 +71,7 @@ def _of_checkpoint(path: Path) -> "dict[str, Tensor]":
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         first = str(error).partition("\n")[0]
-        raise AsrError(f"{path}: no checkpoint that can be read safely: {first}") from None
+        raise AsrError(f"{path}: not a checkpoint that can be read safely: {first}") from None
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not all(isinstance(n, str) for n in content):

@@ -1,8 +1,7 @@
 """Many files: found, skipped when done, transcribed, written where the input tree says.
 
-Every output is written whole or not at all, and none that is there is written again, so that a
-job that was interrupted goes on where it stopped when the same command is given again, and a text
-that somebody has corrected stays.
+Every output is written whole or not at all, and an output that exists is never written again. So
+the same command continues work that was interrupted, and texts that somebody corrected stay.
 """
 
 import os
@@ -19,9 +18,9 @@ from pathlib import Path
 from asr import audio
 from asr.errors import AsrError
 from asr.files import atomic_write_text
-from asr.transcribe import progress
 from asr.transcribe.formats import Writer, find_writer
 from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.progress import Progress, progress, times_real
 from asr.transcribe.recogniser import Recogniser
 from asr.transcribe.subtitles import SubtitleOptions
 from asr.transcribe.transcript import Transcript
@@ -31,20 +30,20 @@ _STDIN_NAME = "stdin"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One recording, and the file of each format that is wanted of it."""
+class WorkItem:
+    """One recording, and the output file of each format."""
 
     path: Path
-    shown: str
+    name: str
     """What it is called in outputs and messages."""
     outputs: tuple[Path, ...] = ()
 
     def missing(self) -> list[int]:
-        """Which of the outputs are not there."""
+        """Indices of the outputs that do not exist."""
         return [i for i, output in enumerate(self.outputs) if not output.exists()]
 
     def stale(self) -> bool:
-        """Whether the recording is newer than an output of it."""
+        """Whether the recording is newer than one of its outputs."""
         recorded = self.path.stat().st_mtime_ns
         return any(o.exists() and o.stat().st_mtime_ns < recorded for o in self.outputs)
 
@@ -62,79 +61,79 @@ def transcribe_to(
 
     `-` is standard input. On standard output one recording is its document alone, several are
     lines that begin with the path (JSON: one object a line). In `output` the input tree is
-    mirrored, one file per recording and format; files that are there are left alone, and
-    recordings that have them all are skipped, unless `overwrite`. Recordings that cannot be read
-    are reported on standard error, with the notes and a summary, and do not stop the rest. `bar`
-    shows progress.
+    mirrored, one file per recording and format; files that exist are left alone, and recordings
+    that have them all are skipped, unless `overwrite`. Recordings that cannot be read are reported
+    on standard error, with the notes and a summary, and do not stop the rest. `bar` displays a
+    progress bar.
 
-    Returns how many failed. Raises AsrError before any work for what cannot work: unknown
-    formats, folders without audio, two recordings that would share an output file, options that
-    no format uses.
+    Returns how many failed. Raises AsrError before any recording is read for unknown formats,
+    folders without audio, two recordings that would share an output file, and options that no
+    format uses.
     """
     options = replace(recogniser.completed(options), on_error="report")
     writers = [find_writer(name) for name in dict.fromkeys(formats)]
     _refuse(writers, output, options, overwrite)
-    recogniser.decoder(options.decoding)
+    recogniser.decoder(options.decoding)  # refuses a missing language model before any reading
     with ExitStack() as stack:
-        jobs = _jobs(paths, output, writers, stack)
-        if output is None and len(jobs) > 1 and writers[0].line is None:
+        items = _items(paths, output, writers, stack)
+        if output is None and len(items) > 1 and writers[0].line is None:
             raise AsrError(
-                f"{len(jobs)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
+                f"{len(items)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
                 "give one with -o"
             )
-        left = [job for job in jobs if overwrite or not job.outputs or job.missing()]
-        total = sum(audio.header_seconds(job.path) for job in left) if bar else 0.0
-        with progress.shown(total, bar) as shown:
-            run = _Run(recogniser, writers, options, shown, len(jobs) > 1, overwrite)
+        todo = [item for item in items if overwrite or not item.outputs or item.missing()]
+        total = sum(audio.header_seconds(item.path) for item in todo) if bar else 0.0
+        with progress(total, bar) as display:
+            run = _Run(recogniser, writers, options, display, len(items) > 1, overwrite)
             try:
-                run.transcribe(left)
+                run.transcribe(todo)
             except KeyboardInterrupt:
-                shown.say(run.interrupted(len(left), output))
+                display.say(run.interrupted(len(todo), output))
                 raise
-            done = set(jobs) - set(left)
-            run.sum_up(len(done), sum(job.stale() for job in done), output)
+            done = set(items) - set(todo)
+            run.sum_up(len(done), sum(item.stale() for item in done), output)
     return run.failed
 
 
 class _Run:
-    """The work on a list of jobs, and what is counted on the way."""
+    """The work on a list of recordings, and what is counted on the way."""
 
     def __init__(
         self,
         recogniser: Recogniser,
         writers: list[Writer],
         options: TranscribeOptions,
-        shown: progress.Progress,
+        display: Progress,
         several: bool,
         overwrite: bool,
     ) -> None:
         self.recogniser, self.writers, self.options = recogniser, writers, options
-        self.shown, self.several, self.overwrite = shown, several, overwrite
+        self.display, self.several, self.overwrite = display, several, overwrite
         self.started = time.perf_counter()
         self.done, self.failed, self.seconds = 0, 0, 0.0
         self.notes: Counter[str] = Counter()
 
-    def transcribe(self, jobs: Sequence[Job]) -> None:
-        """Transcribe and write all jobs in their order."""
-        sources = (job.path for job in jobs)
-        transcripts = self.recogniser.transcribe(sources, self.options, self.shown.heard)
-        for job, transcript in zip(jobs, transcripts, strict=True):
+    def transcribe(self, items: Sequence[WorkItem]) -> None:
+        """Transcribe and write all recordings in their order."""
+        sources = (item.path for item in items)
+        transcripts = self.recogniser.transcribe(sources, self.options, self.display.advance)
+        for item, transcript in zip(items, transcripts, strict=True):
             if transcript.error:
                 self.failed += 1
-                self.shown.say(transcript.error.replace(str(job.path), job.shown))
+                self.display.say(transcript.error.replace(str(item.path), item.name))
                 continue
-            self._write(job, replace(transcript, path=job.shown))
+            self._write(item, replace(transcript, path=item.name))
             self.done += 1
             self.seconds += transcript.seconds
             self.notes.update(transcript.notes)
 
-    def _write(self, job: Job, transcript: Transcript) -> None:
-        if job.outputs:
-            for i in range(len(job.outputs)) if self.overwrite else job.missing():
+    def _write(self, item: WorkItem, transcript: Transcript) -> None:
+        if item.outputs:
+            for i in range(len(item.outputs)) if self.overwrite else item.missing():
                 try:
-                    atomic_write_text(job.outputs[i], self.writers[i].document(transcript))
+                    atomic_write_text(item.outputs[i], self.writers[i].document(transcript))
                 except OSError as error:
-                    where = error.filename or job.outputs[i]
+                    where = error.filename or item.outputs[i]
                     raise AsrError(f"{where}: cannot be written: {error.strerror}") from None
             return
         [writer] = self.writers
@@ -144,36 +143,36 @@ class _Run:
             text = writer.line(transcript)
         text = text.rstrip("\n")
         if text or not self.several:
-            self.shown.put(text)
+            self.display.write(text)
 
     def interrupted(self, count: int, output: Path | None) -> str:
-        """What to say when somebody stops the work."""
+        """The message when somebody stops the work."""
         again = ""
         if output is not None:
-            again = f"; the files in {output} are whole, the same command goes on from here"
+            again = f"; the files in {output} are whole: run the same command to continue"
         return f"stopped after {self.done} of {_recordings(count)}{again}"
 
     def sum_up(self, skipped: int, stale: int, output: Path | None) -> None:
         """Notes and figures on standard error, unless one recording was merely printed."""
         for note, count in self.notes.items():
-            self.shown.say(f"{_recordings(count)}: {note}")
+            self.display.say(f"{_recordings(count)}: {note}")
         if output is None and not self.several:
             return
         elapsed = time.perf_counter() - self.started
         parts = [f"{_recordings(self.done)} transcribed"]
         if self.done:
             parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
-            parts[0] += progress.times_real(self.seconds, elapsed)
+            parts[0] += times_real(self.seconds, elapsed)
         if skipped:
             changed = f", {stale} before the recording changed" if stale else ""
-            parts.append(f"{skipped} skipped, done before{changed} (--overwrite does them again)")
-        self.shown.say("; ".join([*parts, f"{self.failed} failed"]))
+            parts.append(f"{skipped} skipped, done before{changed} (--overwrite repeats them)")
+        self.display.say("; ".join([*parts, f"{self.failed} failed"]))
 
 
 def _refuse(
     writers: Sequence[Writer], output: Path | None, options: TranscribeOptions, overwrite: bool
 ) -> None:
-    """Refuse what was asked for and would be without effect."""
+    """Refuse what was asked for and would have no effect."""
     if output is None and len(writers) > 1:
         raise AsrError("several formats need a folder to write to: give one with -o")
     if output is None and overwrite:
@@ -184,42 +183,42 @@ def _refuse(
         raise AsrError("limits of subtitles are for the formats srt and vtt; ask for one of them")
     names = {writer.suffix[1:] for writer in writers}
     if options.decoding and options.decoding.nbest > 1 and "json" not in names:
-        raise AsrError("nbest: of the formats only json holds alternatives; ask for it with -f")
+        raise AsrError("nbest: only the format json holds several hypotheses; ask for it with -f")
 
 
-def _jobs(
+def _items(
     paths: Sequence[str | Path], output: Path | None, writers: Sequence[Writer], stack: ExitStack
-) -> list[Job]:
+) -> list[WorkItem]:
     """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
-    found: list[tuple[audio.Found, str]] = []
+    found: list[tuple[audio.AudioFile, str]] = []
     if list(map(str, paths)).count(STDIN) > 1:
         raise AsrError("standard input (-) can be read once")
     for path in paths:
         if str(path) == STDIN:
             copy = stack.enter_context(_standard_input())
-            found.append((audio.Found(copy.parent, copy), STDIN))
+            found.append((audio.AudioFile(copy.parent, copy), STDIN))
         else:
             found += [(recording, _printable(recording.path)) for recording in audio.find([path])]
-    unique = list({recording.path: (recording, shown) for recording, shown in found}.values())
+    unique = list({recording.path: (recording, name) for recording, name in found}.values())
     if output is None:
-        return [Job(recording.path, shown) for recording, shown in unique]
+        return [WorkItem(recording.path, name) for recording, name in unique]
     stems = _stems([recording.relative for recording, _ in unique])
-    jobs, taken = [], dict[Path, str]()
-    for (recording, shown), stem in zip(unique, stems, strict=True):
+    items, owners = [], dict[Path, str]()
+    for (recording, name), stem in zip(unique, stems, strict=True):
         base = output / stem
-        other = taken.setdefault(base, shown)
-        if other != shown:
+        other = owners.setdefault(base, name)
+        if other != name:
             raise AsrError(
-                f"{other} and {shown} would both be written to {base}{writers[0].suffix}; "
+                f"{other} and {name} would both be written to {base}{writers[0].suffix}; "
                 "transcribe them apart, or give the folder that holds both"
             )
         outputs = tuple(base.with_name(base.name + writer.suffix) for writer in writers)
-        jobs.append(Job(recording.path, shown, outputs))
-    return jobs
+        items.append(WorkItem(recording.path, name, outputs))
+    return items
 
 
 def _printable(path: Path) -> str:
-    """A path as text; bytes of its name that are no UTF-8 become question marks."""
+    """A path as text; bytes of its name that are not UTF-8 become question marks."""
     return os.fsencode(path).decode("utf-8", errors="replace").replace("\ufffd", "?")
 
 

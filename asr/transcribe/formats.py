@@ -1,4 +1,4 @@
-"""Views of a transcript: one entry of `WRITERS` per format.
+"""A transcript as txt, json, srt, vtt or tsv: one entry of `WRITERS` per format.
 
 Times are seconds rounded once to whole milliseconds, confidences have three decimals.
 """
@@ -25,8 +25,8 @@ class Writer:
     document: Callable[["Transcript"], str]
     """The content of a file for one recording, its last line ended."""
     line: Callable[["Transcript"], str] | None = None
-    """One of several recordings on standard output, without the end of the last line; None: the
-    format knows one recording only."""
+    """One of several recordings on standard output, without the end of the last line; None: a
+    document of this format holds one recording only."""
     subtitles: bool = False
     """Whether `options.subtitles` matter."""
 

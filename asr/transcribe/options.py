@@ -1,4 +1,4 @@
-"""How recordings are transcribed: one frozen dataclass for Python, the command line and servers."""
+"""How recordings are transcribed: one frozen dataclass for Python and the command line."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,21 +11,21 @@ from asr.transcribe.subtitles import SubtitleOptions
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """How recordings are transcribed: the Python interface, the command and servers use this."""
+    """How recordings are transcribed. Raises AsrError for what does not go together."""
 
     decoding: DecoderOptions | None = None
-    """Decoder, language model, boosted phrases, alternatives; None: what the recogniser reads
-    best with (`Recogniser.decoding`)."""
+    """Decoder, language model, boosted phrases, number of hypotheses; None: the recogniser's own
+    (`Recogniser.decoding`)."""
     chunks: ChunkOptions = field(default_factory=ChunkOptions)
-    """How long recordings are cut."""
+    """How long recordings are split."""
     subtitles: SubtitleOptions = field(default_factory=SubtitleOptions)
     """Limits of srt and vtt."""
     batch_seconds: float = 120.0
-    """A batch holds at most this much audio, padding included; a longer chunk goes alone."""
+    """Seconds of audio of a batch at most, padding included; a longer chunk goes alone."""
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `error` and go on."""
     case: Literal["lower", "upper"] | None = None
-    """Letters of texts, words and alternatives; None: as the network's units write them."""
+    """Letters of texts, words and hypotheses; None: as the model's tokenizer writes them."""
 
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
@@ -33,8 +33,8 @@ class TranscribeOptions:
         if self.on_error not in ("raise", "report"):
             raise AsrError(f"on_error={self.on_error!r}: raise or report")
         if self.case not in (None, "lower", "upper"):
-            raise AsrError(f"case={self.case!r}: lower or upper, or None for the network's own")
+            raise AsrError(f"case={self.case!r}: lower or upper, or None for the model's own")
 
     def cased(self, text: str) -> str:
-        """A text in the letters that are asked for."""
+        """The text in the letters of `case`."""
         return text if self.case is None else getattr(text, self.case)()

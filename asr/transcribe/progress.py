@@ -1,4 +1,4 @@
-"""How far a long piece of work on recordings is: seconds of audio, time left, real-time factor."""
+"""How far the work on many recordings is: seconds of audio, time left, real-time factor."""
 
 import sys
 import time
@@ -8,32 +8,32 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What work tells as it goes."""
+    """Where work reports as it goes."""
 
-    def heard(self, seconds: float) -> None:
-        """So many more seconds of audio are done."""
+    def advance(self, seconds: float) -> None:
+        """That many more seconds of audio are done."""
         ...
 
     def say(self, message: str) -> None:
         """Something a person must know, on standard error at once."""
         ...
 
-    def put(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A result, on standard output at once."""
         ...
 
 
 class Silent:
-    """Shows messages only: for logs and pipes."""
+    """Messages only, for logs and pipes."""
 
-    def heard(self, seconds: float) -> None:
-        """Nothing is shown."""
+    def advance(self, seconds: float) -> None:
+        """Nothing is displayed."""
 
     def say(self, message: str) -> None:
         """Print the message."""
         print(message, file=sys.stderr, flush=True)
 
-    def put(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print the text."""
         print(text, flush=True)
 
@@ -67,7 +67,7 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def heard(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Move the bar."""
         self._done += seconds
         factor = times_real(self._done, time.perf_counter() - self._started)
@@ -77,7 +77,7 @@ class Bar:
         """Print above the bar."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def put(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print on standard output; where that is a terminal too, the bar makes room."""
         if not (self._console.is_terminal and sys.stdout.isatty()):
             print(text, flush=True)
@@ -88,13 +88,13 @@ class Bar:
 
 
 @contextmanager
-def shown(total: float, wanted: bool) -> Iterator[Progress]:
-    """A bar for `total` seconds of audio if one is wanted, else messages only."""
-    if not wanted:
+def progress(total: float, bar: bool) -> Iterator[Progress]:
+    """A bar for `total` seconds of audio if `bar`, else messages only."""
+    if not bar:
         yield Silent()
         return
-    with Bar(total) as bar:
-        yield bar
+    with Bar(total) as running:
+        yield running
 
 
 def times_real(audio_seconds: float, seconds: float) -> str:

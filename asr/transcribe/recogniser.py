@@ -1,100 +1,68 @@
-"""Recordings to text: `load(model).transcribe(recordings)`, the one path that all doors use.
+"""A network with its tokenizer, decoder and calibration: `load(model).transcribe(recordings)`."""
 
-Recordings are read in chunks, chunks are heard in batches by length that reach across recordings,
-and transcripts come out in the order given. Their texts do not depend on each other.
-"""
-
+import functools
+import os
+import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from asr import audio
-from asr.audio import chunk as chunks
-from asr.audio.batch import sorted_batches
-from asr.audio.chunk import Place
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
-from asr.errors import AsrError
-from asr.model.backend import Backend, BackendName, open_backend
-from asr.pretrained import registry as models
+from asr.decode.library import native
+from asr.model.backend import Backend, BackendName, Device, NativeBackend, open_backend
+from asr.model.native_kernels import compiled
+from asr.pretrained import registry
+from asr.text.tokenizer import Tokenizer
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.stitch import join
-from asr.transcribe.transcript import Alternatives, Transcript
+from asr.transcribe.pipeline import Floats, Pipeline, Recording, Source
+from asr.transcribe.stitch import join_log_probs, join_words
+from asr.transcribe.transcript import ChunkHypotheses, Transcript
 
-__all__ = [
-    "Alternatives",
-    "Recogniser",
-    "Source",
-    "TranscribeOptions",
-    "Transcript",
-    "load",
-]
-
-Source = str | Path | np.ndarray
-"""A file, or a mono waveform `(samples,)` of floats, about +-1, at the model's sample rate."""
-
-_WINDOW_BATCHES = 8
-_WINDOW_CHUNKS = 256
-_BLOCK_SECONDS = 30
 _DECODERS = 8
 
 
-@dataclass
-class _Recording:
-    """A recording on its way: read in parts, complete when none of them is unheard."""
+@dataclass(frozen=True)
+class _Decoded:
+    """What the decoder found in one chunk; times are seconds from the chunk's beginning."""
 
-    path: str
-    samples: int = 0
-    notes: tuple[str, ...] = ()
-    parts: "list[_Part]" = field(default_factory=list)
-    unheard: int = 0
-    read: bool = False
-    error: AsrError | None = None
-
-
-@dataclass
-class _Part:
-    """A chunk of a recording; its features are dropped when it is heard."""
-
-    recording: _Recording
-    place: Place
-    fresh: float
-    """Seconds of audio that the chunk before did not have."""
-    features: np.ndarray | None
-    """None where there is no sound, and so no words, or it is heard."""
-    words: list[Word] = field(default_factory=list)
-    hypotheses: list[Hypothesis] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        return self.place.end - self.place.start
+    words: list[Word]
+    hypotheses: list[Hypothesis]
 
 
 class Recogniser:
-    """A network with all that belongs to it, ready to hear; made by `load`.
+    """A network with all that it takes to write down what is said; made by `load`.
 
-    It may be used by several threads at once: nothing that a transcription changes is shared.
+    Several threads may use it at once: nothing that a transcription changes is shared.
+
+    >>> recogniser = load("model.asr")
+    >>> [transcript] = recogniser.transcribe(["talk.flac"])
+    >>> [word.text for word in transcript.words]
+    ['BAD', 'CAFE']
     """
 
-    def __init__(self, backend: Backend, name: str, decoding: DecoderOptions | None = None) -> None:
-        self.name = name
+    def __init__(
+        self,
+        backend: Backend,
+        tokenizer: Tokenizer,
+        decoding: DecoderOptions | None = None,
+        calibration: Calibration | None = None,
+        name: str = "",
+    ) -> None:
+        self.backend, self.tokenizer = backend, tokenizer
         self.decoding = decoding or DecoderOptions()
-        """How it reads when no decoder options are given: a recogniser that comes with the package
-        by beam search with its language model, another one greedily."""
-        self.backend = backend
-        """What runs the network."""
-        self.tokenizer = backend.tokenizer
+        """The decoder of transcriptions that ask for no other. It is made when it is first needed:
+        an alignment needs none, and a language model takes a moment to open."""
+        self.calibration = calibration
+        """The map from raw to calibrated confidence; None: confidences are raw."""
+        self.name = name
+        """File name of the model, for transcripts."""
         self.frontend = backend.frontend
-        self.frame_seconds = backend.dimensions.time_stride * backend.frontend.step_seconds
+        self.frame_seconds = backend.frame_seconds
         """What one output frame of the network advances by."""
-        self.calibration = Calibration.from_plain(backend.metadata.training.get("confidence"))
-        """The map from raw to calibrated confidence; None: the model file carries none."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
 
@@ -102,45 +70,51 @@ class Recogniser:
         self,
         sources: Source | Iterable[Source],
         options: TranscribeOptions | None = None,
-        heard: Callable[[float], None] | None = None,
+        on_progress: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript]:
         """Yield the transcript of each file or waveform, in the order given.
 
-        One source alone may be given without a list; an iterator is read as far as is needed, and
-        a long recording too, so that memory does not grow with either. `heard` is called with the
+        One source alone may be given without a list. An iterator is read only as far as needed,
+        and so is a long recording: memory grows with neither. `on_progress` is called with the
         seconds of audio of every batch that is done. Raises AsrError at once for a language model
         that cannot be used, and at a recording that cannot be read, after all those before it
         were yielded, unless `options.on_error` is "report".
+
+        >>> recogniser = load("model.asr")
+        >>> for transcript in recogniser.transcribe(["talk.flac"]):
+        ...     print(transcript.path, transcript.text)
+        talk.flac BAD CAFE
         """
         options = self.completed(options)
-        self.decoder(options.decoding)
-        if isinstance(sources, str | Path | np.ndarray):
-            sources = [sources]
-        return self._transcribe(sources, options, heard or (lambda seconds: None))
+        decoder = self.decoder(options.decoding)
+        pipeline = Pipeline(
+            self.backend, options, lambda rows: self._decode(rows, decoder), on_progress
+        )
+        return (self._transcript(recording, options) for recording in pipeline.run(sources))
 
-    def _transcribe(
+    def run(
         self,
-        sources: Iterable[Source],
-        options: TranscribeOptions,
-        heard: Callable[[float], None],
-    ) -> Iterator[Transcript]:
-        waiting: deque[_Recording] = deque()
-        window: list[_Part] = []
-        for source in sources:
-            recording = _Recording("" if isinstance(source, np.ndarray) else str(source))
-            waiting.append(recording)
-            for part in self._parts(source, recording, options):
-                window.append(part)
-                if self._full(window, options):
-                    self._hear_all(window, options, heard)
-                    yield from self._complete(waiting, options)
-            recording.read = True
-            failed = recording.error and options.on_error == "raise"
-            if failed or len(waiting) >= _WINDOW_CHUNKS:
-                self._hear_all(window, options, heard)
-                yield from self._complete(waiting, options)
-        self._hear_all(window, options, heard)
-        yield from self._complete(waiting, options)
+        sources: Source | Iterable[Source],
+        options: TranscribeOptions | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[Floats, float]]:
+        """Run the network alone: yield log-probabilities and duration in seconds of each source.
+
+        The log-probabilities `(frames, tokens)` are natural, those that `transcribe` decodes: of a
+        recording of one chunk the very matrix, of a longer one those of its chunks joined
+        (`stitch.join_log_probs`). Two hours are 20 MB for 29 tokens. Arguments and errors are those
+        of `transcribe`, but a recording that cannot be read always raises.
+        """
+        options = replace(options or TranscribeOptions(), on_error="raise")
+        pipeline = Pipeline(self.backend, options, lambda rows: rows, on_progress)
+        for recording in pipeline.run(sources):
+            chunks = [(chunk.place, chunk.result) for chunk in recording.chunks]
+            rows = join_log_probs(chunks, self.frame_seconds, self.tokenizer.size)
+            yield rows, recording.samples / self.frontend.sample_rate
+
+    def log_probs(self, source: Source) -> Floats:
+        """Log-probabilities `(frames, tokens)` of one source; see `run`."""
+        return next(self.run(source))[0]
 
     def completed(self, options: TranscribeOptions | None) -> TranscribeOptions:
         """The same with the decoder options that a transcription will use; None: the usual ones."""
@@ -150,7 +124,7 @@ class Recogniser:
     def decoder(self, options: DecoderOptions | None = None) -> Decoder:
         """The decoder of these options, `self.decoding` for None.
 
-        The latest ones are kept, with their language models.
+        The latest ones are cached, with their language models.
         """
         options = options or self.decoding
         with self._making:
@@ -160,121 +134,57 @@ class Recogniser:
                 self._decoders.pop(next(iter(self._decoders)))
             return found
 
-    def log_probs(self, samples: np.ndarray) -> np.ndarray:
-        """What the network says of a waveform: natural logs `(frames, units)`."""
-        row = self.backend.features(_waveform(samples, self.frontend.sample_rate))
-        return self.backend.log_probs([row])[0]
+    def describe(self) -> str:
+        """In a few words, for records: what runs the network, and a beam search if there is one."""
+        search = f"; beam search in {native()}" if self.decoding.decoder == "beam" else ""
+        return self.backend.describe() + search
 
-    def _parts(
-        self, source: Source, recording: _Recording, options: TranscribeOptions
-    ) -> Iterator[_Part]:
-        """The chunks of a source with their features; what cannot be read is `recording.error`."""
-        rate = self.frontend.sample_rate
-        try:
-            reached = 0.0
-            for chunk in chunks.stream(self._blocks(source, recording), rate, options.chunks):
-                if not self.frontend.frames(len(chunk.samples)):
-                    continue
-                silent = chunks.is_silent(chunk.samples)
-                row = None if silent else self.backend.features(chunk.samples)
-                part = _Part(recording, chunk.place, chunk.place.end - reached, row)
-                reached = chunk.place.end
-                recording.parts.append(part)
-                recording.unheard += 1
-                yield part
-        except AsrError as error:
-            recording.error = error
-            recording.parts.clear()
+    def slow(self) -> list[str]:
+        """What is slow because compiled code is missing, a sentence each; usually empty."""
+        parts = []
+        if isinstance(self.backend, NativeBackend) and not compiled():
+            parts.append("the network runs on numpy, many times slower")
+        if self.decoding.decoder == "beam" and native() != "C":
+            parts.append("the beam search runs in Python, about fifty times slower")
+        if os.environ.get("ASR_NATIVE") == "0":
+            remedy = "the environment variable ASR_NATIVE=0 switches the C library off; unset it"
+        else:
+            remedy = "the C library is not there; install a wheel, or reinstall with a C compiler"
+        return [f"{part}: {remedy}" for part in parts]
 
-    def _blocks(self, source: Source, recording: _Recording) -> Iterator[np.ndarray]:
-        """The samples of a source at the network's rate, in blocks."""
-        rate = self.frontend.sample_rate
-        if isinstance(source, np.ndarray):
-            samples = _waveform(source, rate)
-            recording.samples = len(samples)
-            for start in range(0, len(samples), _BLOCK_SECONDS * rate):
-                yield samples[start : start + _BLOCK_SECONDS * rate]
-            return
-        with audio.open_sound(source) as sound:
-            recording.notes = sound.notes(rate)
-            for block in audio.stream(sound, rate):
-                recording.samples += len(block)
-                yield block
-
-    @staticmethod
-    def _full(window: list[_Part], options: TranscribeOptions) -> bool:
-        seconds = sum(part.seconds for part in window)
-        return seconds >= _WINDOW_BATCHES * options.batch_seconds or len(window) == _WINDOW_CHUNKS
-
-    def _hear_all(
-        self, window: list[_Part], options: TranscribeOptions, heard: Callable[[float], None]
-    ) -> None:
-        """Hear what waits in the window, longest first, and empty it."""
-        waiting = [part for part in window if not part.recording.error]
-        window.clear()
-        for part in waiting:
-            if part.features is None:
-                part.recording.unheard -= 1
-                heard(part.fresh)
-        parts = [part for part in waiting if part.features is not None]
-        decoder = self.decoder(options.decoding)
-        for indices in sorted_batches(np.array([p.seconds for p in parts]), options.batch_seconds):
-            together = [parts[i] for i in indices]
-            rows = self.backend.log_probs([p.features for p in together if p.features is not None])
-            for part, log_probs in zip(together, rows, strict=True):
-                self._read_off(part, log_probs, decoder, options)
-            heard(sum(part.fresh for part in together))
-
-    def _read_off(
-        self, part: _Part, log_probs: np.ndarray, decoder: Decoder, options: TranscribeOptions
-    ) -> None:
-        """Text, words and alternatives of one chunk."""
+    def _decode(self, log_probs: Floats, decoder: Decoder) -> _Decoded:
+        """Words and hypotheses of one chunk."""
         hypotheses = decoder.decode(log_probs) if len(log_probs) else []
-        if hypotheses:
-            part.words = find_words(
-                log_probs,
-                hypotheses[0].tokens,
-                self.tokenizer,
-                self.frame_seconds,
-                self.calibration,
-            )
-        if options.decoding and options.decoding.nbest > 1:
-            part.hypotheses = hypotheses
-        part.features = None
-        part.recording.unheard -= 1
+        if not hypotheses:
+            return _Decoded([], [])
+        tokens = hypotheses[0].tokens
+        words = find_words(log_probs, tokens, self.tokenizer, self.frame_seconds, self.calibration)
+        return _Decoded(words, hypotheses)
 
-    def _complete(
-        self, waiting: "deque[_Recording]", options: TranscribeOptions
-    ) -> Iterator[Transcript]:
-        """Transcripts of the recordings at the front that are read and heard to their end."""
-        while waiting and waiting[0].read and (waiting[0].error or not waiting[0].unheard):
-            recording = waiting.popleft()
-            if recording.error and options.on_error == "raise":
-                raise recording.error
-            yield self._transcript(recording, options)
-
-    def _transcript(self, recording: _Recording, options: TranscribeOptions) -> Transcript:
-        parts = recording.parts
+    def _transcript(self, recording: Recording[_Decoded], options: TranscribeOptions) -> Transcript:
+        """The words of all chunks joined, in the letters that are asked for."""
+        decoded = [(chunk.place, chunk.result or _Decoded([], [])) for chunk in recording.chunks]
         words = [
             replace(word, text=options.cased(word.text))
-            for word in join([(part.place, part.words) for part in parts])
+            for word in join_words([(place, found.words) for place, found in decoded])
         ]
-        nbest = tuple(
-            Alternatives(
-                part.place.start,
-                part.place.end,
-                tuple(replace(h, text=options.cased(h.text)) for h in part.hypotheses),
+        several = options.decoding is not None and options.decoding.nbest > 1
+        nbest = [
+            ChunkHypotheses(
+                place.start,
+                place.end,
+                tuple(replace(h, text=options.cased(h.text)) for h in found.hypotheses),
             )
-            for part in parts
-            if part.hypotheses
-        )
+            for place, found in decoded
+            if several and found.hypotheses
+        ]
         return Transcript(
             recording.path,
             text_of(words),
             recording.samples / self.frontend.sample_rate,
             self.name,
             tuple(words),
-            nbest,
+            tuple(nbest),
             recording.notes,
             str(recording.error) if recording.error else None,
             options,
@@ -286,27 +196,45 @@ def load(
     threads: int | None = None,
     backend: BackendName = "auto",
     exact: bool = False,
+    decoding: DecoderOptions | None = None,
+    device: Device = "cpu",
 ) -> Recogniser:
     """The recogniser of a model file, dense or packed, or of a name that `asr models` lists.
 
-    None: the one that comes with the package, `models.DEFAULT`. Those of the package bring their
-    own decoder options, for transcriptions that are given none (`Recogniser.decoding`).
-    A packed file runs without torch; `backend` and `exact` change that (see `open_backend`).
-    `threads` sets those of the network. Raises AsrError if the file is no model, or if torch is
-    asked for and not installed.
+    `path` None: the one that comes with the package, `pretrained.registry.DEFAULT`. A packed file
+    runs without torch. `threads`, `backend`, `exact` and `device` are those of `open_backend`.
+    `decoding` None: a recogniser of the package decodes by beam search with its language model,
+    another one greedily. Raises AsrError if the file is not a model, or if torch or a device is
+    asked for and not there.
+
+    >>> recogniser = load("model.asr", threads=2)
+    >>> recogniser.decoding.decoder, recogniser.frontend.sample_rate
+    ('greedy', 16000)
     """
-    shipped = models.named(path)
-    file = models.resolve(path)
-    decoding = shipped.decoding() if shipped else None
-    return Recogniser(open_backend(file, threads, backend, exact), file.name, decoding)
+    known = registry.named(path)
+    file = known.model if known else Path(str(path))
+    if decoding is None and known is not None:
+        decoding = known.decoding()
+    opened = open_backend(file, threads, backend, exact, device)
+    calibration = Calibration.from_plain(opened.metadata.training.get("confidence"))
+    return Recogniser(opened, opened.tokenizer, decoding, calibration, file.name)
 
 
-def _waveform(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise AsrError(
-            f"a waveform must be one row of floats about +-1 at {sample_rate} Hz; this one has "
-            f"shape {samples.shape} and type {samples.dtype}"
-        )
-    if not audio.is_sound(samples):
-        raise AsrError(f"a waveform holds samples that are {audio.UNSOUND}")
-    return samples.astype(np.float32)
+def load_for_command(
+    path: str | Path | None = None,
+    threads: int | None = None,
+    backend: BackendName = "auto",
+    exact: bool = False,
+    decoding: DecoderOptions | None = None,
+) -> Recogniser:
+    """`load` for the command line: says once on standard error what is slow, and what helps."""
+    recogniser = load(path, threads, backend, exact, decoding)
+    for sentence in recogniser.slow():
+        say_once(f"slow: {sentence}")
+    return recogniser
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """Print a message on standard error, the first time only."""
+    print(message, file=sys.stderr, flush=True)

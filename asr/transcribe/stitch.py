@@ -1,22 +1,75 @@
-"""The words of overlapping chunks joined into the words of a recording."""
+"""What was found in overlapping chunks, joined into what is in the recording: words or matrices.
+
+Two neighbouring chunks share audio. Near its own ends a chunk lacks context, so each is trusted
+up to about the centre of what they share. The seam is best put at a word that both recognised:
+
+             shared audio of the two chunks
+    left   ... THE  CAT  SAT  ON  TH|
+    right              |T  SAT  ON  THE  MAT ...
+                            ^ seam: equal words at the same time, nearest to the centre
+    joined ... THE  CAT  SAT  ON  THE  MAT ...
+
+The words at the very edges (TH, T) are where the audio breaks off; they fall away on either side.
+"""
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from asr.audio.chunk import Place
 from asr.decode.hypothesis import Word
+from asr.text.tokenizer import BLANK
 
 _SAME_SECONDS = 0.3
 """Two chunks' equal words are one if their middles are no further apart."""
 
 
-def join(heard: Sequence[tuple[Place, Sequence[Word]]]) -> list[Word]:
+def join_log_probs(
+    chunks: Sequence[tuple[Place, npt.NDArray[np.float32] | None]],
+    frame_seconds: float,
+    tokens: int,
+) -> npt.NDArray[np.float32]:
+    """Log-probabilities `(frames, tokens)` of a recording from those of its chunks, in order.
+
+    Of two chunks that share audio each gives the frames up to the centre of what they share. None
+    is a chunk without any sound: its frames are blank for certain.
+    """
+    if len(chunks) == 1 and chunks[0][1] is not None:
+        return chunks[0][1]
+    parts = [np.zeros((0, tokens), np.float32)]
+    reached, end = 0, 0.0
+    for place, found in chunks:
+        first = round(place.start / frame_seconds)
+        rows = (
+            _silence(round(place.end / frame_seconds) - first, tokens) if found is None else found
+        )
+        if (
+            first > reached
+        ):  # nothing is shared, and a frame was lost at the end of the chunk before
+            rows = np.concatenate([np.repeat(rows[:1], first - reached, axis=0), rows])
+            first = reached
+        seam = min(max(round((place.start + end) / 2 / frame_seconds), first), reached)
+        parts[-1] = parts[-1][: len(parts[-1]) - (reached - seam)]
+        parts.append(rows[seam - first :])
+        reached, end = first + len(rows), place.end
+    return np.concatenate(parts)
+
+
+def _silence(frames: int, tokens: int) -> npt.NDArray[np.float32]:
+    rows = np.full((frames, tokens), -np.inf, np.float32)
+    rows[:, BLANK] = 0.0
+    return rows
+
+
+def join_words(chunks: Sequence[tuple[Place, Sequence[Word]]]) -> list[Word]:
     """The words of a recording from those of its chunks, each once, times global.
 
     Chunks come in order, the words of each with times from the chunk's own beginning.
     """
     words: list[Word] = []
     before: Place | None = None
-    for place, local in heard:
+    for place, local in chunks:
         new = [word.shifted(place.start, place.end) for word in local]
         words = new if before is None else _seam(words, new, place.start, before.end)
         before = place
@@ -26,8 +79,8 @@ def join(heard: Sequence[tuple[Place, Sequence[Word]]]) -> list[Word]:
 def _seam(left: list[Word], right: list[Word], start: float, end: float) -> list[Word]:
     """Join the words of two chunks that share the audio from `start` to `end`.
 
-    The change is made at a word that both heard, the nearest to the centre; else in a gap that
-    is in neither's words; else at the centre itself, by the words' middles.
+    The seam is at a word that both have, the nearest to the centre; else in a gap between the words
+    of both; else at the centre itself, by the words' middles.
     """
     if end <= start:
         return left + right
@@ -44,13 +97,13 @@ def _meet(left: list[Word], right: list[Word], start: float, end: float) -> list
         # The word's own times from the chunk that had more of it.
         word = left[i] if left[i].middle <= centre else right[j]
         return [*left[:i], word, *right[j + 1 :]]
-    # Not near the ends of the chunks, where either is on thin ice.
+    # Not near the ends of the chunks, where words lack context.
     margin = (end - start) / 4
-    cut = _gap([*left, *right], start + margin, end - margin)
-    if cut is None:
-        cut = centre
-    kept = [word for word in left if word.middle <= cut]
-    new = [word for word in right if word.middle > cut]
+    seam = _gap([*left, *right], start + margin, end - margin)
+    if seam is None:
+        seam = centre
+    kept = [word for word in left if word.middle <= seam]
+    new = [word for word in right if word.middle > seam]
     return _settle(kept, new, left[len(kept) :], right[: len(right) - len(new)])
 
 
@@ -83,7 +136,7 @@ def _gap(words: list[Word], start: float, end: float) -> float | None:
 def _settle(
     kept: list[Word], new: list[Word], dropped_left: list[Word], dropped_right: list[Word]
 ) -> list[Word]:
-    """Repair what a cut within words has doubled or lost: of two readings the surer stays."""
+    """Repair what a seam within a word has doubled or lost: the more confident version stays."""
     if kept and new and _one(kept[-1], new[0]):
         if kept[-1].confidence >= new[0].confidence:
             return kept + new[1:]
@@ -97,6 +150,6 @@ def _settle(
 
 
 def _one(a: Word, b: Word) -> bool:
-    """Whether two words are two readings of one: they share over half of the shorter one."""
+    """Whether two words are two versions of one: they share over half of the shorter one's time."""
     shared = min(a.end, b.end) - max(a.start, b.start)
     return shared > 0.5 * min(a.end - a.start, b.end - b.start)

@@ -1,7 +1,7 @@
 """Words to subtitles: what fits on a screen, for how long, broken where the speaker pauses.
 
-Limits are kept always. Within them the cues are those of least cost: few, evenly filled, and ending
-at pauses. All arithmetic is in integer milliseconds.
+Limits always hold. Within them the cues are those of least cost: few, evenly filled, and ending at
+pauses. All arithmetic is in integer milliseconds.
 """
 
 import textwrap
@@ -13,7 +13,7 @@ from asr.decode.hypothesis import Word
 from asr.errors import AsrError
 
 _SHORTEST_MS = 100
-"""No cue is shown for less, even where words follow each other more closely."""
+"""No cue is displayed for less, even where words follow each other more closely."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SubtitleOptions:
     min_seconds: float = 1.0
     """A cue stays at least this long where the next one leaves room."""
     min_gap: float = 0.08
-    """Seconds between two cues (two frames of film), so that a change is seen."""
+    """Seconds between two cues (two frames of film), so that the viewer sees the change."""
     pause: float = 1.5
     """A silence of as many seconds always ends a cue."""
 
@@ -50,7 +50,7 @@ class SubtitleOptions:
 
 @dataclass(frozen=True)
 class Cue:
-    """Lines that stand on the screen from `start_ms` to `end_ms`."""
+    """Lines on the screen from `start_ms` to `end_ms`."""
 
     start_ms: int
     end_ms: int
@@ -58,7 +58,7 @@ class Cue:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Fragment:
     """A word, or a part of one that is too long for a line."""
 
     text: str
@@ -67,31 +67,31 @@ class _Piece:
 
 
 def milliseconds(seconds: float) -> int:
-    """A time as every writer gives it: rounded once, here."""
+    """A time as every format writes it: rounded once, here."""
     return round(1000 * seconds)
 
 
 def cues(words: Sequence[Word], options: SubtitleOptions | None = None) -> list[Cue]:
     """The cues of a transcript, in order, never overlapping."""
     options = options or SubtitleOptions()
-    pieces = _pieces(words, options)
+    fragments = _fragments(words, options)
     found: list[tuple[int, int, tuple[str, ...]]] = []
     first = 0
-    for last in range(1, len(pieces) + 1):
-        silence = last == len(pieces) or (
-            pieces[last].start - pieces[last - 1].end >= milliseconds(options.pause)
+    for last in range(1, len(fragments) + 1):
+        silence = last == len(fragments) or (
+            fragments[last].start - fragments[last - 1].end >= milliseconds(options.pause)
         )
         if silence:
-            for group in _split(pieces[first:last], options):
-                lines = layout(" ".join(piece.text for piece in group), options)
+            for group in _split(fragments[first:last], options):
+                lines = layout(" ".join(fragment.text for fragment in group), options)
                 found.append((group[0].start, group[-1].end, lines))
             first = last
     return _timed(found, options)
 
 
-def _pieces(words: Sequence[Word], options: SubtitleOptions) -> list[_Piece]:
-    """Words in milliseconds, times never falling; a word longer than a line is cut."""
-    pieces: list[_Piece] = []
+def _fragments(words: Sequence[Word], options: SubtitleOptions) -> list[_Fragment]:
+    """Words in milliseconds, times never falling; a word longer than a line is split."""
+    fragments: list[_Fragment] = []
     earliest = 0
     for word in words:
         start = max(milliseconds(word.start), earliest)
@@ -102,9 +102,9 @@ def _pieces(words: Sequence[Word], options: SubtitleOptions) -> list[_Piece]:
         ]
         for number, part in enumerate(parts):
             begin, finish = (start + (end - start) * i // len(parts) for i in (number, number + 1))
-            pieces.append(_Piece(part, begin, finish))
+            fragments.append(_Fragment(part, begin, finish))
         earliest = end
-    return pieces
+    return fragments
 
 
 def layout(text: str, options: SubtitleOptions) -> tuple[str, ...]:
@@ -117,35 +117,35 @@ def layout(text: str, options: SubtitleOptions) -> tuple[str, ...]:
     return tuple(textwrap.wrap(text, options.line_length, break_on_hyphens=False))
 
 
-def _split(pieces: list[_Piece], options: SubtitleOptions) -> list[list[_Piece]]:
-    """The cheapest way to cut a run of pieces into cues that keep all limits.
+def _split(fragments: list[_Fragment], options: SubtitleOptions) -> list[list[_Fragment]]:
+    """The cheapest way to split a run of fragments into cues within all limits.
 
-    A cue costs 1, the square of the share of it that is empty, and less by up to 1 if it ends at
+    A cue costs 1, the square of the fraction of it that is empty, and less by up to 1 if it ends at
     a pause of up to half a second.
     """
     capacity = options.lines * options.line_length
     longest = milliseconds(options.max_seconds)
-    best = [0.0] + [float("inf")] * len(pieces)
-    came_from = [0] * (len(pieces) + 1)
-    for first, opening in enumerate(pieces):
+    best = [0.0] + [float("inf")] * len(fragments)
+    came_from = [0] * (len(fragments) + 1)
+    for first, opening in enumerate(fragments):
         lines, line, characters = 1, -1, -1
-        for end, piece in enumerate(pieces[first : first + capacity], start=first + 1):
-            size = len(piece.text)
+        for end, fragment in enumerate(fragments[first : first + capacity], start=first + 1):
+            size = len(fragment.text)
             characters += 1 + size
             line += 1 + size
             if line > options.line_length:
                 lines, line = lines + 1, size
             alone = end == first + 1
-            if not alone and (lines > options.lines or piece.end - opening.start > longest):
+            if not alone and (lines > options.lines or fragment.end - opening.start > longest):
                 break
-            gap = pieces[end].start - piece.end if end < len(pieces) else 0
+            gap = fragments[end].start - fragment.end if end < len(fragments) else 0
             cost = best[first] + 1 + (1 - characters / capacity) ** 2 - min(gap, 500) / 500
             if cost < best[end]:
                 best[end], came_from[end] = cost, first
-    bounds = [len(pieces)]
+    bounds = [len(fragments)]
     while bounds[-1]:
         bounds.append(came_from[bounds[-1]])
-    return [pieces[start:end] for start, end in pairwise(reversed(bounds))]
+    return [fragments[start:end] for start, end in pairwise(reversed(bounds))]
 
 
 def _timed(found: list[tuple[int, int, tuple[str, ...]]], options: SubtitleOptions) -> list[Cue]:

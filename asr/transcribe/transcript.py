@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 
 from asr.decode import DecoderOptions, Hypothesis
 from asr.decode.hypothesis import Word
+from asr.transcribe.formats import find_writer
 from asr.transcribe.options import TranscribeOptions
 
 
 @dataclass(frozen=True)
-class Alternatives:
-    """What else may have been said from `start` to `end` seconds: hypotheses, best first."""
+class ChunkHypotheses:
+    """What may have been said from `start` to `end` seconds: hypotheses, best first."""
 
     start: float
     end: float
@@ -18,7 +19,7 @@ class Alternatives:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one recording."""
+    """What was said in one recording."""
 
     path: str
     """As given; empty for a waveform."""
@@ -29,16 +30,16 @@ class Transcript:
     """File name of the model."""
     words: tuple[Word, ...] = ()
     """The words of `text` with start, end (seconds) and confidence (0 to 1)."""
-    nbest: tuple[Alternatives, ...] = ()
+    nbest: tuple[ChunkHypotheses, ...] = ()
     """With `decoding.nbest` above 1: one entry for each chunk of the recording."""
     notes: tuple[str, ...] = ()
     """What was changed while reading: resampled, channels mixed."""
     error: str | None = None
     """Why there is no text, with `on_error="report"`."""
     options: TranscribeOptions = field(default_factory=TranscribeOptions, repr=False)
-    """Those that it was made with."""
+    """The options that it was made with."""
     aligned: bool = False
-    """The text was given and only its times were found: no decoder had a part in it."""
+    """The text was given and only its times were found, without a decoder."""
 
     @property
     def decoding(self) -> DecoderOptions:
@@ -47,6 +48,4 @@ class Transcript:
 
     def to(self, format: str) -> str:
         """The content of a txt, json, srt, vtt or tsv file. Raises AsrError for another name."""
-        from asr.transcribe.formats import find_writer
-
         return find_writer(format).document(self)

@@ -1,10 +1,10 @@
-"""How often words of each confidence are right, and what confidence words heard in noise have.
+"""How often words of each confidence are right, and the confidence of words found in noise.
 
     python recipes/benchmarks/confidence.py MODEL DATA -o RECORD.json --label NAME \\
         [--lm LM --lm-weight 0.6 --word-bonus 1]
 
 The map from raw confidence is fitted on the dev sets of DATA together and then applied to words
-of each test set, and to those heard in the recordings of DATA/noise, in which nobody speaks.
+of each test set, and to words recognised in the recordings of DATA/noise, where nobody speaks.
 """
 
 import argparse
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.subsets import DEV, TEST
 
 from asr import audio
 from asr.decode import DecoderOptions
 from asr.decode.confidence import Calibration, calibration_error, fit, separation
 from asr.errors import AsrError
-from asr.evaluate.calibrate import Heard, hear_words
+from asr.evaluate.calibrate import ScoredWords, score_words
 from asr.evaluate.dataset import describe
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.train.record import command
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
@@ -29,8 +30,8 @@ BINS = 10
 SURE = 0.9
 
 
-def reliability_rows(tests: dict[str, Heard]) -> list[dict[str, Any]]:
-    """A row a class of confidence: share that is right and number of words of each test set."""
+def reliability_rows(tests: dict[str, ScoredWords]) -> list[dict[str, Any]]:
+    """A row for each class of confidence: how many of its words are right, in each test set."""
     rows: list[dict[str, Any]] = [
         {"confidence": f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}"} | dict.fromkeys(tests)
         for i in range(BINS)
@@ -42,14 +43,14 @@ def reliability_rows(tests: dict[str, Heard]) -> list[dict[str, Any]]:
     return rows
 
 
-def describe_test(name: str, heard: Heard) -> str:
+def describe_test(name: str, heard: ScoredWords) -> str:
     """Calibration error and separation of one test set."""
     error = calibration_error(heard.rows(BINS))
     apart = separation(heard.confidences, heard.right)
     return (
-        f"{name}: {len(heard.right):,} words heard, {100 * heard.right.mean():.1f} % right; "
-        f"calibration error {100 * error:.1f} %; a right word is surer than a wrong one in "
-        f"{100 * apart:.1f} %"
+        f"{name}: {len(heard.right):,} words, {100 * heard.right.mean():.1f} % right; "
+        f"calibration error {100 * error:.1f} %; a right word has a higher confidence than a wrong "
+        f"one in {100 * apart:.1f} %"
     )
 
 
@@ -72,7 +73,7 @@ def measure(arguments: argparse.Namespace) -> None:
         tuned = {"lm_weight": arguments.lm_weight, "word_bonus": arguments.word_bonus}
         decoding = DecoderOptions("beam", lm=str(arguments.lm), **tuned)
     sets = {
-        name: hear_words(recogniser, str(arguments.data / name), decoding)
+        name: score_words(recogniser, str(arguments.data / name), decoding)
         for name in [*arguments.dev, *arguments.test]
     }
     dev = [sets[name] for name in arguments.dev]
@@ -81,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> None:
         np.concatenate([heard.right for heard in dev]),
     )
     tests = {
-        name: Heard(calibration.apply(sets[name].confidences), sets[name].right)
+        name: ScoredWords(calibration.apply(sets[name].confidences), sets[name].right)
         for name in arguments.test
     }
     notes = [
@@ -98,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> None:
         sure, minutes, count = in_noise(recogniser, noise, options, calibration)
         notes.append(
             f"In {count} recordings of noise ({minutes:.1f} minutes) {len(sure):,} words are "
-            f"heard: {(sure >= SURE).sum()} of them with a confidence of {SURE} or more, "
+            f"recognised: {(sure >= SURE).sum()} of them with a confidence of {SURE} or more, "
             f"{(sure >= 0.5).sum()} with 0.5 or more; the mean is {sure.mean():.3f}."
         )
         details["noise"] = {"words": len(sure), "sure": int((sure >= SURE).sum())}
@@ -108,7 +109,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "confidence",
         arguments.label or arguments.model.name,
         command(),
-        [Shown("Confidence", "confidence"), *(Shown(name, name) for name in tests)],
+        [DisplayColumn("Confidence", "confidence"), *(DisplayColumn(name, name) for name in tests)],
         reliability_rows(tests),
         notes,
         details,
@@ -120,14 +121,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
-    parser.add_argument("--label", default="", help="what the network is called in the table")
+    parser.add_argument("--label", default="", help="name of the network in the table")
     parser.add_argument("--lm", type=Path, help="decode with beam search and this model")
     parser.add_argument("--lm-weight", type=float, default=0.5)
     parser.add_argument("--word-bonus", type=float, default=0.0)
-    parser.add_argument("--dev", nargs="+", default=["dev-libri", "dev-so762"])
-    parser.add_argument(
-        "--test", nargs="+", default=["test-libri", "test-other", "test-so762", "test-digits"]
-    )
+    parser.add_argument("--dev", nargs="+", default=DEV)
+    parser.add_argument("--test", nargs="+", default=TEST)
     arguments = parser.parse_args(words)
     if not arguments.lm and (arguments.lm_weight, arguments.word_bonus) != (0.5, 0.0):
         raise AsrError("--lm-weight, --word-bonus: need --lm")

@@ -3,9 +3,9 @@
     python recipes/benchmarks/decoders.py MODEL LM DATA -o RECORD.json --label NAME
 
 DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`. The network
-hears every recording once. Weight and word bonus are tried on all dev sets together; each test set
-is then decoded once by each decoder. Intervals, and those of the differences to greedy decoding,
-are drawn over speakers where at least five are known, else over utterances.
+is run once on every recording. Weight and word bonus are tried on all dev sets together; each test
+set is then decoded once by each decoder. Intervals, and those of the differences to greedy
+decoding, are drawn over speakers where at least five are known, else over utterances.
 """
 
 import argparse
@@ -13,38 +13,39 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asr.benchmark.rates import (
+from lib.rates import (
     BEAM,
-    Heard,
+    DevSet,
     change,
-    hear,
     lm_details,
+    log_probs_of,
     model_details,
     rate,
     tune_on,
     tuning_note,
 )
+from lib.subsets import DEV, TEST
+
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row
-from asr.evaluate.wer import NORMALISATION, speakers_of
-from asr.report.measurements import Shown, write_measurement
+from asr.evaluate.wer import NORMALISATION, Row, speakers_of
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
 
 
 def decode(
-    heard: Heard, options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel
+    data: DevSet, options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel
 ) -> list[Row]:
-    """What a decoder makes of a set."""
+    """The texts of one decoder."""
     decoder = make_decoder(options, tokenizer, lm)
     return [
         Row(row.id, row.speaker, row.reference, normalise(decoder.decode(found)[0].text))
-        for row, found in zip(heard.rows, heard.log_probs, strict=True)
+        for row, found in zip(data.rows, data.log_probs, strict=True)
     ]
 
 
@@ -52,7 +53,9 @@ def measure(arguments: argparse.Namespace) -> None:
     """Tune, test and write the record."""
     lm_file = str(arguments.lm)
     lm = open_lm(lm_file)
-    dev, tokenizer = hear(arguments.model, [arguments.data / name for name in arguments.dev])
+    dev, tokenizer = log_probs_of(
+        arguments.model, [arguments.data / name for name in arguments.dev]
+    )
     trials = tune_on(dev, tokenizer, DecoderOptions("beam", beam=BEAM, lm=lm_file))
     best = trials[0]
     notes = [tuning_note(trials, arguments.dev, len(dev.rows))]
@@ -66,16 +69,18 @@ def measure(arguments: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = [{"decoder": name} for name in decoders]
     conditions = []
     for name in arguments.test:
-        heard, _ = hear(arguments.model, [arguments.data / name])
-        texts = [decode(heard, options, tokenizer, lm) for options in decoders.values()]
+        data, _ = log_probs_of(arguments.model, [arguments.data / name])
+        texts = [decode(data, options, tokenizer, lm) for options in decoders.values()]
         for row, text in zip(rows, texts, strict=True):
             row[name] = rate(text)
             row[f"{name} against greedy"] = change(texts[0], text)
-            print(f"{name}, {row['decoder']}: {100 * row[name]['wer']:.2f} %", flush=True)
-        groups = len(set(speakers_of(heard.rows) or []))
+            ratio = row[name]["wer"] / rows[0][name]["wer"] if rows[0][name]["wer"] else 1.0
+            wer = f"{100 * row[name]['wer']:.2f} %, {ratio:.2f} of greedy"
+            print(f"{name}, {row['decoder']}: {wer}", flush=True)
+        groups = len(set(speakers_of(data.rows) or []))
         conditions.append(
-            f"{name}: {len(heard.rows)} utterances, {rows[0][name]['words']:,} words, "
-            f"{heard.minutes:.1f} minutes; intervals over "
+            f"{name}: {len(data.rows)} utterances, {rows[0][name]['words']:,} words, "
+            f"{data.minutes:.1f} minutes; intervals over "
             f"{f'{groups} speakers' if groups else 'utterances'}."
         )
     write_measurement(
@@ -84,10 +89,10 @@ def measure(arguments: argparse.Namespace) -> None:
         arguments.label or arguments.model.name,
         command(),
         [
-            Shown("Decoder", "decoder"),
-            *(Shown(f"WER %, {name}", name, "rate") for name in arguments.test),
+            DisplayColumn("Decoder", "decoder"),
+            *(DisplayColumn(f"WER %, {name}", name, "rate") for name in arguments.test),
             *(
-                Shown(f"Less greedy, points, {name}", f"{name} against greedy", "change")
+                DisplayColumn(f"Less greedy, points, {name}", f"{name} against greedy", "change")
                 for name in arguments.test
             ),
         ],
@@ -112,11 +117,9 @@ def main(words: list[str]) -> int:
     for name in ("model", "lm", "data"):
         parser.add_argument(name, type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
-    parser.add_argument("--label", default="", help="what the network is called in the table")
-    parser.add_argument("--dev", nargs="+", default=["dev-libri", "dev-so762"])
-    parser.add_argument(
-        "--test", nargs="+", default=["test-libri", "test-other", "test-so762", "test-digits"]
-    )
+    parser.add_argument("--label", default="", help="name of the network in the table")
+    parser.add_argument("--dev", nargs="+", default=DEV)
+    parser.add_argument("--test", nargs="+", default=TEST)
     measure(parser.parse_args(words))
     return 0
 

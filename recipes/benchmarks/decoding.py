@@ -2,9 +2,9 @@
 
     python recipes/benchmarks/decoding.py MODEL MANIFEST LM [-o RECORD.json]
 
-MODEL hears the first utterances (40) of MANIFEST once; then every decoder reads the same
+MODEL is run once on the first utterances (40) of MANIFEST; then every decoder reads the same
 log-probabilities. Printed is processor time over audio time: with the C search, and with the same
-search in Python (that of an installation without a compiler, on fewer utterances). Wanted: at
+search in Python (that of an installation without a compiler, on fewer utterances). Required: at
 most 0.1 for beam 32 with a 3-gram in C.
 """
 
@@ -17,22 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from asr.corpus import sources
 from asr.decode import Decoder, DecoderOptions, make_decoder
 from asr.decode.beam import BeamDecoder
 from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate.dataset import hear_files
-from asr.model.backend import open_backend
-from asr.report.measurements import Shown, cell, write_measurement
-from asr.settings.data import DataSettings
+from asr.evaluate.dataset import read_set
+from asr.evaluate.tune import run_set
+from asr.report.measurements import DisplayColumn, table_of, write_measurement
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
+from asr.transcribe.recogniser import load
 
 BEAMS = (32, 128)
-WANTED = 0.1
+LIMIT = 0.1
 IN_PYTHON = 6
 """Utterances that Python decodes: it takes a hundred times as long."""
 
@@ -40,42 +39,39 @@ Rows = Sequence[np.ndarray]
 
 
 COLUMNS = [
-    Shown("Decoder", "decoder"),
-    Shown("Runs in", "where"),
-    Shown("Beam", "beam", "count"),
-    Shown("LM", "lm"),
-    Shown("Processor time / audio", "share", ".4f"),
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Runs in", "where"),
+    DisplayColumn("Beam", "beam", "count"),
+    DisplayColumn("LM", "lm"),
+    DisplayColumn("Processor time / audio", "ratio", ".4f"),
 ]
 
 
 def measure(arguments: argparse.Namespace) -> float | None:
     """Print and record all rows; processor time over audio time of beam 32 with LM in C."""
-    backend, data = open_backend(arguments.model, threads=1, backend="torch"), DataSettings()
-    utterances = sources.resolve(arguments.manifest, data.root, data.spoken)[: arguments.utterances]
-    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    found = dict(hear_files(backend, paths, durations, data.batch_seconds))
-    rows = [found[i] for i in range(len(utterances))]
+    recogniser = load(arguments.model, threads=1, backend="torch")
+    utterances = read_set(arguments.manifest)[: arguments.utterances]
+    rows = run_set(recogniser, utterances)
     seconds = sum(utterance.duration for utterance in utterances)
     frame = seconds / sum(map(len, rows))
     lm_file = str(arguments.lm)
     lm = open_lm(lm_file)
     note = (
         f"{len(rows)} utterances of {Path(arguments.manifest).name}, {seconds:.0f} s, "
-        f"{frame:.3f} s a frame; LM: {lm.order}-gram with {sum(lm.counts):,} n-grams. "
+        f"{frame:.3f} s per frame; LM: {lm.order}-gram with {sum(lm.counts):,} n-grams. "
         f"Python decodes {IN_PYTHON} of them."
     )
     print(note)
-    print("\t".join(column.heading for column in COLUMNS))
     reached, measured = None, list[dict[str, Any]]()
     for name, where, beam, with_lm, decoder, tried in decoders(
-        backend.tokenizer, lm_file, lm, rows
+        recogniser.tokenizer, lm_file, lm, rows
     ):
-        share = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
+        ratio = processor_seconds(decoder, tried) / (frame * sum(map(len, tried)))
         yes = "yes" if with_lm else "no"
-        measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "share": share})
-        print("\t".join(cell(column, measured[-1]) for column in COLUMNS), flush=True)
+        measured.append({"decoder": name, "where": where, "beam": beam, "lm": yes, "ratio": ratio})
         if (name, where, beam, with_lm) == ("beam", "C", BEAMS[0], True):
-            reached = share
+            reached = ratio
+    print(table_of(COLUMNS, measured).text())
     if arguments.output:
         label = arguments.label or arguments.model.name
         write_measurement(arguments.output, "decoding", label, command(), COLUMNS, measured, [note])
@@ -87,21 +83,23 @@ def main(words: list[str]) -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
     parser.add_argument("lm", type=Path, help="a language model")
-    parser.add_argument("--utterances", type=int, default=40, help="the first so many")
-    parser.add_argument("--label", default="", help="what the network is called in the table")
+    parser.add_argument("--utterances", type=int, default=40, help="only the first")
+    parser.add_argument("--label", default="", help="name of the network in the table")
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     reached = measure(parser.parse_args(words))
     if reached is None:
-        print("the C search was not built: nothing to hold against what is wanted")
+        print("the C search was not built, so there is nothing to compare with the limit")
         return 1
-    print(f"beam 32 with the language model in C: {reached:.4f} x real time of at most {WANTED}")
-    return int(reached > WANTED)
+    print(
+        f"beam 32 with the language model in C: {reached:.4f} of real time, at most {LIMIT} allowed"
+    )
+    return int(reached > LIMIT)
 
 
 def decoders(
     tokenizer: Tokenizer, lm_file: str, lm: LanguageModel, rows: Rows
 ) -> Iterator[tuple[str, str, int, bool, Decoder, Rows]]:
-    """Name, language it runs in, beam, language model or not, decoder, what it is to decode."""
+    """Name, language it runs in, beam, language model or not, decoder, its input."""
     yield "greedy", "numpy", 1, False, make_decoder(DecoderOptions(), tokenizer), rows
     for beam in BEAMS:
         for with_lm in (False, True):
@@ -115,7 +113,7 @@ def decoders(
 
 
 def processor_seconds(decoder: Decoder, rows: Rows) -> float:
-    """Of decoding all `rows`, after one to warm up; unlike the clock, blind to other programs."""
+    """Of decoding all `rows`, after one to warm up; other programs do not disturb it."""
     decoder.decode(rows[0])
     started = time.process_time()
     for row in rows:

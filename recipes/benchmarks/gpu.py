@@ -5,8 +5,8 @@
 A bidirectional GRU layer of as many inputs as hidden units over 250 frames, N utterances at once,
 90.6 % zeros: cuDNN in fp32 and bfloat16 with the zeros multiplied, against `CsrGRU` without. This
 is the paper's own route. Every call is waited for, so a time is what a caller sees. Without a GPU
-nothing is timed: the record says "not run", and `tests/test_sparse_cuda.py` checks the same layers
-against their dense twins on the CPU.
+nothing is timed: the record says "not run", and `tests/sparse/test_cuda.py` checks the same layers
+against dense ones on the CPU.
 """
 
 import copy
@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from lib.script import Script, finish, rows, show, start
+from lib.tables import gpu_display
+from lib.weights import keep
 from torch import Tensor, nn
 
-from asr.benchmark.script import Script, finish, rows, show, start
-from asr.benchmark.weights import keep
 from asr.sparse.cuda import CsrGRU
 from asr.sparse.weight import Options
 
@@ -77,17 +78,21 @@ def condition(script: Script, hidden: int, columns: int) -> None:
     results = rows(measured, kinds, details)
     about = {"cell": "gru", "hidden": hidden, "columns": columns, "frames": x.shape[1]}
     about |= {"gpu": torch.cuda.get_device_name()}
-    show(key, script.book.add(key, {**about, "results": results}, measured.others)["results"], {})
+    show(
+        key,
+        script.record.add(key, {**about, "results": results}, measured.other_load)["results"],
+        {},
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    script = start("gpu", __doc__ or "", arguments, timed=False)
+    script = start("gpu", __doc__ or "", gpu_display, arguments, timed=False)
     if not torch.cuda.is_available():
         if not script.done("not run"):
-            script.book.add("not run", {"reason": NO_GPU, "results": []}, None)
+            script.record.add("not run", {"reason": NO_GPU, "results": []}, None)
             print(f"not run: {NO_GPU}")
         return 0
-    script.book.parts.pop("not run", None)
+    script.record.parts.pop("not run", None)
     for hidden in SIZES[:1] if script.quick else SIZES:
         for columns in COLUMNS[:1] if script.quick else COLUMNS:
             condition(script, hidden, columns)

@@ -3,7 +3,7 @@
     python recipes/benchmarks/long_audio.py MODEL DATA -o RECORD.json [--lm LM]
 
 The recordings of one set of DATA are joined, again and again, to one FLAC file of each length.
-Memory should not grow with the length; wanted are two hours within 1 GB.
+Memory should not grow with the length; two hours must fit into 1 GB.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import soundfile
 from asr import audio
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.report.measurements import Shown, write_measurement
+from asr.report.measurements import DisplayColumn, write_measurement
 from asr.train.record import command
 from asr.transcribe.progress import times_real
 
 RATE = 16_000
-WANTED_MIB = 1e9 / 2**20
+LIMIT_MIB = 1e9 / 2**20
 
 
 def join(paths: list[str], hours: float, target: Path) -> float:
@@ -38,12 +38,13 @@ def join(paths: list[str], hours: float, target: Path) -> float:
             written += len(samples)
             if written >= hours * 3600 * RATE:
                 return written / RATE
-    raise AsrError("there is not one recording to join")
+    raise AsrError("there is no recording to join; give a set with recordings")
 
 
 CHILD = """
 import atexit, sys
-from asr import cli, environment
+from asr import environment
+from asr.cli import main as cli
 atexit.register(lambda: print(f"peak_mib={environment.peak_memory_mib()}"))
 cli.main()
 """
@@ -79,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> bool:
                     {
                         "hours": seconds / 3600,
                         "decoder": decoder,
-                        "share": elapsed / seconds,
+                        "ratio": elapsed / seconds,
                         "peak_mib": peak,
                     }
                 )
@@ -89,10 +90,10 @@ def measure(arguments: argparse.Namespace) -> bool:
         arguments.model.name,
         command(),
         [
-            Shown("Audio, hours", "hours", ".2f"),
-            Shown("Decoder", "decoder"),
-            Shown("Time / audio", "share", ".3f"),
-            Shown("Peak memory, MiB", "peak_mib", "count"),
+            DisplayColumn("Audio, hours", "hours", ".2f"),
+            DisplayColumn("Decoder", "decoder"),
+            DisplayColumn("Time / audio", "ratio", ".3f"),
+            DisplayColumn("Peak memory, MiB", "peak_mib", "count"),
         ],
         rows,
         [
@@ -100,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> bool:
             "written; start, reading and features included; one thread, while other programs ran."
         ],
     )
-    return max(row["peak_mib"] for row in rows) <= WANTED_MIB
+    return max(row["peak_mib"] for row in rows) <= LIMIT_MIB
 
 
 def main(words: list[str]) -> int:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.script import Script, finish, start
+from lib.sparse import Variant, sparse_layer
+from lib.tables import masks_display
+from lib.weights import random_layer
 
-from asr.benchmark.script import Script, finish, start
-from asr.benchmark.sparse import Variant, sparse_layer
-from asr.benchmark.weights import CellWeights, LayerWeights, layer_of, random_layer
+from asr.benchmark.layers import CellWeights, LayerWeights, layer_of
 from asr.model.metadata import Metadata
+from asr.report.table import Column, Table
 from asr.sparse import read
 from asr.sparse.csr import from_dense
 
@@ -47,11 +50,11 @@ def shuffled(matrix: np.ndarray) -> np.ndarray:
 
 
 def skewed(matrix: np.ndarray, sigma: float) -> np.ndarray:
-    """Rows keep log-normal shares of about `1 - SPARSITY` on average."""
+    """Rows keep log-normal fractions, `1 - SPARSITY` on average."""
     generator = np.random.default_rng(7)
-    share = generator.lognormal(0.0, sigma, len(matrix))
-    share = np.minimum(share * (1 - SPARSITY) / share.mean(), 1.0)
-    return np.where(generator.random(matrix.shape) < share[:, None], matrix, 0.0).astype(np.float32)
+    kept = generator.lognormal(0.0, sigma, len(matrix))
+    kept = np.minimum(kept * (1 - SPARSITY) / kept.mean(), 1.0)
+    return np.where(generator.random(matrix.shape) < kept[:, None], matrix, 0.0).astype(np.float32)
 
 
 def row_spread(layer: LayerWeights) -> float:
@@ -103,19 +106,35 @@ def measure(script: Script, key: str, real: LayerWeights, other: LayerWeights) -
         for name, timing in measured.timings.items()
     ]
     part = {"layer": key, "pattern": pattern_of(real), "threads": 1, "results": results}
-    script.book.add(key, part, measured.others)
-    print(f"\n{key}")
-    for row in results:
-        about = f"{row['bytes_per_kept']:.2f} bytes a kept weight, {100 * row['sparsity']:.1f} %"
-        about += f" sparse, row spread {row['row_spread']:.2f}, {row['kernel']}"
-        print(f"  {row['name']:<22}{1e3 * row['seconds']:>9.3f} ms  {about}")
+    script.record.add(key, part, measured.other_load)
+    ratio = results[0]["seconds"] / results[1]["seconds"]
+    print(f"\n{table(key, results).text()}")
+    print(f"one utterance takes {ratio:.2f} times as long with its mask as with a random one")
+
+
+def table(key: str, results: Sequence[dict[str, Any]]) -> Table:
+    """Time, bytes, sparsity and evenness of each mask."""
+    cells = tuple(
+        (
+            row["name"],
+            f"{1e3 * row['seconds']:.3f}",
+            f"{row['bytes_per_kept']:.2f}",
+            f"{100 * row['sparsity']:.1f}",
+            f"{row['row_spread']:.2f}",
+            row["kernel"],
+        )
+        for row in results
+    )
+    numbers = ("ms", "bytes per kept weight", "zeros, %", "spread of rows")
+    columns = (Column(key, numeric=False), *map(Column, numbers), Column("kernel", numeric=False))
+    return Table(key, columns, cells)
 
 
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("models", nargs="*", type=Path, default=[TRAINED])
 
-    script = start("masks", __doc__ or "", arguments, add)
+    script = start("masks", __doc__ or "", masks_display, arguments, add)
     for key, real, other in layers(script.options.models, script.quick):
         if not script.done(key):
             measure(script, key, real, other)

@@ -1,4 +1,4 @@
-"""A whole network on 10 s of audio: our engine against every dense runtime that is installed.
+"""A whole network on 10 s of audio: the native backend against every dense runtime installed.
 
     python recipes/benchmarks/network.py [--quick] [--only 5x800] [--allow-busy] [--again]
 
@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from lib.script import Script, finish, rows, show, start
+from lib.sparse import MAIN, Variant
+from lib.speed_tables import network_display
+from lib.weights import random_tensors
 
-from asr.benchmark.dense import Contestant
-from asr.benchmark.networks import DenseNetwork, random_tensors
-from asr.benchmark.script import Script, finish, rows, show, start
-from asr.benchmark.sparse import MAIN, Variant
+from asr.benchmark.dense import Computation, DenseNetwork
 from asr.features.logmel import features as native_features
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -38,7 +39,7 @@ def dimensions_of(layers: int, hidden: int) -> Model:
 def sparse_networks(
     dimensions: Model, features: np.ndarray, threads: int
 ) -> tuple[dict[str, Callable[[], object]], dict[str, dict[str, Any]]]:
-    """Our engine on a network pruned in each pattern: what is timed, and what a record says."""
+    """The native backend on a network pruned in each pattern: calls, and details for a record."""
     lengths = np.full(len(features), features.shape[1])
     calls: dict[str, Callable[[], object]] = {}
     details = {}
@@ -60,7 +61,7 @@ def sparse_networks(
     return calls, details
 
 
-def frontends(samples: np.ndarray) -> dict[str, Contestant]:
+def frontends(samples: np.ndarray) -> dict[str, Computation]:
     """Both ways to make features of samples."""
     import torch
 
@@ -73,8 +74,8 @@ def frontends(samples: np.ndarray) -> dict[str, Contestant]:
             return torch_features(samples, settings)
 
     return {
-        "features, torch": Contestant(slow, lambda: slow().numpy()),
-        "features, native": Contestant(
+        "features, torch": Computation(slow, lambda: slow().numpy()),
+        "features, native": Computation(
             lambda: native_features(samples, settings), lambda: native_features(samples, settings)
         ),
     }
@@ -92,15 +93,15 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
     wanted = alternatives.found["torch fp32"].output()
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
     details: dict[str, dict[str, Any]] = {
-        name: {"error": float(np.abs(contestant.output() - wanted).max())}
-        for name, contestant in alternatives.found.items()
+        name: {"error": float(np.abs(computation.output() - wanted).max())}
+        for name, computation in alternatives.found.items()
     }
     kinds = dict.fromkeys(calls, "dense")
     ours, described = sparse_networks(dimensions, features, threads)
     calls |= ours
     details |= described
     kinds |= dict.fromkeys(ours, "sparse")
-    calls |= {name: contestant.run for name, contestant in fronts.items()}
+    calls |= {name: computation.run for name, computation in fronts.items()}
     kinds |= dict.fromkeys(fronts, "features")
     difference = fronts["features, native"].output() - fronts["features, torch"].output()
     details["features, native"] = {"error": float(np.abs(difference).max())}
@@ -114,7 +115,7 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
         "results": results,
         "absent": alternatives.absent,
     }
-    script.book.add(key, part, measured.others)
+    script.record.add(key, part, measured.other_load)
     show(key, results, alternatives.absent)
 
 
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--only", default="", help="keys that begin so, such as 5x800-t2")
 
-    script = start("network", __doc__ or "", arguments, add)
+    script = start("network", __doc__ or "", network_display, arguments, add)
     sizes = {"2x32": (2, 32)} if script.quick else SIZES
     for size, (layers, hidden) in sizes.items():
         for threads in (2, 1):

@@ -1,15 +1,15 @@
 """What the pruner costs a training: its own time against the median step, and its memory.
 
-    python recipes/benchmarks/pruner_cost.py [--quick] [--threads 1] [--steps 10]
+    python recipes/benchmarks/pruner_cost.py [--quick] [--threads 1] [--steps 10] [-o RECORD]
 
 Three bidirectional GRU layers of 512 under batches of 16 utterances of 10 s, which are 250 frames
 of 40 ms. A training step is forward, backward, clipping and AdamW. The pruner's own time is
 `mask_gradients()` and `step()`: at plain steps, which are nearly all, and at updates of the masks,
 of which there is one in 100 steps, as in the paper; the ratio is the time of 100 steps of the
-pruner over that of 100 median steps of training, in parentheses with the quickest and the slowest
-of the pruner's times. Measured half-way through a schedule towards 0.9. `kept` is what the pruner
-holds between steps, as a share of the bytes of the weights it prunes; the last column is the memory
-that an update needs for a moment.
+pruner over that of 100 median steps of training, in brackets with the fastest and the slowest of
+the pruner's times. Measured half-way through a schedule towards 0.9. `Kept` is what the pruner
+holds between steps, as a fraction of the bytes of the weights it prunes; the last column is the
+memory that an update needs for a moment.
 
 On an idle machine of 2 cores (AMD EPYC, torch 2.14, 1 thread, float32) the pruner took 0.18 to
 0.22 % of a step of 3.4 s, whatever the rule; RESULTS.md has the table.
@@ -23,13 +23,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from asr import environment
 from asr.pruning import Bank, Block, Cubic, Pruner, Rule, ThresholdRamp, find
+from asr.report.measurements import DisplayColumn, table_of, write_measurement
+from asr.train.record import command
 
+LIMIT = 0.01
+"""Largest fraction of the training that the pruner may take."""
 PRUNED = ["rnn*"]
 PAPERS_FREQUENCY = 100
 FREQUENCY, STEPS = 4, 160
@@ -161,12 +166,49 @@ def resident_mib(which: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
 
 
-def main(words: list[str] | None = None) -> dict[str, float]:
-    """Measure, print a table; returns the ratio of each kind of pruning."""
+COLUMNS = [
+    DisplayColumn("Rule", "rule"),
+    DisplayColumn("Plain step, ms", "plain_ms", ".2f"),
+    DisplayColumn("Update, ms", "update_ms", ".0f"),
+    DisplayColumn("Of the training, %", "percent", "figure"),
+    DisplayColumn("Kept, of the weights", "kept", ".2f"),
+    DisplayColumn("More memory in an update, MiB", "update_mib", ".0f"),
+]
+
+
+def measure(
+    model: nn.Module, optimiser: torch.optim.Optimizer, median: float
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """A row for each rule, and its time over that of a training step of `median` seconds."""
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = sum(weight.numel() for weight in find(model, PRUNED).values())
+    rows, ratios = [], []
+    for name, rule in rules(model).items():
+        model.load_state_dict(fresh)
+        pruner = Pruner(model, rule)
+        times = pruner_steps(pruner, optimiser, rule)
+        low, middle, high = (times.a_step(pick) / median for pick in (min, statistics.median, max))
+        ratios.append(middle)
+        rows.append(
+            {
+                "rule": name,
+                "plain_ms": 1e3 * statistics.median(times.plain),
+                "update_ms": 1e3 * statistics.median(times.update),
+                "percent": f"{100 * middle:.2f} ({100 * low:.2f}-{100 * high:.2f})",
+                "update_mib": update_mib(pruner, optimiser, rule),
+                "kept": kept_bytes(pruner) / (4 * weights),
+            }
+        )
+    return rows, ratios
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure, print a table; status 1 if a rule takes more than LIMIT of the training."""
     parser = argparse.ArgumentParser(description="What the pruner costs a training.")
     parser.add_argument("--quick", action="store_true", help="a small network, in seconds")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10, help="training steps that are timed")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     options = parser.parse_args(words)
     size = Size(hidden=48, layers=2, batch=4, frames=60) if options.quick else Size()
     torch.set_num_threads(options.threads)
@@ -174,37 +216,25 @@ def main(words: list[str] | None = None) -> dict[str, float]:
     torch.manual_seed(1)
     model = Network(size)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
-    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights = sum(weight.numel() for weight in find(model, PRUNED).values())
-    chosen = rules(model)
-
     steps = training_steps(model, optimiser, size, options.steps)
     median = statistics.median(steps)
+    notes = [
+        f"{size.layers} x {size.hidden}, {weights:,} prunable weights, batches of {size.batch} x "
+        f"{size.frames} frames; a training step takes {median:.2f} s (median of {len(steps)}, "
+        f"{min(steps):.2f} to {max(steps):.2f}).",
+        "Time of the pruner in 100 steps, one of them an update of the masks, over that of 100 "
+        "training steps; in brackets with its fastest and its slowest steps.",
+    ]
+    rows, ratios = measure(model, optimiser, median)
     print(f"{environment.threads_line(options.threads)}, torch {torch.__version__}")
-    print(
-        f"{size}, {weights:,} prunable weights\ntraining step: median of {len(steps)} "
-        f"{1e3 * median:.1f} ms, {1e3 * min(steps):.1f} to {1e3 * max(steps):.1f}"
-    )
-    print(
-        f"{'pruning':<24}{'plain step':>12}{'update':>12}{'ratio':>9}{'':20}{'kept':>8}"
-        f"{'update':>12}"
-    )
-    ratios = {}
-    for name, rule in chosen.items():
-        model.load_state_dict(fresh)
-        pruner = Pruner(model, rule)
-        times = pruner_steps(pruner, optimiser, rule)
-        ratios[name] = times.a_step(statistics.median) / median
-        spread = " to ".join(f"{100 * times.a_step(pick) / median:.2f}" for pick in (min, max))
-        peak = update_mib(pruner, optimiser, rule)
-        print(
-            f"{name:<24}{1e3 * statistics.median(times.plain):9.2f} ms"
-            f"{1e3 * statistics.median(times.update):9.2f} ms{ratios[name]:9.2%} "
-            f"{f'({spread} %)':<19}{kept_bytes(pruner) / (4 * weights):8.2f}"
-            + ("  not told" if peak is None else f"{peak:8.0f} MiB")
-        )
-    return ratios
+    print("\n".join([*notes, table_of(COLUMNS, rows).text()]))
+    print(f"at most {max(ratios):.2%} of the training, {LIMIT:.0%} allowed")
+    if options.output:
+        made = (options.output, "pruner_cost", "pruner_cost", command(), COLUMNS, rows, notes)
+        write_measurement(*made, threads=options.threads)
+    return int(max(ratios) > LIMIT)
 
 
 if __name__ == "__main__":
-    sys.exit(0 if max(main().values()) <= 0.01 else 1)
+    sys.exit(main())

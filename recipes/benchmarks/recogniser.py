@@ -4,19 +4,20 @@
         --network 'dense=dense.asr' --network 'sparse=sparse.asr' --lm books.lm --pocketsphinx
 
 DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`, and with
-`utterances.tsv` (columns subset, utterance, age) for the sets of `--by-age`: these are shown whole
-and also split into adults and children (under 13). Every network decodes each test set once
+`utterances.tsv` (columns subset, utterance, age) for the sets of `--by-age`: these are displayed
+whole and also split into adults and children (under 13). Every network decodes each test set once
 greedily and, with `--lm`, once by beam search; weight and word bonus are those with the lowest WER
 on the dev sets together, for each network by itself, unless given. PocketSphinx 5.1.1 (extra
 `bench`) runs with its defaults and the model in its wheel.
 
-Each recogniser, decoder and set is a process of its own with one thread, which hears one file
-after another. A network with fewer zeros than half runs in the engine, torch's or ours, that took
-less time for some dev recordings; others in ours. What a process found is kept below ASR_RUNS (or
-`--work`), so a run that was stopped goes on, and a network that is added later decodes alone; what
-was measured in another run, or with other code, is marked in the record. `--again` measures anew.
+Each recogniser, decoder and set is a process of its own with one thread, which transcribes one
+file after another. A network with fewer zeros than half runs in the backend, torch or native, that
+took less time for some dev recordings; others in the native one. The result of each process is
+cached below ASR_RUNS (or `--work`), so run the same command to continue, and a network that is
+added later is run alone; what was measured in another run, or with other code, is marked in the
+record. `--again` measures anew.
 
-The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESULTS.md` shows it):
+The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESULTS.md`):
 
     rows         one a recogniser and decoder:
       network      label as given, or `PocketSphinx`
@@ -29,14 +30,14 @@ The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESU
       load_seconds from the start of a process: Python, imports, opening files; the median over
                    sets; not in rtf
       peak_bytes   largest resident memory of any of its processes
-      engine       what ran it
-    tables       how rows are shown, and the `Differences`, whose rows are:
+      backend      what ran it
+    tables       how rows are displayed, and the `Differences`, whose rows are:
       network, decoder, less (who is taken off: label, or `PocketSphinx`)
       change SET   {wer, low, high, p, relative}: WER of network - WER of `less`, by a paired
                    bootstrap; relative is that difference / WER of `less`
       time_ratio   rtf of network / rtf of `less`
       same_run     whether both were timed in one run on one machine
-    details      limit (utterances of each set; null: all of them), sets, networks (file, engines
+    details      limit (utterances of each set; null: all of them), sets, networks (file, backends
                  tried, tuning), lm, pocketsphinx, parts (each process: set, day, seconds, ...)
 """
 
@@ -45,41 +46,42 @@ import os
 import sys
 from pathlib import Path
 
-from asr.benchmark import recogniser_record as report
-from asr.benchmark.contestants import Bench, spread
-from asr.benchmark.rates import BEAM
-from asr.benchmark.store import Kept, Store
-from asr.benchmark.views import DEV, TEST, split_sets, views
+from lib import recogniser_record as report
+from lib.cache import Cache, CachedResult
+from lib.contestants import Bench, spread
+from lib.rates import BEAM
+from lib.subsets import DEV, TEST, split_sets, subsets
+
 from asr.errors import AsrError
 from asr.report.measurements import write_measurement
 from asr.train.record import command
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Everything that is not kept yet, and the record."""
+    """Compute whatever is not in the cache, and write the record."""
     limit, name = arguments.limit, arguments.output.stem
     root = Path(os.environ.get("ASR_RUNS") or "runs") / "recogniser"
     folder = arguments.work or root / (f"{name}-limit-{limit}" if limit else name)
-    store = Store(folder, arguments.again)
+    cache = Cache(folder, arguments.again)
     given = (arguments.values, arguments.tuned)
     searched = (arguments.lm, arguments.beam, arguments.unknown_score)
-    bench = Bench(arguments.data, arguments.dev, store, *searched, *given)
+    bench = Bench(arguments.data, arguments.dev, cache, *searched, *given)
     sets = {name: spread(bench.resolve(name), limit) for name in arguments.test}
-    columns = views(arguments.data, sets, arguments.by_age)
+    columns = subsets(arguments.data, sets, arguments.by_age)
     contestants = [c for label, path in arguments.network for c in bench.network(label, path)]
     if arguments.pocketsphinx:
         contestants.append(bench.pocketsphinx())
-    kept: list[dict[str, Kept]] = [{} for _ in contestants]
+    results_of: list[dict[str, CachedResult]] = [{} for _ in contestants]
     for name, utterances in sets.items():
-        for contestant, parts in zip(contestants, kept, strict=True):
-            parts[name] = bench.log_probs(contestant, name, utterances)
+        for contestant, parts in zip(contestants, results_of, strict=True):
+            parts[name] = bench.transcribe(contestant, name, utterances)
     results = [
         report.Result(c.network, c.decoder, c.facts, c.pruned, parts)
-        for c, parts in zip(contestants, kept, strict=True)
+        for c, parts in zip(contestants, results_of, strict=True)
     ]
     rows = [report.row(result, columns, sets) for result in results]
     changes = report.differences(results, columns, sets)
-    notes = [*report.notes(results, columns, sets, limit, store), *bench.notes]
+    notes = [*report.notes(results, columns, sets, limit, cache), *bench.notes]
     for line in notes:
         print(line)
     write_measurement(
@@ -92,7 +94,7 @@ def measure(arguments: argparse.Namespace) -> None:
         notes,
         {
             "limit": limit,
-            "sets": {view.name: len(view.chosen) for view in columns},
+            "sets": {subset.name: len(subset.chosen) for subset in columns},
             **bench.details,
             "parts": [part for result in results for part in report.part_details(result)],
         },
@@ -125,7 +127,7 @@ def checked(arguments: argparse.Namespace) -> argparse.Namespace:
     if not labels and not arguments.pocketsphinx:
         raise AsrError("nothing to measure: give --network LABEL=FILE, --pocketsphinx or both")
     if len({report.POCKETSPHINX, *labels}) <= len(labels):
-        raise AsrError(f"--network: every label once, and none {report.POCKETSPHINX}: {labels}")
+        raise AsrError(f"--network: every label once, and not {report.POCKETSPHINX}: {labels}")
     if unknown := sorted(set(arguments.tuned) - set(labels)):
         raise AsrError(f"--tuned: no --network has the label {', '.join(unknown)}")
     given = (arguments.lm_weight, arguments.word_bonus)
@@ -158,8 +160,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--test", nargs="+", default=TEST)
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="which of --test to split")
     parser.add_argument("--limit", type=int, help="utterances of each test set; for trying it")
-    parser.add_argument("--work", type=Path, help="where figures are kept")
-    parser.add_argument("--again", action="store_true", help="use no figure of an earlier run")
+    parser.add_argument("--work", type=Path, help="folder of the cache")
+    parser.add_argument("--again", action="store_true", help="use no result of an earlier run")
     measure(checked(parser.parse_args(words)))
     return 0
 

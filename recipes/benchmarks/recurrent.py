@@ -19,16 +19,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from lib.cells import fastest
+from lib.dense_layer import DenseLayer
+from lib.script import Script, finish, rows, show, start
+from lib.sparse import MAIN, OTHERS, SparseLayer, Variant, runs_here, sparse_layer
+from lib.speed_tables import USUAL, recurrent_display
+from lib.weights import prune_layer, random_layer
 
-from asr.benchmark.dense import Contestant, DenseLayer
-from asr.benchmark.script import Script, fastest, finish, rows, show, start
-from asr.benchmark.sparse import MAIN, OTHERS, SparseLayer, Variant, runs_here, sparse_layer
-from asr.benchmark.weights import LayerWeights, prune_layer, random_layer
+from asr.benchmark.dense import Computation
+from asr.benchmark.layers import LayerWeights
 from asr.sparse.kernels import CellKind, Recurrent
 
 SPARSITIES = (0.8125, 0.90625, 0.9375)
 CROSSOVER = (0.5, 0.75, 0.875)
-USUAL = 0.90625
 FRAMES = 250
 HOPELESS = 2.5
 """A dense alternative this many times slower than the fastest at N = 8 is left out at N = 32."""
@@ -103,11 +106,11 @@ def reference(weights: LayerWeights, x: np.ndarray) -> np.ndarray:
     return exact.layer(x)[0]
 
 
-def dense_errors(found: dict[str, Contestant], wanted: np.ndarray) -> dict[str, dict[str, Any]]:
+def dense_errors(found: dict[str, Computation], wanted: np.ndarray) -> dict[str, dict[str, Any]]:
     """Largest error of each dense alternative, for one utterance."""
     return {
-        name: {"error": float(np.abs(contestant.output() - wanted).max())}
-        for name, contestant in found.items()
+        name: {"error": float(np.abs(computation.output() - wanted).max())}
+        for name, computation in found.items()
     }
 
 
@@ -147,7 +150,7 @@ def measure(
         "results": results,
         "absent": alternatives.absent,
     }
-    script.book.add(condition.key, part, measured.others)
+    script.record.add(condition.key, part, measured.other_load)
     show(condition.key, results, alternatives.absent)
     best = fastest(results)
     if condition.columns == 8 and best is not None:
@@ -164,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--only", default="", help="keys that begin so, such as gru-800-n1")
 
-    script = start("recurrent", __doc__ or "", arguments, add)
+    script = start("recurrent", __doc__ or "", recurrent_display, arguments, add)
     frames = 12 if script.quick else FRAMES
     for cell, hidden, columns in conditions(script.quick):
         todo = [

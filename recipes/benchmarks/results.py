@@ -1,24 +1,56 @@
-"""Write the tables of the committed benchmark records into recipes/RESULTS.md, between markers.
+"""Write the tables of all committed records into recipes/RESULTS.md, between their markers.
 
-python recipes/benchmarks/results.py
+    python recipes/benchmarks/results.py [RECORDS RESULTS.md]
+
+RECORDS is a folder of folders of records, one or more recipes each. A recipe without markers in the
+file is left out. The pictures are written beside the records of trainings.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.benchmark.script import FOLDER, finish
-from asr.benchmark.tables import write_results
-from asr.errors import AsrError
+from lib.script import finish
 
-RESULTS = Path("recipes/RESULTS.md")
+from asr.errors import AsrError
+from asr.report import report
+
+RECIPES = Path(__file__).parents[1]
+
+
+def recipes(folder: Path) -> dict[str, list[Path]]:
+    """Records by their recipe, each recipe's in one folder. Raises AsrError if there are none."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*/*.json")):
+        found.setdefault(json.loads(path.read_text(encoding="utf-8"))["recipe"], []).append(path)
+    if not found:
+        raise AsrError(f"{folder}: no records in its folders; run recipes/benchmarks/recurrent.py")
+    return found
+
+
+def write_results(folder: Path, results: Path) -> list[str]:
+    """Rewrite every section that the file has markers for; the names of the recipes."""
+    try:
+        text = results.read_text(encoding="utf-8")
+    except OSError as error:
+        raise AsrError(f"{results}: cannot be read ({error.strerror})") from None
+    written = []
+    for recipe, paths in recipes(folder).items():
+        if f"<!-- asr report: {recipe} -->" in text:
+            alone = len(list(paths[0].parent.glob("*.json"))) == len(paths)
+            folder_of = paths[0].parent
+            out = folder_of if alone else folder_of / recipe
+            report(folder_of if alone else paths, out, results, recipe)
+            written.append(recipe)
+    return written
 
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) not in (0, 2):
         raise AsrError("give nothing, or the folder of records and the Markdown file")
-    folder, results = map(Path, arguments) if arguments else (FOLDER, RESULTS)
-    write_results(folder, results)
-    print(results)
+    places = map(Path, arguments) if arguments else (RECIPES / "results", RECIPES / "RESULTS.md")
+    folder, results = places
+    print(f"{results}: {', '.join(write_results(folder, results))}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""What cutting long recordings costs: extra word errors a seam, by overlap, against no seam there.
+"""What splitting long recordings costs: extra word errors per seam, by overlap.
 
     python recipes/benchmarks/seams.py MODEL MANIFEST [-o RECORD.json]
 
-Each utterance is repeated to a recording of 40 s, so that every word stands both near seams and
+Each utterance is repeated to a recording of 40 s, so that every word is both near seams and
 away from them: the same sounds, the same voice, another place in the chunk. A seam's extra errors
-are those on the words within a second of it, less what the same words cost elsewhere. (Different
-utterances put end to end would measure something else: voices and levels that change every three
+are those on the words within a second of it, less those of the same words elsewhere. (Different
+utterances end to end would measure something else: voices and levels that change every three
 seconds under one normalisation.)
 """
 
@@ -24,7 +24,7 @@ from asr.audio import chunk as chunks
 from asr.audio.chunk import ChunkOptions
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.report.measurements import Shown, cell, write_measurement
+from asr.report.measurements import DisplayColumn, table_of, write_measurement
 from asr.text.normalise import normalise
 from asr.train.record import command
 from asr.transcribe.align import align
@@ -38,7 +38,7 @@ OPTIONS = [
     ChunkOptions(overlap_seconds=1.0),
     ChunkOptions(),
     ChunkOptions(overlap_seconds=4.0),
-    ChunkOptions(vad=True),
+    ChunkOptions(split_on_silence=True),
     ChunkOptions(chunk_seconds=10.0),
 ]
 
@@ -54,7 +54,7 @@ class Repeated:
 
 
 def repeat(recogniser: Recogniser, path: str, text: str) -> Repeated:
-    """An utterance repeated to 40 s; when its words are said comes from forced alignment."""
+    """An utterance repeated to 40 s; forced alignment gives the times of its words."""
     once = audio.load(path, recogniser.frontend.sample_rate)
     words = align(recogniser, once.samples, normalise(text)).words
     rounds = int(RECORDING_SECONDS / once.seconds) + 1
@@ -64,12 +64,12 @@ def repeat(recogniser: Recogniser, path: str, text: str) -> Repeated:
 
 
 def errors(recording: Repeated, transcript: Transcript) -> np.ndarray:
-    """Errors on each word that was said; an inserted one counts for the word after it."""
-    said = recording.words * recording.rounds
-    counts = np.zeros(len(said))
-    for part in jiwer.process_words(" ".join(said), transcript.text).alignments[0]:
+    """Errors on each word of the reference; an inserted one counts for the word after it."""
+    reference = recording.words * recording.rounds
+    counts = np.zeros(len(reference))
+    for part in jiwer.process_words(" ".join(reference), transcript.text).alignments[0]:
         if part.type == "insert":
-            place = min(part.ref_start_idx, len(said) - 1)
+            place = min(part.ref_start_idx, len(reference) - 1)
             counts[place] += part.hyp_end_idx - part.hyp_start_idx
         elif part.type != "equal":
             counts[part.ref_start_idx : part.ref_end_idx] += 1
@@ -93,20 +93,20 @@ def extra_errors(
 
 
 COLUMNS = [
-    Shown("Chunk, s", "chunk", "g"),
-    Shown("Overlap, s", "overlap", "g"),
-    Shown("Cut at pauses", "vad"),
-    Shown("Seams", "seams", "count"),
-    Shown("WER %", "wer", "percent"),
-    Shown("Extra errors a seam", "extra", "+.3f"),
-    Shown("Standard error", "spread", ".3f"),
+    DisplayColumn("Chunk, s", "chunk", "g"),
+    DisplayColumn("Overlap, s", "overlap", "g"),
+    DisplayColumn("Split at silence", "split_on_silence"),
+    DisplayColumn("Seams", "seams", "count"),
+    DisplayColumn("WER %", "wer", "percent"),
+    DisplayColumn("Extra errors per seam", "extra", "+.3f"),
+    DisplayColumn("Standard error", "spread", ".3f"),
 ]
 
 
 def row(
     recogniser: Recogniser, recordings: list[Repeated], options: ChunkOptions
 ) -> dict[str, Any]:
-    """What one way of cutting costs on all recordings."""
+    """What one way of splitting costs on all recordings."""
     samples = (recording.samples for recording in recordings)
     transcripts = list(recogniser.transcribe(samples, TranscribeOptions(chunks=options)))
     found = [
@@ -114,13 +114,13 @@ def row(
         for recording, transcript in zip(recordings, transcripts, strict=True)
     ]
     extra, seams = np.array([e for e, _ in found]), sum(n for _, n in found)
-    said = [" ".join(recording.words * recording.rounds) for recording in recordings]
+    references = [" ".join(recording.words * recording.rounds) for recording in recordings]
     return {
         "chunk": options.chunk_seconds,
         "overlap": options.overlap_seconds,
-        "vad": "yes" if options.vad else "no",
+        "split_on_silence": "yes" if options.split_on_silence else "no",
         "seams": seams,
-        "wer": jiwer.wer(said, [transcript.text for transcript in transcripts]),
+        "wer": jiwer.wer(references, [transcript.text for transcript in transcripts]),
         "extra": extra.sum() / seams,
         "spread": extra.std() * len(extra) ** 0.5 / seams,
     }
@@ -130,22 +130,22 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
-    parser.add_argument("--utterances", type=int, default=120, help="at most so many")
+    parser.add_argument("--utterances", type=int, default=120, help="at most")
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     arguments = parser.parse_args(words)
     recogniser = load(arguments.model, threads=1)
     utterances = sources.resolve(arguments.manifest)[: arguments.utterances]
     recordings = [repeat(recogniser, u.audio_filepath, u.text) for u in utterances]
-    print("\t".join(column.heading for column in COLUMNS))
-    rows = []
-    for options in OPTIONS:
-        rows.append(row(recogniser, recordings, options))
-        print("\t".join(cell(column, rows[-1]) for column in COLUMNS), flush=True)
+    rows = [row(recogniser, recordings, options) for options in OPTIONS]
+    print(table_of(COLUMNS, rows).text())
+    without, overlapped = rows[0]["wer"], rows[2]["wer"]
+    if without:
+        print(f"with an overlap of 2 s: {overlapped / without:.3f} of the WER without overlap")
     if arguments.output:
         note = (
             f"{len(recordings)} recordings of {RECORDING_SECONDS:g} s, each an utterance of "
             f"{Path(arguments.manifest).name} repeated; extra errors: on words within "
-            f"{NEAR_SECONDS:g} s of a seam, less what the same words cost elsewhere."
+            f"{NEAR_SECONDS:g} s of a seam, less those of the same words elsewhere."
         )
         label = arguments.model.name
         write_measurement(arguments.output, "seams", label, command(), COLUMNS, rows, [note])

@@ -3,7 +3,7 @@
     python recipes/benchmarks/sizes.py [--quick] [--again]
 
 One GRU matrix of 5280 x 1760 and whole networks, Gaussian weights pruned by magnitude. The honest
-opponents are the int8 file of the dense network (one scale a row) and the zipped file of each.
+opponents are the int8 file of the dense network (one scale per row) and the zipped file of each.
 Nothing is timed, so any machine will do.
 """
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.script import finish, start
+from lib.tables import sizes_display
+from lib.weights import keep, random_tensors
 
-from asr.benchmark.networks import random_tensors
-from asr.benchmark.script import finish, start
-from asr.benchmark.weights import keep
 from asr.model.dimensions import Model
+from asr.report.table import Column, Table
 from asr.sparse import write
 from asr.sparse.csr import Pattern
 
@@ -33,7 +34,7 @@ def zipped(content: bytes) -> int:
 
 
 def int8(tensors: Tensors) -> bytes:
-    """Matrices as int8 with an fp32 scale a row, the rest as it is."""
+    """Matrices as int8 with one fp32 scale per row, the rest as it is."""
     parts = []
     for tensor in tensors.values():
         if tensor.ndim < 2:
@@ -80,7 +81,7 @@ def matrix(rows: int, columns: int, pattern: Pattern | None, sparsity: float) ->
 
 
 def main(arguments: Sequence[str]) -> int:
-    script = start("sizes", __doc__ or "", arguments, timed=False)
+    script = start("sizes", __doc__ or "", sizes_display, arguments, timed=False)
     shape = (96, 64) if script.quick else (5280, 1760)
     networks = {"2x32": (2, 32)} if script.quick else {"3x512": (3, 512), "5x800": (5, 800)}
     makers: dict[str, Any] = {f"{shape[0]}x{shape[1]}": lambda p, s: matrix(*shape, p, s)}
@@ -94,18 +95,26 @@ def main(arguments: Sequence[str]) -> int:
         for pattern in PATTERNS:
             for sparsity in SPARSITIES[: 1 if script.quick else 2]:
                 results += sparse_bytes(make(pattern, sparsity), pattern, sparsity)
-        script.book.add(key, {"what": key, "results": results}, None)
+        script.record.add(key, {"what": key, "results": results}, None)
         show(key, results)
     return 0
 
 
 def show(key: str, results: Sequence[Mapping[str, Any]]) -> None:
-    """Print bytes and the share of dense fp32."""
-    print(f"\n{key}")
-    for row in results:
-        what = f"{row['pattern']} {100 * row['sparsity']:.4g} %" if "pattern" in row else ""
-        share = results[0]["bytes"] / row["bytes"]
-        print(f"  {row['name']:<28}{what:<18}{row['bytes']:>12,} bytes  1/{share:.1f}")
+    """Print bytes, and how many times smaller than dense fp32 they are."""
+    cells = tuple(
+        (
+            row["name"],
+            row.get("pattern", ""),
+            f"{100 * row['sparsity']:.4g}" if "sparsity" in row else "",
+            f"{row['bytes']:,}",
+            f"{results[0]['bytes'] / row['bytes']:.1f}x",
+        )
+        for row in results
+    )
+    numbers = ("zeros, %", "bytes", "smaller than dense fp32")
+    columns = (Column(key, numeric=False), Column("pattern", numeric=False), *map(Column, numbers))
+    print(f"\n{Table(key, columns, cells).text()}")
 
 
 if __name__ == "__main__":

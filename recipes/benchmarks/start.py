@@ -1,9 +1,9 @@
-"""From the shell prompt to the text, and peak memory: torch against our engine, the same model.
+"""From the shell prompt to the text, and peak memory: the torch backend against the native one.
 
     python recipes/benchmarks/start.py [--quick] [--allow-busy] [--again]
 
 `asr transcribe` in a process of its own, again and again, in turn, on spoken recordings of 5 and
-60 s (made with espeak-ng): with a small trained network, whose texts of both engines are compared,
+60 s (made with espeak-ng): with a small trained network, whose texts of both backends are compared,
 and with an untrained 3 x 512 network, 90.6 % sparse, both packed. Files lie in the system's cache.
 """
 
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from lib.script import Script, finish, rows, show, start
+from lib.tables import start_display
+from lib.weights import random_tensors
 
-from asr.benchmark.networks import random_tensors
-from asr.benchmark.script import Script, finish, rows, show, start
 from asr.benchmark.timing import interleave
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak
@@ -33,7 +34,7 @@ from asr.sparse import write
 from asr.text.tokenizer import CharacterTokenizer
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
-ENGINES = ("torch", "native")
+BACKENDS = ("torch", "native")
 SECONDS = (5, 60)
 ROUNDS = 3
 
@@ -92,11 +93,11 @@ def models(folder: Path, quick: bool) -> Iterator[tuple[str, Path]]:
 
 
 def measure(script: Script, key: str, model: Path, recordings: dict[str, Path]) -> None:
-    """Both engines on each recording, with two threads."""
+    """Both backends on each recording, with two threads."""
     found: dict[str, list[dict[str, Any]]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for length, recording in recordings.items():
-        for backend in ENGINES:
+        for backend in BACKENDS:
             name = f"{backend}, {length} s"
             words = ["transcribe", str(recording), "-m", str(model), "--backend", backend]
             command = [sys.executable, "-m", "asr", *words, "--threads", "2"]
@@ -114,7 +115,8 @@ def measure(script: Script, key: str, model: Path, recordings: dict[str, Path]) 
     }
     kinds = {name: "dense" if name.startswith("torch") else "sparse" for name in calls}
     results = rows(measured, kinds, details)
-    script.book.add(key, {"model": key, "threads": 2, "results": results}, measured.others)
+    part = {"model": key, "threads": 2, "results": results}
+    script.record.add(key, part, measured.other_load)
     for length in recordings:
         show(f"{key}, {length} s", [r for r in results if r["name"].endswith(f" {length} s")], {})
     for row in results:
@@ -126,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--model", type=Path, help="measure with this model file alone")
 
-    script = start("start", __doc__ or "", arguments, add)
+    script = start("start", __doc__ or "", start_display, arguments, add)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recordings = {}

@@ -17,19 +17,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from lib.script import finish, start
+from lib.tables import wer_display
 from numpy.typing import NDArray
 
 from asr.benchmark.dense import torch_int8
-from asr.benchmark.script import finish, start
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
-from asr.evaluate.dataset import evaluate_model, hear_files
+from asr.evaluate.dataset import evaluate
+from asr.evaluate.tune import run_set
 from asr.evaluate.wer import load_jiwer
 from asr.model.backend import Backend, TorchBackend, open_backend
 from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.settings.data import DataSettings
+from asr.transcribe.recogniser import Recogniser
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
@@ -64,11 +67,9 @@ class Frames:
     """Differences of log-probabilities."""
 
     @classmethod
-    def of(cls, backend: Backend, utterances: Sequence[Utterance], seconds: float) -> "Frames":
+    def of(cls, recogniser: Recogniser, utterances: Sequence[Utterance]) -> "Frames":
         """All frames of a set, utterance after utterance."""
-        paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-        heard = dict(hear_files(backend, paths, durations, seconds))
-        rows = np.concatenate([heard[i] for i in range(len(utterances))])
+        rows = np.concatenate(run_set(recogniser, utterances))
         top = np.partition(rows, -2, axis=1)
         return cls(rows.argmax(axis=1), top[:, -1] - top[:, -2])
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument("--set", nargs="*", default=["spoken:test"])
         parser.add_argument("--root", default="", help="folder that the sets lie in")
 
-    script = start("wer", __doc__ or "", arguments, add, timed=False)
+    script = start("wer", __doc__ or "", wer_display, arguments, add, timed=False)
     model: Path = script.options.model
     data = DataSettings(
         root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3)
@@ -116,9 +117,10 @@ def main(arguments: Sequence[str]) -> int:
                 except NotImplementedError as error:
                     absent[name] = str(error)
                     continue
-                score, rows, _ = evaluate_model(backend, utterances, data)
+                recogniser = Recogniser(backend, backend.tokenizer)
+                score, rows, _ = evaluate(recogniser, utterances)
                 texts = [row.hypothesis for row in rows]
-                frames = Frames.of(backend, utterances, data.batch_seconds)
+                frames = Frames.of(recogniser, utterances)
                 wanted, first = wanted or texts, first or frames
                 different = sum(a != b for a, b in zip(texts, wanted, strict=True))
                 changes = {
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
                 results.append({**row, "backend": backend.describe()})
                 print(f"  {name:<28}{score}, {different} texts differ from torch fp32's")
         part = {"model": model.name, "set": sources.describe(entry), "results": results}
-        script.book.add(key, {**part, "absent": absent}, None)
+        script.record.add(key, {**part, "absent": absent}, None)
     return 0
 
 

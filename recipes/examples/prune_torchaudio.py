@@ -90,15 +90,15 @@ class Recogniser(lightning.LightningModule):
 
 @torch.no_grad()
 def error_rate(net: torch.nn.Module, batches: int = 8) -> float:
-    """Wrong, missing and surplus tones over tones, of melodies that training never saw."""
+    """Wrong, missing and extra tones over tones, of melodies that are not in training."""
     net.eval()
     wrong = total = 0
     for features, frames, symbols, counts in itertools.islice(Melodies(seed=999), batches):
         best = net(features).argmax(-1)
-        for path, length, said in zip(best, frames, symbols.split(counts.tolist()), strict=True):
-            heard = [s for s, _ in itertools.groupby(path[:length].tolist()) if s]
-            wrong += torchaudio.functional.edit_distance(said.tolist(), heard)
-            total += len(said)
+        for path, length, truth in zip(best, frames, symbols.split(counts.tolist()), strict=True):
+            recognised = [s for s, _ in itertools.groupby(path[:length].tolist()) if s]
+            wrong += torchaudio.functional.edit_distance(truth.tolist(), recognised)
+            total += len(truth)
     return wrong / total
 
 

@@ -22,10 +22,10 @@ from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
-from asr.transcribe.stitch import join
+from asr.transcribe.stitch import join_words
 
 
-def cut(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
+def places_of(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
     return [(c.place.start, c.place.end) for c in stream(samples, rate, options)]
 
 
@@ -63,9 +63,9 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_splits_in_pauses_and_nothing_is_shared() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
-    places = cut(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, vad=True))
+    places = places_of(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
     assert places[-1][1] == 31.0
     for (_, end), (start, _) in pairwise(places):
@@ -74,8 +74,10 @@ def test_vad_cuts_in_pauses_and_nothing_is_shared() -> None:
     assert all(end - start <= 10 for start, end in places)
 
 
-def test_vad_overlaps_where_there_is_no_pause() -> None:
-    places = cut(bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, vad=True))
+def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
+    places = places_of(
+        bursts([(12.0, 12.5)], 20.0), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True)
+    )
     (_, first_end), (second_start, second_end), (third_start, _) = places[:3]
     assert (first_end, second_start) == (8.0, 7.0)
     assert second_end == third_start
@@ -83,9 +85,9 @@ def test_vad_overlaps_where_there_is_no_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
-def test_vad_leaves_no_splinter_at_the_end(seconds: float) -> None:
+def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
-    places = cut(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, vad=True))
+    places = places_of(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
 
 
@@ -120,10 +122,10 @@ def word(text: str, start: float, end: float, confidence: float = 0.9) -> Word:
 def seam(left: list[Word], right: list[Word]) -> str:
     """Chunks from 0 to 10 s and from 8 to 18 s; the words of the second given globally."""
     local = [w.shifted(-8.0) for w in right]
-    return text_of(join([(Place(0, 10), left), (Place(8, 18), local)]))
+    return text_of(join_words([(Place(0, 10), left), (Place(8, 18), local)]))
 
 
-def test_a_word_that_both_heard_is_there_once() -> None:
+def test_a_word_in_both_chunks_is_written_once() -> None:
     left = [word("A", 7, 7.5), word("B", 8.3, 8.6), word("C", 8.9, 9.2), word("DX", 9.7, 10)]
     right = [word("XB", 8.0, 8.5), word("C", 8.95, 9.25), word("D", 9.6, 9.9), word("E", 11, 12)]
     assert seam(left, right) == "A B C D E"
@@ -157,9 +159,11 @@ def test_two_readings_of_the_word_at_the_centre_become_the_surer_one() -> None:
 
 
 def test_chunks_that_share_nothing_are_put_end_to_end() -> None:
-    words = join([(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])])
+    words = join_words(
+        [(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])]
+    )
     assert words == [word("A", 9.9, 10.0), word("A", 10.0, 10.1)]
-    assert join([]) == []
+    assert join_words([]) == []
     assert seam([], [word("B", 9.2, 9.4)]) == "B"
     assert seam([word("B", 8.2, 8.4)], []) == "B"
 
@@ -184,13 +188,13 @@ def test_no_word_is_doubled_or_lost_wherever_the_seams_fall(
 ) -> None:
     text = random_text(80)
     samples = np.concatenate([np.zeros(round(shift * RATE), np.float32), speak(text)])
-    whole, cut_up = (
+    whole, split = (
         next(tones.transcribe(samples, TranscribeOptions(chunks=o)))
         for o in (ChunkOptions(1000.0), options)
     )
     assert whole.text == text
-    assert cut_up.text == text
-    for a, b in zip(whole.words, cut_up.words, strict=True):
+    assert split.text == text
+    for a, b in zip(whole.words, split.words, strict=True):
         assert a.start == pytest.approx(b.start, abs=0.02)
         assert a.end == pytest.approx(b.end, abs=0.02)
 
@@ -233,7 +237,7 @@ def test_blocks_of_a_resampled_file_are_what_loading_it_gives(tmp_path: Path) ->
 
 
 def test_a_long_file_that_is_cut_short_is_refused_at_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "cut.wav"
+    path = tmp_path / "truncated.wav"
     soundfile.write(path, np.zeros(16000 * 40, np.int16), 16000)
     path.write_bytes(path.read_bytes()[: 16000 * 2 * 30])
     with pytest.raises(AsrError, match="cut short"):

@@ -1,4 +1,4 @@
-"""Containers of phones and browsers: their sound is heard, and what is damaged is refused."""
+"""Containers of phones and browsers: their audio is read, and what is damaged is refused."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_sound, stream
+from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_recording, stream
 from asr.audio import containers as media
 from asr.errors import AsrError
 
@@ -28,7 +28,7 @@ def encode(
     """Write samples `(channels, n)` as the suffix says, with some black frames if `film`."""
     container_format, codec = KINDS[path.suffix[1:]]
     with av.open(str(path), "w", format=container_format) as container:
-        sound = container.add_stream(codec, rate=rate, layout=layout)
+        track = container.add_stream(codec, rate=rate, layout=layout)
         if film:
             pictures = container.add_stream("mpeg4", rate=10)
             pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
@@ -44,19 +44,19 @@ def encode(
         fifo = av.AudioFifo()
         fifo.write(frame)
         while part := fifo.read(960 if codec == "libopus" else 1024, partial=True):
-            container.mux(sound.encode(part))
-        container.mux(sound.encode())
+            container.mux(track.encode(part))
+        container.mux(track.encode())
     return path
 
 
 @pytest.mark.parametrize("suffix", list(KINDS))
-def test_the_sound_of_a_container_is_heard(tmp_path: Path, suffix: str) -> None:
+def test_the_audio_of_a_container_is_read(tmp_path: Path, suffix: str) -> None:
     path = encode(tmp_path / f"a.{suffix}", tone(2.0, 48000), film=suffix == "mp4")
-    sound = load(path)
-    assert sound.notes == ("48000 Hz resampled to 16000 Hz",)
-    assert sound.seconds == pytest.approx(2.0, abs=0.1)
+    recording = load(path)
+    assert recording.notes == ("48000 Hz resampled to 16000 Hz",)
+    assert recording.seconds == pytest.approx(2.0, abs=0.1)
     assert header_seconds(path) == pytest.approx(2.0, abs=0.1)
-    middle = sound.samples[8000:24000]
+    middle = recording.samples[8000:24000]
     amplitudes = np.abs(np.fft.rfft(middle)) * 2 / len(middle)
     assert amplitudes.argmax() == 440
     assert amplitudes.max() == pytest.approx(0.5, abs=0.02)
@@ -64,16 +64,16 @@ def test_the_sound_of_a_container_is_heard(tmp_path: Path, suffix: str) -> None:
 
 def test_channels_are_mixed_and_said(tmp_path: Path) -> None:
     stereo = np.stack([tone(1.0, 48000), tone(1.0, 48000, 880.0)])
-    sound = load(encode(tmp_path / "a.m4a", stereo, layout="stereo"))
-    assert sound.notes[0] == "2 channels mixed"
-    spectrum = np.abs(np.fft.rfft(sound.samples[4000:12000]))
+    recording = load(encode(tmp_path / "a.m4a", stereo, layout="stereo"))
+    assert recording.notes[0] == "2 channels mixed"
+    spectrum = np.abs(np.fft.rfft(recording.samples[4000:12000]))
     assert set(np.argsort(spectrum)[-2:]) == {220, 440}
 
 
 def test_blocks_of_a_container_are_what_load_gives(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.webm", tone(3.0, 48000))
-    with open_sound(path) as sound:
-        blocks = list(stream(sound, 16000))
+    with open_recording(path) as recording:
+        blocks = list(stream(recording, 16000))
     assert len(blocks) > 10
     whole = load(path).samples
     joined = np.concatenate(blocks)
@@ -98,7 +98,7 @@ def test_a_container_without_sound_and_one_that_is_none_are_refused(tmp_path: Pa
         black = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
         container.mux(pictures.encode(black))
         container.mux(pictures.encode())
-    with pytest.raises(AsrError, match=r"film\.mp4: has no sound in it"):
+    with pytest.raises(AsrError, match=r"film\.mp4: has no audio stream"):
         load(tmp_path / "film.mp4")
     (tmp_path / "words.mp4").write_text("no film at all" * 50)
     with pytest.raises(AsrError, match=r"words\.mp4: not audio that can be read"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_sound, stream
+from asr.audio import AUDIO_SUFFIXES, find, header_seconds, load, open_recording, stream
 from asr.errors import AsrError
 
 
@@ -36,21 +36,21 @@ def cut_in_half(path: Path) -> Path:
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_16_bit_samples_come_back_exactly_and_without_notes(tmp_path, suffix):
     samples = np.arange(-1000, 1000, dtype=np.int16)
-    sound = load(write(tmp_path / f"a.{suffix}", samples))
-    assert sound.samples.dtype == np.float32
-    assert np.array_equal(sound.samples * 32768, samples)
-    assert sound.notes == ()
-    assert sound.seconds == 0.125
+    recording = load(write(tmp_path / f"a.{suffix}", samples))
+    assert recording.samples.dtype == np.float32
+    assert np.array_equal(recording.samples * 32768, samples)
+    assert recording.notes == ()
+    assert recording.seconds == 0.125
 
 
 def test_channels_are_mixed_and_another_rate_is_resampled_and_both_are_said(tmp_path):
     left, right = tone(1.0, 44100), tone(1.0, 44100, 880.0)
-    sound = load(write(tmp_path / "a.wav", np.stack([left, right], 1), 44100, subtype="FLOAT"))
-    assert sound.notes == ("2 channels mixed", "44100 Hz resampled to 16000 Hz")
-    assert sound.sample_rate == 16000
-    assert sound.samples.shape == (16000,)
+    recording = load(write(tmp_path / "a.wav", np.stack([left, right], 1), 44100, subtype="FLOAT"))
+    assert recording.notes == ("2 channels mixed", "44100 Hz resampled to 16000 Hz")
+    assert recording.sample_rate == 16000
+    assert recording.samples.shape == (16000,)
     expected = (tone(1.0, 16000) + tone(1.0, 16000, 880.0)) / 2
-    assert np.abs(sound.samples - expected)[100:-100].max() < 1e-3
+    assert np.abs(recording.samples - expected)[100:-100].max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_channels_are_mixed_and_another_rate_is_resampled_and_both_are_said(tmp_
     [("mp3", {}), ("ogg", {}), ("opus", {"format": "OGG", "subtype": "OPUS"})],
 )
 def test_lossy_formats_are_decoded(tmp_path, suffix, options):
-    sound = load(write(tmp_path / f"a.{suffix}", tone(1.0, 16000), **options))
+    recording = load(write(tmp_path / f"a.{suffix}", tone(1.0, 16000), **options))
     middle = slice(4000, 12000)
-    spectrum = np.abs(np.fft.rfft(sound.samples[middle]))
+    spectrum = np.abs(np.fft.rfft(recording.samples[middle]))
     assert spectrum.argmax() == 220  # 440 Hz in half a second
-    assert sound.seconds == pytest.approx(1.0, abs=0.1)
+    assert recording.seconds == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
     samples = np.stack([noise(rate * 40), tone(40.0, rate)], 1)
     path = write(tmp_path / "a.flac", samples, rate)
-    with open_sound(path) as sound:
-        blocks = list(stream(sound))
-        assert sound.notes(16000) == load(path).notes
-        assert sound.seconds == 40.0
+    with open_recording(path) as recording:
+        blocks = list(stream(recording))
+        assert recording.notes(16000) == load(path).notes
+        assert recording.seconds == 40.0
     assert len(blocks) > 1
     joined, whole = np.concatenate(blocks), load(path).samples
     assert np.array_equal(joined, whole)
@@ -80,8 +80,8 @@ def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
 
 def test_blocks_of_a_file_that_is_cut_short_come_before_the_error(tmp_path):
     path = cut_in_half(write(tmp_path / "a.wav", noise(16000 * 80)))
-    with open_sound(path) as sound:
-        blocks = stream(sound)
+    with open_recording(path) as recording:
+        blocks = stream(recording)
         assert len(next(blocks)) > 16000
         with pytest.raises(AsrError, match="cut short"):
             list(blocks)
@@ -168,7 +168,9 @@ def test_find_refuses_what_holds_no_recording(tmp_path):
     (tmp_path / "note.txt").touch()
     with pytest.raises(AsrError, match=r"folder without audio; looked for .*flac .*wav"):
         find([tmp_path])
-    with pytest.raises(AsrError, match=r"note\.txt: not a recording by its name; known are .*mp3"):
+    with pytest.raises(
+        AsrError, match=r"note\.txt: not the suffix of a recording; known are .*mp3"
+    ):
         find([tmp_path / "note.txt"])
     with pytest.raises(AsrError, match="no such file or folder"):
         find([tmp_path / "elsewhere"])

@@ -1,25 +1,31 @@
-"""The command line: what a person's mistake prints, exit codes, and how little is loaded."""
+"""The command line: what a person's mistake prints, exit codes, options, and what is loaded."""
 
 import dataclasses
-import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import typer
+from rich.markup import escape
 
 from asr.audio.chunk import ChunkOptions
 from asr.cli import main as cli
 from asr.cli import options as cli_options
+from asr.cli import speech as cli_speech
 from asr.decode import DecoderOptions
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
+from asr.plain import meanings
+from asr.pretrained import registry
 from asr.text.tokenizer import CharacterTokenizer
+from asr.transcribe.formats import WRITERS
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.subtitles import SubtitleOptions
 
@@ -45,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
     save_model(folder / "model.asr", model, CharacterTokenizer(), Frontend())
     content = (folder / "model.asr").read_bytes()
-    (folder / "cut.asr").write_bytes(content[: len(content) // 2])
+    (folder / "short.asr").write_bytes(content[: len(content) // 2])
     flipped = bytearray(content)
     flipped[-100] ^= 1
     (folder / "flipped.asr").write_bytes(flipped)
@@ -74,7 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("transcribe empty.wav -m model.asr", ["empty.wav"]),
         ("transcribe good.flac -m missing.asr", ["missing.asr"]),
         ("transcribe good.flac -m words.asr", ["words.asr", "model file"]),
-        ("transcribe good.flac -m cut.asr", ["cut.asr", "cut short", "again"]),
+        ("transcribe good.flac -m short.asr", ["short.asr", "truncated", "again"]),
         ("transcribe good.flac -m flipped.asr", ["flipped.asr", "again"]),
         ("transcribe good.flac -m model.asr -f docx -o out", ["docx", "json", "txt"]),
         ("transcribe good.flac -m model.asr --nbest 3", ["nbest", "decoder=beam"]),
@@ -100,7 +106,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lm tune model.asr digits.jsonl --lm missing.arpa", ["missing.arpa"]),
         ("info words.asr", ["words.asr"]),
         ("info good.flac", ["good.flac"]),
-        ("pack cut.asr -o x.asr", ["cut.asr"]),
+        ("pack short.asr -o x.asr", ["short.asr"]),
         ("evaluate model.asr bad.jsonl", ["bad.jsonl:2"]),
         ("evaluate model.asr missing.jsonl", ["missing.jsonl"]),
         ("manifest check bad.jsonl", ["bad.jsonl:2"]),
@@ -118,11 +124,11 @@ def test_a_mistake_is_a_message_and_a_status_without_a_traceback(
 ) -> None:
     monkeypatch.chdir(files)
     status, out, err = asr(*words.split())
-    said = " ".join((out + err).split())
+    printed = " ".join((out + err).split())
     assert status in (1, 2)
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
     for fragment in fragments:
-        assert fragment in said
+        assert fragment in printed
     assert not (files / "x.asr").exists()
     assert not (files / "x.jsonl").exists()
 
@@ -186,24 +192,68 @@ def test_import_and_help_load_no_torch() -> None:
         assert not found & {"torch", "lightning", "torchaudio", "numpy", "soundfile"}
 
 
+def command(*names: str) -> Any:
+    """The command that `asr NAMES...` runs, and the context that it is parsed in."""
+    found = typer.main.get_command(cli.app)
+    for name in names:
+        found = found.commands[name]
+    return found, found.make_context("asr", [], resilient_parsing=True)
+
+
+def options_of(*names: str) -> dict[str, Any]:
+    """The options of a command, by name."""
+    found, context = command(*names)
+    return {p.name: p for p in found.get_params(context) if p.param_type_name == "option"}
+
+
 @pytest.mark.parametrize(
-    ("group", "options"),
-    [
-        (cli_options.decoding_given, DecoderOptions),
-        (cli_options.cutting, ChunkOptions),
-        (cli_options.subtitling, SubtitleOptions),
-    ],
+    "group",
+    [cli_options.DECODING, cli_options.CHUNKS, cli_options.SUBTITLES, cli_options.TRANSCRIBING],
+    ids=lambda group: group.name,
 )
-def test_every_field_has_an_option_whose_help_tells_its_default(group, options: type) -> None:
-    parameters = inspect.signature(group).parameters
-    assert list(parameters) == [field.name for field in dataclasses.fields(options)]
-    made = group(**{name: p.default for name, p in parameters.items()})
-    assert (options(**made) if isinstance(made, dict) else made) == options()
-    for field in dataclasses.fields(options):
-        [option] = parameters[field.name].annotation.__metadata__
-        if field.default not in ("", (), False):
-            shown = field.default if isinstance(field.default, str) else f"{field.default:g}"
-            assert f"({shown})" in option.help
+def test_every_field_has_an_option_that_says_what_the_dataclass_says(group) -> None:
+    found, texts = options_of("transcribe"), meanings(group.kind())
+    assert group.fields()
+    for field in group.fields():
+        option = found[field.name]
+        assert texts[field.name]
+        assert option.help.startswith(escape(texts[field.name]))
+        assert option.default is None, "None says that an option was not given"
+        default = field.default
+        if group is not cli_options.DECODING and isinstance(default, int | float) and default:
+            assert option.help.endswith(rf"\[default: {default:g}]")
+
+
+def test_the_defaults_of_decoding_are_those_of_the_chosen_recogniser() -> None:
+    found, own = options_of("transcribe"), registry.decoding("english", {})
+    for field in dataclasses.fields(DecoderOptions):
+        english, other = getattr(own, field.name), field.default
+        if english == other:
+            assert " with english" not in found[field.name].help
+        elif field.name == "lm":
+            assert r"\[default: english.lm with english, else none]" in found["lm"].help
+        else:
+            shown = [v if isinstance(v, str) else f"{v:g}" for v in (english, other)]
+            said = rf"\[default: {shown[0]} with english, else {shown[1]}]"
+            assert found[field.name].help.endswith(said)
+
+
+def test_commands_without_alternatives_or_with_two_options_have_no_others() -> None:
+    decoding = {field.name for field in dataclasses.fields(DecoderOptions)}
+    for name in ("evaluate", "compare", "calibrate"):
+        assert decoding - set(options_of(name)) == {"nbest"}
+    assert decoding & set(options_of("lm", "tune")) == {"lm", "beam", "unknown_score"}
+    assert options_of("lm", "tune")["beam"].help.endswith(r"\[default: 32]")
+
+
+def test_help_shows_defaults_in_brackets(asr) -> None:
+    _, out, _ = asr("transcribe", "--help")
+    for shown in ("[default: english]", "[default: 20]", "May be given several times."):
+        assert shown in " ".join(out.replace("│", " ").split())
+
+
+def test_the_formats_that_help_lists_are_those_that_are_written() -> None:
+    assert set(cli_speech.FORMATS) == set(WRITERS)
 
 
 def test_options_that_are_given_reach_their_field(
@@ -211,17 +261,19 @@ def test_options_that_are_given_reach_their_field(
 ) -> None:
     seen = {}
 
-    def watching(recogniser, paths, output, formats, options, overwrite, bar) -> int:
+    def recording(recogniser, paths, output, formats, options, overwrite, bar) -> int:
         seen.update(locals())
         return 0
 
-    monkeypatch.setattr("asr.transcribe.batch.transcribe_to", watching)
+    monkeypatch.setattr("asr.transcribe.batch.transcribe_to", recording)
     decoding = "--decoder beam --beam 7 --beam-threshold 5 --token-threshold 4 --word-bonus 1"
     decoding += " --nbest 2"
     phrases = "--phrase Anna --phrase BEE --phrase-bonus 2"
-    rest = "--chunk-seconds 9 --overlap-seconds 1 --vad --line-length 30 --lines 1 --max-seconds 5"
-    rest += " --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite --no-progress"
-    rest += " --case lower"
+    rest = "--chunk-seconds 9 --overlap-seconds 1 --split-on-silence --line-length 30 --lines 1"
+    rest += (
+        " --max-seconds 5 --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite"
+    )
+    rest += " --no-progress --case lower"
     words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
     status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
     assert (status, err) == (0, "")
@@ -267,7 +319,7 @@ def test_the_shell_completes_commands_options_and_their_values(
     assert sorted(run.stdout.split()) == offered
 
 
-def test_everything_of_the_python_interface_stands_in_the_package() -> None:
+def test_everything_of_the_python_interface_is_in_the_package() -> None:
     import asr as package
 
     for name in package.__all__:

@@ -148,7 +148,7 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
         "unreadable": [
             (
                 "a",
-                f"{path}: has 1.50 s, its manifest says 3.00 s: truncated, or changed since the "
+                f"{path}: has 1.50 s, its manifest says 3.00 s: cut short, or changed since the "
                 "manifest was made",
             )
         ]
@@ -183,7 +183,7 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "m.jsonl: 2 utterances, 0.00 hours, longest 1.0 s, unknown speakers" in output
     assert "1 of 2 utterances with problems" in output
-    assert "  bad: the units lack '8', found in 'B8 B'" in output
+    assert "  bad: the tokenizer lacks '8', found in 'B8 B'" in output
 
 
 def test_check_command_writes_the_usable_rest(tmp_path, capsys):

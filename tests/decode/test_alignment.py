@@ -49,7 +49,7 @@ def test_the_path_is_the_best_of_all_that_collapse_to_the_tokens(
 
 @pytest.mark.filterwarnings("ignore:.*forced_align.*")
 @pytest.mark.parametrize("seed", range(10))
-def test_the_path_is_that_of_torchaudio(seed: int) -> None:
+def test_the_path_equals_that_of_torchaudio(seed: int) -> None:
     draw = np.random.default_rng(seed)
     log_probs = table(120, 29, seed)
     tokens = [int(t) for t in draw.integers(1, 29, size=40)]
@@ -62,11 +62,11 @@ def test_equal_neighbours_need_a_blank_between_them() -> None:
     assert frames_needed([1, 1, 2]) == 4
     found = align(table(4, 3, 0), [1, 1, 2])
     assert list(found.starts) == [0, 2, 3]
-    with pytest.raises(AsrError, match=r"3 symbols need 4 frames .* there are 3"):
+    with pytest.raises(AsrError, match=r"3 tokens need 4 frames .* there are 3"):
         align(table(3, 3, 0), [1, 1, 2])
 
 
-def test_no_tokens_are_all_blank() -> None:
+def test_without_tokens_all_frames_are_blank() -> None:
     log_probs = table(6, 3, 0)
     found = align(log_probs, [])
     assert len(found.starts) == 0
@@ -74,7 +74,7 @@ def test_no_tokens_are_all_blank() -> None:
 
 
 def spoken_table(tokens: list[int], frames_each: int = 4) -> np.ndarray:
-    """A table in which the tokens are plainly heard, one every so many frames."""
+    """Log-probabilities in which the tokens are clear, one every `frames_each` frames."""
     log_probs = table(len(tokens) * frames_each, 29, 3, sharpness=0.5)
     log_probs[:, 0] += 3
     for i, token in enumerate(tokens):
@@ -97,16 +97,16 @@ def test_a_band_that_lost_the_path_says_that_text_and_recording_differ() -> None
         align(spoken_table(tokens[:300], frames_each=8), tokens, band=100)
 
 
-def test_words_are_those_that_the_units_write() -> None:
+def test_words_are_those_that_characters_write() -> None:
     ids = TOKENIZER.encode("  BAD  CAFE'S A")
     assert split_words(ids, TOKENIZER) == [("BAD", 2, 5), ("CAFE'S", 7, 13), ("A", 14, 15)]
     assert split_words(TOKENIZER.encode(" "), TOKENIZER) == []
     assert split_words([], TOKENIZER) == []
 
 
-def test_words_of_pieces_are_those_that_the_units_write(tmp_path: Path) -> None:
+def test_words_are_those_that_sentencepiece_writes(tmp_path: Path) -> None:
     texts = ["THE CAT SAT ON THE MAT", "A CAT IS A CAT IN THE HAT", "AT THE MOST"]
-    tokenizer = train_sentencepiece(texts, 30, tmp_path / "pieces.model")
+    tokenizer = train_sentencepiece(texts, 30, tmp_path / "bpe.model")
     draw = np.random.default_rng(4)
     drawn = [[int(t) for t in draw.integers(0, tokenizer.size, size=12)] for _ in range(200)]
     for ids in [*map(tokenizer.encode, texts), *drawn]:

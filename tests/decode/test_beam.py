@@ -1,4 +1,4 @@
-"""The beam search against all alignments there are, and in C against Python."""
+"""The beam search against an enumeration of all alignments, and in C against Python."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +26,15 @@ TEXT = "THE CAT SAT ON THE MAT"
 
 
 def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, tuple[int, ...]]]:
-    """Of every sequence of units: log of the sum over alignments, of the best one, its frames."""
+    """Of every token sequence: log of the sum over alignments, of the best one, its frames."""
     frames, size = log_probs.shape
     found: dict[tuple[int, ...], tuple[float, float, tuple[int, ...]]] = {}
     for path in product(range(size), repeat=frames):
-        score = sum(float(log_probs[t, unit]) for t, unit in enumerate(path))
-        runs = [(unit, [t for t, _ in run]) for unit, run in groupby(enumerate(path), _unit)]
+        score = sum(float(log_probs[t, token]) for t, token in enumerate(path))
+        runs = [(token, [t for t, _ in run]) for token, run in groupby(enumerate(path), _token)]
         written = [(u, max(ts, key=lambda t: log_probs[t, u])) for u, ts in runs if u]
-        written = [pair for i, pair in enumerate(written) if not is_idle(written, i)]
-        tokens = tuple(unit for unit, _ in written)
+        written = [pair for i, pair in enumerate(written) if not is_ignored(written, i)]
+        tokens = tuple(token for token, _ in written)
         spikes = tuple(spike for _, spike in written)
         total, best, best_spikes = found.get(tokens, (-math.inf, -math.inf, ()))
         if score > best:
@@ -43,12 +43,12 @@ def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, 
     return found
 
 
-def is_idle(written: list[tuple[int, int]], place: int) -> bool:
+def is_ignored(written: list[tuple[int, int]], place: int) -> bool:
     """A space before the first word, or after another space."""
     return written[place][0] == 1 and (place == 0 or written[place - 1][0] == 1)
 
 
-def _unit(pair: tuple[int, int]) -> int:
+def _token(pair: tuple[int, int]) -> int:
     return pair[1]
 
 
@@ -64,16 +64,16 @@ def _library_anew(monkeypatch: pytest.MonkeyPatch):
     native_module.library.cache_clear()
 
 
-class FewUnits(CharacterTokenizer):
+class FewTokens(CharacterTokenizer):
     """Blank, space, apostrophe and A: few enough to try every alignment."""
 
-    symbols = CharacterTokenizer().symbols[:4]  # type: ignore[assignment]
+    tokens = CharacterTokenizer().tokens[:4]  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_alignment_of_a_prefix_is_counted_and_the_best_gives_its_frames(seed):
     log_probs = random_log_probs(5, 4, seed)
-    decoder = BeamDecoder(DecoderOptions("beam", **WIDE), FewUnits())
+    decoder = BeamDecoder(DecoderOptions("beam", **WIDE), FewTokens())
     expected = by_hand(log_probs)
     for found in decoder._search(log_probs):
         total, _, spikes = expected.pop(found.tokens)
@@ -97,7 +97,7 @@ def test_a_word_is_scored_where_it_ends_and_the_sentence_at_its_end(tmp_path):
         assert best.score == pytest.approx(expected)
 
 
-def test_a_language_model_puts_right_what_was_heard_wrong(tmp_path):
+def test_a_language_model_corrects_what_the_network_got_wrong(tmp_path):
     log_probs = spoken_log_probs(TEXT, CHARACTERS, 5, 1.6)
     alone = make_decoder(DecoderOptions("beam"), CHARACTERS).decode(log_probs)[0]
     options = DecoderOptions("beam", lm=write_small_model(tmp_path), lm_weight=1.0)
@@ -115,7 +115,7 @@ def test_closed_vocabulary_writes_words_of_the_model_only(tmp_path):
     assert all(word in known for word in text[0].text.split())
 
 
-def test_nbest_is_ordered_without_repeated_texts():
+def test_nbest_is_sorted_without_repeated_texts():
     options = DecoderOptions("beam", nbest=8)
     found = make_decoder(options, CHARACTERS).decode(spoken_log_probs(TEXT, CHARACTERS, 2, 1.5))
     scores = [hypothesis.score for hypothesis in found]
@@ -128,7 +128,7 @@ def test_nbest_is_ordered_without_repeated_texts():
         assert all(0 <= confidence <= 1 for confidence in hypothesis.confidences)
 
 
-def test_beam_of_sure_log_probs_equals_greedy_with_its_frames():
+def test_on_sure_log_probs_the_beam_search_equals_greedy_and_its_frames():
     log_probs = spoken_log_probs(TEXT, CHARACTERS, 3, 0.5)
     greedy = make_decoder(DecoderOptions(), CHARACTERS).decode(log_probs)[0]
     beam = make_decoder(DecoderOptions("beam"), CHARACTERS).decode(log_probs)[0]
@@ -138,12 +138,12 @@ def test_beam_of_sure_log_probs_equals_greedy_with_its_frames():
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])
-def test_no_frames_are_no_words(decoder):
+def test_no_frames_give_no_words(decoder):
     found = make_decoder(DecoderOptions(decoder), CHARACTERS).decode(np.zeros((0, 29), np.float32))
     assert found == [Hypothesis((), (), (), "", 0.0, 0.0, 0.0)]
 
 
-def test_impossible_units_are_left_out():
+def test_impossible_tokens_are_left_out():
     log_probs = np.full((3, 29), -np.inf, dtype=np.float32)
     log_probs[:, 3] = [0.0, -np.inf, 0.0]
     log_probs[1, 0] = 0.0
@@ -162,28 +162,28 @@ def test_threads_share_a_decoder(tmp_path):
 # --- C and Python ---
 
 
-def pieces(tmp_path: Path) -> SentencePieceTokenizer:
+def sentencepiece(tmp_path: Path) -> SentencePieceTokenizer:
     return train_sentencepiece(
         [TEXT, "A DOG RAN TO THE DOOR BY THE BENCH"], 40, tmp_path / "tokenizer"
     )
 
 
-def twice(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
-    """What C and what Python finds."""
+def in_both(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
+    """The prefixes that C finds and those that Python finds."""
     decoder = BeamDecoder(options, tokenizer)
-    assert decoder._compiled is not None
-    margins = (options.beam, options.beam_threshold, options.token_threshold)
-    return decoder._compiled(log_probs), search(log_probs, decoder.reader, *margins)
+    assert decoder._native is not None
+    limits = (options.beam, options.beam_threshold, options.token_threshold)
+    return decoder._native(log_probs), search(log_probs, decoder.scorer, *limits)
 
 
 needs_c = pytest.mark.skipif(native() != "C", reason="the C library was not built")
 
 
 @needs_c
-@pytest.mark.parametrize("kind", ["characters", "pieces"])
+@pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
 @pytest.mark.parametrize("noise", [0.5, 1.5, 2.5])
 def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
-    tokenizer = CHARACTERS if kind == "characters" else pieces(tmp_path)
+    tokenizer = CHARACTERS if kind == "characters" else sentencepiece(tmp_path)
     lm = write_small_model(tmp_path)
     settings = [
         DecoderOptions("beam", beam=16),
@@ -192,11 +192,10 @@ def test_c_gives_the_same_numbers_as_python(kind, noise, tmp_path):
         DecoderOptions("beam", beam=5, lm=lm, unknown_score=-math.inf, beam_threshold=5.0),
     ]
     for seed, options in enumerate(settings):
-        in_c, in_python = twice(options, tokenizer, spoken_log_probs(TEXT, tokenizer, seed, noise))
-        assert in_c == in_python
-        noise_rows = random_log_probs(20, tokenizer.size, seed)
-        in_c, in_python = twice(options, tokenizer, noise_rows)
-        assert in_c == in_python
+        speech = spoken_log_probs(TEXT, tokenizer, seed, noise)
+        for log_probs in (speech, random_log_probs(20, tokenizer.size, seed)):
+            in_c, in_python = in_both(options, tokenizer, log_probs)
+            assert in_c == in_python
 
 
 @needs_c
@@ -206,7 +205,7 @@ def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus
     rows = [backend.features(audio.load(u.audio_filepath).samples) for u in utterances]
     options = DecoderOptions("beam", beam=8, lm=write_small_model(tmp_path), lm_weight=0.3)
     for log_probs in backend.log_probs(rows):
-        in_c, in_python = twice(options, backend.tokenizer, log_probs)
+        in_c, in_python = in_both(options, backend.tokenizer, log_probs)
         assert in_c == in_python
 
 

@@ -42,7 +42,7 @@ def test_a_word_alone_has_the_probability_of_all_its_paths(tokens: list[int]) ->
     assert found == pytest.approx(brute(log_probs, tokens), rel=1e-5)
 
 
-def test_a_word_owns_the_frames_and_separators_between_its_neighbours() -> None:
+def test_a_word_has_the_frames_and_spaces_between_its_neighbours() -> None:
     # Words 1 2 | 3 with the separator 4 between, at frames 0 1 . 3 . 5 and one more frame.
     log_probs = table(7, 5, 8, sharpness=1.0)
     tokens, starts = [1, 2, 4, 3], np.array([0, 1, 3, 5])
@@ -78,7 +78,7 @@ def drawn(slope: float, offset: float, count: int = 20000) -> tuple[np.ndarray, 
     return raw, draw.random(count) < Calibration(slope, offset).apply(raw)
 
 
-def test_the_map_is_found_that_the_words_were_drawn_from() -> None:
+def test_the_fit_finds_the_map_that_the_words_were_drawn_from() -> None:
     raw, right = drawn(1.6, 0.7)
     found = fit(raw, right)
     assert found.slope == pytest.approx(1.6, abs=0.06)
@@ -98,11 +98,11 @@ def test_the_map_keeps_the_order_and_stays_within_0_and_1() -> None:
 
 def test_words_of_one_kind_or_without_order_are_refused() -> None:
     raw = np.array([0.2, 0.4, 0.6, 0.8])
-    with pytest.raises(AsrError, match="of 4 words all are right"):
+    with pytest.raises(AsrError, match="all of 4 words are right"):
         fit(raw, np.ones(4, bool))
-    with pytest.raises(AsrError, match="of 0 words all are wrong"):
+    with pytest.raises(AsrError, match="all of 0 words are wrong"):
         fit(raw[:0], np.ones(0, bool))
-    with pytest.raises(AsrError, match="surer words are not more often right"):
+    with pytest.raises(AsrError, match="higher confidence are not right more often"):
         fit(np.tile(raw, 50), np.tile([True, True, False, False], 50))
 
 
@@ -116,17 +116,17 @@ def test_separable_words_give_a_finite_map() -> None:
     [
         ({"slope": 1.0}, "needs slope and offset"),
         (3, "needs slope and offset"),
-        ({"slope": 0.0, "offset": 0.0}, "slope=0.0: above 0"),
+        ({"slope": 0.0, "offset": 0.0}, "slope=0.0: must be above 0"),
         ({"slope": "1", "offset": 0.0}, "confidence.slope='1'"),
         ({"slope": 1.0, "offset": float("nan")}, "confidence.offset=nan"),
     ],
 )
-def test_what_is_no_map_is_refused(plain: object, fragment: str) -> None:
+def test_a_malformed_map_is_refused(plain: object, fragment: str) -> None:
     with pytest.raises(AsrError, match=fragment):
         Calibration.from_plain(plain)
 
 
-def test_a_map_is_the_same_after_the_file() -> None:
+def test_a_map_survives_the_model_file() -> None:
     assert Calibration.from_plain(None) is None
     plain = Calibration(1.5, 0.25).to_plain()
     assert Calibration.from_plain(plain | {"words": 900}) == Calibration(1.5, 0.25)
@@ -145,7 +145,7 @@ def test_the_reliability_table_counts_every_word_once() -> None:
     assert "| 0.5 to 0.6 | 2 | 57.0 % | 50.0 % |" in reliability_table(rows).splitlines()
 
 
-def test_separation_is_the_share_of_pairs_in_order() -> None:
+def test_separation_is_the_fraction_of_pairs_in_order() -> None:
     confidences = np.array([0.1, 0.4, 0.4, 0.8])
     right = np.array([False, False, True, True])
     assert separation(confidences, right) == pytest.approx(3.5 / 4)

@@ -14,32 +14,32 @@ from asr.text.tokenizer import CharacterTokenizer
 
 def plain_loop(log_probs: np.ndarray, blank: int) -> list[int]:
     """The definition, one frame after the other."""
-    symbols, previous = [], None
+    tokens, previous = [], None
     for frame in log_probs.tolist():
         best = frame.index(max(frame))
         if best not in (previous, blank):
-            symbols.append(best)
+            tokens.append(best)
         previous = best
-    return symbols
+    return tokens
 
 
-def frames(symbols: list[int], size: int = 29) -> np.ndarray:
-    """Log-probabilities whose best path is `symbols`."""
-    log_probs = np.full((len(symbols), size), -5.0, np.float32)
-    log_probs[np.arange(len(symbols)), symbols] = -0.1
+def frames(tokens: list[int], size: int = 29) -> np.ndarray:
+    """Log-probabilities whose best path is `tokens`."""
+    log_probs = np.full((len(tokens), size), -5.0, np.float32)
+    log_probs[np.arange(len(tokens)), tokens] = -0.1
     return log_probs
 
 
 @settings(deadline=None, derandomize=True)
 @given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 3))
 def test_best_path_is_that_of_a_plain_loop(seed: int, length: int, blank: int) -> None:
-    # Whole numbers from a small range: most frames have equally probable symbols.
+    # Whole numbers from a small range: most frames have equally probable tokens.
     log_probs = np.random.default_rng(seed).integers(-3, 0, (length, 4)).astype(np.float32)
     assert best_path(log_probs, blank) == plain_loop(log_probs, blank)
 
 
 @pytest.mark.parametrize(
-    ("symbols", "expected"),
+    ("tokens", "expected"),
     [
         ([0, 3, 3, 0, 3, 4, 4], [3, 3, 4]),
         ([3, 3, 3], [3]),
@@ -48,25 +48,25 @@ def test_best_path_is_that_of_a_plain_loop(seed: int, length: int, blank: int) -
         ([5], [5]),
     ],
 )
-def test_repeats_collapse_unless_a_blank_stands_between(
-    symbols: list[int], expected: list[int]
+def test_repeats_collapse_unless_there_is_a_blank_between(
+    tokens: list[int], expected: list[int]
 ) -> None:
-    assert best_path(frames(symbols)) == expected
+    assert best_path(frames(tokens)) == expected
 
 
 def test_frames_beyond_a_length_are_not_read() -> None:
     tokenizer = CharacterTokenizer()
     alphabet = tokenizer.encode("HELLO THERE")
-    symbols = [s for symbol in alphabet for s in (symbol, symbol, 0)]
-    long = frames(symbols)
-    short = frames(tokenizer.encode("NO") + tokenizer.encode("X") * (len(symbols) - 2))
+    tokens = [t for token in alphabet for t in (token, token, 0)]
+    long = frames(tokens)
+    short = frames(tokenizer.encode("NO") + tokenizer.encode("X") * (len(tokens) - 2))
     short[2:] = np.nan
     batch = np.stack([long, short, long])
-    assert decode(batch, [len(symbols), 2, 0], tokenizer) == ["HELLO THERE", "NO", ""]
-    assert decode(batch, np.array([len(symbols), 2, 6]), tokenizer) == ["HELLO THERE", "NO", "HE"]
+    assert decode(batch, [len(tokens), 2, 0], tokenizer) == ["HELLO THERE", "NO", ""]
+    assert decode(batch, np.array([len(tokens), 2, 6]), tokenizer) == ["HELLO THERE", "NO", "HE"]
 
 
-def test_a_batch_that_does_not_fit_the_units_is_our_own_mistake() -> None:
+def test_a_batch_that_does_not_fit_the_tokenizer_is_an_assertion() -> None:
     with pytest.raises(AssertionError):
         decode(np.zeros((1, 2, 30)), [2], CharacterTokenizer())
 

@@ -16,7 +16,7 @@ from asr.errors import AsrError
         ({"decoder": "beam", "beam": 0}, "beam=0: must be at least 1"),
         ({"decoder": "beam", "nbest": 33}, "at most beam=32"),
         ({"decoder": "beam", "lm_weight": 0.3}, "lm_weight: needs a language model"),
-        ({"decoder": "beam", "lm": "x", "lm_weight": -1.0}, "not negative"),
+        ({"decoder": "beam", "lm": "x", "lm_weight": -1.0}, "must not be negative"),
         ({"decoder": "beam", "lm": "x", "unknown_score": float("nan")}, "a number, or -inf"),
         ({"decoder": "beam", "word_bonus": float("inf")}, "a finite number"),
         ({"decoder": "beam", "beam_threshold": 0.0}, "beam_threshold=0.0: must be above 0"),

@@ -1,70 +1,70 @@
-"""Boosted phrases: what is earned letter by letter, given back, and kept."""
+"""Boosted phrases: a bonus that comes letter by letter, is taken back, or becomes final."""
 
 import pytest
 from decoding import spoken_log_probs, write_small_model
 
 from asr.decode import DecoderOptions, make_decoder
-from asr.decode.phrases import ROOT, build
+from asr.decode.phrases import ROOT, build_phrases
 from asr.errors import AsrError
-from asr.text.tokenizer import CharacterTokenizer, UnknownSymbols
+from asr.text.tokenizer import CharacterTokenizer, UnknownCharacters
 
 TOKENIZER = CharacterTokenizer()
 
 
-def earned(text: str, *phrases: str) -> tuple[float, float]:
-    """Bonus after `text` with what the word it is in has earned, and at the end of it all."""
-    table = build(phrases, 1.0, TOKENIZER)
-    node, kept = ROOT, 0.0
+def bonus(text: str, *phrases: str) -> tuple[float, float]:
+    """Bonus after `text`, its last word in part, and at the end of the utterance."""
+    table = build_phrases(phrases, 1.0, TOKENIZER)
+    node, final = ROOT, 0.0
     for byte in text.encode():
         gain, node = table.step(node, byte)
-        kept += gain
-    now = kept + table.values[node]
+        final += gain
+    now = final + table.values[node]
     if not text.endswith(" "):
         gain, node = table.step(node, 0x20)
-        kept += gain
-    return now, kept + table.finish(node)
+        final += gain
+    return now, final + table.finish(node)
 
 
-def test_letters_earn_their_part_and_other_words_give_it_back():
-    assert earned("CA", "CATS")[0] == pytest.approx(0.5)
-    assert earned("CAT", "CATS") == (pytest.approx(0.75), 0.0)
-    assert earned("CATS", "CATS") == (1.0, 1.0)
-    assert earned("CATSY", "CATS") == (0.0, 0.0)
-    assert earned("MY CATS", "CATS")[1] == 1.0
+def test_letters_add_their_part_of_the_bonus_and_other_words_take_it_back():
+    assert bonus("CA", "CATS")[0] == pytest.approx(0.5)
+    assert bonus("CAT", "CATS") == (pytest.approx(0.75), 0.0)
+    assert bonus("CATS", "CATS") == (1.0, 1.0)
+    assert bonus("CATSY", "CATS") == (0.0, 0.0)
+    assert bonus("MY CATS", "CATS")[1] == 1.0
 
 
 def test_a_phrase_must_start_where_a_word_does():
-    assert earned("CONCATS", "CATS") == (0.0, 0.0)
+    assert bonus("CONCATS", "CATS") == (0.0, 0.0)
 
 
 def test_each_word_of_a_phrase_counts_and_only_the_whole_phrase():
-    assert earned("NEW YORK", "NEW YORK")[1] == 2.0
-    assert earned("NEW YO", "NEW YORK")[0] == pytest.approx(1.5)
-    assert earned("NEW CAR", "NEW YORK")[1] == 0.0
-    assert earned("NEW", "NEW YORK")[1] == 0.0
-    assert earned("NEW NEW YORK", "NEW YORK")[1] == 2.0
+    assert bonus("NEW YORK", "NEW YORK")[1] == 2.0
+    assert bonus("NEW YO", "NEW YORK")[0] == pytest.approx(1.5)
+    assert bonus("NEW CAR", "NEW YORK")[1] == 0.0
+    assert bonus("NEW", "NEW YORK")[1] == 0.0
+    assert bonus("NEW NEW YORK", "NEW YORK")[1] == 2.0
 
 
 def test_phrases_within_phrases():
-    assert earned("NEW YORK TIMES", "NEW YORK", "NEW YORK TIMES")[1] == 3.0
-    assert earned("NEW YORK CARS", "NEW YORK", "NEW YORK TIMES")[1] == 2.0
-    assert earned("NEW YORK CARS", "YORK", "NEW YORK TIMES")[1] == 1.0
-    assert earned("NEW YORK CITY", "NEW YORK", "YORK CITY")[1] == 2.0  # no word counts twice
-    assert earned("A B D", "A", "A B C", "B D")[1] == 3.0
-    assert earned("CAT CAT", "CAT")[1] == 2.0
+    assert bonus("NEW YORK TIMES", "NEW YORK", "NEW YORK TIMES")[1] == 3.0
+    assert bonus("NEW YORK CARS", "NEW YORK", "NEW YORK TIMES")[1] == 2.0
+    assert bonus("NEW YORK CARS", "YORK", "NEW YORK TIMES")[1] == 1.0
+    assert bonus("NEW YORK CITY", "NEW YORK", "YORK CITY")[1] == 2.0  # no word counts twice
+    assert bonus("A B D", "A", "A B C", "B D")[1] == 3.0
+    assert bonus("CAT CAT", "CAT")[1] == 2.0
 
 
 def test_phrases_are_normalised():
-    assert earned("NEW YORK", "new york!")[1] == 2.0
+    assert bonus("NEW YORK", "new york!")[1] == 2.0
 
 
-@pytest.mark.parametrize(("phrase", "error"), [("...", AsrError), ("3 CATS", UnknownSymbols)])
-def test_a_phrase_that_cannot_be_heard_is_refused(phrase, error):
+@pytest.mark.parametrize(("phrase", "error"), [("...", AsrError), ("3 CATS", UnknownCharacters)])
+def test_a_phrase_that_cannot_be_written_is_refused(phrase, error):
     with pytest.raises(error):
         make_decoder(DecoderOptions("beam", phrases=(phrase,)), TOKENIZER)
 
 
-def test_a_boosted_name_is_heard_against_a_language_model_that_lacks_it(tmp_path):
+def test_a_boosted_name_is_recognised_against_a_language_model_that_lacks_it(tmp_path):
     log_probs = spoken_log_probs("THE CATT SAT ON THE MAT", TOKENIZER, 4, 1.2)
     options = {"lm": write_small_model(tmp_path), "lm_weight": 0.6, "unknown_score": -10.0}
     plain = make_decoder(DecoderOptions("beam", **options), TOKENIZER).decode(log_probs)[0]

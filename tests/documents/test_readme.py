@@ -26,9 +26,9 @@ def test_the_python_of_the_readme_prunes_packs_and_sparsifies(tmp_path: Path) ->
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert run.returncode == 0, run.stderr
-    share = re.search(r"prunable tensors .* (\d+\.\d+)%", run.stdout)
-    assert share is not None, run.stdout
-    assert float(share[1]) > 80
+    zeros = re.search(r"prunable tensors .* (\d+\.\d+)%", run.stdout)
+    assert zeros is not None, run.stdout
+    assert float(zeros[1]) > 80
     assert "GRU" in run.stdout.split("whole model")[1], "what sparsify says of the layer"
     assert 0 < (tmp_path / "gru.asr").stat().st_size < 20_000
 

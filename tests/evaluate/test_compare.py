@@ -12,17 +12,18 @@ from tone_network import RATE, save_tone_model, speak
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.errors import AsrError
 from asr.evaluate.compare import compare, compare_to, listing, table
-from asr.evaluate.ref_hyp import Row, write
+from asr.evaluate.ref_hyp import write
+from asr.evaluate.wer import Row
 
 
-def rows(count: int, share_wrong: float, seed: int, speakers: int = 0) -> list[Row]:
+def rows(count: int, fraction_wrong: float, seed: int, speakers: int = 0) -> list[Row]:
     """Utterances of ten words, each wrong by chance."""
     draw = random.Random(seed)
     result = []
     for i in range(count):
-        heard = ["WRONG" if draw.random() < share_wrong else "RIGHT" for _ in range(10)]
+        words = ["WRONG" if draw.random() < fraction_wrong else "RIGHT" for _ in range(10)]
         speaker = f"s{i % speakers}" if speakers else ""
-        result.append(Row(f"u{i:03}", speaker, " ".join(["RIGHT"] * 10), " ".join(heard)))
+        result.append(Row(f"u{i:03}", speaker, " ".join(["RIGHT"] * 10), " ".join(words)))
     return result
 
 
@@ -116,7 +117,7 @@ def test_results_of_other_utterances_are_refused() -> None:
         AsrError, match="not of the same utterances: 1 are in one only, such as u004"
     ):
         compare(a, a[:-1])
-    with pytest.raises(AsrError, match="other references for 1, such as u002"):
+    with pytest.raises(AsrError, match="different references for 1, such as u002"):
         compare(a, [replace(r, reference="X") if r.id == "u002" else r for r in a])
     with pytest.raises(AsrError, match="nothing to compare"):
         compare([], [])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row, is_ref_hyp, read, write
+from asr.evaluate.ref_hyp import is_ref_hyp, read, write
+from asr.evaluate.wer import Row
 
 ROWS = [
     Row("u1", "s7", "HE HOPED FOR THE STEW", "HE HOPPED THE STEW NOW"),

@@ -1,11 +1,13 @@
-"""The numpy frontend is the twin of the one that networks are trained with."""
+"""The features in numpy are those in torch that networks are trained with."""
 
+import doctest
 import tracemalloc
 
 import numpy as np
 import pytest
 from slow_logmel import reference
 
+from asr.features import logmel
 from asr.features.logmel import features, mel_filters
 from asr.features.logmel_torch import features as torch_features
 from asr.features.settings import Frontend
@@ -42,21 +44,21 @@ def waveforms() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("kind", waveforms())
 def test_features_are_those_of_the_training_frontend(settings: Frontend, kind: str) -> None:
     samples = waveforms()[kind].astype(np.float32)
-    found, wanted = features(samples, settings), torch_features(samples, settings).numpy()
+    found, expected = features(samples, settings), torch_features(samples, settings).numpy()
     assert found.dtype == np.float32
     assert found.std() > 0.1
     # Beside a loud steady tone the quiet bands are what float32 rounds, in torch above all.
     tolerance = 2e-3 if kind == "tone" else 1e-4
-    np.testing.assert_allclose(found, wanted, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=range(len(SETTINGS)))
 @pytest.mark.parametrize("kind", waveforms())
 def test_features_are_nearer_to_the_truth_than_torch_s(settings: Frontend, kind: str) -> None:
     samples = waveforms()[kind].astype(np.float32)
-    wanted = reference(samples, settings)
-    error = np.abs(features(samples, settings) - wanted).max()
-    assert error < max(1e-5, np.abs(torch_features(samples, settings).numpy() - wanted).max())
+    expected = reference(samples, settings)
+    error = np.abs(features(samples, settings) - expected).max()
+    assert error < max(1e-5, np.abs(torch_features(samples, settings).numpy() - expected).max())
 
 
 def test_the_mel_filters_are_those_of_torchaudio() -> None:
@@ -64,8 +66,8 @@ def test_the_mel_filters_are_those_of_torchaudio() -> None:
 
     for s in SETTINGS:
         bins = s.fft_size // 2 + 1
-        wanted = melscale_fbanks(bins, s.low_hertz, s.high_hertz, s.mels, s.sample_rate).T
-        np.testing.assert_allclose(mel_filters(s), wanted.numpy(), atol=2e-5, rtol=0)
+        expected = melscale_fbanks(bins, s.low_hertz, s.high_hertz, s.mels, s.sample_rate).T
+        np.testing.assert_allclose(mel_filters(s), expected.numpy(), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("normalise", ["utterance", "none"])
@@ -85,11 +87,17 @@ def test_there_are_as_many_frames_as_the_settings_say(samples: int) -> None:
     np.testing.assert_allclose(found, torch_features(waveform, Frontend()).numpy(), atol=1e-4)
 
 
+def test_the_example_in_the_docstring_runs() -> None:
+    found = doctest.testmod(logmel)
+    assert found.attempted
+    assert not found.failed
+
+
 def test_other_types_of_samples_and_strided_ones_are_taken() -> None:
     samples = 0.1 * np.random.default_rng(0).standard_normal(RATE)
-    wanted = features(samples[::2].astype(np.float32), Frontend())
-    np.testing.assert_array_equal(features(samples[::2], Frontend()), wanted)
-    np.testing.assert_array_equal(features(samples.astype(np.float32)[::2], Frontend()), wanted)
+    expected = features(samples[::2].astype(np.float32), Frontend())
+    np.testing.assert_array_equal(features(samples[::2], Frontend()), expected)
+    np.testing.assert_array_equal(features(samples.astype(np.float32)[::2], Frontend()), expected)
 
 
 def test_memory_beyond_the_result_does_not_grow_with_the_recording() -> None:

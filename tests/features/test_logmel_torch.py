@@ -44,7 +44,7 @@ def test_features_equal_those_of_torchaudio_as_a_whole():
         center=False,
     )  # fmt: skip
     samples = noise(16000)
-    # Its frames are cut by 512 samples: 56 zeros on both sides make ours of 400 of them.
+    # Its frames are 512 samples long: 56 zeros on both sides make ours of 400 of them.
     theirs = (whole(torch.from_numpy(np.pad(samples, 56))) + PLAIN.log_floor).log().T
     torch.testing.assert_close(features(samples, PLAIN), theirs, atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""What tests of decoders share: log-probabilities of texts with noise, a small language model."""
+"""Log-probabilities of texts with noise, and a small language model, for tests of decoders."""
 
 import itertools
 from pathlib import Path
@@ -35,16 +35,16 @@ def write_small_model(folder: Path) -> str:
 
 
 def random_log_probs(frames: int, tokens: int, seed: int, spread: float = 2.0) -> np.ndarray:
-    """Rows of log-probabilities that sum to one, of nothing in particular."""
+    """Random rows of log-probabilities; the probabilities of a row sum to one."""
     return _normalised(np.random.default_rng(seed).normal(size=(frames, tokens)) * spread)
 
 
 def spoken_log_probs(text: str, tokenizer: Tokenizer, seed: int, noise: float) -> np.ndarray:
-    """What a network might give for `text`: one or two frames a unit, a blank, noise on all."""
+    """What a network might give for `text`: one or two frames per token, a blank, noise on all."""
     generator = np.random.default_rng(seed)
     path = []
-    for unit in tokenizer.encode(text):
-        path += [unit] * int(generator.integers(1, 3)) + [0]
+    for token in tokenizer.encode(text):
+        path += [token] * int(generator.integers(1, 3)) + [0]
     rows = generator.normal(size=(len(path), tokenizer.size)) * noise
     rows[np.arange(len(path)), path] += 6.0
     return _normalised(rows)
@@ -55,10 +55,10 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
 
 
 def table(frames: int, tokens: int, seed: int, sharpness: float = 3.0) -> np.ndarray:
-    """Log-probabilities `(frames, units)` drawn from `seed`."""
+    """Log-probabilities `(frames, tokens)` drawn from `seed`."""
     logits = sharpness * np.random.default_rng(seed).standard_normal((frames, tokens))
     return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
 
 
 def collapse(path: tuple[int, ...]) -> list[int]:
-    return [symbol for symbol, _ in itertools.groupby(path) if symbol]
+    return [token for token, _ in itertools.groupby(path) if token]

@@ -20,9 +20,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import benchmark_scripts  # noqa: F401 (puts lib on the path)
 import numpy as np
+from lib.weights import random_tensors
 
-from asr.benchmark.networks import random_tensors
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 tests/helpers/ranks.py FOLDER MODE
 
 Every rank writes what it found to FOLDER/MODE.RANK.json. MODE `resume` compares a training with
-those that go on from its checkpoints, and then lets one rank's weights drift; `whole`, `kill` and
+those that resume from its checkpoints, and then lets one rank's weights drift; `whole`, `kill` and
 `again` are one training, the same one killed, and the killed one resumed.
 """
 

@@ -36,8 +36,8 @@ def plain_record(
     pruned = sparsity is not None
     tensors = []
     for index, (tensor, kind) in enumerate(MATRICES):
-        share = (sparsity or 0.0) + (0.02 if index % 2 else -0.02) * pruned
-        kept = elements - round(share * elements)
+        fraction = (sparsity or 0.0) + (0.02 if index % 2 else -0.02) * pruned
+        kept = elements - round(fraction * elements)
         tensors.append(
             {"name": tensor, "shape": [gates * hidden, hidden], "elements": elements,
              "nonzeros": kept, "group": kind}
@@ -49,8 +49,8 @@ def plain_record(
     if sparsity is not None:
         curve = [[150 + 7 * i, sparsity * (i / 39) ** 0.7] for i in range(40)]
         pruning = {
-            "method": "gradual", "wanted": round(sparsity, 2), "sparsity": sparsity,
-            "sparsity_min": sparsity - 0.02, "sparsity_max": sparsity + 0.02, "updates": 40,
+            "method": "threshold_ramp", "target_sparsity": round(sparsity, 2), "sparsity": sparsity,
+            "sparsity_min": sparsity - 0.02, "sparsity_max": sparsity + 0.02, "mask_updates": 40,
             "start": 150, "ramp": 240, "end": 420, "frequency": 7, "curve": curve,
             "thresholds": {tensor: {"q": 0.1 + 0.01 * i} for i, (tensor, _) in enumerate(MATRICES)},
         }  # fmt: skip
@@ -110,10 +110,10 @@ def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
     for hidden, wer in ((256, 0.086), (128, 0.109), (64, 0.171)):
         add(f"dense-{hidden}", "dense", f"GRU {hidden}, dense", wer, hidden=hidden)
     for hidden, wers in ((256, (0.090, 0.104, 0.148)), (128, (0.118, 0.155, 0.221))):
-        for share, wer in zip((0.803, 0.902, 0.948), wers, strict=True):
-            asked = round(100 * share / 5) * 5
+        for fraction, wer in zip((0.803, 0.902, 0.948), wers, strict=True):
+            asked = round(100 * fraction / 5) * 5
             add(f"sparse-{hidden}-{asked}", "sparse", f"GRU {hidden}, {asked} %, sparse", wer,
-                hidden=hidden, sparsity=share)  # fmt: skip
+                hidden=hidden, sparsity=fraction)  # fmt: skip
     sizes = {record["name"]: record["model"]["nonzeros"] for record in records}
     for twin, hidden, wer in (("256-90", 100, 0.122), ("128-90", 44, 0.245), ("256-95", 68, 0.165)):
         add(f"small-{twin}", "small-dense", f"GRU {hidden}, dense of equal non-zeros", wer,

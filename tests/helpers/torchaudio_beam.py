@@ -31,8 +31,8 @@ from asr.decode.hypothesis import Hypothesis
 from asr.decode.lm.model import UNKNOWN, LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.decode.options import DecoderOptions
-from asr.decode.scoring import spell
-from asr.text.tokenizer import BLANK, CharacterTokenizer, Tokenizer, UnknownSymbols
+from asr.decode.scoring import token_spellings
+from asr.text.tokenizer import BLANK, CharacterTokenizer, Tokenizer, UnknownCharacters
 
 _SPACE = CharacterTokenizer().encode(" ")[0]
 _NEVER = -1e5
@@ -47,7 +47,7 @@ class TorchaudioBeam:
     ) -> None:
         self._options, self._tokenizer = options, tokenizer
         self._spaced = isinstance(tokenizer, CharacterTokenizer)
-        self._spelt = spell(tokenizer)
+        self._spellings = token_spellings(tokenizer)
         self._lm = (lm or open_lm(options.lm)) if options.lm else None
         # Names without spaces, for the files that it reads.
         names = [f"u{index}" for index in range(tokenizer.size)]
@@ -83,14 +83,14 @@ class TorchaudioBeam:
 
     def _silence(self) -> int:
         """What it may write between words: the space, or a token that writes nothing."""
-        unwritten = [unit for unit, spelt in enumerate(self._spelt) if spelt is None]
+        unwritten = [i for i, spelling in enumerate(self._spellings) if spelling is None]
         return _SPACE if self._spaced else unwritten[-1]
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """Up to `nbest` hypotheses of `log_probs (frames, tokens)`, best first, no text twice."""
         rows = np.array(log_probs, dtype=np.float32)
         limits = rows.max(axis=1, keepdims=True) - self._options.token_threshold
-        tried = (rows >= limits) & np.array([spelt is not None for spelt in self._spelt])
+        tried = (rows >= limits) & np.array([spelling is not None for spelling in self._spellings])
         tried[:, BLANK] = True
         # A last frame that is a space ends the last word; a blank joins both kinds of alignment.
         last = np.full((1, rows.shape[1]), _NEVER, dtype=np.float32)
@@ -115,11 +115,11 @@ class TorchaudioBeam:
         # One token for each frame, between one for the start, the frame that we added, and the end.
         path = alignment[1 : len(rows) + 1]
         tokens, frames, frame = [], [], 0
-        for unit, run in groupby(path):
+        for token, run in groupby(path):
             length = len(list(run))
-            if unit != BLANK:
-                tokens.append(unit)
-                frames.append(frame + int(rows[frame : frame + length, unit].argmax()))
+            if token != BLANK:
+                tokens.append(token)
+                frames.append(frame + int(rows[frame : frame + length, token].argmax()))
             frame += length
         text = self._tokenizer.decode(tokens)
         lm_score, words = 0.0, len(text.split())
@@ -146,7 +146,7 @@ def _spellings(lm: LanguageModel, tokenizer: Tokenizer, spaced: bool) -> dict[st
             continue
         try:
             spellings[word] = tokenizer.encode(f"{word} " if spaced else word)
-        except UnknownSymbols:
+        except UnknownCharacters:
             continue
     return spellings
 

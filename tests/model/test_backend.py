@@ -1,6 +1,8 @@
 """Which backend runs a model file, that both give the same, and what each of them needs."""
 
 import builtins
+import doctest
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +18,10 @@ from tone_network import RATE, save_tone_model, speak
 
 from asr import audio
 from asr.corpus.manifest import read_manifest
-from asr.decode import DecoderOptions, make_decoder
 from asr.errors import AsrError
-from asr.evaluate.dataset import evaluate_to, hear_files
+from asr.evaluate.dataset import evaluate_to
 from asr.features.settings import Frontend
+from asr.model import backend as module
 from asr.model.backend import BackendName, NativeBackend, TorchBackend, open_backend
 from asr.model.dimensions import Model
 from asr.model.info import describe
@@ -48,27 +50,29 @@ def test_packed_files_run_natively_and_dense_ones_on_torch(trained: Path, tmp_pa
     assert isinstance(open_backend(dense, backend="native"), NativeBackend)
 
 
-def test_a_dense_file_sounds_the_same_on_both(tmp_path: Path) -> None:
+def test_a_dense_file_gives_the_same_text_on_both(tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
     pack(dense, tmp_path / "packed.asr")
     for path in (dense, tmp_path / "packed.asr"):
         for backend in ("torch", "native"):
-            [heard] = load(path, backend=backend).transcribe(speak("FEED A BEE"))
-            assert heard.text == "FEED A BEE"
+            [transcript] = load(path, backend=backend).transcribe(speak("FEED A BEE"))
+            assert transcript.text == "FEED A BEE"
 
 
-def test_the_trained_network_hears_the_same_text_on_both(trained: Path, sounds: list[str]) -> None:
+def test_the_trained_network_gives_the_same_text_on_both(trained: Path, sounds: list[str]) -> None:
     expected = [t.text for t in load(trained, backend="torch").transcribe(sounds)]
     assert sum(map(bool, expected)) > 0.9 * len(expected)
     exact = load(trained, threads=2, backend="native", exact=True)
     assert [t.text for t in exact.transcribe(sounds)] == expected
-    quick = [t.text for t in load(trained, backend="native").transcribe(sounds)]
-    words = [zip(a.split(), b.split(), strict=False) for a, b in zip(expected, quick, strict=True)]
+    rounded = [t.text for t in load(trained, backend="native").transcribe(sounds)]
+    words = [
+        zip(a.split(), b.split(), strict=False) for a, b in zip(expected, rounded, strict=True)
+    ]
     differing = sum(a != b for pairs in words for a, b in pairs)
     assert differing <= 0.01 * sum(len(text.split()) for text in expected)
 
 
-def test_log_probabilities_of_sound_are_torch_s(trained: Path, sounds: list[str]) -> None:
+def test_log_probabilities_of_recordings_are_torch_s(trained: Path, sounds: list[str]) -> None:
     torch_, native = open_backend(trained, backend="torch"), open_backend(trained, exact=True)
     samples = [audio.load(path).samples for path in sounds[:4]]
     rows = [native.features(s) for s in samples]
@@ -88,32 +92,6 @@ def test_words_have_the_same_times_and_confidence_on_both(trained: Path, sounds:
         assert word.confidence == pytest.approx(other.confidence, abs=1e-3)
 
 
-def test_recordings_come_with_their_index_longest_first(trained: Path, sounds: list[str]) -> None:
-    backend = open_backend(trained)
-    durations = [audio.header_seconds(path) for path in sounds[:5]]
-    heard = dict(hear_files(backend, sounds[:5], durations, batch_seconds=6.0))
-    assert sorted(heard) == list(range(5))
-    longest = next(iter(hear_files(backend, sounds[:5], durations, batch_seconds=0.1)))[0]
-    assert durations[longest] == max(durations)
-    for i, log_probs in heard.items():
-        alone = backend.log_probs([backend.features(audio.load(sounds[i]).samples)])[0]
-        np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
-
-
-def test_a_recording_without_sound_has_no_frames(
-    trained: Path, sounds: list[str], tmp_path: Path
-) -> None:
-    backend = open_backend(trained)
-    silent = str(tmp_path / "silent.wav")
-    soundfile.write(silent, np.zeros(48000, np.float32), 16000)
-    for paths in ([silent, sounds[0], silent], [silent]):
-        heard = dict(hear_files(backend, paths, [3.0] * len(paths), batch_seconds=120.0))
-        assert [len(heard[i]) > 0 for i in range(len(paths))] == [p != silent for p in paths]
-        assert heard[0].shape == (0, backend.dimensions.outputs)
-    for options in (DecoderOptions(), DecoderOptions("beam")):
-        assert make_decoder(options, backend.tokenizer).decode(heard[0])[0].text == ""
-
-
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
@@ -124,12 +102,14 @@ def test_a_recording_without_sound_has_no_frames(
         ({"backend": "native"}, "any.asr: there is no such model file"),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict, fragment: str) -> None:
+def test_options_that_cannot_be_met_are_refused(options: dict, fragment: str) -> None:
     with pytest.raises(AsrError, match=fragment):
         open_backend("any.asr", **options)
 
 
-def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_path: Path) -> None:
+def test_a_file_whose_tokenizer_does_not_fit_is_refused_by_both(
+    trained: Path, tmp_path: Path
+) -> None:
     tensors, plain = read(trained)
     plain["model"]["outputs"] = 5
     write(tmp_path / "odd.asr", tensors, plain, "fp16")
@@ -142,7 +122,7 @@ def test_a_file_whose_units_do_not_fit_is_refused_by_both(trained: Path, tmp_pat
 
 def test_a_packed_file_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "else.asr", {"a": np.ones((2, 2), np.float32)}, {"kind": "other"})
-    with pytest.raises(AsrError, match=r"else\.asr: holds tensors, but no model of asr"):
+    with pytest.raises(AsrError, match=r"else\.asr: holds tensors, but not a model of asr"):
         open_backend(tmp_path / "else.asr")
 
 
@@ -214,6 +194,16 @@ def test_utterances_of_a_batch_get_what_they_get_alone(trained: Path) -> None:
         assert nothing.shape == (0, 29)
 
 
+def test_the_example_in_the_docstring_runs(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained, "model.asr")
+    found = doctest.testmod(module, extraglobs={"samples": np.zeros(16000, np.float32)})
+    assert found.attempted
+    assert not found.failed
+
+
 def test_an_output_frame_lasts_the_stride_of_the_network(trained: Path) -> None:
     for backend in ("native", "torch"):
         assert open_backend(trained, backend=backend).frame_seconds == pytest.approx(0.04)
@@ -280,14 +270,14 @@ def test_a_packed_file_says_that_it_runs_on_the_cpu(trained: Path, tmp_path: Pat
     assert isinstance(open_backend(trained, device="auto"), NativeBackend)
 
 
-def test_the_engine_is_named_in_records(trained: Path, corpus: Path) -> None:
+def test_the_backend_is_named_in_evaluations(trained: Path, corpus: Path) -> None:
     source = str(corpus / "test.jsonl")
     said = {
         (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
         for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
-    assert said["torch", False].startswith("engine torch ")
-    assert said["auto", False].startswith("engine native (")
+    assert said["torch", False].startswith("backend torch ")
+    assert said["auto", False].startswith("backend native (")
     assert said["native", True].endswith(", exact")
     assert ("(C library, " in said["auto", False]) == (library() is not None)
 
@@ -349,14 +339,14 @@ def test_texts_without_the_c_library_are_the_same(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_of_a_minute_of_sound_is_bounded(tmp_path: Path) -> None:
+def test_memory_of_a_minute_of_audio_is_bounded(tmp_path: Path) -> None:
     path = save_random(tmp_path / "large.asr", Model(hidden=512, layers=3))
     minute = 0.1 * np.random.default_rng(0).standard_normal(60 * RATE)
     soundfile.write(tmp_path / "minute.wav", minute, RATE)
     code = (
         "from asr.transcribe.recogniser import load\n"
-        f"[heard] = load({str(path)!r}).transcribe({str(tmp_path / 'minute.wav')!r})\n"
-        "assert heard.seconds == 60\n"
+        f"[found] = load({str(path)!r}).transcribe({str(tmp_path / 'minute.wav')!r})\n"
+        "assert found.seconds == 60\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     # Not ru_maxrss: a child inherits that of the process that it was forked from.

@@ -1,4 +1,4 @@
-"""An exported network is the network, in another program; a wrong one is not written."""
+"""An exported network computes the same in ONNX Runtime; a wrong one is not written."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def run(path: Path, features: np.ndarray, lengths: list[int]) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("variant", [*VARIANTS, {"cell": "rnn_tanh"}, {"cell": "gru",
     "shared_input": True, "combine": "concat"}], ids=str)  # fmt: skip
-def test_every_kind_of_network_is_itself_in_onnx_runtime(tmp_path, variant):
+def test_every_kind_of_network_is_the_same_in_onnx_runtime(tmp_path, variant):
     path = save(tmp_path / "model.asr", network(replace(SMALL, **variant)))
     report = export(path, tmp_path / "model.onnx")
     assert report.error < 2e-5
@@ -41,8 +41,10 @@ def test_every_kind_of_network_is_itself_in_onnx_runtime(tmp_path, variant):
     lengths = [61, 7, 30, 60]
     found, frames = run(tmp_path / "model.onnx", features, lengths)
     with torch.inference_mode():
-        expected, wanted = load_model(path).model(torch.tensor(features), torch.tensor(lengths))
-    assert frames.tolist() == wanted.tolist()
+        expected, expected_frames = load_model(path).model(
+            torch.tensor(features), torch.tensor(lengths)
+        )
+    assert frames.tolist() == expected_frames.tolist()
     assert found == pytest.approx(expected.numpy(), abs=2e-5)
 
 
@@ -58,7 +60,7 @@ def test_what_lies_beyond_a_length_changes_nothing(tmp_path):
     assert alone[0] == pytest.approx(found[1, : frames[1]], abs=1e-5)
 
 
-def test_the_file_says_what_it_needs_to_be_used(tmp_path, trained):
+def test_the_file_holds_tokenizer_frontend_and_dimensions(tmp_path, trained):
     report = export(trained, tmp_path / "model.onnx")
     assert report.error < 1e-4
     model = onnx.load(tmp_path / "model.onnx")
@@ -72,7 +74,7 @@ def test_the_file_says_what_it_needs_to_be_used(tmp_path, trained):
     assert (weight == 0).mean() == pytest.approx(0.9, abs=0.05)
 
 
-def test_the_command_prints_the_error_and_a_word_on_zeros(tmp_path):
+def test_the_command_prints_the_error_and_a_note_on_zeros(tmp_path):
     path = save(tmp_path / "model.asr", network())
     result = CliRunner().invoke(app, ["export", str(path), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0

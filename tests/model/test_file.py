@@ -1,6 +1,7 @@
 """A model file is its network again, dense or packed, and describes itself without torch."""
 
 import dataclasses
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from model_files import SMALL, VARIANTS, network, save
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
+from asr.model import file as module
+from asr.model import torch_network
 from asr.model.dimensions import Model
 from asr.model.file import load_model, load_weights, save_model
 from asr.model.info import describe
@@ -60,7 +63,7 @@ def test_smaller_values_move_log_probabilities_by_little(tmp_path, values, toler
     assert describe(tmp_path / "packed.asr").values == values
 
 
-def test_units_and_frontend_and_training_come_back(tmp_path):
+def test_tokenizer_frontend_and_training_come_back(tmp_path):
     frontend = Frontend(low_hertz=50.0, normalise="none")
     extra = {"name": "run 1", "loss": float("nan"), "curve": [[1, 0.5]]}
     save_model(tmp_path / "model.asr", network(), CharacterTokenizer(), frontend, extra)
@@ -116,7 +119,7 @@ def test_weights_start_another_network_from_either_file(tmp_path):
 @pytest.mark.parametrize(
     ("values", "fraction"), [("int8", 1 / 16), ("fp16", 1 / 8), ("fp32", 1 / 6)]
 )
-def test_pruned_tensors_shrink_as_promised(tmp_path, values, fraction):
+def test_pruned_tensors_shrink_to_a_fraction(tmp_path, values, fraction):
     path = save(tmp_path / "model.asr", network(Model(hidden=128, layers=1)))
     report = pack(path, tmp_path / "packed.asr", values)
     assert report.packed.pruned.sparsity == pytest.approx(0.9, abs=1e-3)
@@ -174,6 +177,20 @@ def test_a_description_counts_what_the_network_has(tmp_path):
         assert "\x07" not in table
 
 
+def test_tables_are_as_wide_as_their_cells_and_never_wrapped(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    path = save(tmp_path / "model.asr", network(), {"long": "x" * 100_000, "markup": "[red]no[/]"})
+    rows, tensors = describe(path).table([("beam search", "in C")]).split("\n\n")
+    assert max(map(len, rows.splitlines())) == 400
+    assert "beam search      in C" in rows
+    assert "[red]no[/]" in rows
+    heading, *lines = tensors.splitlines()
+    expected = "tensor shape elements nonzeros zeros stored as bytes of dense"
+    assert " ".join(heading.split()) == expected
+    assert [line.split()[0] for line in lines] == list(network().state_dict())
+    assert not any(line.endswith(" ") for line in (*rows.splitlines(), *lines))
+
+
 def test_describing_and_packing_load_no_torch(tmp_path):
     path = save(tmp_path / "model.asr", network())
     code = (
@@ -186,10 +203,18 @@ def test_describing_and_packing_load_no_torch(tmp_path):
     assert (result.stdout, result.stderr) == ("True\n", "")
 
 
+def test_the_examples_in_the_docstrings_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for documented in (module, torch_network):
+        found = doctest.testmod(documented)
+        assert found.attempted
+        assert not found.failed
+
+
 # --- refusals ---
 
 
-def test_a_training_checkpoint_is_told_from_a_model(tmp_path):
+def test_a_training_checkpoint_is_distinguished_from_a_model(tmp_path):
     torch.save({"state_dict": network().state_dict()}, tmp_path / "last.ckpt")
     for reader in (load_model, load_weights, describe):
         with pytest.raises(AsrError, match=r"last\.ckpt: .* use the model\.asr beside it"):
@@ -221,7 +246,7 @@ def edited(path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "other"}, "no model of asr"),
+        ({"kind": "other"}, "not a model of asr"),
         ({"more": 1}, "metadata do not fit this version of asr: more: unknown"),
         ({"model": 1}, "model: expected a group of keys, found 1"),
         ({"model": {"hidden": 12}}, r"model\.mels: missing; .*Use the version that wrote the file"),
@@ -257,12 +282,12 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path, change, message):
         ({"model__layers": 10**9}, "claim 1000000000 layers"),
         ({"model__batch_norm": False}, "'conv.0.convolution.bias' is nothing"),
         ({"model__outputs": 30}, "has 29 tokens, its network 30 outputs"),
-        ({"tokenizer": {"kind": "runes"}}, "units of kind 'runes' are unknown"),
+        ({"tokenizer": {"kind": "runes"}}, "tokenizer='runes' is unknown"),
         ({"tokenizer": {"kind": "sentencepiece", "model": "AAAA"}}, "not a SentencePiece model"),
     ],
     ids=str,
 )
-def test_weights_and_units_must_fit_the_dimensions(tmp_path, change, message):
+def test_weights_and_tokenizer_must_fit_the_dimensions(tmp_path, change, message):
     path = edited(save(tmp_path / "model.asr", network()), **change)
     with pytest.raises(AsrError, match=message) as error:
         load_model(path)

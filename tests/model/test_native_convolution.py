@@ -45,7 +45,7 @@ def draw(layers: list[Layer], zeros: float = 0.0) -> list[tuple[np.ndarray, np.n
     return [(weight, bias.astype(np.float32)) for weight, bias in drawn]
 
 
-def wanted(
+def torch_convolutions(
     layers: list[Layer], weights: list[tuple[np.ndarray, np.ndarray]], features: np.ndarray
 ) -> np.ndarray:
     x = torch.from_numpy(features).T[None, None]
@@ -81,7 +81,7 @@ def stack_of(
 
 def check(stack: ConvolutionStack, layers: list[Layer], weights, frames: int, atol: float) -> None:
     features = np.random.default_rng(3).standard_normal((frames, 80)).astype(np.float32)
-    expected = wanted(layers, weights, features)
+    expected = torch_convolutions(layers, weights, features)
     found = run(stack, features, expected.shape[1])
     np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
 

@@ -50,13 +50,15 @@ def arrays(model: DeepSpeech) -> Tensors:
 
 
 def batch(dimensions: Model) -> tuple[np.ndarray, np.ndarray]:
-    """Features with noise beyond the lengths too: anything may stand there."""
+    """Features with noise beyond the lengths too, which is ignored."""
     random = np.random.default_rng(1)
     shape = (len(LENGTHS), max(LENGTHS), dimensions.mels)
     return random.standard_normal(shape).astype(np.float32), np.array(LENGTHS)
 
 
-def wanted(model: DeepSpeech, features: np.ndarray, lengths: np.ndarray) -> tuple[Any, Any]:
+def torch_log_probs(
+    model: DeepSpeech, features: np.ndarray, lengths: np.ndarray
+) -> tuple[Any, Any]:
     with torch.inference_mode():
         result, counts = model(torch.from_numpy(features), torch.from_numpy(lengths))
     assert result[0, 0].exp().max() < 0.95  # not decided beforehand
@@ -68,7 +70,7 @@ def test_log_probabilities_are_torch_s(variant: dict[str, Any]) -> None:
     dimensions = Model(**SMALL | variant)
     model = network(dimensions)
     features, lengths = batch(dimensions)
-    expected, counts = wanted(model, features, lengths)
+    expected, counts = torch_log_probs(model, features, lengths)
     for tensors in (arrays(model), {k: rows(v) for k, v in arrays(model).items()}):
         exact = Network(tensors, dimensions, exact=True)
         for threads in (1, 3):
@@ -94,7 +96,7 @@ def test_every_instruction_set_gives_the_same(name: str) -> None:
     dimensions = Model(**SMALL)
     model = network(dimensions)
     features, lengths = batch(dimensions)
-    expected, _ = wanted(model, features, lengths)
+    expected, _ = torch_log_probs(model, features, lengths)
     for exact, atol in ((True, 1e-4), (False, 0.1)):
         found, _ = Network(arrays(model), dimensions, exact, name).log_probs(features, lengths)
         np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
@@ -116,7 +118,7 @@ def test_a_network_with_norms_folded_by_torch_gives_the_same(variant: dict[str, 
     model = network(Model(**SMALL | variant))
     folded = fold_batch_norm(model)
     features, lengths = batch(model.dimensions)
-    expected, _ = wanted(model, features, lengths)
+    expected, _ = torch_log_probs(model, features, lengths)
     native = Network(arrays(folded), folded.dimensions, exact=True)
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
@@ -125,12 +127,12 @@ def test_a_dense_network_runs_too() -> None:
     dimensions = Model(**SMALL)
     model = network(dimensions, sparsity=0.0)
     features, lengths = batch(dimensions)
-    expected, _ = wanted(model, features, lengths)
+    expected, _ = torch_log_probs(model, features, lengths)
     native = Network(arrays(model), dimensions, exact=True)
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
-def test_the_tied_matrix_may_stand_once_or_twice_and_is_laid_out_once() -> None:
+def test_the_tied_matrix_may_be_given_once_or_twice_and_is_laid_out_once() -> None:
     dimensions = Model(**SMALL, shared_input=True)
     tensors = arrays(network(dimensions))
     native = Network(tensors, dimensions)
@@ -153,7 +155,7 @@ def test_each_weight_has_a_kernel_with_a_name() -> None:
     assert not any(k in ("perm16", "block16-fp16", "block16-int8") for k in described.values())
 
 
-def test_nothing_is_heard_in_no_frames() -> None:
+def test_no_frames_give_no_log_probabilities() -> None:
     dimensions = Model(**SMALL)
     native = Network(arrays(network(dimensions)), dimensions)
     found, counts = native.log_probs(np.zeros((2, 0, 80), np.float32), np.array([0, 0]))
@@ -174,7 +176,7 @@ HH = "rnn.1.backward_cell.weight_hh_l0"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fragment"),
+    ("damage", "fragment"),
     [
         (change(HH, None), f"'{HH}' is nothing, needed is float32 \\(144, 48\\)"),
         (change(HH, np.zeros((144, 49), np.float32)), "is float32 \\(144, 49\\), needed is"),
@@ -184,21 +186,21 @@ HH = "rnn.1.backward_cell.weight_hh_l0"
         (lambda tensors: tensors.update(more=np.zeros(3, np.float32)), "'more' is float32"),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(spoil: Any, fragment: str) -> None:
+def test_tensors_that_do_not_fit_are_refused(damage: Any, fragment: str) -> None:
     dimensions = Model(**SMALL)
     tensors = arrays(network(dimensions))
-    spoil(tensors)
+    damage(tensors)
     with pytest.raises(AsrError, match=fragment):
         Network(tensors, dimensions)
 
 
-def test_dimensions_beyond_all_reason_are_refused_at_once() -> None:
+def test_absurd_dimensions_are_refused_at_once() -> None:
     tensors = arrays(network(Model(**SMALL)))
     with pytest.raises(AsrError, match="claim 1000000000 layers"):
         Network(tensors, Model(**SMALL | {"layers": 10**9}))
 
 
-def test_what_fails_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     dimensions = Model(**SMALL)
     native = Network(arrays(network(dimensions)), dimensions)
 

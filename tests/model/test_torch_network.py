@@ -1,4 +1,4 @@
-"""The network: the same for every batch, equal to its equations, foldable, quick to train."""
+"""The network: independent of the batch, equal to its equations, foldable, fast to train."""
 
 import copy
 import dataclasses
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from asr.model import torch_recurrence as recurrence
 from asr.model.dimensions import Model
-from asr.model.torch_layers import MaskedBatchNorm, RecurrentLayer
-from asr.model.torch_network import DeepSpeech, count_parameters, fold_batch_norm, parameter_shapes
-from asr.model.torch_recurrence import FrameOrder
+from asr.model.shapes import parameter_shapes
+from asr.model.torch_layers import MaskedBatchNorm
+from asr.model.torch_network import DeepSpeech, count_parameters, fold_batch_norm
 
 CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"]
-JOINTS: list[dict[str, Any]] = [
+DIRECTIONS: list[dict[str, Any]] = [
     {},
     {"combine": "concat"},
     {"shared_input": True},
@@ -129,10 +129,10 @@ def reference(model: DeepSpeech, features: Tensor) -> Tensor:
     return torch.log_softmax(x @ model.output.linear.weight.T + model.output.linear.bias, -1)
 
 
-@pytest.mark.parametrize("joint", JOINTS, ids=str)
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_ragged_batch_equals_the_slow_reference_of_each_utterance(cell, joint):
-    dimensions = dataclasses.replace(SMALL, cell=cell, **joint)
+def test_a_ragged_batch_equals_the_slow_reference_of_each_utterance(cell, directions):
+    dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     model = network(dimensions)
     features, lengths = ragged(dimensions, [23, 40, 1, 16], extra=5)
     with torch.no_grad():
@@ -189,10 +189,10 @@ def test_padding_changes_no_gradient_and_no_statistic_in_training(cell):
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("joint", JOINTS, ids=str)
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
-def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch, cell, joint):
-    dimensions = dataclasses.replace(SMALL, cell=cell, **joint)
+def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch, cell, directions):
+    dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     batch, found = ragged(dimensions, [40, 25, 33], extra=4), []
     for ours in (True, False):
         if not ours:
@@ -206,7 +206,7 @@ def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch,
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
-def test_under_autocast_a_frozen_network_takes_the_quick_path_too(cell, monkeypatch):
+def test_under_autocast_a_frozen_network_takes_the_fast_path_too(cell, monkeypatch):
     dimensions = replace(SMALL, cell=cell)
     model, batch, found = network(dimensions), ragged(dimensions, [40, 25, 33], extra=4), []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -220,56 +220,10 @@ def test_under_autocast_a_frozen_network_takes_the_quick_path_too(cell, monkeypa
     assert not torch.equal(found[0], found[1]), "both took one path"
 
 
-def test_a_hooked_cell_is_called_itself():
-    layer = RecurrentLayer(4, SMALL, dropout=0.0)
-    seen: list[int] = []
-    layer.forward_cell.register_forward_hook(lambda *_: seen.append(1))
-    layer(
-        torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool), FrameOrder(torch.tensor([5]), 5)
-    )
-    assert seen == [1]
-
-
-def test_masked_norm_equals_batch_norm_of_the_valid_frames_put_together():
-    torch.manual_seed(0)
-    for lengths in ([9, 9, 9], [9, 4, 1]):
-        ours, theirs = MaskedBatchNorm(5), nn.BatchNorm1d(5)
-        nn.init.uniform_(ours.weight)
-        theirs.load_state_dict(ours.state_dict())
-        mask = torch.arange(9) < torch.tensor(lengths)[:, None]
-        for _ in range(2):
-            x = (torch.randn(3, 9, 5) * 3 + 1).requires_grad_()
-            y = ours(x, mask)
-            (actual,) = torch.autograd.grad((y * y * y).sum(), x)
-            packed = theirs(x[mask])
-            (expected,) = torch.autograd.grad((packed * packed * packed).sum(), x)
-            torch.testing.assert_close(y[mask], packed)
-            assert not y[~mask].any()
-            torch.testing.assert_close(actual, expected)
-        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
-        assert ours.num_batches_tracked == 2
-        torch.testing.assert_close(ours.eval()(x, mask), theirs.eval()(x.mT).mT)
-
-
-@pytest.mark.parametrize("valid", [0, 1])
-def test_masked_norm_of_fewer_than_two_frames_is_finite_and_keeps_its_statistics(valid):
-    norm = MaskedBatchNorm(3)
-    nn.init.constant_(norm.bias, 0.25)
-    before = copy.deepcopy(norm.state_dict())
-    x = torch.randn(2, 4, 3, requires_grad=True)
-    mask = torch.arange(8).view(2, 4) < valid
-    y = norm(x, mask)
-    y.sum().backward()
-    torch.testing.assert_close(y[mask], torch.full((valid, 3), 0.25), atol=1e-3, rtol=0)
-    assert x.grad is not None
-    assert x.grad.isfinite().all()
-    torch.testing.assert_close(norm.state_dict(), before)
-
-
-@pytest.mark.parametrize("joint", JOINTS, ids=str)
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_folding_the_norms_keeps_outputs_and_zeros(cell, joint):
-    dimensions = dataclasses.replace(SMALL, cell=cell, **joint)
+def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
+    dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     model = network(dimensions)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -290,11 +244,11 @@ def test_folding_the_norms_keeps_outputs_and_zeros(cell, joint):
     assert count_parameters(folded) == count_parameters(folded.dimensions)
 
 
-@pytest.mark.parametrize("joint", JOINTS, ids=str)
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_parameters_are_counted_from_dimensions_alone(cell, joint):
+def test_parameters_are_counted_from_dimensions_alone(cell, directions):
     for batch_norm in (True, False):
-        dimensions = Model(cell=cell, hidden=7, layers=3, batch_norm=batch_norm, **joint)
+        dimensions = Model(cell=cell, hidden=7, layers=3, batch_norm=batch_norm, **directions)
         model = DeepSpeech(dimensions)
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         assert parameter_shapes(dimensions) == shapes
@@ -375,7 +329,7 @@ def test_bfloat16_autocast_is_close_and_gives_float32_log_probs(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_learns_to_tell_symbols_apart(cell):
+def test_every_cell_learns_to_distinguish_tokens(cell):
     torch.manual_seed(0)
     model = DeepSpeech(dataclasses.replace(SMALL, cell=cell, hidden=16))
     features, lengths = ragged(SMALL, [40, 30, 36, 24])
@@ -392,14 +346,6 @@ def test_every_cell_learns_to_tell_symbols_apart(cell):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
-
-
-def test_a_new_lstm_remembers_and_a_new_relu_network_shrinks():
-    lstm = DeepSpeech(dataclasses.replace(SMALL, cell="lstm")).rnn[0].forward_cell
-    bias = lstm.bias_ih_l0 + lstm.bias_hh_l0
-    assert bias.tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12
-    relu = DeepSpeech(dataclasses.replace(SMALL, cell="rnn_relu")).rnn[0].forward_cell
-    torch.testing.assert_close(torch.linalg.svdvals(relu.weight_hh_l0), torch.full((6,), 0.9))
 
 
 def test_dropout_acts_in_training_only():

@@ -72,7 +72,7 @@ def test_a_network_survives_pickling(sparse):
     assert torch.equal(log_probs(other), log_probs(model))
 
 
-def test_cells_with_hooks_and_foreign_cells_are_left():
+def test_cells_with_hooks_and_foreign_cells_are_kept_dense():
     model = network({})
     model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)
 
@@ -82,7 +82,7 @@ def test_cells_with_hooks_and_foreign_cells_are_left():
     model.rnn[1].forward_cell = pruned(Own(16, 16, batch_first=True))
     report = sparsify(model, min_elements=0, kernel="csr" if library() else "numpy")
     assert "hooks, which would be lost" in report.kept_dense["rnn.0"]
-    assert "no plain nn.GRU" in report.kept_dense["rnn.1"]
+    assert "not plain nn.GRU" in report.kept_dense["rnn.1"]
     assert isinstance(model.rnn[0], RecurrentLayer)
 
 
@@ -98,6 +98,6 @@ def test_a_trained_network_keeps_its_log_probabilities(trained):
     assert 0.85 < report.replaced[0].sparsity < 0.95
     expected = log_probs(model)
     assert (log_probs(sparse) - expected).abs().max() < 1e-3
-    quick = copy.deepcopy(model)
-    sparsify(quick, kernel=KERNEL)
-    assert (log_probs(quick).exp() - expected.exp()).abs().max() < 0.05
+    rounded = copy.deepcopy(model)
+    sparsify(rounded, kernel=KERNEL)
+    assert (log_probs(rounded).exp() - expected.exp()).abs().max() < 0.05

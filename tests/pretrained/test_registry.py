@@ -1,4 +1,4 @@
-"""The recogniser that comes with the package: found by name, read its own way, described."""
+"""The recogniser in the package: found by name, decoded with its own options, described."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def recording(corpus: Path) -> str:
     return read_manifest(corpus / "test.jsonl")[0].audio_filepath
 
 
-def test_the_files_are_those_that_the_description_says_and_small_enough() -> None:
+def test_the_files_are_those_of_the_description_and_small_enough() -> None:
     assert models.names() == ["english"]
     plain = json.loads(ENGLISH.model.with_suffix(".json").read_text())
     for kind, limit in (("model", 4_000_000), ("lm", 5_000_000)):
@@ -39,14 +39,14 @@ def test_the_files_are_those_that_the_description_says_and_small_enough() -> Non
         assert hashlib.sha256(content).hexdigest() == plain[kind]["sha256"]
     header = describe(ENGLISH.model)
     assert header.packed
-    assert header.parameters.nonzeros == ENGLISH.figures["nonzeros"]
-    assert header.parameters.elements == ENGLISH.figures["parameters"]
+    assert header.parameters.nonzeros == ENGLISH.figures.nonzeros
+    assert header.parameters.elements == ENGLISH.figures.parameters
     assert header.pruned.sparsity > 0.5
     assert open_lm(ENGLISH.lm).order >= 2
     assert ENGLISH.decoding().lm == str(ENGLISH.lm)
 
 
-def test_the_card_names_what_licences_ask_for() -> None:
+def test_the_card_names_the_sources_that_licences_ask_for() -> None:
     card = models.card("english")
     for name in ("LibriSpeech", "Panayotov", "CC BY 4.0", "VCTK", "CC BY-SA 4.0", "speechocean762"):
         assert name in card
@@ -56,7 +56,7 @@ def test_the_card_names_what_licences_ask_for() -> None:
             assert entry.name in card
 
 
-def test_without_a_model_a_file_is_read_by_beam_search_with_the_language_model(
+def test_without_a_model_a_file_is_decoded_by_beam_search_with_the_language_model(
     recording: str,
 ) -> None:
     [beam] = asr.load().transcribe(recording)
@@ -75,7 +75,7 @@ def test_without_a_model_a_file_is_read_by_beam_search_with_the_language_model(
         assert (run.returncode, run.stdout, run.stderr) == (0, f"{text}\n", "")
 
 
-def test_where_there_is_no_sound_there_are_no_words() -> None:
+def test_no_words_where_there_is_no_sound() -> None:
     for level, seconds in ((0.0, 3), (0.0, 45), (0.02, 3)):
         silence = np.full(seconds * 16000, level, np.float32)
         [transcript] = asr.load().transcribe(silence)
@@ -113,12 +113,12 @@ def test_an_unknown_name_lists_what_there_is(command: str, recording: str) -> No
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a" * 65, "a" * 64, f"{'a' * 300}/b", ""])
-def test_a_name_of_any_length_is_told(name: str) -> None:
+def test_a_name_of_any_length_is_refused(name: str) -> None:
     with pytest.raises(AsrError):
         describe(models.resolve(name))
 
 
-def test_the_name_works_where_networks_are_run(recording: str, corpus: Path) -> None:
+def test_the_name_is_taken_by_evaluate_align_and_calibrate(recording: str, corpus: Path) -> None:
     few = corpus / "few.jsonl"
     few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
     assert "english.lm" in run_asr("evaluate", "english", few).stdout
@@ -129,14 +129,14 @@ def test_the_name_works_where_networks_are_run(recording: str, corpus: Path) -> 
     assert "-o" in refused.stderr
 
 
-def test_the_name_is_compared_and_read_its_own_way(
+def test_the_name_is_compared_and_decoded_with_its_own_options(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = corpus / "two.jsonl"
     few.write_text("\n".join((corpus / "test.jsonl").read_text().splitlines()[:2]) + "\n")
     monkeypatch.chdir(tmp_path)
     lines = compare_to("english", ENGLISH.model, str(few)).splitlines()
-    assert lines[0].startswith(f"A english (beam {ENGLISH.decoder['beam']}, english.lm x ")
+    assert lines[0].startswith(f"A english (beam {ENGLISH.options['beam']}, english.lm x ")
     assert lines[1].startswith(f"B {ENGLISH.model} (greedy): WER ")
     evaluate_to("english", str(few), "eng.txt", decoding=DecoderOptions())
     same = compare_to("english", "eng.txt", str(few), given={"decoder": "greedy"}).splitlines()
@@ -160,25 +160,46 @@ def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:
     assert "# Mine?[31m" in run_asr("info", tmp_path / "mine.asr").stdout
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "schema", "words"])
-def test_a_damaged_install_is_told(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["short", "missing", "schema", "type", "text"])
+def test_a_damaged_install_is_refused(tmp_path: Path, damage: str) -> None:
     for path in ENGLISH.model.parent.glob("english.*"):
         shutil.copy(path, tmp_path)
     description = tmp_path / "english.json"
     assert models.read(description).bytes == ENGLISH.bytes
-    if damage == "cut":
+    if damage == "short":
         (tmp_path / "english.lm").write_bytes(b"short")
-    elif damage == "gone":
+    elif damage == "missing":
         (tmp_path / "english.asr").unlink()
     elif damage == "schema":
         description.write_text(description.read_text().replace('"schema": 1', '"schema": 2'))
+    elif damage == "type":
+        description.write_text(
+            description.read_text().replace('"bytes": 1', '"bytes": true, "x": 1')
+        )
     else:
         description.write_text("not json")
     with pytest.raises(AsrError, match="install asr again"):
         models.read(description)
 
 
-def test_models_load_nothing_heavy_and_are_not_loaded_by_help() -> None:
+def test_the_description_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    models.find.cache_clear()
+    opened: list[Path] = []
+    read_text = Path.read_text
+
+    def counting(path: Path, *rest: object, **more: object) -> str:
+        opened.append(path)
+        return read_text(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "read_text", counting)
+    models.resolve("english")
+    models.decoding(None, {"beam": 5})
+    models.decoding("english", {})
+    models.table()
+    assert [path.name for path in opened] == ["english.json"]
+
+
+def test_listing_models_loads_nothing_heavy_and_help_does_not_list_them() -> None:
     for code, absent in (
         (
             "import asr.pretrained.registry; asr.pretrained.registry.table()",

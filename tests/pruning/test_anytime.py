@@ -154,7 +154,7 @@ def test_dropped_weights_are_zero_after_every_step_and_masks_lose_only(kind: str
 
 
 def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor], Tensor]]:
-    """The model as a deep copy, a script, and an exported program if that is wanted."""
+    """The model as a deep copy, a script, and an exported program if `exported`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
         # Said of any nn.GRU, pruned or not.
@@ -176,7 +176,7 @@ def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> 
             expected = model(x)
             for made in copies(model, x, exported=step in (FIRST, STEPS)):
                 torch.testing.assert_close(made(x), expected)
-            twin = copy.deepcopy(training.model)
+            copied = copy.deepcopy(training.model)
             assert list(model.state_dict()) == keys
             assert [type(m) for m in model.modules()] == [type(m) for m in Net().modules()]
             for module in model.modules():
@@ -186,21 +186,21 @@ def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> 
         if step < STEPS:
             training.step()
             if step == FIRST:
-                assert torch.equal(twin(x), expected), "a copy is not pruned with its model"
+                assert torch.equal(copied(x), expected), "a copy is not pruned with its model"
 
 
 def test_a_copied_pruner_goes_on_with_a_copied_model() -> None:
     training = Training("ramp to a target")
     for _ in range(12):
         training.step()
-    twin = copy.deepcopy(training)
-    assert twin.pruner.model is twin.model
+    copied = copy.deepcopy(training)
+    assert copied.pruner.model is copied.model
     for _ in range(STEPS - 12):
         training.step()
-        twin.step()
-    for there, here in zip(training.model.parameters(), twin.model.parameters(), strict=True):
+        copied.step()
+    for there, here in zip(training.model.parameters(), copied.model.parameters(), strict=True):
         assert torch.equal(there, here)
-    assert twin.pruner.mask_hash() == training.pruner.mask_hash()
+    assert copied.pruner.mask_hash() == training.pruner.mask_hash()
 
 
 def predict(model: nn.Module, steps: int, pruner: Pruner | None = None) -> float:

@@ -125,15 +125,15 @@ def test_resumed_training_is_the_same_training(whole, stop, tmp_path):
 
 def test_every_checkpoint_holds_the_masked_weights_of_its_step(whole):
     folder, _, callback = whole
-    share = 0.0
+    sparsity = 0.0
     for step in range(1, STEPS + 1):
         checkpoint = torch.load(folder / f"{step}.ckpt", weights_only=True)
-        share = dict(callback.pruner.curve).get(step, share)
+        sparsity = dict(callback.pruner.curve).get(step, sparsity)
         weights = [checkpoint["state_dict"][f"net.{n}"] for n in callback.pruner.names]
         zeros = sum(int((w == 0).sum()) for w in weights)
-        assert zeros / sum(w.numel() for w in weights) == pytest.approx(share)
+        assert zeros / sum(w.numel() for w in weights) == pytest.approx(sparsity)
         assert checkpoint["callbacks"]["PruningCallback"]["step"] == step
-    assert share > 0.5
+    assert sparsity > 0.5
 
 
 def test_gradients_are_masked_before_lightning_clips(whole):
@@ -168,9 +168,9 @@ def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(
     callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
     with pytest.warns(
         Unfinished, match=r"has 72 steps, but the last .* step 130: a schedule counts steps of the"
-    ) as said:
+    ) as caught:
         fit(tmp_path, module, [callback], accumulate_grad_batches=3)
-    assert sum(warning.category is Unfinished for warning in said) == 1
+    assert sum(warning.category is Unfinished for warning in caught) == 1
     assert 0.5 < callback.pruner.sparsity() < 0.9
 
 

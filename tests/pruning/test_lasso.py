@@ -29,8 +29,8 @@ def test_the_penalty_is_the_sum_of_block_norms_ragged_edges_included(
     network = model()
     lasso = GroupLasso(network, 0.3, rows, columns)
     weights = [p for p in network.parameters() if p.dim() > 1]
-    wanted = 0.3 * sum(by_hand(w, rows, columns) for w in weights)
-    assert float(lasso.penalty().detach()) == pytest.approx(wanted, rel=1e-5)
+    right = 0.3 * sum(by_hand(w, rows, columns) for w in weights)
+    assert float(lasso.penalty().detach()) == pytest.approx(right, rel=1e-5)
     assert lasso.names == ["0.weight", "1.weight", "2.weight"]
 
 
@@ -41,14 +41,14 @@ def test_added_gradients_are_those_of_the_penalty_in_the_loss(rows: int, columns
         network[1].weight[:4, :4] = 0.0  # a block that is gone must not give NaN
     lasso = GroupLasso(network, 0.3, rows, columns)
     lasso.penalty().backward()
-    wanted = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
-    assert set(wanted) == set(lasso.names)
+    right = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    assert set(right) == set(lasso.names)
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     lasso.add_gradients()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
-        expected = 1 + wanted[name] if name in wanted else torch.ones_like(parameter)
+        expected = 1 + right[name] if name in right else torch.ones_like(parameter)
         torch.testing.assert_close(parameter.grad, expected)
     assert bool((network[1].weight.grad[:4, :4] == 1).all()) or rows != 4
 
@@ -81,8 +81,8 @@ def test_a_replaced_parameter_is_found() -> None:
     network = model()
     lasso = GroupLasso(network, 1.0, 4, 4, ["1.weight"])
     network.load_state_dict({k: 2 * v for k, v in network.state_dict().items()}, assign=True)
-    wanted = by_hand(network[1].weight, 4, 4)
-    assert float(lasso.penalty().detach()) == pytest.approx(wanted, rel=1e-5)
+    right = by_hand(network[1].weight, 4, 4)
+    assert float(lasso.penalty().detach()) == pytest.approx(right, rel=1e-5)
 
 
 @pytest.mark.parametrize(

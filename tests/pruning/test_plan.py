@@ -39,8 +39,8 @@ def test_a_schedule_of_sparsities_is_predicted_exactly(model: nn.Module) -> None
     found = plan(model, Rule(CUBIC, ["rnn*"]), total_steps=120)
     assert [step for step, _ in found.curve] == list(CUBIC.update_steps)
     for t in found.tensors:
-        for step, share in t.curve:
-            assert share == pytest.approx(CUBIC.sparsity(step), abs=1 / t.elements)
+        for step, sparsity in t.curve:
+            assert sparsity == pytest.approx(CUBIC.sparsity(step), abs=1 / t.elements)
     assert found.final == pytest.approx(0.9, abs=1e-3)
     assert [t.name for t in found.tensors] == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
     assert [t.group for t in found.tensors] == ["input", "recurrent"]
@@ -68,9 +68,9 @@ def test_a_threshold_is_compared_with_the_dense_weights(model: nn.Module) -> Non
     found = plan(model, Rule(RAMP, thresholds=q), model)
     for t in found.tensors:
         size = find(model)[t.name].detach().abs()
-        for step, share in t.curve:
+        for step, sparsity in t.curve:
             below = (size < RAMP.threshold(step, q[t.name])).float().mean().item()
-            assert share == pytest.approx(below, abs=1e-6)
+            assert sparsity == pytest.approx(below, abs=1e-6)
     assert "a trained network" in found.basis
 
 
@@ -79,16 +79,16 @@ def test_a_target_without_weights_follows_the_ramp_over_a_normal_distribution() 
     found = plan(model, Rule(replace(RAMP, target=0.9)))
     assert found.final == pytest.approx(0.9, abs=1e-5)
     deviations = 1.6448536  # nine in ten of a normal distribution lie within
-    for step, share in found.curve:
+    for step, sparsity in found.curve:
         height = RAMP.relative_threshold(step) / RAMP.final_height
-        assert share == pytest.approx(math.erf(height * deviations / math.sqrt(2)), abs=0.01)
+        assert sparsity == pytest.approx(math.erf(height * deviations / math.sqrt(2)), abs=0.01)
     assert plan(model, Rule(replace(RAMP, target=0.9))) == found, "the same draw every time"
 
 
 def test_banks_end_at_whole_counts(model: nn.Module) -> None:
     found = plan(model, Rule(CUBIC, ["rnn*"], Bank(32)))
     assert found.final == 1 - 3 / 32
-    assert all(share * 32 == round(share * 32) for _, share in found.curve)
+    assert all(sparsity * 32 == round(sparsity * 32) for _, sparsity in found.curve)
 
 
 def test_fixed_zeros_are_those_that_are_there(model: nn.Module) -> None:

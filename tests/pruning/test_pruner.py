@@ -49,9 +49,9 @@ def test_masks_change_at_update_steps_only_and_take_effect_at_once():
         assert zeros / elements == pytest.approx(pruner.sparsity())
         assert pruner.finished == (step >= 64)
     assert [step for step, _ in pruner.curve] == list(RAMP.update_steps)
-    shares = [share for _, share in pruner.curve]
-    assert shares == sorted(shares)
-    assert shares[-1] == pruner.sparsity() > 0.6
+    sparsities = [sparsity for _, sparsity in pruner.curve]
+    assert sparsities == sorted(sparsities)
+    assert sparsities[-1] == pruner.sparsity() > 0.6
 
 
 def test_mask_is_the_threshold_of_this_step_on_the_weights_of_this_step():
@@ -205,17 +205,17 @@ def test_deepcopy_script_and_export_work_under_pruning():
     train(model, optimiser, pruner, 41)
     x = torch.randn(4, 2, 6)
     expected = model(x)
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
         scripted = torch.jit.script(model)
         # Said of any nn.GRU, pruned or not.
         warnings.filterwarnings("ignore", message=r"The tensor attributes self\.rnn\._flat_weights")
         exported = torch.export.export(model.eval(), (x,)).module()
-    for other in (twin, scripted, exported):
+    for other in (copied, scripted, exported):
         torch.testing.assert_close(other(x), expected)
     train(model, optimiser, pruner, 1)
-    assert torch.equal(twin(x), expected)
+    assert torch.equal(copied(x), expected)
 
 
 def test_every_replica_computes_the_same_masks():
@@ -262,7 +262,7 @@ def test_tied_parameter_is_masked_once_under_its_first_name():
         Pruner(net, Rule(RAMP, thresholds=both))
 
 
-def test_frozen_keeps_the_zeros_it_finds():
+def test_fixed_mask_keeps_the_zeros_it_finds():
     model, optimiser, pruner = setting()
     train(model, optimiser, pruner, STEPS)
     pruner.finalize()
@@ -274,7 +274,7 @@ def test_frozen_keeps_the_zeros_it_finds():
     assert not torch.equal(model.rnn.weight_hh_l0, before)
 
 
-def test_frozen_resumes_with_the_masks_of_its_beginning():
+def test_fixed_mask_resumes_with_the_masks_of_its_beginning():
     model = Net()
     with torch.no_grad():
         model.rnn.weight_hh_l0[3] = 0.0
@@ -315,11 +315,11 @@ def test_corrected_threshold_is_in_the_checkpoint():
         model = Net(seed)
         return model, OPTIMISERS["adamw"](model.parameters()), Pruner(model, rule)
 
-    whole, cut, resumed = start(), start(), start(5)
+    whole, stopped, resumed = start(), start(), start(5)
     train(*whole, STEPS)
-    train(*cut, 33)
+    train(*stopped, 33)
     file = io.BytesIO()
-    torch.save([part.state_dict() for part in cut], file)
+    torch.save([part.state_dict() for part in stopped], file)
     file.seek(0)
     for part, state in zip(resumed, torch.load(file, weights_only=True), strict=True):
         part.load_state_dict(state)

@@ -259,5 +259,5 @@ def test_blocks_of_a_network_with_scattered_zeros_end_at_the_target_of_all_its_w
     rule = Rule(schedule, ["rnn*hh*"], Block(4, 1), keep_zeros=True)
     pruner = Pruner(model, rule)
     train(model, OPTIMISERS["adamw"](model.parameters()), pruner, 66)
-    for share in pruner.sparsities().values():
-        assert share == pytest.approx(0.9, abs=0.005)
+    for sparsity in pruner.sparsities().values():
+        assert sparsity == pytest.approx(0.9, abs=0.005)

@@ -154,13 +154,13 @@ def test_weights_move_to_where_the_task_needs_them() -> None:
     assert bool(pruner.masks()["0.weight"][useful].all())
 
 
-@pytest.mark.parametrize("cut", [0, 1, 3, 4, 5, 12, 14])
-def test_resumed_at_any_step_it_ends_with_equal_weights(cut: int) -> None:
+@pytest.mark.parametrize("stopped", [0, 1, 3, 4, 5, 12, 14])
+def test_resumed_at_any_step_it_ends_with_equal_weights(stopped: int) -> None:
     whole = layers()
     optimiser, pruner = trainer(whole)
     saved: dict[str, Any] = {}
     for step in range(16):
-        if step == cut:
+        if step == stopped:
             parts = {"model": whole, "optimiser": optimiser, "pruner": pruner}
             saved = {k: copy.deepcopy(v.state_dict()) for k, v in parts.items()}
         train_step(whole, optimiser, pruner)
@@ -169,7 +169,7 @@ def test_resumed_at_any_step_it_ends_with_equal_weights(cut: int) -> None:
     again.load_state_dict(saved["model"])
     optimiser.load_state_dict(saved["optimiser"])
     second.load_state_dict(saved["pruner"])
-    for _ in range(16 - cut):
+    for _ in range(16 - stopped):
         train_step(again, optimiser, second)
     assert second.mask_hash() == pruner.mask_hash()
     assert all(

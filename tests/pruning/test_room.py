@@ -1,10 +1,16 @@
-"""What the pruning room brings in, and its example for a plain loop."""
+"""What the pruning room imports, what it needs when it is carried away, and its examples."""
 
+import doctest
+import importlib
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from torch import nn
 
 import asr.pruning
@@ -31,6 +37,55 @@ def test_import_loads_torch_and_no_other_room_and_lightning_comes_with_the_callb
     assert "lightning.pytorch" in second
     rooms = {m for m in second if m.startswith("asr.") and not m.startswith("asr.pruning")}
     assert rooms == {"asr.errors"}
+
+
+CARRIED = """
+import sys
+import torch
+from asr.pruning import Pruner, Rule, ThresholdRamp, statistics
+
+model = torch.nn.GRU(3, 16)
+optimiser = torch.optim.SGD(model.parameters(), 0.1)
+ramp = ThresholdRamp.from_fractions(60, start=0.0, ramp=0.3, end=0.9, target=0.9)
+pruner = Pruner(model, Rule(ramp, ["weight_hh*"]))
+for _ in range(60):
+    model(torch.randn(5, 2, 3))[0].square().mean().backward()
+    pruner.mask_gradients()
+    optimiser.step()
+    pruner.step(optimiser)
+    optimiser.zero_grad()
+pruner.finalize()
+print(statistics(model, ["weight_hh*"]).table())
+print(*sorted(module for module in sys.modules if module.split(".")[0] == "asr"))
+"""
+
+
+def test_carried_away_with_two_files_it_prunes_in_a_plain_loop(tmp_path: Path):
+    """Nothing else of the project is there: the folder holds asr/pruning, errors.py, files.py."""
+    for name in ("errors.py", "files.py"):
+        (tmp_path / "asr").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "asr" / name, tmp_path / "asr")
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "asr" / "pruning", tmp_path / "asr" / "pruning", ignore=ignore)
+    # -P and no PYTHONPATH but this folder: the project itself must not be found instead.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CARRIED],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *table, modules = done.stdout.splitlines()
+    assert table[1].split()[:5] == ["weight_hh_l0", "recurrent", "768", "77", "89.97%"]
+    assert {m for m in modules.split() if not m.startswith("asr.pruning")} == {"asr", "asr.errors"}
+
+
+@pytest.mark.parametrize("name", ["rule", "pruner", "callback", "statistics"])
+def test_the_examples_in_docstrings_run(name: str):
+    result = doctest.testmod(importlib.import_module(f"asr.pruning.{name}"))
+    assert result.attempted >= 3
+    assert result.failed == 0
 
 
 def test_every_public_name_is_there_and_no_other():

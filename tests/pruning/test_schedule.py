@@ -156,7 +156,7 @@ def test_from_fractions_refuses_what_are_not_ordered_fractions(fractions):
 
 @pytest.mark.parametrize("frequency", [1, 10, 100, 160])
 def test_frequency_cancels_so_its_unit_cannot_change_the_threshold(frequency):
-    """Both units traps of the slopes: equation (1) and Algorithm 1 share one frequency."""
+    """Both slopes are in the same unit: equation (1) and Algorithm 1 sparsity one frequency."""
     other = ThresholdRamp(1000, 5000, 10000, frequency)
     for step in (1600, 4800, 8000):
         assert other.threshold(step, 0.1) == pytest.approx(PAPER.threshold(step, 0.1), rel=1e-12)

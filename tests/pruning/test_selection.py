@@ -40,13 +40,13 @@ def prune_once(model, rule):
     return pruner.masks()
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.906, 0.95])
-def test_each_tensor_equals_torch_s_unstructured_pruning(share):
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9, 0.906, 0.95])
+def test_each_tensor_equals_torch_s_unstructured_pruning(sparsity):
     ours, theirs = Net(), Net()
-    masks = prune_once(ours, Rule(OneShot(1, share)))
+    masks = prune_once(ours, Rule(OneShot(1, sparsity)))
     for name, keep in masks.items():
         module, _, leaf = name.rpartition(".")
-        prune.l1_unstructured(theirs.get_submodule(module), leaf, amount=share)
+        prune.l1_unstructured(theirs.get_submodule(module), leaf, amount=sparsity)
         assert torch.equal(keep, dict(theirs.named_buffers())[f"{name}_mask"].bool()), name
 
 
@@ -181,15 +181,15 @@ shapes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 @settings(max_examples=60, deadline=None)
 @given(patterns, shapes, st.lists(st.floats(0.05, 0.8), min_size=1, max_size=4), st.integers(0, 99))
-def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, shares, seed):
+def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sparsities, seed):
     torch.manual_seed(seed)
     model = nn.Linear(shape[1], shape[0], bias=False)
     (name,) = find(model)
     alive = {}
-    for share in sorted(shares):
+    for sparsity in sorted(sparsities):
         with torch.no_grad():  # as an optimiser would, those that were dropped included
             model.weight.copy_(torch.randint(-3, 4, shape) / 2 + 0.1)
-        (group,) = ranking_groups(model, [Rule(OneShot(1, share), pattern=pattern)])
+        (group,) = ranking_groups(model, [Rule(OneShot(1, sparsity), pattern=pattern)])
         weights = {name: model.weight}
         keep = group.masks_at(1, weights, alive)[0][name]
         again = group.masks_at(1, weights, {name: keep})[0][name]
@@ -199,13 +199,13 @@ def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sh
         if isinstance(pattern, Bank):
             for bank in keep.split(pattern.columns, dim=1):
                 short = None if bank.shape[1] == pattern.columns else bank.shape[1]
-                assert (bank.sum(1) == pattern.count(share, short)).all(), "banks equal"
+                assert (bank.sum(1) == pattern.count(sparsity, short)).all(), "banks equal"
         else:
             units = pattern.units(keep.float()) > 0
             assert torch.equal(pattern.expand(units, keep.shape), keep), "blocks whole"
             sizes = pattern.sizes(keep.shape)
             largest = keep.numel() // len(units) if sizes is None else int(sizes.max())
-            assert abs(dropped - share * keep.numel()) <= largest / 2 + 1e-4, "counted"
+            assert abs(dropped - sparsity * keep.numel()) <= largest / 2 + 1e-4, "counted"
         alive = {name: keep}
 
 
@@ -221,14 +221,14 @@ def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern,
             for weight in find(model, tensors).values():
                 weight.mul_(1.01).add_(0.02 * torch.randn(weight.shape, generator=generator))
         pruner.step()
-    shares = [share for _, share in pruner.curve]
-    assert shares == sorted(shares)
-    assert len(shares) == RAMP.mask_updates
+    sparsities = [sparsity for _, sparsity in pruner.curve]
+    assert sparsities == sorted(sparsities)
+    assert len(sparsities) == RAMP.mask_updates
     # Whole blocks of up to 15 elements in tensors of 400.
-    assert shares[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
+    assert sparsities[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
     # The largest of a block varies little from block to block, so most fall in the last third.
-    assert (0.1 if pattern == Element() else 0.0) < shares[len(shares) // 2] < 0.85
-    assert max(b - a for a, b in pairwise(shares)) < 0.3
+    assert (0.1 if pattern == Element() else 0.0) < sparsities[len(sparsities) // 2] < 0.85
+    assert max(b - a for a, b in pairwise(sparsities)) < 0.3
     assert all(q > 0 for q in pruner.thresholds.values())
 
 

@@ -59,11 +59,11 @@ def test_known_q_counts_at_first_and_not_at_the_end():
 
 
 def test_state_goes_on_bit_for_bit():
-    whole, cut = TargetThreshold(RAMP), TargetThreshold(RAMP)
+    whole, stopped = TargetThreshold(RAMP), TargetThreshold(RAMP)
     for step in RAMP.update_steps[:40]:
         whole.raise_to(step, step / 7)
-    cut.load_state_dict(whole.state_dict())
+    stopped.load_state_dict(whole.state_dict())
     for step in RAMP.update_steps[40:]:
-        assert whole.raise_to(step, step / 7) == cut.raise_to(step, step / 7)
+        assert whole.raise_to(step, step / 7) == stopped.raise_to(step, step / 7)
     with pytest.raises(AsrError, match="damaged"):
-        cut.load_state_dict({"eps": 1.0})
+        stopped.load_state_dict({"eps": 1.0})

@@ -1,54 +1,41 @@
 """Every script of recipes/benchmarks runs with --quick, and RESULTS is made from its record."""
 
-import importlib.util
+import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from places import ROOT
+from benchmark_scripts import FOLDER, script
+from lib.record import read_parts
+from lib.speed_tables import break_even
+from lib.tables import gpu_display
 
-from asr.benchmark.book import read_book
 from asr.benchmark.dense import NAMES
-from asr.benchmark.other_tables import gpu_section
-from asr.benchmark.speed_tables import break_even
-from asr.benchmark.tables import END, START, markdown, write_results
 from asr.errors import AsrError
 
-FOLDER = ROOT / "recipes" / "benchmarks"
-RECORDS = ROOT / "recipes" / "results" / "benchmarks"
+RECORDS = FOLDER.parent / "results"
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch):
     """Also where the C library is absent the scripts are run, on numpy; torch keeps its threads."""
-    monkeypatch.setattr("asr.benchmark.script.library", object)
+    monkeypatch.setattr("lib.script.library", object)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("records")
+    return tmp_path_factory.mktemp("results") / "benchmarks"
 
 
 def run(name: str, records: Path, *arguments: object) -> dict:
     """The parts of the record; a script that has run already measures nothing again."""
     words = ["--quick", "--output", str(records), *map(str, arguments)]
     assert script(name).main(words) == 0
-    return read_book(records / f"{name}.json").parts
+    return read_parts(records / f"{name}.json")
 
 
 def test_no_script_has_the_name_of_a_module_that_others_import() -> None:
@@ -63,7 +50,7 @@ ONLY = {"recurrent": ["--only", "gru-64-n1"], "network": ["--only", "2x32-t1"]}
 
 def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("recurrent", records, *ONLY["recurrent"])
-    parts = read_book(records / "recurrent.json").parts
+    parts = read_parts(records / "recurrent.json")
     assert set(parts) == {"gru-64-n1-t1", "gru-64-n1-t2"}
     part = parts["gru-64-n1-t2"]
     assert part["quick"]
@@ -138,14 +125,15 @@ def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
 ) -> None:
     arguments = ["--quick", "--output", str(records)]
     assert script("gpu").main(arguments) == 0
-    parts = read_book(records / "gpu.json").parts
+    parts = read_parts(records / "gpu.json")
     if torch.cuda.is_available():
         rows = {row["name"]: row for row in parts["gru-512-n1"]["results"]}
         assert rows["torch.sparse CSR"]["error"] < 1e-4
         return
     assert "not run: torch finds no CUDA GPU" in capsys.readouterr().out
     assert parts["not run"]["results"] == []
-    assert "(cuSPARSE)**: not run: torch finds no CUDA GPU" in markdown(records)
+    text = (records / "gpu.json").read_text()
+    assert '"rows": [{"GPU": "not run: torch finds no CUDA GPU on this machine"}]' in text
     assert script("gpu").main(arguments) == 0
     assert "in the record already" in capsys.readouterr().out
 
@@ -159,7 +147,7 @@ def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
         )
     ]
     part = {"gpu": "A GPU", "hidden": 800, "columns": 1, "results": results}
-    _, table = gpu_section([part])
+    table = gpu_display([part]).first.markdown()
     assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
 
 
@@ -169,24 +157,28 @@ def test_tables_are_made_from_the_records_between_markers(
     for name in ("recurrent", "network", "sizes", "masks", "start"):
         run(name, records, *ONLY.get(name, []))
     run("wer", records, "--set", corpus / "test.jsonl")
+    names = ("recurrent", "network", "sizes", "masks", "start", "wer")
+    markers = [f"<!-- asr report: {name} -->\nold\n<!-- end: {name} -->" for name in names]
     results = tmp_path / "RESULTS.md"
-    results.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    assert script("results").main([str(records), str(results)]) == 0
+    results.write_text("\n".join(["before", *markers, "after", ""]))
+    results_script = script("results")
+    assert results_script.main([str(records.parent), str(results)]) == 0
     lines = results.read_text().split("\n")
-    assert lines[:2] == ["before", START]
-    assert lines[-3:] == [END, "after", ""]
+    assert lines[:2] == ["before", "<!-- asr report: recurrent -->"]
+    assert lines[-3:] == ["<!-- end: wer -->", "after", ""]
     text = results.read_text()
     assert "old" not in lines
-    for wanted in ("| GRU | 64 | 1 | 2 |", "Whole network", "Shell prompt to text", "Tiny sizes"):
-        assert wanted in text
+    for fragment in ("| GRU 64, N = 1, 2 threads |", "features to log-probabilities", "TINY SIZES"):
+        assert fragment in text
     assert "ONNX Runtime int8: not measured in 2 of 2 conditions" in text
     for path in records.glob("*.json"):
-        assert f"recipes/benchmarks/{path.stem}.py --quick" in text
+        for part in read_parts(path).values():
+            assert part["command"].startswith(f"python recipes/benchmarks/{path.stem}.py --quick")
+    assert max(line.count(" | ") for line in lines if line.startswith("| ")) < 8
     results.write_text("no markers\n")
-    with pytest.raises(AsrError, match="the tables go between two lines"):
-        write_results(records, results)
-    with pytest.raises(AsrError, match="no record of a benchmark"):
-        markdown(tmp_path)
+    assert results_script.write_results(records.parent, results) == []
+    with pytest.raises(AsrError, match="no records in its folders"):
+        results_script.write_results(tmp_path, results)
 
 
 def test_the_break_even_is_where_the_times_cross() -> None:
@@ -198,10 +190,10 @@ def test_the_break_even_is_where_the_times_cross() -> None:
 
 
 def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> None:
-    for path in RECORDS.glob("*.json"):
-        book = read_book(path)
-        assert book.name == path.stem
-        for key, part in book.parts.items():
+    paths = list((RECORDS / "benchmarks").glob("*.json"))
+    assert paths
+    for path in paths:
+        for key, part in read_parts(path).items():
             assert not part["quick"], (path.name, key)
             assert not part["busy"], (path.name, key)
             assert part["results"] or part["reason"], (path.name, key)
@@ -217,9 +209,11 @@ def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> N
 
 
 def test_the_committed_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:
-    results = FOLDER.parent / "RESULTS.md"
+    shutil.copytree(RECORDS, tmp_path / "results")
+    committed = (FOLDER.parent / "RESULTS.md").read_text()
     copy = tmp_path / "RESULTS.md"
-    copy.write_text(results.read_text())
-    if any(RECORDS.glob("*.json")):
-        write_results(RECORDS, copy)
-    assert copy.read_text() == results.read_text()
+    copy.write_text(committed)
+    script("results").write_results(tmp_path / "results", copy)
+    assert copy.read_text() == committed
+    for path in RECORDS.glob("*/plot.png"):
+        assert path.read_bytes() == (tmp_path / path.relative_to(FOLDER.parent)).read_bytes()

@@ -23,7 +23,7 @@ def small(corpus: Path, folder: Path) -> list[str]:
         f"runs={folder}", f"data.root={corpus}", "data.train=[train.jsonl]",
         "data.dev=[dev.jsonl]", "data.test=[test.jsonl]", "data.batch_seconds=10",
         "data.max_seconds=9", "model.hidden=24", "model.layers=2", "model.conv_channels=[2,4]",
-        "training.epochs=2", "pruning.updates=10", "pruning.percentile=0.6", "threads=1",
+        "training.epochs=2", "pruning.mask_updates=10", "pruning.percentile=0.6", "threads=1",
     ]  # fmt: skip
 
 
@@ -117,6 +117,6 @@ def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Pa
     records = read_records(tmp_path / "records")
     assert len(records) == len(kept) - 1
     for record in records:
-        if record.pruning and record.pruning.wanted:
+        if record.pruning and record.pruning.target_sparsity:
             assert record.pruning.sparsity == pytest.approx(0.906, abs=0.02)
     assert "small dense, distilled" in results.read_text()

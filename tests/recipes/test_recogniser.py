@@ -1,9 +1,7 @@
 """The benchmark of whole recognisers: its figures are right where the errors are known."""
 
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,26 +9,26 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from benchmark_scripts import FOLDER, script
+from lib import contestants
+from lib.rates import character_rate, rate
+from lib.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
 from places import ROOT
 from tone_network import LETTERS, RATE, speak, tone_model
 
-from asr.benchmark import contestants
-from asr.benchmark.rates import character_rate, rate
-from asr.benchmark.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
 from asr.corpus import sources
 from asr.decode.lm.build import build_model
 from asr.decode.lm.file import write_lm
 from asr.decode.lm.train import number_words, train_ngrams
 from asr.decode.lm.tune import Trial
 from asr.errors import AsrError
-from asr.evaluate.ref_hyp import Row
+from asr.evaluate.wer import Row
 from asr.features.settings import Frontend
 from asr.model.file import save_model
 from asr.model.pack import pack
 from asr.report import report
 from asr.text.tokenizer import CharacterTokenizer
 
-SCRIPT = ROOT / "recipes" / "benchmarks" / "recogniser.py"
 SPEECH = ROOT.parent / "shared" / "speech"
 SAID = {"1": ("AB CD", "30"), "2": ("BAD CAFE", "12"), "3": ("FED", "13")}
 """Text and age of each speaker."""
@@ -44,19 +42,13 @@ def threads():
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_recogniser", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def recogniser() -> ModuleType:
+    return script("recogniser")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sets of tones, three networks that hear them, a language model."""
+    """Two sets of tones, three networks that recognise them, a language model."""
     folder = tmp_path_factory.mktemp("place")
     for subset in ("dev-tones", "test-tones"):
         for speaker, (text, _) in SAID.items():
@@ -70,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "exact.model", model, *save)
     pack(folder / "exact.model", folder / "exact.asr")
     with torch.no_grad():
-        for parameter in model.parameters():  # no zeros, and nothing that is heard changes
+        for parameter in model.parameters():  # no zeros, and the texts stay
             parameter[parameter == 0] = 1e-7
     save_model(folder / "dense.asr", model, *save)
     with torch.no_grad():
@@ -100,7 +92,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 def words(place: Path, output: Path, *more: str, **networks: str) -> list[str]:
     given = [f"--network={label}={place / file}" for label, file in networks.items()]
     sets = ["--dev", "dev-tones", "--test", "test-tones", "--by-age", "test-tones"]
-    work = output.parent / "kept"
+    work = output.parent / "cache"
     return [str(place), "-o", str(output), "--work", str(work), *sets, *given, *more]
 
 
@@ -109,12 +101,12 @@ def rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["network"], row["decoder"]): row for row in plain["rows"]}
 
 
-def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard(
-    script: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
+def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recognised(
+    recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "records" / "all.json"
     lm = ["--lm", str(place / "tones.lm"), "--tuned", "dense=0.3,1"]
-    assert script.main(words(place, path, *lm, dense="dense.asr", deaf="deaf.asr")) == 0
+    assert recogniser.main(words(place, path, *lm, dense="dense.asr", deaf="deaf.asr")) == 0
     found = rows(path)
     who = [(n, d) for n in ("dense", "deaf") for d in ("greedy", "beam with LM")]
     assert list(found) == who
@@ -143,7 +135,7 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard
     assert with_lm["decoder"] == "beam with LM"
 
     networks = record["details"]["networks"]
-    tried = networks["dense"]["engines"]
+    tried = networks["dense"]["backends"]
     assert set(tried) == {"torch", "native"}
     chosen = min(tried, key=tried.get)
     assert dense["backend"].startswith(chosen)
@@ -163,12 +155,12 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_heard
     assert "| Network | Decoder | WER %, test-tones | WER %, test-tones adults |" in shown
     assert "| deaf | greedy | 60.0 (" in shown
     assert "| deaf | greedy | dense | +60.0 (" in shown
-    assert "**Costs**" in shown
+    assert "<summary>Costs</summary>" in shown
     assert f"| deaf | greedy | {deaf['parameters']:,} | {deaf['nonzeros']:,} |" in shown
 
 
-def test_what_was_heard_is_not_heard_again_and_what_was_heard_later_is_marked(
-    script: ModuleType,
+def test_cached_results_are_used_and_those_of_a_later_run_are_marked(
+    recogniser: ModuleType,
     place: Path,
     tmp_path: Path,
     ran: list[Job],
@@ -176,32 +168,32 @@ def test_what_was_heard_is_not_heard_again_and_what_was_heard_later_is_marked(
 ) -> None:
     path = tmp_path / "r" / "later.json"
     clock = iter(f"2026-01-{day:02}T00:00:00+00:00" for day in range(1, 32))
-    monkeypatch.setattr("asr.benchmark.store._now", lambda: next(clock))
-    script.main(words(place, path, exact="exact.asr"))
+    monkeypatch.setattr("lib.cache._now", lambda: next(clock))
+    recogniser.main(words(place, path, exact="exact.asr"))
     assert len(ran) == 1
     assert "NOT MEASURED IN ONE RUN" not in path.read_text()
-    script.main(words(place, path, exact="exact.asr", deaf="deaf.asr"))
+    recogniser.main(words(place, path, exact="exact.asr", deaf="deaf.asr"))
     assert [job.model for job in ran] == [str(place / name) for name in ("exact.asr", "deaf.asr")]
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == 0
     [note] = [n for n in json.loads(path.read_text())["notes"] if n.startswith("NOT MEASURED")]
     assert "exact greedy in the run of 2026-01-01" in note
     notes = "NOT MEASURED IN ONE RUN", "Measured in the run of 2026-01-01"
-    script.main(words(place, path, exact="exact.asr"))
+    recogniser.main(words(place, path, exact="exact.asr"))
     found = [n for n in json.loads(path.read_text())["notes"] if n.startswith(notes)]
     assert len(ran) == 2
     assert len(found) == 1
     assert found[0].startswith(notes[1])
     assert "not in the run that wrote this record" in found[0]
     assert "revision" in found[0]
-    script.main(words(place, path, exact="deaf.asr"))
-    assert len(ran) == 3, "another network of that name was heard before"
+    recogniser.main(words(place, path, exact="deaf.asr"))
+    assert len(ran) == 3, "another network of that name was cached"
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == pytest.approx(3 / 5)
-    script.main(words(place, path, "--again", exact="deaf.asr"))
+    recogniser.main(words(place, path, "--again", exact="deaf.asr"))
     assert len(ran) == 4
 
 
-def test_a_tuning_is_kept_as_long_as_the_same_is_tried(
-    script: ModuleType,
+def test_a_tuning_is_cached_as_long_as_the_same_is_tried(
+    recogniser: ModuleType,
     place: Path,
     tmp_path: Path,
     ran: list[Job],
@@ -210,25 +202,25 @@ def test_a_tuning_is_kept_as_long_as_the_same_is_tried(
     path = tmp_path / "r" / "tuned.json"
     arguments = words(place, path, "--lm", str(place / "tones.lm"), exact="exact.asr")
     monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.2, 0.5, 0.25)])
-    script.main(arguments)
-    [kept] = (tmp_path / "r" / "kept").glob("exact,*tuning.json")
-    plain = json.loads(kept.read_text())
-    kept.write_text(json.dumps({**plain, "revision": "before"}))
+    recogniser.main(arguments)
+    [cached] = (tmp_path / "r" / "cache").glob("exact,*tuning.json")
+    plain = json.loads(cached.read_text())
+    cached.write_text(json.dumps({**plain, "revision": "before"}))
     monkeypatch.setattr(contestants, "tune_on", lambda *_: [Trial(0.4, 0.5, 0.25)])
-    script.main(arguments)
+    recogniser.main(arguments)
     [note] = [n for n in json.loads(path.read_text())["notes"] if "Tuned in the run" in n]
     assert note.endswith("with revision before.")
     assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.2
     monkeypatch.setattr(contestants, "WEIGHTS", (0.1, 0.2))
-    script.main(arguments)
+    recogniser.main(arguments)
     assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.4
 
 
 def test_a_part_of_a_set_is_called_no_result(
-    script: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
+    recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "r" / "part.json"
-    script.main(words(place, path, "--by-age", "--limit=2", exact="exact.asr", deaf="deaf.asr"))
+    recogniser.main(words(place, path, "--by-age", "--limit=2", exact="exact.asr", deaf="deaf.asr"))
     assert [len(job.recordings) for job in ran] == [2, 2]
     plain = json.loads(path.read_text())
     assert plain["notes"][0].startswith("NOT A RESULT: only 2 utterances")
@@ -255,34 +247,36 @@ def test_a_part_of_a_set_is_called_no_result(
     ],
 )
 def test_what_cannot_be_measured_is_refused(
-    script: ModuleType, place: Path, tmp_path: Path, more: list[str], fragment: str
+    recogniser: ModuleType, place: Path, tmp_path: Path, more: list[str], fragment: str
 ) -> None:
     if "dev-tones" in more:
         (tmp_path / "dev-tones").symlink_to(place / "dev-tones")
         place, more = tmp_path, [*more, "--by-age", "dev-tones"]
     with pytest.raises(AsrError, match=fragment):
-        script.main([*words(place, tmp_path / "r" / "x.json"), *more])
+        recogniser.main([*words(place, tmp_path / "r" / "x.json"), *more])
 
 
-def test_an_age_that_is_not_known_is_named(script: ModuleType, place: Path, tmp_path: Path) -> None:
+def test_an_age_that_is_not_known_is_named(
+    recogniser: ModuleType, place: Path, tmp_path: Path
+) -> None:
     (tmp_path / "test-tones").symlink_to(place / "test-tones")
     table = (place / "utterances.tsv").read_text()
     for text, fragment in (
-        (table.replace("2-1-0\t12", "2-1-0\t-"), "age of who says 2-1-0"),
-        (table.replace("\t12\n", "\t40\n"), "nothing said by children"),
+        (table.replace("2-1-0\t12", "2-1-0\t-"), "age of the speaker of 2-1-0"),
+        (table.replace("\t12\n", "\t40\n"), "no utterances of children"),
         (table.replace("age\n", "years\n"), "no column 'age'"),
     ):
         (tmp_path / "utterances.tsv").write_text(text)
         arguments = words(tmp_path, tmp_path / "r" / "x.json", exact=str(place / "exact.asr"))
         with pytest.raises(AsrError, match=fragment):
-            script.main(arguments)
+            recogniser.main(arguments)
 
 
-def test_a_process_of_its_own_hears_the_same_and_its_fault_is_told(
+def test_a_process_of_its_own_recognises_the_same_and_its_error_is_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(2)\n")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{SCRIPT.parents[2]}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{FOLDER.parents[1]}")
     paths = tuple(str(place / "test-tones" / s / "1" / f"{s}-1-0.flac") for s in SAID)
     found = run(Job(paths, str(place / "exact.asr"), repeats=2))
     assert found.texts == [text for text, _ in SAID.values()]
@@ -302,7 +296,7 @@ def test_the_character_rate_is_that_of_the_score_and_its_interval_holds_it() -> 
     assert 0 <= cer["low"] < cer["value"] < cer["high"]
 
 
-def test_pocketsphinx_hears_speech() -> None:
+def test_pocketsphinx_recognises_speech() -> None:
     pytest.importorskip("pocketsphinx")
     if not (SPEECH / "dev-so762").is_dir():
         pytest.skip("the recorded speech is not here")
@@ -312,7 +306,7 @@ def test_pocketsphinx_hears_speech() -> None:
     assert found.described.startswith("pocketsphinx 5")
 
 
-def test_the_model_of_pocketsphinx_is_weighed() -> None:
+def test_the_size_of_pocketsphinx_is_known() -> None:
     pytest.importorskip("pocketsphinx")
     sizes = pocketsphinx_bytes()
     assert 25e6 < sizes["lm"] < 30e6

@@ -1,34 +1,24 @@
 """The benchmark of seams: its smoke setting runs, and its arithmetic is that of a paired count."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from places import ROOT
+from benchmark_scripts import script
 
 from asr.audio.chunk import ChunkOptions
 from asr.report.measurements import read_measurements
 from asr.transcribe.recogniser import load
 from asr.transcribe.transcript import Transcript
 
-RECIPE = ROOT / "recipes" / "benchmarks" / "seams.py"
-
 
 @pytest.fixture(scope="module")
 def seams() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seams", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["seams"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("seams")
 
 
-def test_the_benchmark_prints_a_row_for_each_way_of_cutting(
+def test_the_benchmark_prints_a_row_for_each_way_of_splitting_and_a_ratio(
     seams: ModuleType,
     trained: Path,
     corpus: Path,
@@ -38,8 +28,9 @@ def test_the_benchmark_prints_a_row_for_each_way_of_cutting(
     words = [str(trained), str(corpus / "test.jsonl"), "--utterances", "2"]
     assert seams.main([*words, "-o", str(tmp_path / "record.json")]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 1 + len(seams.OPTIONS)
-    assert rows[3].startswith("20\t2\tno\t4\t")
+    assert len(rows) == 2 + len(seams.OPTIONS) + 1
+    assert rows[4].split()[:4] == ["20", "2", "no", "4"]
+    assert rows[-1].startswith("with an overlap of 2 s: ")
     [record] = read_measurements(tmp_path)
     assert [row["seams"] for row in record.rows][2] == 4
     assert "2 recordings of 40 s" in record.notes[0]

@@ -1,4 +1,4 @@
-"""Records of measurements: written, read with every fault named, shown between their markers."""
+"""Records of measurements: written, read with every mistake named, displayed in RESULTS.md."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,28 @@ import pytest
 
 from asr.errors import AsrError
 from asr.report import report
-from asr.report.measurements import Further, Shown, read_measurements, table, write_measurement
+from asr.report.measurements import (
+    DisplayColumn,
+    ExtraTable,
+    read_measurements,
+    table,
+    write_measurement,
+)
 
 COLUMNS = [
-    Shown("Decoder", "decoder"),
-    Shown("WER %", "wer", "rate"),
-    Shown("Less", "less", "change"),
-    Shown("Words", "words", "count"),
-    Shown("Share", "share", "percent"),
-    Shown("Time", "time", ".2f"),
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("WER %", "wer", "rate"),
+    DisplayColumn("Less", "less", "change"),
+    DisplayColumn("Words", "words", "count"),
+    DisplayColumn("Fraction", "fraction", "percent"),
+    DisplayColumn("Time", "time", ".2f"),
 ]
 ROW: dict[str, Any] = {
     "decoder": "greedy",
     "wer": {"wer": 0.2513, "low": 0.2, "high": 0.3},
     "less": {"wer": -0.051, "low": -0.06, "high": 0.01},
     "words": 12345,
-    "share": 0.5,
+    "fraction": 0.5,
     "time": 0.125,
 }
 
@@ -34,7 +40,7 @@ def write(path: Path, label: str = "A|B", **changes: Any) -> Path:
     return path
 
 
-def test_values_are_shown_as_their_columns_say(tmp_path: Path) -> None:
+def test_values_are_displayed_as_their_columns_say(tmp_path: Path) -> None:
     records = read_measurements(write(tmp_path / "a.json", time=None))
     assert table(records).rows == (
         ("greedy", "25.1 (20.0-30.0)", "-5.1 (-6.0 to +1.0)", "12,345", "50.0", "-"),
@@ -60,7 +66,9 @@ def test_several_records_make_one_table_between_their_markers(tmp_path: Path) ->
     assert "| C | beam |" in text
     assert text.count("- same for all\n") == 1
     assert r"- A\|B: only A\|B" in text
-    assert text.count("`python x.py`") == 2
+    assert "python x.py" not in text
+    assert "[commands and figures](records/)" in text
+    assert (tmp_path / "out/table.md").read_text().count("`python x.py`") == 2
     report(tmp_path / "records", tmp_path / "out", results)
     assert results.read_text() == text
 
@@ -74,7 +82,7 @@ def test_what_a_record_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"a\.json: not a whole record:\n  threads: missing"):
         read_measurements(path)
     path.write_text(json.dumps(plain | {"threads": 1}))
-    with pytest.raises(AsrError, match=r"rows\[0\]: no value 'wer' that is shown as rate"):
+    with pytest.raises(AsrError, match=r"rows\[0\]: no value 'wer' that fits the format rate"):
         read_measurements(path)
     path.write_text(json.dumps(plain | {"schema": 0}))
     with pytest.raises(AsrError, match="schema is 0"):
@@ -87,34 +95,40 @@ def test_records_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
     with pytest.raises(AsrError, match=r"b\.json: other columns than .*a\.json"):
         report(tmp_path, tmp_path / "out")
     (tmp_path / "b.json").write_text("{}")
-    with pytest.raises(AsrError, match=r"b\.json: no measurement, beside .*a\.json"):
+    with pytest.raises(AsrError, match=r"b\.json: not a measurement, beside .*a\.json"):
         report(tmp_path, tmp_path / "out")
 
 
-def test_further_tables_show_the_same_rows_or_rows_of_their_own(tmp_path: Path) -> None:
+def test_extra_tables_display_the_same_rows_or_rows_of_their_own(tmp_path: Path) -> None:
     own = {"network": "a", "cer": {"value": 0.1, "low": 0.05, "high": 0.2}}
-    further = [
-        Further("Sizes", (Shown("Decoder", "decoder"), Shown("Words", "words", "count"))),
-        Further("Letters", (Shown("Network", "network"), Shown("CER", "cer", "rate")), (own,)),
-        Further("Nothing", (Shown("Network", "network"),), ()),
+    extra = [
+        ExtraTable(
+            "Sizes", (DisplayColumn("Decoder", "decoder"), DisplayColumn("Words", "words", "count"))
+        ),
+        ExtraTable(
+            "Letters",
+            (DisplayColumn("Network", "network"), DisplayColumn("CER", "cer", "rate")),
+            (own,),
+        ),
+        ExtraTable("Nothing", (DisplayColumn("Network", "network"),), ()),
     ]
     for name in ("a", "b"):
         arguments = ("decoders", name, "x", COLUMNS, [ROW])
-        write_measurement(tmp_path / "r" / f"{name}.json", *arguments, tables=further)
+        write_measurement(tmp_path / "r" / f"{name}.json", *arguments, tables=extra)
     report(tmp_path / "r", tmp_path / "out")
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "**Sizes**\n\n| Network | Decoder | Words |" in text
+    assert "<details><summary>Sizes</summary>\n\n| Network | Decoder | Words |" in text
     assert "| b | greedy | 12,345 |" in text
-    assert "**Letters**\n\n| Record | Network | CER |" in text
+    assert "<details><summary>Letters</summary>\n\n| Record | Network | CER |" in text
     assert "| b | a | 10.0 (5.0-20.0) |" in text
-    assert text.partition("**Nothing**")[2].startswith(
+    assert text.partition("Nothing</summary>")[2].startswith(
         "\n\n| Record | Network |\n| :-- | :-- |\n\n"
     )
 
-    write_measurement(tmp_path / "r" / "b.json", *arguments, tables=further[:2])
+    write_measurement(tmp_path / "r" / "b.json", *arguments, tables=extra[:2])
     with pytest.raises(AsrError, match=r"b\.json: other columns"):
         read_measurements(tmp_path / "r")
-    broken = [Further("Letters", further[1].columns, ({"network": "a", "cer": 0.1},))]
+    broken = [ExtraTable("Letters", extra[1].columns, ({"network": "a", "cer": 0.1},))]
     write_measurement(tmp_path / "c.json", *arguments, tables=broken)
     with pytest.raises(AsrError, match=r"Letters: rows\[0\]: no value 'cer'"):
         read_measurements(tmp_path / "c.json")

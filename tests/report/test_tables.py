@@ -12,9 +12,18 @@ from rich.console import Console
 from asr.errors import AsrError
 from asr.report import comparison, print_table, read_records, report, tables
 from asr.report.grouping import label_without_seed, networks
-from asr.report.labels import choose, overlap, spread
-from asr.report.methods import is_comparison_of_methods, methods_plot
-from asr.report.plots import GRID, INK, PAPER, pruning_plot, series, short_count, wer_plot
+from asr.report.plots import (
+    GRID,
+    INK,
+    PAPER,
+    is_comparison_of_methods,
+    methods_plot,
+    pruning_plot,
+    series,
+    short_count,
+    wer_plot,
+)
+from asr.report.table import Column, Table
 
 MARKERS = "<!-- asr report: sparsity -->", "<!-- end: sparsity -->"
 
@@ -129,13 +138,33 @@ def test_commands_show_a_changed_checkout_and_cannot_break_the_table(load):
     assert line.startswith(r"| a\|b \<i>\*c\* | `` asr train x.yaml 'name=a\|b' `date` `` | ")
 
 
-def test_networks_tested_under_other_conditions_are_told_apart(load):
+def test_networks_tested_under_other_conditions_are_listed_apart(load):
     one, other = plain_record("a", label="A"), plain_record("b", label="B")
     other["evaluation"]["spoken test"]["lm"] = "3-gram"
     lines = [line for line in tables.notes(load(one, other)) if line.startswith("spoken test")]
     assert lines[0].endswith("text normalised by en-v1; interval over utterances (only A).")
     assert "; greedy decoding, LM 3-gram; " in lines[1]
     assert lines[1].endswith("(only B).")
+
+
+def test_a_table_for_a_page_has_at_most_eight_columns_each_with_the_name(load):
+    tests = dict.fromkeys(("a", "b", "c", "d", "e"), 0.2)
+    table = tables.networks_table(load(plain_record(tests=tests)))
+    parts = table.parts()
+    assert max(len(part.columns) for part in parts) == 8
+    assert all(part.rows[0][0] == "GRU 128, dense" for part in parts)
+    rest = [c.heading for part in parts for c in part.columns[1:]]
+    assert rest == [c.heading for c in table.columns[1:]]
+
+
+def test_a_table_as_text_is_aligned_and_never_shortened():
+    long = "x" * 300
+    columns = (Column("name", numeric=False), Column("value"))
+    lines = Table("", columns, (("a", "1"), (long, "12,345"))).text().splitlines()
+    assert lines[0].split() == ["name", "value"]
+    assert lines[-2].split() == ["a", "1"]
+    assert lines[-1].split() == [long, "12,345"]
+    assert len(lines[-2]) == len(lines[-1])
 
 
 # Comparison of equal non-zeros
@@ -159,7 +188,7 @@ def test_difference_larger_than_both_intervals_is_said_in_a_sentence(load):
     )
 
 
-def test_difference_within_the_intervals_is_not_sold_as_one(load):
+def test_difference_within_the_intervals_is_not_called_one(load):
     (found,) = comparison(load(*pair(0.20, 0.18)))
     assert not found.clear
     assert "2.0 points higher; the intervals overlap, so this test does not" in str(found)
@@ -190,7 +219,7 @@ def test_with_several_seeds_a_difference_must_clear_the_intervals_of_all(load):
 # Plots
 
 
-def test_series_follow_group_width_cell_and_units(load):
+def test_series_follow_group_width_cell_and_tokenizer(load):
     names = [one.name for one in series(load(*whole_grid({"set": 1.0})))]
     assert names == [
         "GRU, dense",
@@ -204,27 +233,26 @@ def test_series_follow_group_width_cell_and_units(load):
     ]
 
 
-def test_labels_of_crowded_marks_cover_neither_each_other_nor_the_edge():
-    marks = [(12.0 * i, 8.0 * (i % 3), 12.0 * i + 9, 8.0 * (i % 3) + 9) for i in range(8)]
-    frame = (-5.0, -60.0, 130.0, 80.0)
-    centres = choose(marks, [(26.0, 11.0)] * 8, marks, frame)
-    boxes = [(x - 13, y - 5.5, x + 13, y + 5.5) for x, y in centres]
-    for i, box in enumerate(boxes):
-        assert overlap(box, frame) == pytest.approx(26 * 11)
-        assert all(overlap(box, other) == 0 for other in boxes[i + 1 :])
+def test_every_series_and_every_pruned_network_is_named_in_a_legend(load):
+    from matplotlib.figure import Figure
 
+    legends = []
+    records = load(*whole_grid({"set": 1.0}))
+    original = Figure.legend
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([50.0, 10.0], [50.0, 10.0]),
-        ([90.0, 90.0, 90.0], [85.0, 90.0, 95.0]),
-        ([99.0, 98.0], [99.0, 94.0]),
-        ([0.0, 1.0, 2.0], [1.0, 6.0, 11.0]),
-    ],
-)
-def test_line_labels_are_spread_in_order_and_within_bounds(values, expected):
-    assert spread(values, gap=5, low=1, high=99) == pytest.approx(expected)
+    def legend(figure, handles, labels, **options):
+        legends.append(list(labels))
+        return original(figure, handles, labels, **options)
+
+    Figure.legend = legend
+    try:
+        wer_plot(records)
+        pruning_plot(records)
+    finally:
+        Figure.legend = original
+    tested = [one.name for one in series(records) if one.networks[0].wer("set")]
+    assert legends[0] == tested
+    assert sorted(legends[1]) == sorted(r.label for r in records if r.pruning)
 
 
 def test_counts_on_the_axis_are_short():
@@ -323,8 +351,12 @@ def test_only_the_part_between_the_markers_is_rewritten(tmp_path):
     assert text.endswith(MARKERS[1] + outside[1])
     assert "old figures" not in text
     assert "](results/sparsity/plot.png)" in text
-    assert "| GRU 128, dense | 713,824 | 713,824 | 20.0 (18.4-21.6) |" in text
-    assert "](plot.png)" in (folder / "table.md").read_text()
+    assert "| GRU 128, dense | 713,824 | 0.0 | 20.0 (18.4-21.6) |" in text
+    assert "[Commands, settings and every tensor](results/sparsity/)" in text
+    assert "asr train" not in text
+    whole = (folder / "table.md").read_text()
+    assert "](plot.png)" in whole
+    assert "`asr train recipes/spoken.yaml name=dense-128 model.hidden=128 seed=1`" in whole
 
 
 @pytest.mark.parametrize("text", ["", MARKERS[0], "\n".join(MARKERS[::-1]), "\n".join(MARKERS * 2)])
@@ -419,7 +451,7 @@ def test_many_methods_at_one_size_are_drawn_a_line_each(load, tmp_path):
     assert is_comparison_of_methods(records)
     assert not is_comparison_of_methods(records[:9]), "a dense network and four methods"
     written = report(tmp_path / "records", tmp_path / "out")
-    assert "best first" in (tmp_path / "out" / "table.md").read_text()
+    assert "best first" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "plot.png") in written
     svg = methods_plot(records).svg
     assert methods_plot(records).svg == svg

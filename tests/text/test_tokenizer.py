@@ -1,10 +1,9 @@
-"""Normalisation, characters and SentencePiece units."""
+"""The tokenizers of characters and of SentencePiece."""
 
 import json
 import pickle
 import random
 import string
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from asr.text.tokenizer import (
     CharacterTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
-    UnknownSymbols,
+    UnknownCharacters,
     load_tokenizer_file,
     train_sentencepiece,
 )
@@ -32,67 +31,21 @@ def sentences(count: int = 200) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+def bpe(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
     return train_sentencepiece(sentences(), 50, tmp_path_factory.mktemp("tokenizer") / "bpe.model")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello, world!", "HELLO WORLD"),
-        ("don\u2019t  stop\t\n", "DON'T STOP"),
-        ("DON\u02bcT", "DON'T"),
-        ("crème brûlée, Straße, Ærø, naïve", "CREME BRULEE STRASSE AERO NAIVE"),
-        (unicodedata.normalize("NFD", "Zoë"), "ZOE"),
-        ("well-known \u2014 half\u2013done", "WELL KNOWN HALF DONE"),
-        ("wait\u2026what...now", "WAIT WHAT NOW"),
-        ("and/or yes,sir", "AND OR YES SIR"),
-        ("the U.S. (so-called)", "THE US SO CALLED"),
-        ("\u201cquoted\u201d ``twice'' ' alone", "QUOTED TWICE ALONE"),
-        ("'Tis the dogs' bowl", "'TIS THE DOGS' BOWL"),
-        ("co\u00adoperate\ufeff\u200b \u266a la \u266a", "COOPERATE LA"),
-        ("\ufb01ne \uff21\uff22", "FINE AB"),
-        (" \t\n ", ""),
-        ("", ""),
-    ],
-)
-def test_normalise_en_v1(text: str, expected: str) -> None:
-    assert normalise(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("Room 5", "ROOM 5"), ("R&D at 3%", "R&D AT 3%"), ("£5", "£5"), ("да", "ДА")],
-)
-def test_what_is_spoken_but_not_spelt_stays_and_is_refused(text: str, expected: str) -> None:
-    assert normalise(text) == expected
-    with pytest.raises(UnknownSymbols):
-        CharacterTokenizer().encode(normalise(text))
-
-
-@SOON
-@given(st.text(max_size=40))
-def test_normalising_twice_changes_nothing(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
 
 
 @SOON
 @given(st.text(alphabet=string.ascii_letters + string.punctuation + " \u2019\u2014", max_size=40))
 def test_characters_encode_and_decode_every_normal_form_they_know(text: str) -> None:
     tokenizer, normal = CharacterTokenizer(), normalise(text)
-    unknown = sorted(set(normal) - set(tokenizer.symbols))
+    unknown = sorted(set(normal) - set(tokenizer.tokens))
     if unknown:
-        with pytest.raises(UnknownSymbols) as caught:
+        with pytest.raises(UnknownCharacters) as caught:
             tokenizer.encode(normal)
-        assert caught.value.symbols == unknown
+        assert caught.value.characters == unknown
     else:
         assert tokenizer.decode(tokenizer.encode(normal)) == normal
-
-
-def test_unknown_normalisation_names_those_that_exist() -> None:
-    with pytest.raises(AsrError, match=r"'en-v9' is unknown; there is en-v1"):
-        normalise("a", "en-v9")
 
 
 def test_characters_are_blank_space_apostrophe_and_a_to_z() -> None:
@@ -104,35 +57,38 @@ def test_characters_are_blank_space_apostrophe_and_a_to_z() -> None:
     assert tokenizer.decode([]) == ""
 
 
-def test_unknown_symbols_are_listed_once_and_named_in_the_message() -> None:
-    with pytest.raises(UnknownSymbols, match=r"the units lack '5' 'x', found in '5 x 5'") as caught:
+def test_unknown_characters_are_listed_once_and_named_in_the_message() -> None:
+    fragment = "the tokenizer lacks '5' 'x', found in '5 x 5'"
+    with pytest.raises(UnknownCharacters, match=fragment) as caught:
         CharacterTokenizer().encode("5 x 5")
-    assert caught.value.symbols == ["5", "x"]
+    assert caught.value.characters == ["5", "x"]
 
 
-def test_pieces_round_trip_and_spare_the_blank(pieces: SentencePieceTokenizer) -> None:
-    assert pieces.size == 51
-    assert len(pieces.symbols) == 51
+def test_sentencepiece_round_trips_without_the_blank(bpe: SentencePieceTokenizer) -> None:
+    assert bpe.size == 51
+    assert len(bpe.tokens) == 51
     for text in sentences(20):
-        ids = pieces.encode(text)
-        assert min(ids) >= 2, "0 is the blank and 1 the piece for unknown symbols"
-        assert max(ids) < pieces.size
-        assert pieces.decode(ids) == text
-    assert len(pieces.encode(sentences()[0])) < 0.7 * len(sentences()[0])
-    assert pieces.encode("") == []
-    assert pieces.decode([]) == ""
-    assert pieces.decode([0, 1, *pieces.encode("THE OLD"), 1, 0]) == "THE OLD"
+        ids = bpe.encode(text)
+        assert min(ids) >= 2, "0 is the blank and 1 the unknown token"
+        assert max(ids) < bpe.size
+        assert bpe.decode(ids) == text
+    assert len(bpe.encode(sentences()[0])) < 0.7 * len(sentences()[0])
+    assert bpe.encode("") == []
+    assert bpe.decode([]) == ""
+    assert bpe.decode([0, 1, *bpe.encode("THE OLD"), 1, 0]) == "THE OLD"
 
 
-def test_pieces_refuse_symbols_they_never_saw(pieces: SentencePieceTokenizer) -> None:
-    with pytest.raises(UnknownSymbols) as caught:
-        pieces.encode("THE 5 OLD QéÉ")
-    assert caught.value.symbols == ["5", "Q", "É", "é"]
+def test_sentencepiece_refuses_characters_it_was_not_trained_on(
+    bpe: SentencePieceTokenizer,
+) -> None:
+    with pytest.raises(UnknownCharacters) as caught:
+        bpe.encode("THE 5 OLD QéÉ")
+    assert caught.value.characters == ["5", "Q", "É", "é"]
 
 
-@pytest.mark.parametrize("kind", ["characters", "pieces"])
-def test_units_survive_json_and_pickle(kind: str, pieces: SentencePieceTokenizer) -> None:
-    tokenizer = CharacterTokenizer() if kind == "characters" else pieces
+@pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
+def test_tokenizers_survive_json_and_pickle(kind: str, bpe: SentencePieceTokenizer) -> None:
+    tokenizer = CharacterTokenizer() if kind == "characters" else bpe
     text = sentences()[0]
     for copy in (
         Tokenizer.from_plain(json.loads(json.dumps(tokenizer.to_plain()))),
@@ -140,12 +96,12 @@ def test_units_survive_json_and_pickle(kind: str, pieces: SentencePieceTokenizer
     ):
         assert copy == tokenizer
         assert hash(copy) == hash(tokenizer)
-        assert copy.symbols == tokenizer.symbols
+        assert copy.tokens == tokenizer.tokens
         assert copy.encode(text) == tokenizer.encode(text)
-    assert CharacterTokenizer() != pieces
+    assert CharacterTokenizer() != bpe
 
 
-def test_training_pieces_is_deterministic_and_silent(
+def test_training_sentencepiece_is_deterministic_and_silent(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     train_sentencepiece(sentences(), 40, tmp_path / "one.model")
@@ -156,14 +112,14 @@ def test_training_pieces_is_deterministic_and_silent(
     assert load_tokenizer_file(tmp_path / "one.model").size == 41
 
 
-def test_a_very_long_text_is_learnt_from_too(tmp_path: Path) -> None:
+def test_a_very_long_text_is_trained_on_too(tmp_path: Path) -> None:
     tokenizer = train_sentencepiece(["A B", "XY " * 4000], 6, tmp_path / "long.model")
     assert tokenizer.decode(tokenizer.encode("XY A")) == "XY A"
 
 
 @pytest.mark.parametrize(
     ("size", "fragment"),
-    [(5000, r"5000 pieces are too many for these texts; at most \d+$"), (5, "too few .* at least")],
+    [(5000, r"5000 tokens are too many for these texts; at most \d+$"), (5, "too few .* at least")],
 )
 def test_impossible_sizes_say_what_is_possible(tmp_path: Path, size: int, fragment: str) -> None:
     with pytest.raises(AsrError, match=fragment) as caught:
@@ -174,26 +130,26 @@ def test_impossible_sizes_say_what_is_possible(tmp_path: Path, size: int, fragme
 
 
 def test_no_text_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AsrError, match="no text to learn"):
+    with pytest.raises(AsrError, match="no text to train"):
         train_sentencepiece(["", "  "], 30, tmp_path / "x.model")
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no model", b"\0" * 64, "cut"])
-def test_damaged_units_files_are_refused_by_name(
+@pytest.mark.parametrize("content", [b"", b"this is not a model", b"\0" * 64, "half"])
+def test_damaged_tokenizer_files_are_refused_by_name(
     tmp_path: Path,
     content: bytes | str,
-    pieces: SentencePieceTokenizer,
+    bpe: SentencePieceTokenizer,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "bad.model"
-    path.write_bytes(content if isinstance(content, bytes) else pieces._model[:200])
-    with pytest.raises(AsrError, match=r"bad\.model: units: not a SentencePiece model"):
+    path.write_bytes(content if isinstance(content, bytes) else bpe._model[:200])
+    with pytest.raises(AsrError, match=r"bad\.model: tokenizer: not a SentencePiece model"):
         load_tokenizer_file(path)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_units_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(AsrError, match=r"none\.model: cannot read the units file: No such file"):
+def test_a_missing_tokenizer_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(AsrError, match=r"none\.model: cannot read the tokenizer file: No such"):
         load_tokenizer_file(tmp_path / "none.model")
 
 
@@ -201,6 +157,6 @@ def test_a_missing_units_file_is_refused_by_name(tmp_path: Path) -> None:
     "plain",
     [{}, {"kind": "words"}, {"kind": "sentencepiece"}, {"kind": "sentencepiece", "model": "*"}],
 )
-def test_plain_values_that_are_no_units_are_refused(plain: dict[str, str]) -> None:
+def test_plain_values_that_are_not_a_tokenizer_are_refused(plain: dict[str, str]) -> None:
     with pytest.raises(AsrError, match="tokenizer"):
         Tokenizer.from_plain(plain)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.train.batches import Batch, BatchPlan, collate, cut, sorted_batches
+from asr.train.batches import Batch, BatchPlan, collate
 
 DURATIONS = np.random.default_rng(0).uniform(1.0, 16.0, 3000).astype(np.float32)
 LIMIT = 120.0
@@ -115,15 +115,6 @@ def test_960_hours_are_planned_in_under_a_second():
     batches = list(BatchPlan(durations, 400.0, 1, 0))
     assert time.process_time() - before < 1.0
     assert sum(map(len, batches)) == 281_000
-
-
-def test_cut_is_greedy_at_longest_times_count():
-    assert cut(np.array([4.0, 3.0, 3.0, 2.0, 1.0]), 8.0) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert cut(np.array([]), 8.0) == []
-
-
-def test_evaluation_batches_hold_everything_longest_first():
-    assert sorted_batches(np.array([1.0, 5.0, 2.0, 2.0]), 5.0) == [[1], [2, 3], [0]]
 
 
 def test_collate_pads_with_zeros_and_keeps_lengths_and_order():

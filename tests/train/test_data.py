@@ -20,7 +20,7 @@ from asr.features.settings import Frontend
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import collate
-from asr.train.data import AudioStore, SpeechData, evaluation_batches
+from asr.train.data import AudioCache, SpeechData
 
 TOKENIZER = CharacterTokenizer()
 FRONTEND = Frontend(mels=20)
@@ -154,8 +154,8 @@ def test_batches_are_the_same_with_workers_without_a_cache_and_on_a_second_readi
 
 def test_features_of_an_utterance_change_from_epoch_to_epoch_and_its_text_does_not(utterances):
     data = speech(utterances)
-    (_, first, symbols, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
-    assert symbols == others == TOKENIZER.encode("WORD B")
+    (_, first, tokens, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
+    assert tokens == others == TOKENIZER.encode("WORD B")
     assert first.shape != second.shape or not torch.equal(first, second)
 
 
@@ -177,20 +177,6 @@ def test_validation_is_sorted_by_length_never_augmented_and_complete(utterances)
             samples = audio.load(utterance.audio_filepath).samples
             torch.testing.assert_close(row[:count], frontend.features(samples, FRONTEND))
             assert batch.seconds == pytest.approx(sum(u.duration for u in dev if u.id in batch.ids))
-
-
-def test_evaluation_batches_equal_validation_and_need_no_units(utterances):
-    dev, settings = utterances[18:], DataSettings(batch_seconds=1.0, max_seconds=1.0)
-    ours = list(evaluation_batches(dev, TOKENIZER, FRONTEND, settings))
-    theirs = list(speech(utterances, batch_seconds=1.0).val_dataloader())
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.ids == b.ids
-        torch.testing.assert_close(a.features, b.features)
-        assert torch.equal(a.targets, b.targets)
-    assert all(
-        batch.targets.shape == (len(batch.ids), 0)
-        for batch in evaluation_batches(dev, None, FRONTEND, settings)
-    )
 
 
 def test_the_largest_batch_has_the_most_seconds(utterances):
@@ -215,39 +201,39 @@ def test_fewer_batches_than_processes_are_refused(utterances):
         _ = data.steps_per_epoch
 
 
-def test_the_store_decodes_once_keeps_its_limit_and_agrees_with_itself(utterances, monkeypatch):
+def test_the_cache_decodes_once_keeps_its_limit_and_agrees_with_itself(utterances, monkeypatch):
     read = []
     load = audio.load
     monkeypatch.setattr(audio, "load", lambda path, rate: read.append(path) or load(path, rate))
-    store = AudioStore(utterances, 16000, limit_bytes=40_000)
-    assert 20_000 < store.nbytes <= 40_000
-    first = [store[i] for i in range(len(utterances))]
-    second = [store[i] for i in range(len(utterances))]
+    cache = AudioCache(utterances, 16000, limit_bytes=40_000)
+    assert 20_000 < cache.nbytes <= 40_000
+    first = [cache[i] for i in range(len(utterances))]
+    second = [cache[i] for i in range(len(utterances))]
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-    kept = 2 * len(utterances) - len(read)
-    assert 0 < kept < len(utterances)
+    cached = 2 * len(utterances) - len(read)
+    assert 0 < cached < len(utterances)
     assert read[: len(utterances)] == [u.audio_filepath for u in utterances]
     assert np.array_equal(first[0], load(utterances[0].audio_filepath).samples)
 
 
-def test_a_recording_longer_than_its_manifest_says_is_not_kept_and_not_cut(utterances):
+def test_a_recording_longer_than_its_manifest_says_is_not_cached_and_not_cropped(utterances):
     wrong = [replace(utterances[0], duration=0.05), utterances[1]]
-    store = AudioStore(wrong, 16000, limit_bytes=10**6)
+    cache = AudioCache(wrong, 16000, limit_bytes=10**6)
     for _ in range(2):
-        assert len(store[0]) == round(utterances[0].duration * 16000)
-        assert len(store[1]) == round(utterances[1].duration * 16000)
+        assert len(cache[0]) == round(utterances[0].duration * 16000)
+        assert len(cache[1]) == round(utterances[1].duration * 16000)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.skipif(not FORKS, reason="worker processes are not forked here")
-def test_the_store_shares_what_a_forked_worker_decoded_and_travels_to_spawned_ones(utterances):
+def test_the_cache_shares_what_a_forked_worker_decoded_and_is_pickled_empty(utterances):
     data = speech(utterances, workers=2)
     loaded(data, 0)
-    store = data._train.store
-    assert (store._lengths > 0).all()  # filled by workers that have ended since
-    again = pickle.loads(pickle.dumps(store))
+    cache = data._train.cache
+    assert (cache._lengths > 0).all()  # filled by workers that have ended since
+    again = pickle.loads(pickle.dumps(cache))
     assert not again._lengths.any()
-    assert np.array_equal(again[0], store[0])
+    assert np.array_equal(again[0], cache[0])
 
 
 def test_loading_leaves_the_global_random_state_alone(utterances):
@@ -258,7 +244,7 @@ def test_loading_leaves_the_global_random_state_alone(utterances):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_collate_of_the_dataset_keeps_symbols_and_lengths(utterances):
+def test_collate_of_the_dataset_keeps_tokens_and_lengths(utterances):
     data = speech(utterances)
     batch = collate([data._train[0, i] for i in (0, 1)])
     assert batch.targets.tolist() == [TOKENIZER.encode("WORD A"), TOKENIZER.encode("WORD B")]

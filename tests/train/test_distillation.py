@@ -21,7 +21,7 @@ from asr.settings.yaml import load
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.batches import Batch
 from asr.train.callbacks import SeedEachStep
-from asr.train.distillation import Distillation
+from asr.train.distillation import Teacher
 from asr.train.losses import best_sequences, ctc_losses, frame_divergence
 from asr.train.module import SpeechTraining
 from asr.train.run import train
@@ -54,9 +54,9 @@ def student(dimensions: Model = SMALL) -> DeepSpeech:
     return DeepSpeech(dimensions)
 
 
-def distillation(teacher: Path, **settings: Any) -> Distillation:
+def distillation(teacher: Path, **settings: Any) -> Teacher:
     chosen = DistillationSettings(teacher=str(teacher), **settings)
-    return Distillation.load(chosen, student(), CharacterTokenizer(), Frontend())
+    return Teacher.load(chosen, student(), CharacterTokenizer(), Frontend())
 
 
 @pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
@@ -64,7 +64,7 @@ def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str
     temperature = 1.0 if kind == "sequence" else 2.0
     taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, distillation=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
     )
     result = training.training_step(batch(), 0)
     one = batch()
@@ -89,22 +89,22 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
 ) -> None:
     taught = distillation(teacher)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, distillation=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
     )
     training.train()
-    before = {k: v.clone() for k, v in taught.teacher.state_dict().items()}
+    before = {k: v.clone() for k, v in taught.model.state_dict().items()}
     result = training.training_step(batch(), 0)
     assert isinstance(result, dict)
     result["loss"].backward()
-    assert all(p.grad is None for p in taught.teacher.parameters())
-    assert all(torch.equal(before[k], v) for k, v in taught.teacher.state_dict().items())
-    assert not taught.teacher.training
+    assert all(p.grad is None for p in taught.model.parameters())
+    assert all(torch.equal(before[k], v) for k, v in taught.model.state_dict().items())
+    assert not taught.model.training
     assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
 
 
-def other_units(loaded: TorchModel) -> TorchModel:
+def other_tokens(loaded: TorchModel) -> TorchModel:
     class Fewer(CharacterTokenizer):
-        symbols = CharacterTokenizer().symbols[:-1]  # type: ignore[assignment]
+        tokens = CharacterTokenizer().tokens[:-1]  # type: ignore[assignment]
 
     return replace(loaded, tokenizer=Fewer())
 
@@ -121,9 +121,9 @@ def other_stride(loaded: TorchModel) -> TorchModel:
 @pytest.mark.parametrize(
     ("change", "fragment"),
     [
-        (other_units, "its symbols are others (characters, 28; the student has characters, 29)"),
-        (other_frontend, "its features are made otherwise"),
-        (other_stride, "an output frame is 2 input frames there and 4 here"),
+        (other_tokens, "its tokens are different (characters, 28; the student has characters, 29)"),
+        (other_frontend, "its features are different"),
+        (other_stride, "one of its output frames is 2 input frames, of the student's 4"),
     ],
 )
 def test_a_teacher_that_means_something_else_is_refused(
@@ -132,7 +132,7 @@ def test_a_teacher_that_means_something_else_is_refused(
     loaded = change(load_model(teacher))
     chosen = DistillationSettings(teacher=str(teacher))
     with pytest.raises(AsrError, match="cannot teach this network") as error:
-        Distillation(loaded, chosen, student(), CharacterTokenizer(), Frontend())
+        Teacher(loaded, chosen, student(), CharacterTokenizer(), Frontend())
     assert fragment in str(error.value)
     assert str(error.value).count("\n") == 1, "nothing else is wrong with it"
 
@@ -168,45 +168,46 @@ def words_of(folder: Path, corpus: Path, name: str, teacher: Path, *more: str) -
     ]  # fmt: skip
 
 
-class PowerCut(Exception):
+class PowerLoss(Exception):
     """Ends a training between two steps."""
 
 
-def cut_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def lose_power_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = SeedEachStep.on_train_batch_start
 
     def dying(self: SeedEachStep, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step:
-            raise PowerCut
+            raise PowerLoss
         before(self, trainer, *rest)
 
     monkeypatch.setattr(SeedEachStep, "on_train_batch_start", dying)
 
 
-def test_a_resumed_student_equals_one_that_was_never_cut_and_names_its_teacher(
+def test_a_resumed_student_equals_one_that_was_never_stopped_and_names_its_teacher(
     corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(load(Run, None, words_of(tmp_path, corpus, "whole", teacher)))
     steps = json.loads((whole / "record.json").read_text())["training"]["steps"]
-    words = words_of(tmp_path, corpus, "cut", teacher)
+    words = words_of(tmp_path, corpus, "stopped", teacher)
     with monkeypatch.context() as patch:
-        cut_at(steps // 2 + 2, patch)
-        with pytest.raises(PowerCut):
+        lose_power_at(steps // 2 + 2, patch)
+        with pytest.raises(PowerLoss):
             train(load(Run, None, words))
     # Another file under the teacher's name must not slip in half way.
-    kept = teacher.read_bytes()
+    original = teacher.read_bytes()
     stranger = student(replace(SMALL, hidden=12, layers=2))
     save_model(teacher, stranger, CharacterTokenizer(), Frontend())
     with pytest.raises(AsrError, match="has other weights than when this training began"):
         train(load(Run, None, words))
-    teacher.write_bytes(kept)
-    cut = train(load(Run, None, words))
-    a, b = (load_model(run / "model.asr").model.state_dict() for run in (whole, cut))
+    teacher.write_bytes(original)
+    stopped = train(load(Run, None, words))
+    a, b = (load_model(run / "model.asr").model.state_dict() for run in (whole, stopped))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
-    record = json.loads((cut / "record.json").read_text())
+    record = json.loads((stopped / "record.json").read_text())
     rows = [
-        list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (whole, cut)
+        list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+        for run in (whole, stopped)
     ]
     for first, second in zip(*rows, strict=True):
         assert {k: v for k, v in first.items() if k != "seconds"} == {

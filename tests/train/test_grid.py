@@ -104,6 +104,23 @@ def test_the_demo_is_large_dense_sparse_small_dense() -> None:
     ]  # fmt: skip
 
 
+def test_a_method_that_a_run_names_is_not_overridden_by_its_dense_network(tmp_path: Path) -> None:
+    runs = "  - {name: large}\n  - {name: sparse, dense: large, set: [pruning.method=%s]}\n"
+    with pytest.raises(AsrError, match=r"run 'sparse': pruning\.method=cubic .*no thresholds"):
+        read_grid(grid(tmp_path, runs % "cubic, pruning.target=0.9"), [])
+    plan = read_grid(grid(tmp_path, runs % "threshold_ramp"), [])
+    assert settings_of(plan, "sparse").pruning.dense == "later"
+    plan = read_grid(grid(tmp_path, "  - {name: large}\n  - {name: sparse, dense: large}\n"), [])
+    assert settings_of(plan, "sparse").pruning.method == "threshold_ramp"
+
+
+def test_settings_that_contradict_each_other_are_found_before_the_first_run(tmp_path: Path) -> None:
+    words = "pruning.method=threshold_ramp, pruning.target=0.9, pruning.pattern=bank"
+    path = grid(tmp_path, f"  - {{name: large}}\n  - {{name: x, set: [{words}]}}\n")
+    with pytest.raises(AsrError, match=r"run 'x': pruning\.method=threshold_ramp .*banks of equal"):
+        read_grid(path, [])
+
+
 def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> None:
     path = grid(tmp_path, "  - {name: student, teacher: large}\n  - {name: large}\n")
     with pytest.raises(AsrError, match="'student' needs 'large', which no run above it is"):
@@ -115,8 +132,8 @@ def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> No
     assert f"distillation.teacher={tmp_path}/runs/g/large/model.asr" in words
 
 
-def test_a_run_that_goes_on_from_another_waits_for_it_and_gets_its_weights(tmp_path: Path) -> None:
-    further = "  - {name: further, init: first, set: [pruning.method=frozen]}\n"
+def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path: Path) -> None:
+    further = "  - {name: further, init: first, set: [pruning.method=fixed_mask]}\n"
     with pytest.raises(AsrError, match="'further' needs 'first', which no run above it is"):
         read_grid(grid(tmp_path, further + "  - {name: first}\n"), [])
     plan = read_grid(grid(tmp_path, "  - {name: first}\n" + further), [])
@@ -126,8 +143,8 @@ def test_a_run_that_goes_on_from_another_waits_for_it_and_gets_its_weights(tmp_p
     assert load(Run, plan.base, overrides_of(plan, plan.run("first"))).init == ""
 
 
-# Trainings are stood in for by a program that does nothing until it is told to stop.
-TOLD = """
+# In place of trainings: a program that does nothing until SIGTERM.
+STOPPED = """
 import sys
 from pathlib import Path
 from asr.train.grid import read_grid, run_grid
@@ -138,16 +155,16 @@ run_grid(plan, Path(sys.argv[3]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_grid_that_is_told_to_stop_stops_its_trainings(tmp_path: Path) -> None:
+def test_a_grid_that_gets_sigterm_stops_its_trainings(tmp_path: Path) -> None:
     path = grid(tmp_path, "".join(f"  - {{name: {name}}}\n" for name in ("a", "b", "c")))
     training, pids = tmp_path / "training", tmp_path / "pids"
     pids.mkdir()
     training.write_text(
-        f'#!/bin/sh\ntrap "touch {tmp_path}/told.$$; exit 1" TERM\ntouch {pids}/$$\n'
+        f'#!/bin/sh\ntrap "touch {tmp_path}/stopped.$$; exit 1" TERM\ntouch {pids}/$$\n'
         "while :; do sleep 0.1; done\n"
     )
     training.chmod(0o755)
-    command = [sys.executable, "-c", TOLD, str(path), str(training), str(tmp_path / "results")]
+    command = [sys.executable, "-c", STOPPED, str(path), str(training), str(tmp_path / "results")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     started: list[int] = []
     try:
@@ -158,11 +175,11 @@ def test_a_grid_that_is_told_to_stop_stops_its_trainings(tmp_path: Path) -> None
             time.sleep(0.1)
         assert len(started) == 2, "two at a time"
         process.terminate()
-        assert "the same command goes on" in process.communicate(timeout=60)[1]
+        assert "run the same command to continue" in process.communicate(timeout=60)[1]
         assert process.returncode == 128 + signal.SIGTERM
         assert {int(p.name) for p in pids.iterdir()} == set(started), "none was started since"
         for pid in started:
-            assert (tmp_path / f"told.{pid}").exists()
+            assert (tmp_path / f"stopped.{pid}").exists()
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
     finally:

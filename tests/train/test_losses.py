@@ -83,7 +83,7 @@ def test_a_silent_teacher_gives_a_finite_loss() -> None:
 def test_best_sequences_are_what_greedy_decoding_writes() -> None:
     tokenizer = CharacterTokenizer()
     log_probs = random_log_probs(4, frames=30, outputs=tokenizer.size, batch=5)
-    log_probs[:, ::3, 0] += 9  # blanks, so that symbols repeat on both sides of them
+    log_probs[:, ::3, 0] += 9  # blanks, so that tokens repeat on both sides of them
     log_probs[:, 1::7] = log_probs[:, :-1:7][:, : log_probs[:, 1::7].shape[1]]
     lengths = torch.tensor([30, 17, 1, 25, 30])
     targets, counts = best_sequences(log_probs, lengths)

@@ -18,14 +18,14 @@ def module(invalid_loss: str = "stop") -> SpeechTraining:
     return SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, invalid_loss)
 
 
-def batch(symbols: int) -> Batch:
-    """Two utterances of 100 frames (25 output frames), the second with `symbols` symbols."""
-    targets = torch.zeros(2, max(3, symbols), dtype=torch.long)
+def batch(tokens: int) -> Batch:
+    """Two utterances of 100 frames (25 output frames), the second with `tokens` tokens."""
+    targets = torch.zeros(2, max(3, tokens), dtype=torch.long)
     targets[0, :3] = torch.tensor([3, 4, 5])
-    targets[1, :symbols] = torch.arange(symbols) % 26 + 3
+    targets[1, :tokens] = torch.arange(tokens) % 26 + 3
     features = torch.randn(2, 100, 80, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([100, 100])
-    return Batch(features, lengths, targets, torch.tensor([3, symbols]), ["first", "second"], 2.0)
+    return Batch(features, lengths, targets, torch.tensor([3, tokens]), ["first", "second"], 2.0)
 
 
 def test_ctc_loss_equals_the_sum_over_all_alignments() -> None:
@@ -60,7 +60,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
     assert together == sum(p.numel() for p in model.parameters())
 
 
-def test_loss_of_a_batch_is_per_symbol() -> None:
+def test_loss_of_a_batch_is_per_token() -> None:
     training = module()
     training.log = lambda *a, **k: None  # type: ignore[method-assign,assignment]
     one = batch(5)

@@ -18,7 +18,7 @@ from asr.text.tokenizer import CharacterTokenizer
 from asr.train.plan import plan_of, plan_to
 
 SIZE = ["model.hidden=16", "model.layers=1", "model.conv_channels=[2,2]"]
-RAMP = ["pruning.method=ramp", "pruning.target=0.8"]
+RAMP = ["pruning.method=threshold_ramp", "pruning.target=0.8"]
 
 
 def settings(*words: str) -> Run:
@@ -43,7 +43,7 @@ def test_the_command_counts_steps_as_training_does_and_draws(corpus: Path, tmp_p
     recipe.write_text(f"data: {{root: {corpus}, train: [train.jsonl], batch_seconds: 10}}\n")
     words = ["data.max_seconds=9", "training.epochs=4", "training.accumulate=2", *SIZE, *RAMP]
     plot = tmp_path / "plan.svg"
-    run = run_asr("prune", "plan", recipe, *words, "pruning.updates=12", "--plot", plot)
+    run = run_asr("prune", "plan", recipe, *words, "pruning.mask_updates=12", "--plot", plot)
     assert run.returncode == 0, run.stderr
     first = run.stdout.splitlines()[0].split()
     assert first[1:3] == ["utterances,", "0.03"]
@@ -53,17 +53,17 @@ def test_the_command_counts_steps_as_training_does_and_draws(corpus: Path, tmp_p
     assert "FewUpdates" in run.stderr, "twelve updates are few"
     assert "ThresholdRamp: 15 updates after every step, from step 10 to 24 of 36" in run.stdout
     assert "to a target of 80.00%" in run.stdout
-    share = re.search(r"; (\d+\.\d+)% of them, ", run.stdout)
-    assert share is not None
-    assert float(share[1]) == pytest.approx(80, abs=0.1)
+    percent = re.search(r"; (\d+\.\d+)% of them, ", run.stdout)
+    assert percent is not None
+    assert float(percent[1]) == pytest.approx(80, abs=0.1)
     assert plot.read_text().startswith("<?xml")
 
 
 def test_thresholds_are_predicted_from_the_dense_network(dense: Path) -> None:
-    ramp = ["pruning.method=ramp", f"pruning.dense={dense}", "pruning.percentile=0.9"]
+    ramp = ["pruning.method=threshold_ramp", f"pruning.dense={dense}", "pruning.percentile=0.9"]
     found = plan_of(settings(*ramp), 1000)
     assert "trained network" in found.basis
-    # Of evenly spread weights the share below eps is eps over the largest.
+    # Of evenly spread weights the fraction below eps is eps over the largest.
     height = found.tensors[0].rule.schedule.relative_threshold(found.curve[-1][0])  # type: ignore[attr-defined]
     for t in found.tensors:
         assert t.final == pytest.approx(0.9 * height, abs=0.02)
@@ -79,11 +79,10 @@ def test_a_recipe_that_starts_from_weights_is_predicted_from_them(dense: Path) -
     ("words", "tensor", "expected"),
     [
         (["method=cubic", "pattern=bank"], "weight_hh", 0.75),
-        (["method=linear", "pattern=block", "scope=group"], "", 0.75),
-        (["method=constant"], "weight_ih", 0.75),
+        (["method=cubic", "pattern=block", "scope=group"], "", 0.75),
+        (["method=one_shot", "at=0"], "weight_ih", 0.75),
         (["method=rigl"], "weight_hh", 0.75),
-        (["method=one_cut"], "weight_ih", 0.75),
-        (["method=cubic", "rates=['*weight_hh*=0.5']"], "weight_hh", 0.5),
+        (["method=one_shot"], "weight_ih", 0.75),
     ],
 )
 def test_each_method_of_the_settings_has_a_plan(

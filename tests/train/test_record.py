@@ -1,4 +1,4 @@
-"""What a record says of a run, and what it leaves out: the places of this machine."""
+"""What a record says of a run, and what it leaves out: the folders of this machine."""
 
 import sys
 
@@ -8,7 +8,7 @@ from asr.corpus.spoken.settings import Spoken
 from asr.plain import to_plain
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
-from asr.train.record import command, without_places
+from asr.train.record import command, without_folders
 
 SAID = "/home/me/runs/shipped/said.txt"
 
@@ -27,7 +27,7 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
             reverberation_probability=0.5,
         ),
     )
-    plain = without_places(to_plain(run))
+    plain = without_folders(to_plain(run))
     assert "/home" not in str(plain)
     assert plain["init"] == "a/model.asr"
     assert plain["data"]["spoken"]["text"] == ["shipped/said.txt", "b.txt"]

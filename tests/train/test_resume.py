@@ -19,18 +19,18 @@ from asr.train.plan import plan_of
 # Few updates, so that there are steps between them.
 pytestmark = pytest.mark.filterwarnings("ignore::asr.pruning.FewUpdates")
 
-SHORT = ["training.epochs=2", "pruning.updates=6", "pruning.end=0.7", "data.test=[]"]
+SHORT = ["training.epochs=2", "pruning.mask_updates=6", "pruning.end=0.7", "data.test=[]"]
 METHODS = {
-    "ramp to a target": ["pruning.method=ramp", "pruning.target=0.8"],
+    "ramp to a target": ["pruning.method=threshold_ramp", "pruning.target=0.8"],
     "banks": ["pruning.method=cubic", "pruning.target=0.8", "pruning.pattern=bank"],
     "blocks by group, accumulating": [
-        "pruning.method=linear", "pruning.target=0.8", "pruning.pattern=block",
-        "pruning.block=[4,2]", "pruning.scope=group", "pruning.floor=0.05",
+        "pruning.method=cubic", "pruning.target=0.8", "pruning.pattern=block",
+        "pruning.block=[4,2]", "pruning.scope=group",
         "optimiser.name=nesterov", "optimiser.learning_rate=1e-3", "training.accumulate=2",
         "data.batch_seconds=5", "data.max_seconds=5", "data.unusable=exclude",
     ],
     "to a target, averaged": [
-        "pruning.method=ramp", "pruning.target=0.8", "training.average=0.9", *SHORT,
+        "pruning.method=threshold_ramp", "pruning.target=0.8", "training.average=0.9", *SHORT,
         "training.accumulate=2", "data.batch_seconds=5", "data.max_seconds=5",
         "data.unusable=exclude",
     ],
@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 
 class Training:
-    """One run folder, trained in pieces; the resume point of every step is kept beside it."""
+    """One run folder, trained in parts; the resume point of every step is saved beside it."""
 
     def __init__(self, folder: Path, corpus: Path, name: str, more: list[str]) -> None:
         words = [
@@ -53,7 +53,7 @@ class Training:
             "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
             "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
             "model.dropout=0.1", "training.epochs=3", "training.progress=false",
-            "training.checkpoint_steps=1", "pruning.updates=10", "pruning.end=0.9",
+            "training.checkpoint_steps=1", "pruning.mask_updates=10", "pruning.end=0.9",
             "pruning.start=0.1", "pruning.ramp=0.3", *more,
         ]  # fmt: skip
         self.settings = load(Run, None, words)
@@ -141,11 +141,11 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
     }
     assert list(kinds.values()) == sorted(set(kinds.values()))
 
-    cut = Training(tmp_path, corpus, "cut", more)
+    stopped = Training(tmp_path, corpus, "stopped", more)
     for kind, step in kinds.items():
-        cut.go(monkeypatch, die_at=step)
-        assert not (cut.folder / "record.json").exists()
-        state = cut.state()
+        stopped.go(monkeypatch, die_at=step)
+        assert not (stopped.folder / "record.json").exists()
+        state = stopped.state()
         assert state["global_step"] == step, kind
         assert differences(compared(whole.state(step)), compared(state)) == [], kind
 
@@ -155,12 +155,12 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
     with monkeypatch.context() as patched:  # after the last step, before the record
         patched.setattr(run, "finish", dies)
         with pytest.raises(Killed):
-            run.train(cut.settings, Console(quiet=True))
-    cut.go(monkeypatch)
-    assert differences(compared(whole.state()), compared(cut.state())) == []
-    tables = [(t.folder / "sparsity.csv").read_text() for t in (whole, cut)]
+            run.train(stopped.settings, Console(quiet=True))
+    stopped.go(monkeypatch)
+    assert differences(compared(whole.state()), compared(stopped.state())) == []
+    tables = [(t.folder / "sparsity.csv").read_text() for t in (whole, stopped)]
     assert tables[0] == tables[1]
-    again = json.loads((cut.folder / "record.json").read_text())
+    again = json.loads((stopped.folder / "record.json").read_text())
     assert again["pruning"] == record["pruning"]
     assert again["model"] == record["model"]
     assert len(again["resumed"]) == len(kinds) + 1
@@ -168,7 +168,7 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
 
 
 @pytest.mark.parametrize("method", ["to a target, averaged", "exchanging, averaged"])
-def test_the_saved_average_is_that_of_the_steps_since_the_last_update_cut_or_not(
+def test_the_saved_average_is_that_of_the_steps_since_the_last_update_stopped_or_not(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     whole = Training(tmp_path, corpus, "whole", METHODS[method])
@@ -198,17 +198,17 @@ def test_the_saved_average_is_that_of_the_steps_since_the_last_update_cut_or_not
     assert averaged == total + 1 - max(updates), "since the last update"
     assert any(not torch.equal(own[name], raw[name]) for name in masks)
 
-    cut = Training(tmp_path, corpus, "cut", METHODS[method])
+    stopped = Training(tmp_path, corpus, "stopped", METHODS[method])
     for step in (sorted(updates)[2], max(updates) + 2):
-        cut.go(monkeypatch, die_at=step)
-        assert cut.state()["global_step"] == step
-        assert differences(compared(whole.state(step)), compared(cut.state())) == []
-    cut.go(monkeypatch)
-    assert differences(compared(whole.state()), compared(cut.state())) == []
+        stopped.go(monkeypatch, die_at=step)
+        assert stopped.state()["global_step"] == step
+        assert differences(compared(whole.state(step)), compared(stopped.state())) == []
+    stopped.go(monkeypatch)
+    assert differences(compared(whole.state()), compared(stopped.state())) == []
 
     best = record["training"]["best_epoch"]
     validated, _ = parts(whole.state(best * total // 2))
-    for training in (whole, cut):
+    for training in (whole, stopped):
         saved = load_model(training.folder / "model.asr")
         assert differences(validated, saved.model.state_dict()) == []
         assert saved.metadata.training["average"] == 0.9
@@ -233,20 +233,20 @@ def parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return average, raw
 
 
-def test_the_run_prunes_at_the_steps_that_the_plan_foretells(
+def test_the_run_prunes_at_the_steps_that_the_plan_predicts(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Training(tmp_path, corpus, "one", [*METHODS["ramp to a target"], "data.test=[]"])
     one.go(monkeypatch)
     record = json.loads((one.folder / "record.json").read_text())
-    foretold = plan_of(one.settings, record["training"]["steps"])
+    predicted = plan_of(one.settings, record["training"]["steps"])
     curve = record["pruning"]["curve"]
-    assert [step for step, _ in foretold.curve] == [step for step, _ in curve]
-    assert foretold.final == pytest.approx(curve[-1][1], abs=1e-3)
-    assert {t.name for t in foretold.tensors} == {t["name"] for t in record["model"]["tensors"]}
+    assert [step for step, _ in predicted.curve] == [step for step, _ in curve]
+    assert predicted.final == pytest.approx(curve[-1][1], abs=1e-3)
+    assert {t.name for t in predicted.tensors} == {t["name"] for t in record["model"]["tensors"]}
     rows = (one.folder / "sparsity.csv").read_text().splitlines()
     assert rows[0].split(",")[:3] == ["step", "pruned", "model"]
-    assert set(rows[0].split(",")[3:]) == {t.name for t in foretold.tensors}
+    assert set(rows[0].split(",")[3:]) == {t.name for t in predicted.tensors}
     assert len(rows) == 1 + len(curve)
     last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
     assert float(last["pruned"]) == pytest.approx(record["pruning"]["sparsity"], abs=1e-5)

@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from rich.console import Console
 
+from asr import audio
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.model.file import load_model
+from asr.model.torch_network import DeepSpeech
+from asr.plain import Reader
+from asr.report.records import read_record, text_of
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
+from asr.train import fit, prepare
 from asr.train.folder import exclusive
 from asr.train.run import train
 
@@ -44,7 +51,7 @@ def settings_of(folder: Path, corpus: Path, name: str, *more: str) -> list[str]:
         "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
         "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
         "model.dropout=0.1", "training.epochs=3", "training.progress=false",
-        "training.checkpoint_steps=4", "pruning.updates=30", "pruning.end=0.9",
+        "training.checkpoint_steps=4", "pruning.mask_updates=30", "pruning.end=0.9",
         *more,
     ]  # fmt: skip
 
@@ -62,7 +69,7 @@ def dense(folder: Path, corpus: Path) -> Path:
 
 
 def pruned(dense: Path) -> list[str]:
-    return ["pruning.method=ramp", f"pruning.dense={dense / 'model.asr'}"]
+    return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]
 
 
 def in_process(
@@ -84,23 +91,23 @@ def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: st
     # Thresholds of a dense network and a target: all that a pruner has to remember.
     how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
     whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
-    cut = settings_of(folder, corpus, f"cut-{tag}", *how, *more)
+    stopped = settings_of(folder, corpus, f"stopped-{tag}", *how, *more)
     assert in_process(whole).returncode == 0
-    assert in_process(cut, die_at).returncode == -signal.SIGKILL
-    last = folder / "t" / f"cut-{tag}" / "checkpoints" / "last.ckpt"
+    assert in_process(stopped, die_at).returncode == -signal.SIGKILL
+    last = folder / "t" / f"stopped-{tag}" / "checkpoints" / "last.ckpt"
     step = torch.load(last, weights_only=True)["global_step"]
     assert 0 < step <= die_at
-    assert not (folder / "t" / f"cut-{tag}" / "record.json").exists()
-    again = in_process(cut)
+    assert not (folder / "t" / f"stopped-{tag}" / "record.json").exists()
+    again = in_process(stopped)
     assert again.returncode == 0, again.stderr
     for file in ("checkpoints/last.ckpt",):
         a, b = (
             torch.load(folder / "t" / f"{kind}-{tag}" / file, weights_only=True)["state_dict"]
-            for kind in ("whole", "cut")
+            for kind in ("whole", "stopped")
         )
         assert list(a) == list(b)
         assert all(torch.equal(a[name], b[name]) for name in a)
-    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "cut"))
+    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "stopped"))
     first, second = load_model(a).model.state_dict(), load_model(b).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     record = json.loads((b.parent / "record.json").read_text())
@@ -121,12 +128,21 @@ def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("share", [0.1, 0.34, 0.67, 0.95])
+@pytest.mark.parametrize("fraction", [0.1, 0.34, 0.67, 0.95])
 def test_killed_anywhere_and_resumed_ends_with_equal_weights(
-    folder: Path, corpus: Path, dense: Path, share: float, workers: int
+    folder: Path, corpus: Path, dense: Path, fraction: float, workers: int
 ) -> None:
     steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
-    check_resume(folder, corpus, dense, round(share * steps), f"data.workers={workers}")
+    check_resume(folder, corpus, dense, round(fraction * steps), f"data.workers={workers}")
+
+
+def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:
+    path = dense / "record.json"
+    plain, record = json.loads(path.read_text()), read_record(path)
+    reader = Reader(missing="refuse", unknown="refuse")
+    assert reader.read(RunRecord, plain) == record
+    assert reader.problems == []
+    assert text_of(record) == path.read_text()
 
 
 def test_the_record_says_what_was_done(dense: Path) -> None:
@@ -160,7 +176,7 @@ def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     sparse = train(load(Run, None, settings_of(folder, corpus, "sparse", *pruned(dense))))
-    more = [f"init={sparse / 'packed.asr'}", "pruning.method=frozen", "training.epochs=1"]
+    more = [f"init={sparse / 'packed.asr'}", "pruning.method=fixed_mask", "training.epochs=1"]
     tuned = train(load(Run, None, settings_of(folder, corpus, "tuned", *more)))
     before = load_model(sparse / "packed.asr").model.state_dict()
     after = load_model(tuned / "model.asr").model.state_dict()
@@ -174,13 +190,14 @@ def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
 def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the_packed_file(
     folder: Path, corpus: Path
 ) -> None:
-    words = ["pruning.method=ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
+    words = ["pruning.method=threshold_ramp", "pruning.target=0.7", "pruning.tolerance=0.005"]
     sparse = train(load(Run, None, settings_of(folder, corpus, "to-target", *words)))
     record = json.loads((sparse / "record.json").read_text())["pruning"]
     assert record["sparsity_min"] == pytest.approx(0.7, abs=0.005)
     assert record["sparsity_max"] == pytest.approx(0.7, abs=0.005)
-    assert (record["method"], record["wanted"], record["scope"]) == ("ramp", 0.7, "tensor")
-    assert len(record["curve"]) == record["updates"] >= 30
+    assert (record["method"], record["scope"]) == ("threshold_ramp", "tensor")
+    assert record["target_sparsity"] == 0.7
+    assert len(record["curve"]) == record["mask_updates"] >= 30
     assert all(t["q"] > 0 for t in record["thresholds"].values())
     more = [
         f"init={sparse / 'packed.asr'}", "pruning.method=cubic", "pruning.target=0.85",
@@ -189,23 +206,25 @@ def test_a_target_is_reached_without_a_dense_network_and_pruned_further_from_the
     further = train(load(Run, None, settings_of(folder, corpus, "further", *more)))
     before, after = (load_model(f / "packed.asr").model.state_dict() for f in (sparse, further))
     record = json.loads((further / "record.json").read_text())["pruning"]
-    assert record["pattern"] == {"kind": "Element"}
+    assert record["pattern"] == {"name": "element"}
     assert record["sparsity"] == pytest.approx(0.85, abs=0.005)
     for name in (n for n in before if n.startswith("rnn") and ".weight_" in n):
         assert not after[name][before[name] == 0].any()
 
 
 def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) -> None:
-    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.updates=10"]
+    words = ["pruning.method=rigl", "pruning.target=0.8", "pruning.mask_updates=10"]
     run = train(load(Run, None, settings_of(folder, corpus, "rigl", *words)))
     record = json.loads((run / "record.json").read_text())["pruning"]
     assert record["sparsity"] == pytest.approx(0.8, abs=0.001)
-    assert {round(share, 2) for _, share in record["curve"]} == {0.8}, "from the first step on"
+    assert {round(fraction, 2) for _, fraction in record["curve"]} == {0.8}, (
+        "from the first step on"
+    )
 
     norms = []
     for weight in (0.0, 0.3):
         words = [
-            "pruning.method=one_cut", "pruning.target=0.5", "pruning.cut=1", "training.epochs=1",
+            "pruning.method=one_shot", "pruning.target=0.5", "pruning.at=1", "training.epochs=1",
             "pruning.pattern=block", "pruning.block=[4,1]", f"pruning.lasso={weight}",
         ]  # fmt: skip
         run = train(load(Run, None, settings_of(folder, corpus, f"lasso{weight}", *words)))
@@ -245,11 +264,11 @@ def test_a_damaged_test_recording_is_refused_before_training(
 ) -> None:
     utterances = read_manifest(corpus / "test.jsonl")[:1]
     flac = Path(utterances[0].audio_filepath).read_bytes()
-    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
-    bad = replace(utterances[0], id="cut", audio_filepath=str(tmp_path / "cut.flac"))
+    (tmp_path / "damaged.flac").write_bytes(flac[: len(flac) // 2])
+    bad = replace(utterances[0], id="damaged", audio_filepath=str(tmp_path / "damaged.flac"))
     write_manifest(tmp_path / "test.jsonl", [*utterances, bad])
-    words = settings_of(folder, corpus, "cut-test", f"data.test=[{tmp_path}/test.jsonl]")
-    with pytest.raises(AsrError, match=r"data\.test, .*cut\.flac"):
+    words = settings_of(folder, corpus, "damaged-test", f"data.test=[{tmp_path}/test.jsonl]")
+    with pytest.raises(AsrError, match=r"data\.test, .*damaged\.flac"):
         train(load(Run, None, words))
     for name in ("x", "y"):
         write_manifest(tmp_path / name / "eval1.jsonl", utterances)
@@ -299,26 +318,101 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
 def test_sparsity_that_missed_what_was_wanted_fails_loudly(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
-    more = [*pruned(dense), "pruning.wanted=0.1", "pruning.tolerance=0.01"]
+    more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]
     settings = load(Run, None, settings_of(folder, corpus, "missed", *more))
     for _ in range(2):  # the second time it is a finished run
-        with pytest.raises(AsrError, match=r"where 10\.0% was wanted"):
+        with pytest.raises(AsrError, match=r"instead of 10\.0%"):
             train(settings)
 
 
+@pytest.mark.parametrize(
+    "fails", ["asr.train.fit.ctc_losses", "torch.optim.AdamW.step", "torch.Tensor.backward"]
+)
 def test_a_batch_that_memory_cannot_hold_fails_before_training(
-    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("asr.train.run.ctc_losses", full)
-    words = settings_of(folder, corpus, "large")
+    monkeypatch.setattr(fails, full)
+    name = f"large-{fails.rpartition('.')[2]}"
     with pytest.raises(AsrError, match=r"(?s)largest batch.*out of memory.*data\.batch_seconds"):
-        train(load(Run, None, words))
-    saved = torch.load(folder / "t" / "large" / "failed_batch.pt", weights_only=True)
+        train(load(Run, None, settings_of(folder, corpus, name)))
+    saved = torch.load(folder / "t" / name / "failed_batch.pt", weights_only=True)
     assert saved["ids"]
     assert saved["features"].dim() == 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_largest_batch_is_tried_with_the_step_of_the_training(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    words = ["training.epochs=1", f"training.precision={precision}", "training.average=0.9"]
+    settings = load(Run, None, settings_of(folder, corpus, f"trial-{precision}", *words))
+    steps: list[tuple[str, object]] = []
+    forward, backward = DeepSpeech.forward, torch.Tensor.backward
+    step, trying = torch.optim.AdamW.step, fit.try_largest_batch
+
+    def seen_forward(self: DeepSpeech, *rest: torch.Tensor) -> object:
+        steps.append(("forward", torch.is_autocast_enabled("cpu")))
+        return forward(self, *rest)
+
+    def seen_backward(self: torch.Tensor, *rest: object, **more: object) -> None:
+        steps.append(("backward", torch.is_autocast_enabled("cpu")))
+        backward(self, *rest, **more)
+
+    def seen_step(self: torch.optim.AdamW, closure: object = None) -> object:
+        result = step(self, closure)
+        steps.append(("step", sum(len(state) for state in self.state.values())))
+        return result
+
+    def tried(parts: fit.TrainingParts) -> None:
+        before = {k: v.clone() for k, v in parts.module.state_dict().items()}
+        trying(parts)
+        assert all(torch.equal(before[k], v) for k, v in parts.module.state_dict().items())
+        assert all(p.grad is None for p in parts.model.parameters())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DeepSpeech, "forward", seen_forward)
+    monkeypatch.setattr(torch.Tensor, "backward", seen_backward)
+    monkeypatch.setattr(torch.optim.AdamW, "step", seen_step)
+    monkeypatch.setattr("asr.train.run.try_largest_batch", tried)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings)
+    names, (autocast, in_backward, states) = zip(*steps, strict=True)
+    assert names == ("forward", "backward", "step")
+    assert autocast is (precision == "bf16")
+    assert in_backward is False, "as Lightning does it"
+    parameters = len(list(DeepSpeech(settings.model).parameters()))
+    assert states == 3 * parameters, "two moments and a counter of each"
+
+
+def test_test_recordings_are_decoded_once_however_often_a_training_is_resumed(
+    folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utterances = read_manifest(corpus / "test.jsonl")[:2]
+    moved = []
+    for u in utterances:
+        path = tmp_path / Path(u.audio_filepath).name
+        path.write_bytes(Path(u.audio_filepath).read_bytes())
+        moved.append(replace(u, audio_filepath=str(path)))
+    write_manifest(tmp_path / "test.jsonl", moved)
+    decoded: list[str] = []
+    loading = audio.load
+    monkeypatch.setattr(
+        prepare.audio, "load", lambda path, rate: decoded.append(path) or loading(path, rate)
+    )
+    words = settings_of(folder, corpus, "once", f"data.test=[{tmp_path}/test.jsonl]")
+    settings, console = load(Run, None, words), Console(quiet=True)
+    (folder / "t" / "once").mkdir(parents=True)
+    for _ in range(2):
+        prepare.prepare(settings, folder / "t" / "once", console)
+    assert len(decoded) == 2
+    damaged = Path(moved[1].audio_filepath)
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    for _ in range(2):
+        with pytest.raises(AsrError, match=rf"data\.test, .*{damaged.name}"):
+            prepare.prepare(settings, folder / "t" / "once", console)
 
 
 def test_utterances_that_cannot_be_aligned_are_refused_or_listed(

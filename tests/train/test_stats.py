@@ -72,7 +72,7 @@ def test_the_command_prints_the_table_and_draws(trained: Path, tmp_path: Path) -
         ("words.txt", {}, r"words\.txt: .*model file"),
         ("list.pt", {}, r"list\.pt: holds no weights by name"),
         ("nested.pt", {}, r"nested\.pt: holds no tensor at its top level"),
-        ("unsafe.pt", {}, r"unsafe\.pt: no checkpoint that can be read safely"),
+        ("unsafe.pt", {}, r"unsafe\.pt: not a checkpoint that can be read safely"),
         ("vector.pt", {}, r"vector\.pt: no prunable weight"),
         ("good.pt", {"patterns": ["x*"]}, r"good\.pt: no prunable weight matches 'x\*'; there are"),
         ("good.pt", {"plot": Path("p.docx")}, r"p\.docx: a picture's name ends with \.png"),

@@ -11,7 +11,8 @@ from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, 
 from asr.audio.chunk import ChunkOptions
 from asr.corpus.manifest import read_manifest
 from asr.errors import AsrError
-from asr.transcribe.align import align, align_to, hear
+from asr.transcribe.align import align, align_to
+from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
 
 LETTER = SPOKEN_SECONDS + SILENT_SECONDS
@@ -26,8 +27,12 @@ def test_words_stay_as_they_are_written(tones: Recogniser) -> None:
     text = "\u2014 Bad, caf\u00e9 \u2013 face/bed: \u201cegg\u201d!"
     spoken = "BAD CAFE FACE BED EGG"
     transcript = align(tones, speak(spoken), text)
-    shown = [word.text for word in transcript.words]
-    assert shown == ["\u2014 Bad,", "caf\u00e9 \u2013", "face/bed:", "\u201cegg\u201d!"]
+    assert [word.text for word in transcript.words] == [
+        "\u2014 Bad,",
+        "caf\u00e9 \u2013",
+        "face/bed:",
+        "\u201cegg\u201d!",
+    ]
     assert transcript.text == text
     assert transcript.seconds == len(speak(spoken)) / RATE
     both = transcript.words[2]
@@ -35,7 +40,7 @@ def test_words_stay_as_they_are_written(tones: Recogniser) -> None:
     assert both.end == pytest.approx(SILENT_SECONDS + 17 * LETTER - SILENT_SECONDS, abs=0.03)
 
 
-def test_text_that_was_misheard_is_aligned_all_the_same(tones: Recogniser) -> None:
+def test_text_that_the_network_does_not_find_is_aligned_all_the_same(tones: Recogniser) -> None:
     transcript = align(tones, speak("BAD CAFE EGG"), "BAD CAGE EGG")
     assert [word.text for word in transcript.words] == ["BAD", "CAGE", "EGG"]
     sure = [word.confidence for word in transcript.words]
@@ -47,24 +52,26 @@ def long_text(words: int) -> str:
     return " ".join("".join(draw.choice(list("ABCDEFG"), size=5)) for _ in range(words))
 
 
-@pytest.mark.parametrize("options", [ChunkOptions(5.0, 1.0), ChunkOptions(5.0, 0.0, vad=True)])
+@pytest.mark.parametrize(
+    "options", [ChunkOptions(5.0, 1.0), ChunkOptions(5.0, 0.0, split_on_silence=True)]
+)
 def test_a_long_recording_is_aligned_as_a_whole_one(
     tones: Recogniser, options: ChunkOptions
 ) -> None:
     text = long_text(40)
     samples = speak(text)
     whole = align(tones, samples, text, ChunkOptions(1000.0))
-    cut_up = align(tones, samples, text, options)
-    for a, b in zip(whole.words, cut_up.words, strict=True):
+    chunked = align(tones, samples, text, options)
+    for a, b in zip(whole.words, chunked.words, strict=True):
         assert (a.text, a.start) == (b.text, pytest.approx(b.start, abs=0.03))
         assert a.end == pytest.approx(b.end, abs=0.03)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 1.0])
-def test_the_chunks_of_a_recording_make_one_table(tones: Recogniser, overlap: float) -> None:
+def test_the_chunks_of_a_recording_make_one_matrix(tones: Recogniser, overlap: float) -> None:
     samples = speak(long_text(20))
-    whole, seconds = hear(tones, samples, ChunkOptions(1000.0))
-    parts, _ = hear(tones, samples, ChunkOptions(4.0, overlap))
+    [(whole, seconds)] = tones.run(samples, TranscribeOptions(chunks=ChunkOptions(1000.0)))
+    [(parts, _)] = tones.run(samples, TranscribeOptions(chunks=ChunkOptions(4.0, overlap)))
     assert seconds == len(samples) / RATE
     assert whole.shape == parts.shape
     same = np.isclose(whole, parts, atol=1e-4).all(axis=1)
@@ -87,8 +94,8 @@ def test_every_word_of_real_speech_is_found_in_order(trained: Path, corpus: Path
     [
         ("", "no word in it"),
         ("\u2014 ... !", "no word in it"),
-        ("BAD 7 EGGS", "lack '7'"),
-        ("BAD " * 200, r"does not fit the recording: its 799 symbols need 799 frames"),
+        ("BAD 7 EGGS", "lacks '7'"),
+        ("BAD " * 200, r"does not fit the recording: its 799 tokens need 799 frames"),
     ],
 )
 def test_text_that_cannot_be_aligned_is_refused(

@@ -1,4 +1,4 @@
-"""Many files: where outputs go, what is skipped, what fails, what is said, and how much is held."""
+"""Many files: where outputs go, what is skipped, what fails, what is said, what memory it takes."""
 
 import contextlib
 import io
@@ -101,12 +101,12 @@ def test_a_truncated_file_is_counted_and_writes_nothing(
 ) -> None:
     record(tmp_path / "in" / "good.flac", "BAD")
     record(tmp_path / "in" / "later.flac", "EGG")
-    cut = record(tmp_path / "in" / "cut.flac", "CAFE")
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    half = record(tmp_path / "in" / "half.flac", "CAFE")
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "later.txt"]
     err = capsys.readouterr().err
-    assert f"{cut}: " in err
+    assert f"{half}: " in err
     assert "2 recordings transcribed" in err
     assert "1 failed" in err
 
@@ -233,10 +233,10 @@ def test_an_interrupted_job_leaves_whole_files_and_goes_on(
 ) -> None:
     for i in range(4):
         record(tmp_path / "in" / f"{i}.wav", "BAD")
-    hearing = recogniser.transcribe
+    transcribe = recogniser.transcribe
 
-    def interrupted(sources, options, heard):
-        for number, transcript in enumerate(hearing(sources, options, heard)):
+    def interrupted(sources, options, on_progress):
+        for number, transcript in enumerate(transcribe(sources, options, on_progress)):
             if number == 2:
                 raise KeyboardInterrupt
             yield transcript
@@ -304,7 +304,8 @@ def peak_megabytes(model: Path, folder: Path) -> float:
     code = f"""import resource
 from pathlib import Path
 from asr.transcribe.batch import transcribe_to
-from asr.transcribe.recogniser import TranscribeOptions, load
+from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.recogniser import load
 options = TranscribeOptions(batch_seconds=10.0)
 assert transcribe_to(load({str(model)!r}, 1), [{str(folder)!r}], Path({str(folder / "out")!r}),
     ["json", "srt"], options) == 0
@@ -352,9 +353,9 @@ def test_what_cannot_work_is_refused_before_any_work(
     lines = TranscribeOptions(subtitles=SubtitleOptions(lines=1))
     refuse(recogniser, "for the formats srt and vtt", [wav], out, ["txt", "json"], lines)
     nbest = TranscribeOptions(DecoderOptions("beam", nbest=2))
-    refuse(recogniser, "only json holds alternatives", [wav], out, ["txt"], nbest)
-    several = Recogniser(recogniser.backend, "tone.asr", nbest.decoding)
-    refuse(several, "only json holds alternatives", [wav], out, ["txt"])
+    refuse(recogniser, "only the format json holds several", [wav], out, ["txt"], nbest)
+    several = Recogniser(recogniser.backend, recogniser.tokenizer, nbest.decoding)
+    refuse(several, "only the format json holds several", [wav], out, ["txt"])
     lm = TranscribeOptions(DecoderOptions("beam", lm=str(tmp_path / "no.arpa")))
     refuse(recogniser, r"no\.arpa", [wav], out, ["txt"], lm)
     assert not out.exists()

@@ -11,7 +11,7 @@ from asr.errors import AsrError
 from asr.transcribe.formats import WRITERS, clock, find_writer
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.subtitles import SubtitleOptions
-from asr.transcribe.transcript import Alternatives, Transcript
+from asr.transcribe.transcript import ChunkHypotheses, Transcript
 
 WORDS = (Word("HELLO", 0.12345, 0.5004, 0.98765), Word("THERE", 0.6, 1.1996, 0.5))
 TRANSCRIPT = Transcript(
@@ -49,7 +49,7 @@ def test_json_has_alternatives_with_their_scores() -> None:
     best = Hypothesis((1,), (3,), (0.9,), "HELLO THERE", -1.5, -1.25, -2.0)
     options = TranscribeOptions(DecoderOptions("beam", lm="lm/big.arpa", nbest=2))
     other = replace(best, text="HELLO THEIR", score=-2.0)
-    alternatives = (Alternatives(0.0, 1.23456, (best, other)),)
+    alternatives = (ChunkHypotheses(0.0, 1.23456, (best, other)),)
     got = json.loads(
         WRITERS["json"].document(replace(TRANSCRIPT, nbest=alternatives, options=options))
     )

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
+from asr import audio
 from asr.audio.chunk import ChunkOptions
 from asr.corpus.manifest import read_manifest
 from asr.decode import DecoderOptions
@@ -20,8 +21,9 @@ from asr.errors import AsrError
 from asr.evaluate.wer import score
 from asr.model.pack import pack
 from asr.text.normalise import normalise
+from asr.transcribe.align import align
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.recogniser import Recogniser, load
+from asr.transcribe.recogniser import Recogniser, load, load_for_command, say_once
 from asr.transcribe.transcript import Transcript
 
 TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG"]
@@ -53,7 +55,7 @@ def test_a_file_becomes_a_transcript(recogniser: Recogniser, tmp_path: Path) -> 
 
 def test_other_options_leave_the_decoder_of_the_recogniser(recogniser: Recogniser) -> None:
     own = DecoderOptions("beam", beam=8, nbest=2)
-    ours = Recogniser(recogniser.backend, "ours.asr", own)
+    ours = Recogniser(recogniser.backend, recogniser.tokenizer, own)
     for options in (None, TranscribeOptions(), TranscribeOptions(chunks=ChunkOptions(9.0))):
         [transcript] = ours.transcribe(speak("BAD CAFE"), options)
         assert transcript.options.decoding == transcript.decoding == own
@@ -69,12 +71,12 @@ def test_letters_are_those_that_are_asked_for(recogniser: Recogniser) -> None:
     beam = DecoderOptions("beam", beam=8, nbest=2)
     texts_of = {}
     for case in (None, "lower", "upper"):
-        [heard] = recogniser.transcribe(speak("BAD CAFE"), TranscribeOptions(beam, case=case))
-        assert [word.text for word in heard.words] == heard.text.split()
-        assert heard.nbest[0].hypotheses[0].text == heard.text
-        texts_of[case] = heard.text
+        [transcript] = recogniser.transcribe(speak("BAD CAFE"), TranscribeOptions(beam, case=case))
+        assert [word.text for word in transcript.words] == transcript.text.split()
+        assert transcript.nbest[0].hypotheses[0].text == transcript.text
+        texts_of[case] = transcript.text
     assert texts_of == {None: "BAD CAFE", "lower": "bad cafe", "upper": "BAD CAFE"}
-    assert heard.to("srt").endswith("BAD CAFE\n")
+    assert transcript.to("srt").endswith("BAD CAFE\n")
     with pytest.raises(AsrError, match="case='title': lower or upper"):
         TranscribeOptions(case="title")
 
@@ -102,16 +104,16 @@ def test_batches_are_sorted_by_length_and_bounded(
     recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    hear = recogniser.backend.log_probs
+    log_probs = recogniser.backend.log_probs
 
     def watching(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         seen.append((len(rows), max(map(len, rows))))
-        return hear(rows)
+        return log_probs(rows)
 
     monkeypatch.setattr(recogniser.backend, "log_probs", watching)
     sources = [speak(text) for text in TEXTS]
-    heard = texts(recogniser.transcribe(sources, TranscribeOptions(batch_seconds=3.0)))
-    assert heard == TEXTS
+    got = texts(recogniser.transcribe(sources, TranscribeOptions(batch_seconds=3.0)))
+    assert got == TEXTS
     assert all(count * frames <= 300 for count, frames in seen)
     assert len(seen) < len(sources)
     assert [frames for _, frames in seen] == sorted((frames for _, frames in seen), reverse=True)
@@ -132,7 +134,7 @@ def test_reading_stays_within_a_window(recogniser: Recogniser) -> None:
     assert texts(transcripts) == (TEXTS * 20)[1:]
 
 
-def test_other_rates_and_channels_are_heard_and_noted(
+def test_other_rates_and_channels_are_converted_and_noted(
     recogniser: Recogniser, tmp_path: Path
 ) -> None:
     path = record(tmp_path / "cafe.wav", "BAD CAFE", rate=44100, channels=2)
@@ -219,44 +221,46 @@ def long_speech() -> str:
 def test_a_long_recording_is_its_parts(recogniser: Recogniser, tmp_path: Path) -> None:
     text = (long_speech() * 6).strip()
     path = record(tmp_path / "long.flac", text)
-    cut = ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0)
+    chunks = ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0)
     for source in (path, speak(text)):
-        [transcript] = recogniser.transcribe(source, TranscribeOptions(chunks=cut))
+        [transcript] = recogniser.transcribe(source, TranscribeOptions(chunks=chunks))
         assert transcript.text == text
         for word, (start, end) in zip(transcript.words, letter_times(text), strict=True):
             assert word.start == pytest.approx(start, abs=0.05)
             assert word.end == pytest.approx(end, abs=0.05)
 
 
-def test_a_long_recording_may_be_cut_where_it_is_quiet(recogniser: Recogniser) -> None:
+def test_a_long_recording_may_be_split_where_it_is_quiet(recogniser: Recogniser) -> None:
     pause = np.zeros(RATE // 2, np.float32)
     phrases = [text for text in TEXTS * 4 if text]
     sound = np.concatenate([part for text in phrases for part in (speak(text + " "), pause)])
-    options = TranscribeOptions(chunks=ChunkOptions(chunk_seconds=6.0, vad=True))
+    options = TranscribeOptions(chunks=ChunkOptions(chunk_seconds=6.0, split_on_silence=True))
     [transcript] = recogniser.transcribe(sound, options)
     assert transcript.text == " ".join(phrases)
 
 
-def test_a_long_recording_is_read_as_it_is_heard(recogniser: Recogniser, tmp_path: Path) -> None:
+def test_a_long_recording_is_read_as_it_is_transcribed(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
     text = (long_speech() * 6).strip()
     sources = [speak("BAD"), record(tmp_path / "long.wav", text), speak("EGG")]
     options = TranscribeOptions(
         chunks=ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0), batch_seconds=4.0
     )
-    heard: list[float] = []
-    got = list(recogniser.transcribe(sources, options, heard.append))
+    done: list[float] = []
+    got = list(recogniser.transcribe(sources, options, done.append))
     assert [t.text for t in got] == ["BAD", text, "EGG"]
-    assert len(heard) > 3
-    assert sum(heard) == pytest.approx(sum(t.seconds for t in got))
+    assert len(done) > 3
+    assert sum(done) == pytest.approx(sum(t.seconds for t in got))
 
 
-def test_a_long_recording_that_is_cut_short_has_no_text(
+def test_a_long_recording_that_ends_early_has_no_text(
     recogniser: Recogniser, tmp_path: Path
 ) -> None:
     path = record(tmp_path / "long.flac", (long_speech() * 6).strip())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    cut = ChunkOptions(chunk_seconds=2.0, overlap_seconds=1.0)
-    options = TranscribeOptions(chunks=cut, batch_seconds=0.5, on_error="report")
+    chunks = ChunkOptions(chunk_seconds=2.0, overlap_seconds=1.0)
+    options = TranscribeOptions(chunks=chunks, batch_seconds=0.5, on_error="report")
     first, last = recogniser.transcribe([path, speak("BAD")], options)
     assert (first.text, first.words) == ("", ())
     assert "cut short" in str(first.error)
@@ -290,7 +294,7 @@ def test_a_language_model_that_is_not_there_is_refused_before_any_reading(
         recogniser.transcribe(sources(), options)
 
 
-def test_the_latest_decoders_are_kept(recogniser: Recogniser) -> None:
+def test_the_latest_decoders_are_cached(recogniser: Recogniser) -> None:
     made = [recogniser.decoder(DecoderOptions("beam", beam=beam)) for beam in range(1, 11)]
     assert recogniser.decoder(DecoderOptions("beam", beam=10)) is made[-1]
     assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2]
@@ -310,7 +314,7 @@ def test_two_threads_share_one_recogniser(recogniser: Recogniser) -> None:
     assert together == alone * 4
 
 
-def test_trained_network_hears_words(trained: Path, corpus: Path) -> None:
+def test_the_trained_network_recognises_words(trained: Path, corpus: Path) -> None:
     utterances = read_manifest(corpus / "test.jsonl")
     recogniser = load(trained)
     transcripts = list(recogniser.transcribe(u.audio_filepath for u in utterances))
@@ -323,9 +327,46 @@ def test_trained_network_hears_words(trained: Path, corpus: Path) -> None:
         assert all(0 <= time <= transcript.seconds + 0.04 for time in times)
 
 
+def test_the_network_alone_gives_what_is_decoded_in_the_order_given(
+    trained: Path, corpus: Path
+) -> None:
+    recogniser = load(trained)
+    paths = [u.audio_filepath for u in read_manifest(corpus / "test.jsonl")[:5]]
+    for batch_seconds in (6.0, 0.1):
+        options = TranscribeOptions(batch_seconds=batch_seconds)
+        ran = list(recogniser.run(paths, options))
+        assert len(ran) == len(paths)
+        for path, (log_probs, seconds) in zip(paths, ran, strict=True):
+            sound = audio.load(path)
+            alone = recogniser.backend.log_probs([recogniser.backend.features(sound.samples)])[0]
+            np.testing.assert_allclose(log_probs, alone, atol=1e-4, rtol=0)
+            assert seconds == len(sound.samples) / 16000
+    for path, (log_probs, _) in zip(paths, ran, strict=True):
+        [transcript] = recogniser.transcribe(path)
+        assert recogniser.decoder().decode(log_probs)[0].text == transcript.text
+
+
+def test_a_recording_without_sound_is_blank_for_certain(trained: Path) -> None:
+    recogniser = load(trained)
+    still, sound = np.zeros(48000, np.float32), speak("A")
+    for sources in ([still, sound, still], [still]):
+        rows = [log_probs for log_probs, _ in recogniser.run(sources)]
+        blank = [bool(np.isneginf(r[:, 1:]).all() and not r[:, 0].any()) for r in rows]
+        assert blank == [source is still for source in sources]
+        assert rows[0].shape == (round(3.0 / recogniser.frame_seconds), recogniser.tokenizer.size)
+    for options in (
+        DecoderOptions(),
+        DecoderOptions("beam"),
+        DecoderOptions("beam", word_bonus=9.0, phrases=("A",)),
+    ):
+        assert recogniser.decoder(options).decode(rows[0])[0].text == ""
+    with pytest.raises(AsrError, match="could not be followed through the recording"):
+        align(recogniser, still, "no word is said")
+
+
 @pytest.mark.parametrize("values", ["fp32", "fp16"])
 @pytest.mark.parametrize("fold", [False, True])
-def test_a_packed_model_hears_what_the_dense_one_hears(
+def test_a_packed_model_gives_the_texts_of_the_dense_one(
     tmp_path: Path, values: Literal["fp32", "fp16"], fold: bool
 ) -> None:
     pack(save_tone_model(tmp_path / "tone.asr"), tmp_path / "packed.asr", values, fold)
@@ -342,7 +383,7 @@ def test_loading_leaves_torch_s_number_of_threads_alone(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
     with pytest.raises(AsrError, match=r"notes\.txt"):
         load(tmp_path / "notes.txt")
@@ -364,7 +405,7 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
         "import sys; sys.modules['torch'] = None\n"
         "from asr.transcribe.recogniser import load; from asr.errors import AsrError\n"
         f"recogniser = load({str(model)!r}, backend=sys.argv[1])\n"
-        f"[heard] = recogniser.transcribe({str(recording)!r}); print(heard.text)"
+        f"[transcript] = recogniser.transcribe({str(recording)!r}); print(transcript.text)"
     )
 
     def run(backend: str) -> subprocess.CompletedProcess[str]:
@@ -378,3 +419,38 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
 def test_importing_the_room_loads_no_torch() -> None:
     code = "import sys, asr.transcribe, asr.evaluate.dataset; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def slow(recogniser: Recogniser, decoder: str) -> list[str]:
+    own = DecoderOptions(decoder)
+    return Recogniser(recogniser.backend, recogniser.tokenizer, own).slow()
+
+
+def test_missing_compiled_code_is_said_once_on_the_command_line_and_not_in_python(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asr.transcribe.recogniser.compiled", lambda: False)
+    monkeypatch.setattr("asr.transcribe.recogniser.native", lambda: "Python")
+    monkeypatch.delenv("ASR_NATIVE", raising=False)
+    say_once.cache_clear()
+    recogniser = load(trained)
+    assert capsys.readouterr() == ("", "")
+    for _ in range(2):
+        load_for_command(trained)
+    out, err = capsys.readouterr()
+    assert out == ""
+    [line] = err.splitlines()
+    assert line.startswith("slow: the network runs on numpy")
+    assert "install a wheel, or reinstall with a C compiler" in line
+    assert [s.split(",")[0] for s in slow(recogniser, "beam")] == [
+        "the network runs on numpy",
+        "the beam search runs in Python",
+    ]
+    monkeypatch.setenv("ASR_NATIVE", "0")
+    assert "ASR_NATIVE=0 switches the C library off; unset it" in slow(recogniser, "greedy")[0]
+    on_torch = load(trained, backend="torch")
+    assert slow(on_torch, "greedy") == [], "torch has kernels of its own"
+    assert Recogniser(on_torch.backend, on_torch.tokenizer, DecoderOptions("beam")).describe() == (
+        f"{on_torch.backend.describe()}; beam search in Python"
+    )
+    say_once.cache_clear()

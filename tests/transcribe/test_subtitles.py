@@ -20,7 +20,7 @@ def spoken(text: str, start: float = 0.0, each: float = 0.3, gap: float = 0.1) -
     ]
 
 
-def shown(found: list[Cue]) -> str:
+def text_of_cues(found: list[Cue]) -> str:
     return " ".join(" ".join(cue.lines) for cue in found)
 
 
@@ -69,7 +69,7 @@ def test_no_cue_is_longer_than_seven_seconds() -> None:
     assert [*cues([Word("EEEE", 0.0, 30.0, 0.5)])] == [Cue(0, 7000, ("EEEE",))]
 
 
-def test_a_word_longer_than_a_line_is_cut() -> None:
+def test_a_word_longer_than_a_line_is_split() -> None:
     found = cues([Word("A" * 100, 0.0, 10.0, 0.5)])
     assert "".join(line for cue in found for line in cue.lines) == "A" * 100
     assert all(len(line) <= 42 for cue in found for line in cue.lines)
@@ -79,9 +79,9 @@ def test_no_words_are_no_cues() -> None:
     assert cues([]) == []
 
 
-def test_a_thousand_words_without_a_pause_are_cut_in_a_moment() -> None:
+def test_a_thousand_words_without_a_pause_are_split_in_a_moment() -> None:
     found = cues(spoken("ONWARD " * 5000, each=0.2, gap=0.05))
-    assert shown(found).split() == ["ONWARD"] * 5000
+    assert text_of_cues(found).split() == ["ONWARD"] * 5000
 
 
 @st.composite
@@ -110,7 +110,7 @@ def transcripts(draw: st.DrawFn) -> list[Word]:
 )
 def test_limits_are_kept_whatever_the_words(words: list[Word], options: SubtitleOptions) -> None:
     found = cues(words, options)
-    assert shown(found).replace(" ", "") == "".join(word.text for word in words)
+    assert text_of_cues(found).replace(" ", "") == "".join(word.text for word in words)
     for cue in found:
         assert 1 <= len(cue.lines) <= options.lines
         assert all(0 < len(line) <= options.line_length for line in cue.lines)

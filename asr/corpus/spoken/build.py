@@ -35,13 +35,13 @@ from asr.files import atomic_write_text, locked
 
 SAMPLE_RATE = synthesisers.SAMPLE_RATE
 EDITION = 1
-"""Counts up when the same settings would give another corpus; part of the folder's name."""
+"""Goes up by one when the same settings would give another corpus; part of the folder's name."""
 
-# CTC needs an output frame (40 ms by default) for every symbol and one more between two equal
+# CTC needs an output frame (40 ms by default) for every character and one more between two equal
 # ones, also when speed perturbation makes the speech a tenth shorter.
-_SECONDS_PER_SYMBOL = 0.040 * 1.1
+_SECONDS_PER_CHARACTER = 0.040 * 1.1
 _SLOWER = 0.85
-_NOTE = "spoken.json"
+_SETTINGS_FILE = "spoken.json"
 _CHUNK = 8
 _PROCESSES = 2
 # Seconds of audio from which on starting processes (a second or so) pays.
@@ -50,7 +50,7 @@ _WORTH_PROCESSES = 120.0
 
 @dataclass(frozen=True)
 class Line:
-    """What is to be said, by whom."""
+    """What is spoken, by whom."""
 
     number: int
     text: str
@@ -58,8 +58,8 @@ class Line:
     synthesiser: SynthesiserName
     voice: synthesisers.Voice
 
-    def symbols(self) -> int:
-        """Characters, and a blank between two equal ones."""
+    def ctc_frames(self) -> int:
+        """Output frames that CTC needs: characters, and a blank between two equal ones."""
         return len(self.text) + sum(a == b for a, b in zip(self.text, self.text[1:], strict=False))
 
 
@@ -69,10 +69,11 @@ def ensure(
     root: Path = Path("data"),
     progress: Callable[[float], None] | None = None,
 ) -> Path:
-    """Path of the manifest of `part`, `<folder>/<part>.jsonl`; made if it is not there.
+    """Path of the manifest of `part`, `<folder>/<part>.jsonl`; made if it does not exist.
 
-    Audio is 16-bit FLAC at 16 kHz. The manifest is written last: where it is, all is there, and
-    a second call does nothing. Two processes may call at once. `progress` gets the share made.
+    Audio is 16-bit FLAC at 16 kHz. The manifest is written last: if it exists, the part is
+    complete, and a second call does nothing. Two processes may call at once. `progress` gets the
+    fraction made.
     Scripts that call this need the usual `if __name__ == "__main__"`, since it starts processes.
 
     Raises AsrError if a synthesiser is missing, or the folder holds something else.
@@ -89,7 +90,7 @@ def ensure(
         return manifest
     synthesisers.require(speaking)
     if new:
-        atomic_write_text(folder / _NOTE, json.dumps(_noted(settings), indent=2) + "\n")
+        atomic_write_text(folder / _SETTINGS_FILE, json.dumps(_recorded(settings), indent=2) + "\n")
     with locked(folder / ".lock"):
         if not manifest.is_file():
             _clear_partial(folder, part)
@@ -98,7 +99,7 @@ def ensure(
 
 
 def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
-    """Where the corpus of these settings lies."""
+    """The folder of the corpus of these settings."""
     if settings.folder:
         return Path(settings.folder)
     hours = "-".join(f"{h:g}h" for h in _hours(settings).values())
@@ -111,7 +112,7 @@ def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
 def lines(part: Part, settings: Spoken) -> Iterator[Line]:
     """Lines of a part, endless with the grammar; the speakers of a synthesiser take turns.
 
-    Raises AsrError when the sentences of `settings.text` are all said.
+    Raises AsrError when all sentences of `settings.text` are used.
     """
     speaking = synthesisers.of_part(part, settings.synthesisers, settings.seed)
     speakers: dict[SynthesiserName, list[tuple[int, synthesisers.Voice]]] = {}
@@ -141,7 +142,7 @@ def _sentences(part: Part, settings: Spoken) -> Iterator[str]:
 def perform(line: Line, part: Part, seed: int) -> np.ndarray:
     """The line as recorded: (n,) float32 at 16 kHz, slowed down where CTC could not align it."""
     voice = line.voice
-    least = round(line.symbols() * _SECONDS_PER_SYMBOL * SAMPLE_RATE)
+    least = round(line.ctc_frames() * _SECONDS_PER_CHARACTER * SAMPLE_RATE)
     while True:
         speech = _trim(synthesisers.speak(line.synthesiser, line.text.lower(), voice))
         if len(speech) >= least:
@@ -220,8 +221,8 @@ def _build(
     partial.mkdir()
     try:
         utterances = _record(part, settings, partial, progress)
-        # Already there: of a call that was killed after this, or that won a race. It is complete,
-        # and the same, for it comes from the same settings.
+        # It exists if a call was killed after this, or won a race. It is complete, and the same,
+        # for it was made from the same settings.
         if not (folder / part).is_dir():
             partial.rename(folder / part)
     finally:
@@ -259,33 +260,33 @@ def _hours(settings: Spoken) -> dict[Part, float]:
 
 
 def _others_speak(settings: Spoken) -> bool:
-    """Whether it is not espeak alone, as it was in corpora made before there was a choice."""
+    """Whether it is not espeak alone, which names and settings files of corpora do not mention."""
     return set(settings.synthesisers) != {"espeak"}
 
 
-def _noted(settings: Spoken) -> dict[str, object]:
+def _recorded(settings: Spoken) -> dict[str, object]:
     special = ("folder", "text", "synthesisers")
-    noted = {k: v for k, v in asdict(settings).items() if k not in special}
+    plain = {k: v for k, v in asdict(settings).items() if k not in special}
     if settings.text:
-        noted["text"] = digest(settings.text)
+        plain["text"] = digest(settings.text)
     if _others_speak(settings):
-        noted["synthesisers"] = synthesisers.canonical(settings.synthesisers)
-    return noted | {"edition": EDITION}
+        plain["synthesisers"] = synthesisers.canonical(settings.synthesisers)
+    return plain | {"edition": EDITION}
 
 
 def _is_new(folder: Path, settings: Spoken) -> bool:
-    """Whether a corpus may be begun there; False: one of these settings has been."""
-    note = folder / _NOTE
-    if not note.is_file():
+    """Whether the folder is free; False: a corpus of these settings has been started there."""
+    file = folder / _SETTINGS_FILE
+    if not file.is_file():
         taken = [str(folder / n) for p in PARTS for n in (p, f"{p}.jsonl") if (folder / n).exists()]
         if taken:
             raise AsrError(
-                f"{taken[0]} is there and is no part of a spoken corpus: "
+                f"{taken[0]} exists and is not part of a spoken corpus: "
                 "give another data.spoken.folder"
             )
         return True
-    found, wanted = json.loads(note.read_text()), _noted(settings)
-    # Keys of either: text and synthesisers are noted only where they are given.
+    found, wanted = json.loads(file.read_text()), _recorded(settings)
+    # Keys of both: text and synthesisers are there only if they were given.
     different = ", ".join(
         f"{key}={found.get(key)} instead of {wanted.get(key)}"
         for key in wanted | found

@@ -65,7 +65,7 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Voice:
+class EspeakVoice:
     """How a speaker sounds: espeak-ng's accent and variant, pitch and range 0 to 99, and rate."""
 
     accent: str
@@ -80,23 +80,23 @@ class Voice:
         """Short name such as `en-us+f3-p45-r150`."""
         return f"{self.accent}+{self.variant}-p{self.pitch}-r{self.rate}"
 
-    def slower(self, factor: float) -> "Voice":
+    def slower(self, factor: float) -> "EspeakVoice":
         """The same voice at `factor` (below 1) of its speed."""
         return replace(self, rate=round(self.rate * factor))
 
 
-def voices(part: Part, seed: int) -> list[Voice]:
+def voices(part: Part, seed: int) -> list[EspeakVoice]:
     """The voices of a part, drawn from the seed; no pair of accent and variant is in two parts."""
     pairs = [(accent, variant) for accent in ACCENTS for variant in VARIANTS]
     generator = random.Random(f"speakers {seed}")
     generator.shuffle(pairs)
-    ranges = (_PITCHES, _PITCH_RANGES, _RATES)  # in the order of the fields of Voice
-    drawn = [Voice(*pair, *(generator.randint(*r) for r in ranges)) for pair in pairs]
+    ranges = (_PITCHES, _PITCH_RANGES, _RATES)  # in the order of the fields of EspeakVoice
+    drawn = [EspeakVoice(*pair, *(generator.randint(*r) for r in ranges)) for pair in pairs]
     dev, test = PAIRS["dev"], PAIRS["dev"] + PAIRS["test"]
     return {"dev": drawn[:dev], "test": drawn[dev:test], "train": drawn[test:]}[part]
 
 
-def speak(text: str, voice: Voice) -> np.ndarray:
+def speak(text: str, voice: EspeakVoice) -> np.ndarray:
     """Samples, (n,) float32 within +-1 at 22,050 Hz; a function of the two arguments alone.
 
     Safe to call from several threads: they take turns. Raises AsrError if the package
@@ -132,7 +132,7 @@ def _loader() -> ModuleType:
     return module
 
 
-def _synthesise(library: Any, data_path: str, text: str, voice: Voice) -> np.ndarray:
+def _synthesise(library: Any, data_path: str, text: str, voice: EspeakVoice) -> np.ndarray:
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data_path.encode(), 0)
     if rate != SAMPLE_RATE:
         raise AsrError(f"espeak-ng: cannot start from {data_path} (status {rate})")

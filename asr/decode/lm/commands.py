@@ -1,29 +1,18 @@
-"""What `asr lm train`, `convert`, `info` and `tune` do; each returns what to print."""
+"""What `asr lm train`, `convert` and `info` do; each returns what to print."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from asr.decode.library import native
 from asr.decode.lm.arpa import read_arpa, write_arpa
 from asr.decode.lm.build import build_model
 from asr.decode.lm.file import write_lm
 from asr.decode.lm.model import BOS, EOS, UNKNOWN, perplexity
 from asr.decode.lm.open import is_binary, open_lm
 from asr.decode.lm.train import TrainedNGrams, number_words, train_ngrams
-from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
-from asr.files import atomic_write_text
 from asr.text.read import read_sentences
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from asr.corpus.manifest import Utterance
-    from asr.text.tokenizer import Tokenizer
-
 
 Number = TypeVar("Number", int, float)
 
@@ -76,7 +65,8 @@ def _describe_training(training: TrainedNGrams) -> list[str]:
         discounts = " ".join(f"{value:.3f}" for value in training.discounts[n - 1])
         kind = "fixed discounts, too little text" if n in training.fallbacks else "discounts"
         seen = training.seen[n - 1]
-        lines.append(f"{n}-grams: {len(order.words)} of {seen} kept, {kind} {discounts}")
+        kept = min(len(order.words), seen)  # <unk> is a 1-gram that need not be in the text
+        lines.append(f"{n}-grams: {kept} of {seen} kept, {kind} {discounts}")
     return lines
 
 
@@ -113,74 +103,6 @@ def lm_info(path: Path) -> str:
             f"{len(words)} words, most frequent {' '.join(spellings[i] for i in best)}",
         ]
     )
-
-
-def lm_tune(
-    model: str | Path,
-    manifest: str,
-    lm: Path,
-    weights: str = "0.2,0.4,0.6,0.8,1.0",
-    bonuses: str = "0,0.5,1,2",
-    beam: int = 32,
-    unknown_score: float = 0.0,
-    threads: int | None = None,
-    output: Path | None = None,
-) -> str:
-    """Try all pairs of weight and word bonus on a dev set, heard once; see `tune.tune`.
-
-    Raises AsrError for a set whose name says that it is for testing.
-    """
-    from asr.decode.lm.tune import at_edge, table, tune
-    from asr.evaluate.wer import score
-    from asr.text.normalise import normalise
-
-    if re.search(r"(?<![a-z])test(?![a-z])", manifest.lower()):
-        raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
-    tried = _numbers("weights", weights, float), _numbers("bonuses", bonuses, float)
-    options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
-    started = time.perf_counter()
-    log_probs, utterances, tokenizer = hear_set(model, manifest, threads)
-    heard = time.perf_counter()
-    references = [normalise(utterance.text) for utterance in utterances]
-
-    def rate(texts: list[str]) -> float:
-        return score(references, [normalise(text) for text in texts], resamples=1).wer
-
-    trials = tune(log_probs, rate, tokenizer, options, *tried)
-    best = trials[0]
-    lines = [
-        table(trials),
-        f"best on {manifest}: --lm-weight {best.lm_weight:g} --word-bonus {best.word_bonus:g}, "
-        f"WER {best.wer:.2%} over {len(references)} utterances; "
-        f"heard in {heard - started:.1f} s, decoded {len(trials)} times in {native()} in "
-        f"{time.perf_counter() - heard:.1f} s",
-    ]
-    lines += [
-        f"{name}: the best value is the last one tried; try further" for name in at_edge(trials)
-    ]
-    if output is not None:
-        rows = [f"{trial.lm_weight}\t{trial.word_bonus}\t{trial.wer}" for trial in trials]
-        atomic_write_text(output, "\n".join(["lm_weight\tword_bonus\twer", *rows]) + "\n")
-    return "\n".join(lines)
-
-
-def hear_set(
-    model: str | Path, manifest: str, threads: int | None
-) -> "tuple[list[np.ndarray], list[Utterance], Tokenizer]":
-    """Log-probabilities of every utterance of a manifest or folder, once for many decodings."""
-    from asr.corpus import sources
-    from asr.evaluate.dataset import hear_files
-    from asr.model.backend import open_backend
-    from asr.pretrained import registry as models
-    from asr.settings.data import DataSettings
-
-    data, backend = DataSettings(), open_backend(models.resolve(model), threads)
-    utterances = sources.resolve(manifest, data.root, data.spoken)
-    if not utterances:
-        raise AsrError(f"{manifest}: holds no utterances")
-    paths, durations = [u.audio_filepath for u in utterances], [u.duration for u in utterances]
-    rows = dict(hear_files(backend, paths, durations, data.batch_seconds))
-    return [rows[i] for i in range(len(utterances))], utterances, backend.tokenizer
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

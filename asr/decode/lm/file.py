@@ -15,6 +15,14 @@ its own, the next state. For example, A B C is an arc of state "A B", and B C is
 the lower state "B": the number 2 is stored. A state's own lower state is the one that this arc
 leads to. Places are stored as differences, their bytes of equal weight together.
 
+The arrays are `vocabulary` and the logarithms `logs1` of the words; then for every order n from 2:
+
+    owns      a bit for each (n-1)-gram: has it a state of its own?
+    backoffs  back-off weights of these states
+    degrees   number of arcs of these states
+    places    of the arcs, as above
+    logs      of the arcs
+
 Logarithms are one of 256 evenly spaced values for each order, so a probability is off by at most
 half a step: 0.03 nats in practice, and no codebook has to be fitted. An <unk> far below all words,
 such as the log10 of -100 where an ARPA file lists none, would widen the steps: it is stored as it

@@ -67,6 +67,13 @@ class LanguageModel:
     `vocabulary` holds their spellings, each ended by a line feed. `prefixes` are the sorted
     hashes of everything that words begin with, `prefix_logs` the best unigram score of a word
     that begins with each.
+
+    >>> from asr.decode.lm.build import build_model
+    >>> from asr.decode.lm.train import number_words, train_ngrams
+    >>> lm = build_model(train_ngrams(number_words(["THE CAT SAT", "THE DOG SAT"]), order=2).ngrams)
+    >>> log, state = lm.score(lm.start, lm.word("THE"))
+    >>> log > lm.score(lm.start, lm.word("SAT"))[0]
+    True
     """
 
     counts: tuple[int, ...]

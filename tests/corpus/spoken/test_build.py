@@ -79,8 +79,8 @@ def test_no_recording_is_silent_or_clipped(made):
 
 def test_ctc_can_align_every_recording_at_the_highest_speed(made):
     for utterance in (u for part in PARTS for u in made[part]):
-        symbols = len(utterance.text) + sum(a == b for a, b in pairwise(utterance.text))
-        assert symbols <= utterance.duration / 1.1 / 0.040 - 1, utterance
+        frames = len(utterance.text) + sum(a == b for a, b in pairwise(utterance.text))
+        assert frames <= utterance.duration / 1.1 / 0.040 - 1, utterance
 
 
 def test_no_speaker_sentence_or_id_is_in_two_parts(made):
@@ -230,7 +230,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
 @pytest.mark.parametrize("name", ["test", "dev.jsonl"])
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(AsrError, match="no part of a spoken corpus"):
+    with pytest.raises(AsrError, match="not part of a spoken corpus"):
         spoken.ensure("dev", Spoken(folder=str(tmp_path)))
     assert os.listdir(tmp_path) == [name]
 

@@ -25,14 +25,14 @@ def test_large_grammar_contains_the_small_one():
 
 
 @pytest.mark.parametrize(
-    ("vocabulary", "count", "share"), [("small", 20000, 1.0), ("large", 40000, 0.97)]
+    ("vocabulary", "count", "fraction"), [("small", 20000, 1.0), ("large", 40000, 0.97)]
 )
-def test_words_are_reached_by_sentences_and_no_others(vocabulary, count, share):
+def test_words_are_reached_by_sentences_and_no_others(vocabulary, count, fraction):
     generator = random.Random(1)
     spoken = {w for _ in range(count) for w in grammar(vocabulary).sentence(generator).split()}
     words = grammar(vocabulary).words()
     assert spoken <= words
-    assert len(spoken) >= share * len(words)
+    assert len(spoken) >= fraction * len(words)
 
 
 @pytest.mark.parametrize("vocabulary", ["small", "large"])

@@ -148,14 +148,14 @@ def test_speech_comes_at_the_rate_of_the_corpus():
     assert len(samples) == synthesisers.SAMPLE_RATE
     slow = synthesisers.speak("buzz", "ten letter", BuzzVoice(100).slower(0.5))
     assert len(slow) == 2 * len(samples)
-    voice = espeak.Voice("en-us", "m3")
+    voice = espeak.EspeakVoice("en-us", "m3")
     samples = synthesisers.speak("espeak", "the small dog saw seven boats", voice)
     natural = len(espeak.speak("the small dog saw seven boats", voice)) / espeak.SAMPLE_RATE
     assert len(samples) / synthesisers.SAMPLE_RATE == pytest.approx(natural, abs=1e-3)
 
 
 def test_a_slower_espeak_voice_takes_longer():
-    voice = espeak.Voice("en-us", "m3", rate=150)
+    voice = espeak.EspeakVoice("en-us", "m3", rate=150)
     natural, slow = (
         synthesisers.speak("espeak", "the small dog", v) for v in (voice, voice.slower(0.7))
     )

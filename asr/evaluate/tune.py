@@ -1,0 +1,97 @@
+"""`asr lm tune`: weight and word bonus of a language model, by word error rate on a dev set."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.corpus.manifest import Utterance
+from asr.decode.library import native
+from asr.decode.lm.tune import Trial, at_edge, table, tune
+from asr.decode.options import DecoderOptions
+from asr.errors import AsrError
+from asr.evaluate.dataset import read_set
+from asr.evaluate.wer import NORMALISATION, load_jiwer
+from asr.files import atomic_write_text
+from asr.text.normalise import normalise
+from asr.transcribe.recogniser import Recogniser, load_for_command
+
+
+def lm_tune(
+    model: str | Path,
+    manifest: str,
+    lm: Path,
+    weights: str = "0.2,0.4,0.6,0.8,1.0",
+    bonuses: str = "0,0.5,1,2",
+    beam: int = 32,
+    unknown_score: float = 0.0,
+    threads: int | None = None,
+    output: Path | None = None,
+) -> str:
+    """Try all pairs of weight and word bonus on a dev set; what to print.
+
+    `weights` and `bonuses` are numbers with commas between them. The network runs once, the decoder
+    once for each pair (`decode.lm.tune`). `output` gets the whole table. Raises AsrError for a set
+    whose name says that it is for testing.
+    """
+    if re.search(r"(?<![a-z])test(?![a-z])", manifest.lower()):
+        raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
+    values = _numbers("weights", weights), _numbers("bonuses", bonuses)
+    options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
+    started = time.perf_counter()
+    utterances = read_set(manifest)
+    recogniser = load_for_command(model, threads, decoding=options)
+    log_probs = run_set(recogniser, utterances)
+    ran = time.perf_counter()
+    trials = tune(log_probs, word_error_rate(utterances), recogniser.tokenizer, options, *values)
+    best = trials[0]
+    lines = [
+        table(trials),
+        f"best on {manifest}: --lm-weight {best.lm_weight:g} --word-bonus {best.word_bonus:g}, "
+        f"WER {best.wer:.2%} over {len(utterances)} utterances; network run in "
+        f"{ran - started:.1f} s, decoded {len(trials)} times in {native()} in "
+        f"{time.perf_counter() - ran:.1f} s",
+    ]
+    lines += [
+        f"{name}: the best value is the last one tried; try further" for name in at_edge(trials)
+    ]
+    if output is not None:
+        _write(output, trials)
+    return "\n".join(lines)
+
+
+def run_set(
+    recogniser: Recogniser, utterances: Sequence[Utterance]
+) -> list[npt.NDArray[np.float32]]:
+    """Log-probabilities `(frames, tokens)` of every utterance: once, for many decodings.
+
+    They are those that a transcription decodes; see `Recogniser.run`.
+    """
+    paths = [utterance.audio_filepath for utterance in utterances]
+    return [log_probs for log_probs, _ in recogniser.run(paths)]
+
+
+def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], float]:
+    """The word error rate of a text for each utterance, all in normal form."""
+    jiwer = load_jiwer()
+    references = [normalise(utterance.text, NORMALISATION) for utterance in utterances]
+
+    def rate(texts: list[str]) -> float:
+        return float(jiwer.wer(references, [normalise(text, NORMALISATION) for text in texts]))
+
+    return rate
+
+
+def _write(output: Path, trials: Sequence[Trial]) -> None:
+    rows = [f"{trial.lm_weight}\t{trial.word_bonus}\t{trial.wer}" for trial in trials]
+    atomic_write_text(output, "\n".join(["lm_weight\tword_bonus\twer", *rows]) + "\n")
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise AsrError(f"{name}={text!r}: numbers with commas between them") from None

@@ -1,0 +1,163 @@
+"""The loop of one training: the largest batch tried first, then all epochs with their callbacks."""
+
+import copy
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+
+from asr.errors import AsrError
+from asr.files import atomic_write_bytes
+from asr.model.file import save_model
+from asr.model.torch_network import DeepSpeech
+from asr.pruning import GroupLassoCallback, PruningCallback
+from asr.settings.run import Run
+from asr.text.tokenizer import Tokenizer
+from asr.train.average import WeightAveraging
+from asr.train.batches import Batch
+from asr.train.callbacks import (
+    BestModel,
+    Figures,
+    ResumePoint,
+    SeedEachStep,
+    SparsityCurve,
+    TrainingProgress,
+)
+from asr.train.data import SpeechData
+from asr.train.folder import resume_point
+from asr.train.losses import ctc_losses
+from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, mixed_loss
+from asr.train.pruning import lasso_of
+from asr.train.trainer import autocast, device, exit_status, make_trainer, quiet
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """What the parts of one training share."""
+
+    settings: Run
+    folder: Path
+    console: Console
+    tokenizer: Tokenizer
+    model: DeepSpeech
+    module: SpeechTraining
+    data: SpeechData
+    total_steps: int
+
+    def save(self) -> None:
+        """Write `model.asr`: the network that was validated, so the average if there is one."""
+        extra: dict[str, Any] = {"name": self.settings.name, "step": self.module.global_step}
+        model = self.model
+        if self.module.average is not None:
+            model = cast(DeepSpeech, self.module.average.module)
+            extra["average"] = self.settings.training.average
+        save_model(self.folder / "model.asr", model, self.tokenizer, self.settings.frontend, extra)
+
+
+def try_largest_batch(parts: TrainingParts) -> None:
+    """Make the step that needs most memory now, not hours later, on a copy of everything.
+
+    It is the step of the training: autocast, gradient, clipping, and the optimiser with its state.
+    Raises AsrError that names the batch, which is saved, if memory or the network fails.
+    """
+    where, settings = device(), parts.settings
+    batch = parts.data.largest_batch().to(where)
+    try:
+        # As large as the network, and on the device beside it: its memory is missing for the rest.
+        average = copy.deepcopy(parts.module.average)
+        if average is not None:
+            average.to(where)
+        model = copy.deepcopy(parts.model).to(where).train()
+        optimiser = build_optimiser(model, settings.optimiser)
+        with autocast(settings.training.precision, where):
+            log_probs, lengths = model(batch.features, batch.feature_lengths)
+            ctc = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
+            loss = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
+        optimiser.step()
+    except (RuntimeError, MemoryError) as error:
+        saved = parts.folder / "failed_batch.pt"
+        atomic_write_bytes(saved, _bytes(batch))
+        raise AsrError(
+            f"the largest batch ({len(batch.ids)} utterances, {batch.features.shape[1]} frames, "
+            f"{batch.seconds:.0f} s) fails: {error}\nIt is in {saved}; if memory is short, lower "
+            f"data.batch_seconds (now {settings.data.batch_seconds:g})"
+        ) from None
+
+
+def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures, BestModel]:
+    """Train all epochs, from the resume point if there is one."""
+    figures, best, callbacks = _callbacks(parts, pruning)
+    last = resume_point(parts.folder)
+    with quiet():
+        trainer = make_trainer(parts.settings, callbacks)
+        # Gradients through time fade into denormal numbers, which take a sixth of a step's time.
+        torch.set_flush_denormal(True)
+        try:
+            trainer.fit(
+                parts.module,
+                datamodule=parts.data,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
+            )
+        except InvalidLoss as error:
+            assert parts.module.invalid_batch is not None
+            saved = parts.folder / "invalid_batch.pt"
+            atomic_write_bytes(saved, _bytes(parts.module.invalid_batch))
+            raise AsrError(f"{error}\nThe batch is in {saved}.") from None
+        except SystemExit:
+            status = exit_status(trainer)
+            if status is None:
+                raise
+            if trainer.interrupted:
+                parts.console.print(
+                    f"{parts.settings.name}: interrupted; run the same command to continue"
+                )
+            raise SystemExit(status) from None
+        finally:
+            torch.set_flush_denormal(False)
+    return figures, best
+
+
+def _callbacks(
+    parts: TrainingParts, pruning: PruningCallback | None
+) -> tuple[Figures, BestModel, list[Any]]:
+    """All callbacks in the order in which they run."""
+    settings, folder = parts.settings, parts.folder
+
+    def sparsity() -> float | None:
+        return pruning.pruner.sparsity() if pruning and pruning.pruner else None
+
+    def eligible() -> bool:
+        return pruning is None or (pruning.pruner is not None and pruning.pruner.finished)
+
+    def masks_changed() -> bool:
+        pruner = pruning.pruner if pruning else None
+        return bool(pruner and pruner.curve and pruner.curve[-1][0] == pruner.steps)
+
+    figures = Figures(folder / "metrics.csv", sparsity)
+    best = BestModel(parts.save, eligible)
+    callbacks: list[Any] = []
+    # The penalty changes gradients, the masks weights: both before anything looks at them.
+    if lasso := lasso_of(settings.pruning, parts.model):
+        callbacks.append(GroupLassoCallback(lasso))
+    if pruning:
+        callbacks += [pruning, SparsityCurve(folder / "sparsity.csv", lambda: pruning.pruner)]
+    callbacks += [SeedEachStep(settings.seed), figures]
+    if parts.module.average is not None:
+        callbacks.append(WeightAveraging(parts.module.average, parts.model, masks_changed))
+    if settings.training.progress:
+        callbacks.append(TrainingProgress(settings.name, figures, parts.console))
+    how = settings.training
+    last = ResumePoint(resume_point(folder), how.checkpoint_minutes, how.checkpoint_steps)
+    return figures, best, [*callbacks, best, last]
+
+
+def _bytes(batch: Batch) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(vars(batch), buffer)
+    return buffer.getvalue()

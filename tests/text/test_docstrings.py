@@ -1,0 +1,14 @@
+"""The examples in docstrings run and print what they say."""
+
+import doctest
+
+import pytest
+
+from asr.text import normalise, tokenizer
+
+
+@pytest.mark.parametrize("module", [normalise, tokenizer])
+def test_examples_run(module):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed

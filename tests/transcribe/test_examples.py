@@ -1,0 +1,24 @@
+"""The examples in the docstrings of the doors run, on a network whose text is known exactly."""
+
+import doctest
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import soundfile
+from tone_network import RATE, save_tone_model, speak
+
+from asr.evaluate import compare, dataset
+from asr.transcribe import align, recogniser
+
+
+@pytest.mark.parametrize("module", [recogniser, align, dataset, compare])
+def test_the_examples_run_as_written(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tone_model(tmp_path / "model.asr")
+    soundfile.write(tmp_path / "talk.flac", speak("BAD CAFE"), RATE)
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(module)
+    assert result.attempted >= 2
+    assert result.failed == 0
