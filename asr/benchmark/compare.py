@@ -146,7 +146,7 @@ def benchmark(
     threads: int = 2,
     recording: Path | None = None,
 ) -> BenchmarkResult:
-    """Time the network of a model file in our engine and in every dense runtime installed.
+    """Time the network of a model file in the native backend and in every dense runtime installed.
 
     The input is noise of `seconds`, or the first `seconds` of `recording`, `columns` times.
     Raises AsrError for a file that is not a model, and for numbers out of range.

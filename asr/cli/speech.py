@@ -43,6 +43,21 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help=f"{', '.join(FORMATS)}; may be given several times.",
+        autocompletion=_formats,
+    ),
+]
+ProgressBar = Annotated[
+    bool | None,
+    typer.Option(help="Show a progress bar." + default_note("on a terminal"), show_default=False),
+]
+
+
 @with_options(decoding=DECODING, chunks=CHUNKS, subtitles=SUBTITLES, more=TRANSCRIBING)
 def transcribe(
     paths: Annotated[
@@ -57,34 +72,20 @@ def transcribe(
         Path | None,
         typer.Option("--output", "-o", help="Folder for one file per recording; else print."),
     ] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help=f"{', '.join(FORMATS)}; may be given several times.",
-            autocompletion=_formats,
-        ),
-    ] = None,
+    format: Formats = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outputs again that exist already.")
     ] = False,
-    progress: Annotated[
-        bool | None,
-        typer.Option(
-            help="Show a progress bar." + default_note("on a terminal"), show_default=False
-        ),
-    ] = None,
+    progress: ProgressBar = None,
     threads: Threads = 2,
     backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
     """Transcribe recordings.
 
-    A model that comes with asr is decoded with its own options: a beam search with its language
-    model, or without it for --decoder greedy. With another --lm, the options that were tuned for
-    its own one are as for other models. A model file of yours is decoded greedily unless you ask
-    for more.
+    The recogniser that comes with asr uses a beam search with its own language model;
+    --decoder greedy uses neither. A model file of yours is decoded greedily unless you ask for
+    more. With another --lm, options that were tuned for the built-in one go back to their defaults.
     """
     import sys
 

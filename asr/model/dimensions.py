@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
-from asr.plain import refuse_unused
 
 Cell = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
 
@@ -84,12 +83,6 @@ class Model:
             check(
                 self.bidirectional or not self.shared_input,
                 "model.shared_input=true needs model.bidirectional=true: it has one direction only",
-            )
-            refuse_unused(
-                check,
-                "model",
-                self,
-                (("combine",), self.bidirectional, "model.bidirectional=true"),
             )
 
     @property

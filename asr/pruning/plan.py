@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError
 from asr.pruning.masks import MIN_DENSITY, PrunedTooFar
-from asr.pruning.patterns import Bank
+from asr.pruning.patterns import Bank, Pattern
 from asr.pruning.prunable import find, group_of
 from asr.pruning.pruner import Pruner
 from asr.pruning.rule import Rule, resolve
@@ -143,8 +143,8 @@ def plan(
     weights: a trained dense model of the same tensors, or its weights by name; None: normally
     distributed ones of the standard deviation that each tensor has now. total_steps: of the
     training; an update after the last one is refused. A schedule with scores of its own sees
-    gradients of 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor
-    would be nearly empty, and for thresholds without weights that they could be compared with.
+    gradients of 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor would be nearly
+    empty, and for thresholds without weights that they could be compared with.
     """
     given = [rules] if isinstance(rules, Rule) else list(rules)
     stand_in = copy.deepcopy(model)
@@ -239,10 +239,10 @@ def _end(rule: Rule, schedule: Schedule) -> str:
     return f", to {target:.2%}"
 
 
-def _named(pattern: object) -> str:
-    """`Block 16x1`, `Bank 32`, `Element`."""
+def _named(pattern: Pattern) -> str:
+    """`block 16x1`, `bank 32`, `element`."""
     sizes = [str(v) for v in vars(pattern).values() if isinstance(v, int)]
-    return " ".join([type(pattern).__name__.lower(), *filter(None, ["x".join(sizes)])])
+    return " ".join([pattern.name, *filter(None, ["x".join(sizes)])])
 
 
 def _spread(count: int, rows: int) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from asr.errors import problems
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
+from asr.plain import refuse_unused
 from asr.settings.data import AugmentSettings, DataSettings, TokenizerSettings
 from asr.settings.pruning import PruningSettings
 from asr.settings.training import DistillationSettings, OptimiserSettings, TrainingSettings
@@ -57,4 +58,9 @@ class Run:
                 or not (self.pruning.method == "fixed_mask" or self.pruning.keep_zeros),
                 "pruning.method=fixed_mask and pruning.keep_zeros keep the zeros of init=FILE, and "
                 "init is empty",
+            )
+            # Not in `Model`: the model file of an older network may hold such a value.
+            needed = "model.bidirectional=true"
+            refuse_unused(
+                check, "model", self.model, (("combine",), self.model.bidirectional, needed)
             )

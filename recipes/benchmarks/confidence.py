@@ -36,19 +36,19 @@ def reliability_rows(tests: dict[str, ScoredWords]) -> list[dict[str, Any]]:
         {"confidence": f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}"} | dict.fromkeys(tests)
         for i in range(BINS)
     ]
-    for name, heard in tests.items():
-        for found in heard.rows(BINS):
+    for name, words in tests.items():
+        for found in words.rows(BINS):
             row = rows[round(found.low * BINS)]
             row[name] = f"{100 * found.right:.0f} of {found.words}"
     return rows
 
 
-def describe_test(name: str, heard: ScoredWords) -> str:
+def describe_test(name: str, words: ScoredWords) -> str:
     """Calibration error and separation of one test set."""
-    error = calibration_error(heard.rows(BINS))
-    apart = separation(heard.confidences, heard.right)
+    error = calibration_error(words.rows(BINS))
+    apart = separation(words.confidences, words.right)
     return (
-        f"{name}: {len(heard.right):,} words, {100 * heard.right.mean():.1f} % right; "
+        f"{name}: {len(words.right):,} words, {100 * words.right.mean():.1f} % right; "
         f"calibration error {100 * error:.1f} %; a right word has a higher confidence than a wrong "
         f"one in {100 * apart:.1f} %"
     )
@@ -57,7 +57,7 @@ def describe_test(name: str, heard: ScoredWords) -> str:
 def in_noise(
     recogniser: Recogniser, folder: Path, options: TranscribeOptions, calibration: Calibration
 ) -> tuple[np.ndarray, float, int]:
-    """Confidences of all words heard in recordings without speech, minutes, recordings."""
+    """Confidences of all words recognised in recordings without speech, minutes, recordings."""
     paths = [found.path for found in audio.find([folder]) if "rir" not in found.relative.parts]
     transcripts = list(recogniser.transcribe(paths, options))
     raw = np.array([word.confidence for t in transcripts for word in t.words])
@@ -78,8 +78,8 @@ def measure(arguments: argparse.Namespace) -> None:
     }
     dev = [sets[name] for name in arguments.dev]
     calibration = fit(
-        np.concatenate([heard.confidences for heard in dev]),
-        np.concatenate([heard.right for heard in dev]),
+        np.concatenate([words.confidences for words in dev]),
+        np.concatenate([words.right for words in dev]),
     )
     tests = {
         name: ScoredWords(calibration.apply(sets[name].confidences), sets[name].right)
@@ -88,9 +88,9 @@ def measure(arguments: argparse.Namespace) -> None:
     notes = [
         "Cells: percent of the words in this class of confidence that are right, of how many.",
         f"decoder {describe(decoding)}; map fitted on {' and '.join(arguments.dev)} "
-        f"({sum(len(heard.right) for heard in dev):,} words): slope {calibration.slope:.3f}, "
+        f"({sum(len(words.right) for words in dev):,} words): slope {calibration.slope:.3f}, "
         f"offset {calibration.offset:.3f}.",
-        *(f"{describe_test(name, heard)}." for name, heard in tests.items()),
+        *(f"{describe_test(name, words)}." for name, words in tests.items()),
     ]
     details: dict[str, Any] = {"slope": calibration.slope, "offset": calibration.offset}
     noise = arguments.data / "noise"

@@ -47,7 +47,7 @@ def sparse_networks(
         tensors = random_tensors(dimensions, variant.pattern, SPARSITY)
         network = Network(tensors, dimensions, exact=variant.exact)
         dense = DenseNetwork(tensors, dimensions, threads)
-        wanted = dense.alternatives(features, ("torch fp32",)).found["torch fp32"].output()
+        expected = dense.alternatives(features, ("torch fp32",)).found["torch fp32"].output()
         calls[variant.name] = lambda network=network: network.log_probs(
             features, lengths, threads=threads
         )
@@ -56,7 +56,7 @@ def sparse_networks(
             "variant": variant.name,
             "sparsity": SPARSITY,
             "kernel": ", ".join(sorted({k for n, k in kernels.items() if ".weight_" in n})),
-            "error": float(np.abs(calls[variant.name]()[0] - wanted).max()),
+            "error": float(np.abs(calls[variant.name]()[0] - expected).max()),
         }
     return calls, details
 
@@ -90,10 +90,10 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
     tensors = random_tensors(dimensions)
     dense = DenseNetwork(tensors, dimensions, threads)
     alternatives = dense.alternatives(features)
-    wanted = alternatives.found["torch fp32"].output()
+    expected = alternatives.found["torch fp32"].output()
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
     details: dict[str, dict[str, Any]] = {
-        name: {"error": float(np.abs(computation.output() - wanted).max())}
+        name: {"error": float(np.abs(computation.output() - expected).max())}
         for name, computation in alternatives.found.items()
     }
     kinds = dict.fromkeys(calls, "dense")

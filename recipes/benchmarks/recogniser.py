@@ -53,7 +53,7 @@ from lib.rates import BEAM
 from lib.subsets import DEV, TEST, split_sets, subsets
 
 from asr.errors import AsrError
-from asr.report.measurements import write_measurement
+from asr.report.measurements import table_of, write_measurement
 from asr.train.record import command
 
 
@@ -84,6 +84,9 @@ def measure(arguments: argparse.Namespace) -> None:
     notes = [*report.notes(results, columns, sets, limit, cache), *bench.notes]
     for line in notes:
         print(line)
+    print(table_of(report.columns(columns, limit), rows).text())
+    for table in report.tables(columns, limit, changes):
+        print(f"\n{table.heading}\n{table_of(table.columns, table.rows or rows).text()}")
     write_measurement(
         arguments.output,
         "recogniser",

@@ -87,12 +87,12 @@ class Layers:
         key = (variant.name, sparsity)
         if key not in self._made:
             pruned = prune_layer(self.weights, variant.pattern, sparsity)
-            wanted = reference(pruned, self.x)
+            expected = reference(pruned, self.x)
             same = [v for v in (*MAIN, *OTHERS) if v.pattern == variant.pattern]
             for other in same if sparsity == USUAL else same[:1]:
                 if runs_here(other):
                     made = sparse_layer(pruned, other)
-                    error = float(np.abs(made.layer(self.x)[0] - wanted).max())
+                    error = float(np.abs(made.layer(self.x)[0] - expected).max())
                     self._made[other.name, sparsity] = (made, error)
         return self._made[key]
 
@@ -106,10 +106,10 @@ def reference(weights: LayerWeights, x: np.ndarray) -> np.ndarray:
     return exact.layer(x)[0]
 
 
-def dense_errors(found: dict[str, Computation], wanted: np.ndarray) -> dict[str, dict[str, Any]]:
+def dense_errors(found: dict[str, Computation], expected: np.ndarray) -> dict[str, dict[str, Any]]:
     """Largest error of each dense alternative, for one utterance."""
     return {
-        name: {"error": float(np.abs(computation.output() - wanted).max())}
+        name: {"error": float(np.abs(computation.output() - expected).max())}
         for name, computation in found.items()
     }
 
@@ -181,10 +181,10 @@ def main(arguments: Sequence[str]) -> int:
             continue
         weights = random_layer(cell, hidden, hidden)
         layers = Layers(weights, frames)
-        wanted = reference(weights, layers.x)
+        expected = reference(weights, layers.x)
         for threads in dict.fromkeys(condition.threads for condition in todo):
             dense = DenseLayer(weights, threads)
-            errors = dense_errors(dense.alternatives(layers.x).found, wanted)
+            errors = dense_errors(dense.alternatives(layers.x).found, expected)
             hopeless: set[str] = set()
             for condition in todo:
                 if condition.threads == threads:

@@ -4,10 +4,10 @@
 
 The committed sparse network on the test set of the built-in spoken corpus (small grammar), or a
 model of one's own on any sets (manifests, folders as in `data.test`). torch in fp32, torch's
-dynamic int8, our engine exact, as it is, and from a file packed with int8 values. Counted are also
-the utterances whose text is not that of torch in fp32, by how many letters they differ, and the
-output frames whose likeliest symbol is another one; how sure torch in fp32 was of those frames
-says whether rounding is the cause. Nothing is timed.
+dynamic int8, the native backend exact, as it is, and from a file packed with int8 values. Also
+counted are the utterances whose text is not that of torch in fp32, by how many letters they differ,
+and the output frames whose likeliest token is another one; how sure torch in fp32 was of those
+frames says whether rounding is the cause. Nothing is timed.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from asr.transcribe.recogniser import Recogniser
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
 
-def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
+def backends(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
     """Every way to run the network; the first is what the others are compared with."""
 
     def quantised() -> Backend:
@@ -60,9 +60,9 @@ def engines(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
 
 @dataclasses.dataclass
 class Frames:
-    """The likeliest symbol of every output frame, and how far ahead of the next one it is."""
+    """The likeliest token of every output frame, and how far ahead of the next one it is."""
 
-    symbols: NDArray[np.int64]
+    tokens: NDArray[np.int64]
     margins: NDArray[np.float32]
     """Differences of log-probabilities."""
 
@@ -74,8 +74,8 @@ class Frames:
         return cls(rows.argmax(axis=1), top[:, -1] - top[:, -2])
 
     def compare(self, other: "Frames") -> dict[str, float | int | None]:
-        """Frames of `other` with another symbol, and median margins of those and of all."""
-        changed = self.symbols != other.symbols
+        """Frames of `other` with another token, and median margins of those and of all."""
+        changed = self.tokens != other.tokens
         return {
             "frames": len(changed),
             "frames_changed": int(changed.sum()),
@@ -84,9 +84,9 @@ class Frames:
         }
 
 
-def letters_changed(wanted: Sequence[str], texts: Sequence[str]) -> int:
+def letters_changed(expected: Sequence[str], texts: Sequence[str]) -> int:
     """Letters to substitute, delete or insert to make one list of texts the other."""
-    found = load_jiwer().process_characters(list(wanted), list(texts))
+    found = load_jiwer().process_characters(list(expected), list(texts))
     return int(found.substitutions + found.deletions + found.insertions)
 
 
@@ -107,11 +107,11 @@ def main(arguments: Sequence[str]) -> int:
             continue
         utterances = sources.resolve(entry, data.root, data.spoken)
         results, absent = [], {}
-        wanted: list[str] = []
+        expected: list[str] = []
         first: Frames | None = None
         print(f"\n{key}")
         with tempfile.TemporaryDirectory() as folder:
-            for name, make in engines(model, Path(folder)).items():
+            for name, make in backends(model, Path(folder)).items():
                 try:
                     backend = make()
                 except NotImplementedError as error:
@@ -121,18 +121,19 @@ def main(arguments: Sequence[str]) -> int:
                 score, rows, _ = evaluate(recogniser, utterances)
                 texts = [row.hypothesis for row in rows]
                 frames = Frames.of(recogniser, utterances)
-                wanted, first = wanted or texts, first or frames
-                different = sum(a != b for a, b in zip(texts, wanted, strict=True))
+                expected, first = expected or texts, first or frames
+                different = sum(a != b for a, b in zip(texts, expected, strict=True))
                 changes = {
                     "different": different,
-                    "letters": sum(map(len, wanted)),
-                    "letters_changed": letters_changed(wanted, texts),
+                    "letters": sum(map(len, expected)),
+                    "letters_changed": letters_changed(expected, texts),
                     **first.compare(frames),
                 }
                 kind = "dense" if name.startswith("torch") else "sparse"
                 row = {"name": name, "kind": kind, **score.to_plain(), **changes}
                 results.append({**row, "backend": backend.describe()})
-                print(f"  {name:<28}{score}, {different} texts differ from torch fp32's")
+                ratio = score.wer / results[0]["wer"] if results[0]["wer"] else 1.0
+                print(f"{name}: {score}, {ratio:.3f} of torch fp32's, {different} other texts")
         part = {"model": model.name, "set": sources.describe(entry), "results": results}
         script.record.add(key, {**part, "absent": absent}, None)
     return 0

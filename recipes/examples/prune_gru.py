@@ -5,7 +5,7 @@
 The network predicts the next value of a noisy sine wave whose period it has to find out. The
 paper's ramp drops recurrent weights while it trains, corrected on the way so that nine in ten are
 gone at the end; then `asr.sparse` writes the network, and what is read back computes the same.
-All that there is to pruning are the lines that name `pruner`.
+Only the lines that name `pruner` are about pruning.
 """
 
 import sys

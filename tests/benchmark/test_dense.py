@@ -35,14 +35,14 @@ def threads():
     torch.set_num_threads(before)
 
 
-def check(found: dict, absent: dict, wanted: np.ndarray) -> None:
+def check(found: dict, absent: dict, expected: np.ndarray) -> None:
     """Every alternative is there and right, or is named with a reason."""
     assert {*found, *absent} == set(NAMES)
     assert "torch fp32" in found
     for name, computation in found.items():
         output = computation.output()
-        assert output.shape == wanted.shape, name
-        assert np.abs(output - wanted).max() < TOLERANCE[name.split()[-1]], name
+        assert output.shape == expected.shape, name
+        assert np.abs(output - expected).max() < TOLERANCE[name.split()[-1]], name
         computation.run()
     for name, reason in absent.items():
         assert "not installed" in reason or "LSTM" in reason or "no plain RNN" in reason, name
@@ -63,8 +63,8 @@ def test_every_dense_layer_computes_the_same(cell: CellKind, directions: int) ->
         for weights, suffix in zip(layer.cells, ("", "_reverse"), strict=False):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 getattr(twin, f"{name}_l0{suffix}").copy_(torch.from_numpy(getattr(weights, name)))
-        wanted = twin(torch.from_numpy(x))[0].numpy()
-    check(found.found, found.absent, wanted)
+        expected = twin(torch.from_numpy(x))[0].numpy()
+    check(found.found, found.absent, expected)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
     assert not dimensions.batch_norm
     features = np.random.default_rng(1).standard_normal((2, 41, 80), np.float32)
     with torch.no_grad():
-        wanted = model(torch.from_numpy(features), torch.tensor([41, 41]))[0].numpy()
+        expected = model(torch.from_numpy(features), torch.tensor([41, 41]))[0].numpy()
     found = DenseNetwork(made, dimensions, 1).alternatives(features)
-    check(found.found, found.absent, wanted)
+    check(found.found, found.absent, expected)
 
 
 def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:

@@ -151,12 +151,12 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recog
     results = tmp_path / "RESULTS.md"
     results.write_text("<!-- asr report: recogniser -->\n<!-- end: recogniser -->\n")
     report(path.parent, tmp_path / "out", results)
-    shown = results.read_text()
-    assert "| Network | Decoder | WER %, test-tones | WER %, test-tones adults |" in shown
-    assert "| deaf | greedy | 60.0 (" in shown
-    assert "| deaf | greedy | dense | +60.0 (" in shown
-    assert "<summary>Costs</summary>" in shown
-    assert f"| deaf | greedy | {deaf['parameters']:,} | {deaf['nonzeros']:,} |" in shown
+    text = results.read_text()
+    assert "| Network | Decoder | WER %, test-tones | WER %, test-tones adults |" in text
+    assert "| deaf | greedy | 60.0 (" in text
+    assert "| deaf | greedy | dense | +60.0 (" in text
+    assert "<summary>Costs</summary>" in text
+    assert f"| deaf | greedy | {deaf['parameters']:,} | {deaf['nonzeros']:,} |" in text
 
 
 def test_cached_results_are_used_and_those_of_a_later_run_are_marked(

@@ -42,11 +42,11 @@ def test_an_error_near_a_seam_is_compared_with_the_same_word_elsewhere(
     # 40 rounds of a second with the words A B; seams at 19 and 30 s (the last chunk is 20 s long).
     middles = (np.array([0.2, 0.7]) + np.arange(40)[:, None]).ravel()
     recording = seams.Repeated(np.zeros(40 * 16000, np.float32), ["A", "B"], middles, 40)
-    heard = [["A", "B"] for _ in range(40)]
-    heard[18] = ["A", "X"]
-    heard[29] = ["B"]
-    heard[5] = ["A", "X"]
-    text = " ".join(word for round_ in heard for word in round_)
+    recognised = [["A", "B"] for _ in range(40)]
+    recognised[18] = ["A", "X"]
+    recognised[29] = ["B"]
+    recognised[5] = ["A", "X"]
+    text = " ".join(word for round_ in recognised for word in round_)
     transcript = Transcript("", text, 40.0, "model")
     extra, count = seams.extra_errors(load(trained), recording, transcript, ChunkOptions())
     assert count == 2

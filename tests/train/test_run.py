@@ -315,7 +315,7 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
         train(settings)
 
 
-def test_sparsity_that_missed_what_was_wanted_fails_loudly(
+def test_a_sparsity_that_missed_what_was_expected_fails_loudly(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]

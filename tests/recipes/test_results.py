@@ -1,0 +1,59 @@
+"""The committed records: each command can be run today, and RESULTS.md stays readable."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+from asr.report.measurements import is_measurement, read_measurement
+from asr.report.records import read_record
+from asr.settings.run import Run
+from asr.settings.yaml import load
+
+RECORDS = sorted((ROOT / "recipes" / "results").glob("*/*.json"))
+RESULTS = ROOT / "recipes" / "RESULTS.md"
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_command_of_a_record_can_be_run_today(path: Path) -> None:
+    if is_measurement(path):
+        program, script, *_ = shlex.split(read_measurement(path).command)
+        assert program == "python"
+        assert (ROOT / script).is_file()
+        return
+    record = read_record(path)
+    program, command, settings, *overrides = shlex.split(record.command)
+    assert (program, command) == ("asr", "train")
+    run = load(Run, ROOT / settings, overrides)
+    assert run.name == record.name
+    assert run.model.hidden == record.model.hidden
+    assert run.tokenizer.kind == record.model.tokenizer
+    assert (run.pruning.method != "none") == (record.pruning is not None)
+
+
+def test_tables_of_the_results_have_at_most_eight_columns_and_no_commands() -> None:
+    text = RESULTS.read_text()
+    for line in text.splitlines():
+        if line.startswith("| "):
+            assert line.replace(r"\|", "").count("|") <= 9, line[:80]
+            assert "`" not in line, line[:80]
+
+
+def test_every_recipe_with_records_of_its_own_has_a_section() -> None:
+    text = RESULTS.read_text()
+    recipes = {json.loads(path.read_text())["recipe"] for path in RECORDS} - {"sparsity_window"}
+    for recipe in recipes:
+        assert f"<!-- asr report: {recipe} -->\n\n|" in text, recipe
+
+
+def test_of_what_reports_make_only_one_picture_a_recipe_is_committed() -> None:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "recipes/results"], capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = [Path(name) for name in listed.stdout.split()]
+    assert {path.name for path in names if path.suffix != ".json"} <= {"plot.png"}
