@@ -26,7 +26,7 @@ from asr.evaluate.wer import (
     score,
     speakers_of,
 )
-from asr.files import atomic_write_text
+from asr.files import atomic_write_text, check_writable, print_if_lost
 from asr.pretrained import registry
 from asr.transcribe.recogniser import load_for_command
 
@@ -176,6 +176,7 @@ def compare_to(
     utterances that differ are printed, all of them are written to `output`. Raises AsrError if
     there is a model and no source, or a source or decoder and no model.
     """
+    check_writable(output)
     decodings = [_decoding(side, given or {}) for side in (a, b)]
     networks = [side for side, decoding in zip((a, b), decodings, strict=True) if decoding]
     if networks and source is None:
@@ -192,10 +193,12 @@ def compare_to(
         for side, decoding in zip((a, b), decodings, strict=True)
     ]
     figures = table(comparison, (names[0], names[1]))
-    if output is not None:
-        atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
     first = listing(comparison.differing[:show])
-    return f"{figures}\n\n{first}".rstrip("\n") if first else figures
+    printed = f"{figures}\n\n{first}".rstrip("\n") if first else figures
+    if output is not None:
+        with print_if_lost(printed):
+            atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
+    return printed
 
 
 def _decoding(side: str | Path, given: Mapping[str, Any]) -> DecoderOptions | None:

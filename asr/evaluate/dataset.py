@@ -14,6 +14,7 @@ from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate import ref_hyp
 from asr.evaluate.wer import NORMALISATION, Row, Score, counted, score, speakers_of
+from asr.files import check_writable, print_if_lost
 from asr.model.backend import BackendName
 from asr.text.normalise import normalise
 from asr.transcribe.options import TranscribeOptions
@@ -69,6 +70,7 @@ def evaluate_to(
     `output` gets references and hypotheses (`ref_hyp.write`). The other arguments are those of
     `transcribe.recogniser.load`.
     """
+    check_writable(output)
     utterances = read_set(source)
     recogniser = load_for_command(model, threads, backend, exact, decoding)
     figures, rows, seconds = evaluate(recogniser, utterances)
@@ -82,7 +84,8 @@ def evaluate_to(
         f"backend {recogniser.describe()}",
     ]
     if output is not None:
-        ref_hyp.write(output, rows)
+        with print_if_lost("\n".join(lines)):
+            ref_hyp.write(output, rows)
         lines.append(f"references and hypotheses: {output}")
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from asr.audio.chunk import ChunkOptions
 from asr.decode.alignment import find_words
 from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
-from asr.files import atomic_write_text
+from asr.files import atomic_write_text, check_writable
 from asr.text.normalise import normalise
 from asr.transcribe.formats import find_writer
 from asr.transcribe.options import TranscribeOptions
@@ -71,8 +71,7 @@ def align_to(
     `text` is the name of a text file, or else the words themselves. Raises AsrError.
     """
     writer = find_writer(format)
-    if output is not None and output.is_dir():
-        raise AsrError(f"{output}: is a folder; give the name of the file to write")
+    check_writable(output)
     transcript = align(recogniser, path, read_text(text), options)
     if output is None:
         print(writer.document(transcript), end="")
