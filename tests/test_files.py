@@ -276,9 +276,14 @@ def test_a_place_that_can_be_written_passes_and_nothing_is_made(tmp_path, depth)
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path, number):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(CannotWrite) as refused, atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(number, os.strerror(number))
+
+    def fill_the_disk() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(CannotWrite) as refused:
+        fill_the_disk()
     assert str(refused.value) == f"{path}: cannot be written: {os.strerror(number)}"
     assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["file"])
 
