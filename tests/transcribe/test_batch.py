@@ -20,6 +20,7 @@ from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.transcribe.batch import transcribe_to
 from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.provenance import RECORD
 from asr.transcribe.recogniser import Recogniser, load
 from asr.transcribe.subtitles import SubtitleOptions
 
@@ -41,8 +42,13 @@ def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    """Every file below a folder, hidden ones too, and what is in it.
+
+    The record of whose texts these are is not listed; it must be there.
+    """
+    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert found.pop(RECORD)
+    return found
 
 
 def test_one_recording_prints_its_text_and_nothing_else(
@@ -104,7 +110,7 @@ def test_a_truncated_file_is_counted_and_writes_nothing(
     half = record(tmp_path / "in" / "half.flac", "CAFE")
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "later.txt"]
+    assert sorted(files(tmp_path / "out")) == ["good.txt", "later.txt"]
     err = capsys.readouterr().err
     assert f"{half}: " in err
     assert "2 recordings transcribed" in err
@@ -160,7 +166,7 @@ def test_a_name_that_is_no_text_and_a_folder_that_cannot_be_made(
     assert transcribe_to(recogniser, [odd], formats=["json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/caf?.wav"
     assert transcribe_to(recogniser, [tmp_path], tmp_path / "out") == 0
-    assert [os.fsencode(p.name) for p in (tmp_path / "out").iterdir()] == [b"caf\xe9.txt"]
+    assert [os.fsencode(name) for name in files(tmp_path / "out")] == [b"caf\xe9.txt"]
     odd.write_bytes(b"no audio")
     assert transcribe_to(recogniser, [odd]) == 1
     assert "caf?.wav: not audio" in capsys.readouterr().err
@@ -324,7 +330,7 @@ def test_200_files_take_no_more_memory_than_20(model: Path, tmp_path: Path) -> N
             os.link(tmp_path / name / "0.wav", tmp_path / name / f"{i}.wav")
     few, many = (peak_megabytes(model, tmp_path / name) for name in ("few", "many"))
     assert many < few + 30
-    assert len(list((tmp_path / "many" / "out").iterdir())) == 400
+    assert len(files(tmp_path / "many" / "out")) == 400
 
 
 def refuse(recogniser: Recogniser, fragment: str, *arguments: object, **options: object) -> None:
@@ -361,4 +367,4 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert not out.exists()
     assert capsys.readouterr() == ("", "")
     assert transcribe_to(recogniser, [wav, wav], out) == 0
-    assert [p.name for p in out.iterdir()] == ["a.txt"]
+    assert list(files(out)) == ["a.txt"]
