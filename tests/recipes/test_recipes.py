@@ -10,6 +10,7 @@ from places import ROOT
 
 from asr.audio import load as load_audio
 from asr.corpus.manifest import read_manifest
+from asr.errors import AsrError
 from asr.report import read_records
 from asr.settings.run import Run
 from asr.settings.yaml import load
@@ -50,8 +51,7 @@ def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
     corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "base.yaml").write_text((RECIPES / "spoken.yaml").read_text())
-    grid = tmp_path / "grid.yaml"
-    grid.write_text(
+    (tmp_path / "sparsity.yaml").write_text(
         "base: base.yaml\nworkers: 2\nset: [recipe=sparsity]\nruns:\n"
         '  - {name: large, set: ["data.train=[train.jsonl]"]}\n'
         '  - {name: impossible, set: ["data.train=[none.jsonl]"]}\n'
@@ -59,15 +59,23 @@ def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
     )
     results = tmp_path / "RESULTS.md"
     results.write_text("before\n<!-- asr report: sparsity -->\n<!-- end: sparsity -->\nafter\n")
-    recipe = runpy.run_path(str(RECIPES / "sparsity.py"))
+    recipe = runpy.run_path(str(RECIPES / "grid.py"))
     words = [w for w in small(corpus, tmp_path / "runs") if "data.train" not in w]
-    status = recipe["main"](words, grid, tmp_path / "records", results)
+    status = recipe["main"](["sparsity", *words], tmp_path, tmp_path / "records", results)
     assert status == 1, "a run failed, and that must not go unseen"
     assert [p.stem for p in (tmp_path / "records").glob("*.json")] == ["large"]
     written = results.read_text()
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "large" in written
+
+
+@pytest.mark.parametrize("words", [[], ["demo"], ["model.hidden=8"]])
+def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
+    words: list[str],
+) -> None:
+    with pytest.raises(AsrError, match="name of a grid: sparsity or methods"):
+        runpy.run_path(str(RECIPES / "grid.py"))["main"](words)
 
 
 def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
@@ -106,13 +114,13 @@ def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Pa
     (tmp_path / "methods.yaml").write_text("\n  - {".join(kept))
     results = tmp_path / "RESULTS.md"
     results.write_text("<!-- asr report: methods -->\n<!-- end: methods -->\n")
-    recipe = runpy.run_path(str(RECIPES / "methods.py"))
+    recipe = runpy.run_path(str(RECIPES / "grid.py"))
     words = [
         *small(corpus, tmp_path / "runs"), "model.hidden=32", "pruning.tolerance=0.02",
         "training.epochs=4", "training.progress=false",
     ]  # fmt: skip
     words = [w for w in words if not w.startswith("pruning.percentile")]
-    status = recipe["main"](words, tmp_path / "methods.yaml", tmp_path / "records", results)
+    status = recipe["main"](["methods", *words], tmp_path, tmp_path / "records", results)
     assert status == 0
     records = read_records(tmp_path / "records")
     assert len(records) == len(kept) - 1

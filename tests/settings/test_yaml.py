@@ -12,8 +12,8 @@ from asr.settings.yaml import describe, load, write_yaml
 from asr.train.grid import read_grid
 
 RECIPES = ROOT / "recipes"
-SINGLE = sorted(p for p in RECIPES.glob("*.yaml") if "runs:" not in p.read_text())
-GRIDS = sorted(p for p in RECIPES.glob("*.yaml") if "runs:" in p.read_text())
+SINGLE = sorted(p for p in RECIPES.rglob("*.yaml") if "runs:" not in p.read_text())
+GRIDS = sorted(p for p in RECIPES.rglob("*.yaml") if "runs:" in p.read_text())
 
 
 def test_overrides_win_over_the_file_and_types_are_kept(tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SINGLE, ids=lambda p: p.stem)
-def test_every_shipped_recipe_loads(path: Path) -> None:
+def test_every_recipe_loads(path: Path) -> None:
     assert load(Run, path).data.train
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
-def test_every_run_of_a_shipped_grid_loads(path: Path) -> None:
+def test_every_run_of_a_grid_loads(path: Path) -> None:
     plan = read_grid(path, [])  # loads the settings of every run
     assert len(plan.runs) >= 3
     assert plan.base.is_file()

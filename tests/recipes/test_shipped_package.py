@@ -1,4 +1,4 @@
-"""`recipes/ship.py`: the four files of a recogniser, with the errors of its record on the card."""
+"""The files that `recipes/shipped/package.py` writes, with the errors of a record on the card."""
 
 import json
 import sys
@@ -17,12 +17,12 @@ from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.info import describe
 from asr.model.torch_network import DeepSpeech
-from asr.pretrained import registry as models
+from asr.pretrained import registry
 from asr.report.measurements import DisplayColumn, write_measurement
 from asr.text.tokenizer import CharacterTokenizer
 
-sys.path.insert(0, str(ROOT / "recipes"))
-import ship
+sys.path.insert(0, str(ROOT / "recipes" / "shipped"))
+import package
 from lib.card import MARKER
 
 
@@ -34,7 +34,7 @@ def lm(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(tmp_path: Path, lm: Path) -> Path:
-    """In the shape of recipes/benchmarks/recogniser.py."""
+    """A record as recipes/benchmarks/recogniser.py writes it."""
     found = describe(TRAINED).parameters
     decoder = {"beam": 32, "lm_weight": 0.7, "word_bonus": 0, "unknown_score": -8}
     own = {"parameters": found.elements, "nonzeros": found.nonzeros, **decoder}
@@ -61,26 +61,28 @@ def record(tmp_path: Path, lm: Path) -> Path:
         row("dense", "greedy", 0.02, 0.02),
         {"network": "PocketSphinx", "decoder": "its own"},
     ]
-    shown = [DisplayColumn("Network", "network")]
+    columns = [DisplayColumn("Network", "network")]
     write_measurement(
-        tmp_path / "r.json", "recogniser", "all", "command", shown, rows, details=details
+        tmp_path / "r.json", "recogniser", "all", "command", columns, rows, details=details
     )
     return tmp_path / "r.json"
 
 
-def shipped(tmp_path: Path, lm: Path, *words: object) -> Path:
+def packaged(tmp_path: Path, lm: Path, *words: object) -> Path:
     output = tmp_path / "models"
-    ship.main([str(w) for w in (TRAINED, lm, "--output", output, "--name", "small", *words)])
+    package.main([str(w) for w in (TRAINED, lm, "--output", output, "--name", "small", *words)])
     return output
 
 
-def test_files_and_card_say_what_the_record_says(tmp_path: Path, lm: Path, record: Path) -> None:
+def test_files_and_card_have_the_figures_of_the_record(
+    tmp_path: Path, lm: Path, record: Path
+) -> None:
     words = ("--record", record, "--lm-weight", 0.7, "--unknown-score", -8)
-    output = shipped(tmp_path, lm, *words)
+    output = packaged(tmp_path, lm, *words)
     assert sorted(p.name for p in output.iterdir()) == [
         "small.asr", "small.json", "small.lm", "small.md",
     ]  # fmt: skip
-    made = models.read(output / "small.json")
+    made = registry.read(output / "small.json")
     assert made.model.read_bytes() == TRAINED.read_bytes()
     assert (made.options["lm_weight"], made.options["unknown_score"]) == (0.7, -8)
     assert made.figures.wer["beam, LM"] == {"test-digits": 0.03, "test-other": 0.5}
@@ -93,11 +95,11 @@ def test_files_and_card_say_what_the_record_says(tmp_path: Path, lm: Path, recor
     assert "PocketSphinx" not in card
 
 
-def test_what_was_not_measured_is_not_on_the_card(tmp_path: Path, lm: Path) -> None:
-    card = (shipped(tmp_path, lm) / "small.md").read_text()
+def test_a_recogniser_without_a_record_has_no_figures_on_its_card(tmp_path: Path, lm: Path) -> None:
+    card = (packaged(tmp_path, lm) / "small.md").read_text()
     assert "Not measured" in card
     assert "| Set |" not in card
-    assert "wer" not in models.read(tmp_path / "models" / "small.json").table()
+    assert "wer" not in registry.read(tmp_path / "models" / "small.json").table()
 
 
 def set_to(value: Any, *keys: str) -> Any:
@@ -123,7 +125,7 @@ def set_to(value: Any, *keys: str) -> Any:
         (set_to("decoders", "recipe"), "not a record of"),
     ],
 )
-def test_a_record_of_something_else_is_not_on_the_card(
+def test_a_record_of_another_network_or_decoder_is_refused(
     tmp_path: Path, lm: Path, record: Path, change: Any, fragment: str
 ) -> None:
     plain = json.loads(record.read_text())
@@ -131,11 +133,11 @@ def test_a_record_of_something_else_is_not_on_the_card(
     record.write_text(json.dumps(plain))
     words = ("--record", record, "--lm-weight", 0.7, "--unknown-score", -8)
     with pytest.raises(AsrError, match=fragment):
-        shipped(tmp_path, lm, *words)
+        packaged(tmp_path, lm, *words)
     assert not (tmp_path / "models").exists()
 
 
-def test_files_of_another_kind_and_cards_without_a_place_for_the_table_are_refused(
+def test_other_files_and_cards_without_a_place_for_the_table_are_refused(
     tmp_path: Path, lm: Path
 ) -> None:
     (tmp_path / "text").write_text("no record")
@@ -152,13 +154,13 @@ def test_files_of_another_kind_and_cards_without_a_place_for_the_table_are_refus
         (["--output", tmp_path / "text" / "in"], "cannot be written there"),
     ):
         with pytest.raises(AsrError, match=fragment):
-            shipped(tmp_path, lm, *words)
+            packaged(tmp_path, lm, *words)
 
 
-def test_a_stop_between_leaves_no_recogniser_of_old_and_new_files(
+def test_an_interruption_leaves_no_recogniser_of_old_and_new_files(
     tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = shipped(tmp_path, lm)
+    output = packaged(tmp_path, lm)
     replace = Path.replace
 
     def stop(path: Path, target: Path) -> Path:
@@ -168,30 +170,30 @@ def test_a_stop_between_leaves_no_recogniser_of_old_and_new_files(
 
     monkeypatch.setattr(Path, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        shipped(tmp_path, lm)
+        packaged(tmp_path, lm)
     assert sorted(p.suffix for p in output.iterdir()) == [".asr", ".lm", ".md"]
 
 
-def test_what_cannot_be_shipped_leaves_what_is_there(
+def test_a_recogniser_that_is_refused_leaves_the_files_there(
     tmp_path: Path, lm: Path, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = shipped(tmp_path, lm)
+    output = packaged(tmp_path, lm)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     for words, fragment in (
-        (["--record", record, "--network", "sparser"], "there is PocketSphinx, dense, sparse"),
+        (["--record", record, "--network", "sparser"], "it has PocketSphinx, dense, sparse"),
         (["--lm-weight", "-1"], "lm_weight"),
     ):
         with pytest.raises(AsrError, match=fragment):
-            shipped(tmp_path, lm, *words)
-    monkeypatch.setattr(ship, "LM_BYTES", 10)
+            packaged(tmp_path, lm, *words)
+    monkeypatch.setattr(package, "LM_BYTES", 10)
     with pytest.raises(AsrError, match="more than 10"):
-        shipped(tmp_path, lm)
+        packaged(tmp_path, lm)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
-def test_a_dense_network_is_not_shipped(tmp_path: Path, lm: Path) -> None:
+def test_a_dense_network_is_refused(tmp_path: Path, lm: Path) -> None:
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
     save_model(tmp_path / "dense.asr", model, CharacterTokenizer(), Frontend())
     with pytest.raises(AsrError, match="asr pack"):
-        ship.main([str(tmp_path / "dense.asr"), str(lm), "--output", str(tmp_path / "models")])
+        package.main([str(tmp_path / "dense.asr"), str(lm), "--output", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()
