@@ -65,7 +65,7 @@ def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["error"] < 0.02, row["name"]
     assert "gru-64-n1-t2" in capsys.readouterr().out
     run("recurrent", records, *ONLY["recurrent"])
-    assert "in the record already" in capsys.readouterr().out
+    assert "already in the record" in capsys.readouterr().out
 
 
 def test_network(records: Path) -> None:
@@ -135,7 +135,7 @@ def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
     text = (records / "gpu.json").read_text()
     assert '"rows": [{"GPU": "not run: torch finds no CUDA GPU on this machine"}]' in text
     assert script("gpu").main(arguments) == 0
-    assert "in the record already" in capsys.readouterr().out
+    assert "already in the record" in capsys.readouterr().out
 
 
 def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:

@@ -1,4 +1,4 @@
-"""The examples for people with a network of their own run as they are written."""
+"""The examples for other people's networks run as they are written."""
 
 import runpy
 from pathlib import Path
@@ -26,13 +26,13 @@ def test_a_network_of_torchaudio_is_pruned_in_lightning_and_still_recognises(
     error, sparsity = example["main"]()
     assert sparsity == pytest.approx(0.9, abs=0.005)
     assert error < 0.1
-    said = capsys.readouterr().out
-    assert "bi_rnn.weight_hh_l0_reverse  recurrent" in said
-    assert "out.weight" not in said
+    printed = capsys.readouterr().out
+    assert "bi_rnn.weight_hh_l0_reverse  recurrent" in printed
+    assert "out.weight" not in printed
 
 
 @pytest.mark.parametrize("name", ["prune_gru.py", "prune_torchaudio.py"])
-def test_examples_take_nothing_of_ours_but_what_they_show(name: str) -> None:
+def test_examples_import_only_pruning_and_sparse(name: str) -> None:
     lines = (EXAMPLES / name).read_text().splitlines()
     ours = [line for line in lines if line.startswith(("import asr", "from asr"))]
     assert ours

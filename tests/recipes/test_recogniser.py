@@ -128,7 +128,7 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recog
 
     record = json.loads(path.read_text())
     [difference, with_lm] = record["tables"][0]["rows"]
-    assert (difference["network"], difference["less"]) == ("deaf", "dense")
+    assert (difference["network"], difference["baseline"]) == ("deaf", "dense")
     assert difference["change test-tones"]["wer"] == pytest.approx(3 / 5)
     assert difference["time_ratio"] == pytest.approx(deaf["rtf"] / dense["rtf"], rel=1e-3)
     assert difference["same_run"]
