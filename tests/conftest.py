@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from places import TRAINED
+from paths import TRAINED
 
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken.settings import Spoken

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from process import run_asr
+from command_line import run_asr
 from tone_network import LETTERS, RATE, save_tone_model, speak
 
 from asr import audio

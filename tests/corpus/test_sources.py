@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from places import ROOT
+from paths import ROOT
 
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest

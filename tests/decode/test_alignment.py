@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoding import collapse, table
+from decoding_data import collapse, table
 from tone_network import HERTZ, RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
 from asr import audio

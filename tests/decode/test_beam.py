@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import random_log_probs, small_model, spoken_log_probs, write_small_model
+from decoding_data import random_log_probs, small_model, spoken_log_probs, write_small_model
 
 from asr import audio
 from asr.corpus.manifest import read_manifest

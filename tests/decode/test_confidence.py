@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import collapse, table
-from places import ROOT
+from decoding_data import collapse, table
+from paths import ROOT
 
 from asr.corpus.manifest import read_manifest
 from asr.decode.confidence import (

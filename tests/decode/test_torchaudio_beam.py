@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, spoken_log_probs, write_small_model
+from decoding_data import SENTENCES, spoken_log_probs, write_small_model
 
 from asr import audio
 from asr.corpus.manifest import read_manifest

@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from slow_logmel import reference
+from reference_logmel import reference
 
 from asr.features import logmel
 from asr.features.logmel import features, mel_filters

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from slow_logmel import reference
+from reference_logmel import reference
 
 from asr.errors import AsrError
 from asr.features.logmel_torch import LogMel, features

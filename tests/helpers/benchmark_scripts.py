@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from places import ROOT
+from paths import ROOT
 
 FOLDER = ROOT / "recipes" / "benchmarks"
 # At the end: its scripts must not hide the helpers of the tests.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from process import run_asr
+from command_line import run_asr
 from tone_network import RATE, save_tone_model, speak
 
 from asr import audio

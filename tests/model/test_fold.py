@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import network
+from pruned_networks import network
 
 from asr.errors import AsrError
 from asr.model.fold import fold_before, fold_tensors

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from networks import VARIANTS, network
-from pruned import pruned
+from pruned_modules import pruned
+from pruned_networks import VARIANTS, network
 
 from asr.model.file import load_model
 from asr.model.torch_layers import RecurrentLayer

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import TRAINED
-from process import run_asr
+from command_line import run_asr
+from paths import TRAINED
 
 import asr
 from asr.corpus.manifest import read_manifest

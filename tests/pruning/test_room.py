@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from places import ROOT
+from paths import ROOT
 from torch import nn
 
 import asr.pruning

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
-WORKER = ROOT / "tests" / "helpers" / "ranks.py"
+WORKER = ROOT / "tests" / "helpers" / "distributed_pruning.py"
 
 
 def torchrun(folder: Path, mode: str) -> subprocess.CompletedProcess[str]:

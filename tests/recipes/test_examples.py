@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 EXAMPLES = ROOT / "recipes" / "examples"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from places import ROOT
+from paths import ROOT
 
 from asr.audio import load as load_audio
 from asr.corpus.manifest import read_manifest

@@ -13,7 +13,7 @@ from benchmark_scripts import FOLDER, script
 from lib import contestants
 from lib.rates import character_rate, rate
 from lib.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
-from places import ROOT
+from paths import ROOT
 from tone_network import LETTERS, RATE, speak, tone_model
 
 from asr.corpus import sources

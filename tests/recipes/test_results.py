@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.report.measurements import is_measurement, read_measurement
 from asr.report.records import read_record

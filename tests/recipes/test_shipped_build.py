@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
-from places import ROOT
+from paths import ROOT
 from tone_network import RATE, speak
 
 from asr.errors import AsrError

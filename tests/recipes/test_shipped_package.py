@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoding import small_model
-from places import ROOT, TRAINED
+from decoding_data import small_model
+from paths import ROOT, TRAINED
 
 from asr.decode.lm.file import write_lm
 from asr.errors import AsrError

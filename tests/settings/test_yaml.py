@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.errors import AsrError
 from asr.plain import to_plain

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from pruned import pruned
+from pruned_modules import pruned
 from torch import Tensor, nn
 from torch.nn.utils import prune
 

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from networks import VARIANTS, network
-from pruned import KINDS, pruned, states
+from pruned_modules import KINDS, pruned, states
+from pruned_networks import VARIANTS, network
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pruned import KINDS, pruned, states
+from pruned_modules import KINDS, pruned, states
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 

@@ -6,7 +6,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.errors import AsrError
 from asr.text.normalise import normalise

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from process import run_asr
+from command_line import run_asr
 
 from asr.errors import AsrError
 from asr.features.logmel_torch import Frontend

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.decode.lm.arpa import read_arpa, write_arpa
 from asr.decode.lm.build import build_model

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from decoding import small_model
+from decoding_data import small_model
 
 from asr.decode.lm.check import check_model
 

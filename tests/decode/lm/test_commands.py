@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, spoken_log_probs, write_small_model
+from decoding_data import SENTENCES, spoken_log_probs, write_small_model
 
 from asr.decode import DecoderOptions
 from asr.decode.lm import commands

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, small_model
+from decoding_data import SENTENCES, small_model
 
 from asr.decode.lm import file as lm_file
 from asr.decode.lm.build import build_model

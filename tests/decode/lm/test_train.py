@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.decode.lm.build import build_model
 from asr.decode.lm.model import LanguageModel, perplexity

@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from pruned import pruned
+from pruned_modules import pruned
 
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech

@@ -1,6 +1,6 @@
 """Run by torchrun, one process a rank: pruned trainings that are resumed at each kind of step.
 
-    torchrun --nproc-per-node 2 tests/helpers/ranks.py FOLDER MODE
+    torchrun --nproc-per-node 2 tests/helpers/distributed_pruning.py FOLDER MODE
 
 Every rank writes what it found to FOLDER/MODE.RANK.json. MODE `resume` compares a training with
 those that resume from its checkpoints, and then lets one rank's weights drift; `whole`, `kill` and
