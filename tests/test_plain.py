@@ -62,7 +62,7 @@ def test_every_type_is_read_and_written_back_the_same() -> None:
     assert Reader().read(Outer, to_plain(read)) == read
 
 
-def test_what_is_not_given_takes_its_default() -> None:
+def test_values_that_are_not_given_get_their_defaults() -> None:
     assert Reader().read(Outer, {"name": "n"}) == Outer("n")
     assert mistakes({}) == ["name: missing"]
     assert mistakes({"name": "n"} | {k: FULL[k] for k in FULL if k != "on"}, missing="refuse") == [
@@ -106,7 +106,7 @@ def test_all_mistakes_are_collected_those_of_ranges_too() -> None:
     ]  # fmt: skip
 
 
-def test_unknown_keys_can_be_left_alone() -> None:
+def test_unknown_keys_can_be_ignored() -> None:
     assert Reader(unknown="ignore").read(Outer, FULL | {"new": 1}) == Reader().read(Outer, FULL)
 
 

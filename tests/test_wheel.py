@@ -69,7 +69,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(installed: Path) -> None:
+def test_the_wheel_contains_only_the_package(installed: Path) -> None:
     [wheel] = (installed / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"asr"}
@@ -130,7 +130,7 @@ def test_an_install_without_extras_is_below_110_megabytes(base: Path) -> None:
     assert 60e6 < sum(path.stat().st_size for path in files) < 110e6
 
 
-def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
+def test_an_install_without_extras_transcribes_and_names_missing_extras(
     base: Path, trained: Path, corpus: Path
 ) -> None:
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
@@ -150,7 +150,7 @@ def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
         assert "Traceback" not in refused.stderr
 
 
-def test_an_install_without_extras_has_a_recogniser_of_its_own(base: Path, corpus: Path) -> None:
+def test_an_install_without_extras_contains_a_recogniser(base: Path, corpus: Path) -> None:
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
     asr = base / "venv/bin/asr"
     for words, given in (([], {}), (["--decoder", "greedy"], {"decoder": "greedy"})):
@@ -163,7 +163,7 @@ def test_an_install_without_extras_has_a_recogniser_of_its_own(base: Path, corpu
     assert "## Data and attribution" in run(asr, "info", "english", cwd=base)
 
 
-def test_text_is_there_in_a_third_of_torch_s_time(
+def test_the_text_is_printed_in_a_third_of_torch_s_time(
     installed: Path, trained: Path, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -178,7 +178,7 @@ def test_text_is_there_in_a_third_of_torch_s_time(
     assert min(seconds["native"][1:]) < min(seconds["torch"][1:]) / 3
 
 
-def test_without_a_compiler_a_wheel_is_made_too(
+def test_a_wheel_is_built_without_a_compiler_too(
     base: Path, trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
     wheel = build(tmp_path, CC="/bin/false")

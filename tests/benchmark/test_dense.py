@@ -95,7 +95,7 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
     check(found.found, found.absent, expected)
 
 
-def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:
+def test_a_matrix_of_both_directions_may_be_stored_once() -> None:
     tensors = DeepSpeech(Model(hidden=16, layers=1, shared_input=True)).state_dict()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     both, dimensions = fold_tensors(arrays, Model(hidden=16, layers=1, shared_input=True))
@@ -118,7 +118,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         assert "not installed" in found.absent[name]
 
 
-def test_an_opponent_that_fails_is_absent_with_its_reason_and_the_others_run() -> None:
+def test_an_alternative_that_fails_is_absent_with_its_reason_and_the_others_run() -> None:
     def fail() -> None:
         raise RuntimeError("Could not create a primitive descriptor\nsource: onednn.cpp:12")
 
@@ -174,7 +174,7 @@ def test_random_networks_fit_their_dimensions_and_no_others() -> None:
         random_tensors(dataclasses.replace(dimensions, batch_norm=True))
 
 
-def test_a_mistake_of_ours_makes_no_opponent_disappear() -> None:
+def test_a_bug_of_ours_is_raised_and_hides_no_alternative() -> None:
     def broken() -> Computation:
         raise TypeError("unexpected keyword argument")
 

@@ -28,7 +28,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return FakeLoadMonitor.loads
 
 
-def test_what_other_programs_used_is_the_work_of_the_system_less_our_own(tmp_path: Path) -> None:
+def test_load_of_other_programs_is_that_of_the_system_minus_our_own(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     # user nice system idle iowait irq softirq steal guest: idle time and waiting are no work
     stat.write_text("cpu 100 0 100 5000 70 0 0 0 0 0\ncpu0 1 1 1 1\n")

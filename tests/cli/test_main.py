@@ -211,7 +211,7 @@ def options_of(*names: str) -> dict[str, Any]:
     [cli_options.DECODING, cli_options.CHUNKS, cli_options.SUBTITLES, cli_options.TRANSCRIBING],
     ids=lambda group: group.name,
 )
-def test_every_field_has_an_option_that_says_what_the_dataclass_says(group) -> None:
+def test_every_field_has_an_option_with_the_help_of_the_dataclass(group) -> None:
     found, texts = options_of("transcribe"), meanings(group.kind())
     assert group.fields()
     for field in group.fields():
@@ -319,7 +319,7 @@ def test_the_shell_completes_commands_options_and_their_values(
     assert sorted(run.stdout.split()) == offered
 
 
-def test_everything_of_the_python_interface_is_in_the_package() -> None:
+def test_every_name_of_the_python_interface_is_in_the_package() -> None:
     import asr as package
 
     for name in package.__all__:

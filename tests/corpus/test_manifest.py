@@ -26,7 +26,7 @@ def lines(path: Path, *rows: object) -> Path:
     return path
 
 
-def test_round_trip_keeps_every_field(tmp_path):
+def test_every_field_survives_a_round_trip(tmp_path):
     utterances = [
         Utterance("a/1", str(tmp_path / "audio" / "a 1.wav"), 1.25, "don't — «naïve»\u2028", "a"),
         Utterance("2", "/elsewhere/2.flac", 0.0, "", ""),
@@ -97,7 +97,7 @@ def test_every_bad_line_is_named_with_file_and_line(tmp_path):
         assert fragment in line
 
 
-def test_twenty_bad_lines_are_shown_and_the_others_counted(tmp_path):
+def test_twenty_bad_lines_are_listed_and_the_others_counted(tmp_path):
     with pytest.raises(AsrError) as caught:
         read_manifest(lines(tmp_path / "m.jsonl", *["?"] * 50))
     message = str(caught.value).splitlines()

@@ -63,7 +63,7 @@ def test_absolute_entries_and_the_current_folder(root, monkeypatch):
         ("", "is empty"),
     ],
 )
-def test_entries_that_are_not_there_name_what_is(root, entry, fragment):
+def test_unknown_entries_list_those_that_exist(root, entry, fragment):
     with pytest.raises(AsrError) as caught:
         sources.resolve(entry, str(root))
     assert fragment.format(root=root) in str(caught.value)

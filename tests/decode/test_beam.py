@@ -151,7 +151,7 @@ def test_impossible_tokens_are_left_out():
     assert (best.text, best.score, best.frames) == ("AA", 0.0, (0, 2))
 
 
-def test_threads_share_a_decoder(tmp_path):
+def test_several_threads_use_one_decoder(tmp_path):
     decoder = make_decoder(DecoderOptions("beam", lm=write_small_model(tmp_path)), CHARACTERS)
     rows = [spoken_log_probs(TEXT, CHARACTERS, seed, 1.5) for seed in range(8)]
     alone = [decoder.decode(row) for row in rows]
@@ -209,7 +209,7 @@ def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus
         assert in_c == in_python
 
 
-def test_without_the_library_python_decodes_and_says_so(monkeypatch):
+def test_without_the_library_python_decodes_and_is_named(monkeypatch):
     log_probs = spoken_log_probs("A CAT", CHARACTERS, 1, 0.5)
     with_library = make_decoder(DecoderOptions("beam"), CHARACTERS).decode(log_probs)
     python_only(monkeypatch)

@@ -35,7 +35,7 @@ def brute(log_probs: np.ndarray, tokens: list[int]) -> float:
 
 
 @pytest.mark.parametrize("tokens", [[1], [1, 2, 3], [2, 2], [3, 1, 3]])
-def test_a_word_alone_has_the_probability_of_all_its_paths(tokens: list[int]) -> None:
+def test_a_single_word_has_the_probability_of_all_its_paths(tokens: list[int]) -> None:
     log_probs = table(6, 4, 7, sharpness=1.0)
     starts = np.arange(len(tokens))
     [found] = span_probabilities(log_probs, tokens, [("W", 0, len(tokens))], starts, starts + 1)
@@ -87,7 +87,7 @@ def test_the_fit_finds_the_map_that_the_words_were_drawn_from() -> None:
     assert after < 0.01 < 0.05 < before
 
 
-def test_the_map_keeps_the_order_and_stays_within_0_and_1() -> None:
+def test_the_map_preserves_the_order_and_stays_between_0_and_1() -> None:
     raw = np.array([0.0, 1e-9, 0.2, 0.5, 0.9, 1.0])
     mapped = Calibration(2.0, -3.0).apply(raw)
     assert (np.diff(mapped) >= 0).all()

@@ -80,7 +80,7 @@ def test_digital_silence_has_the_same_features_in_both(normalise: str) -> None:
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399, 400, 559, 560, 400 + 160 * 127, 400 + 160 * 128])
-def test_there_are_as_many_frames_as_the_settings_say(samples: int) -> None:
+def test_the_number_of_frames_is_that_of_the_settings(samples: int) -> None:
     waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     found = features(waveform, Frontend())
     assert found.shape == (Frontend().frames(samples), 80)

@@ -59,7 +59,7 @@ def test_a_click_is_seen_by_the_frames_whose_window_covers_it_and_by_no_other():
 
 
 @pytest.mark.parametrize("normalise", ["utterance", "none"])
-def test_a_batch_equals_its_utterances_one_by_one_whatever_is_in_the_padding(normalise):
+def test_a_batch_equals_its_utterances_one_by_one_with_anything_in_the_padding(normalise):
     settings = replace(PLAIN, normalise=normalise)
     waveforms = [noise(n, seed=n) for n in (16000, 4321, 400, 399, 1, 48000)]
     padded = torch.full((len(waveforms), 48000), 7.0)

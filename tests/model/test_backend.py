@@ -170,7 +170,7 @@ def test_threads_are_restored_after_an_error(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_backends_with_threads_of_their_own_are_used_by_several_threads(tmp_path: Path) -> None:
+def test_backends_with_several_threads_are_used_by_several_threads(tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
     backends = [open_backend(dense, threads) for threads in (1, 2, None)]
     rows = [backends[0].features(speak(text)) for text in ("BAD CAFE", "FEED A BEE")]
@@ -183,7 +183,7 @@ def test_backends_with_threads_of_their_own_are_used_by_several_threads(tmp_path
     assert torch.get_num_threads() == before
 
 
-def test_utterances_of_a_batch_get_what_they_get_alone(trained: Path) -> None:
+def test_utterances_in_a_batch_get_the_same_result_as_one_by_one(trained: Path) -> None:
     rows = [np.random.default_rng(n).standard_normal((n, 80), np.float32) for n in (1, 90, 41)]
     for backend in (open_backend(trained, exact=True), open_backend(trained, backend="torch")):
         for row, together in zip(rows, backend.log_probs(rows), strict=True):
@@ -222,7 +222,7 @@ def test_without_a_cuda_device_cuda_is_refused_and_auto_is_the_cpu(
     assert backend.describe().endswith(", fp32")
 
 
-def test_a_dense_network_runs_on_a_cuda_device_where_there_is_one(
+def test_a_dense_network_runs_on_a_cuda_device_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a CPU can show: where the network is moved to, that TF32 is off, what is said."""
@@ -261,7 +261,7 @@ def test_log_probabilities_on_a_cuda_device_are_those_of_the_cpu(trained: Path) 
         np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
 
 
-def test_a_packed_file_says_that_it_runs_on_the_cpu(trained: Path, tmp_path: Path) -> None:
+def test_a_packed_file_is_reported_to_run_on_the_cpu(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"device=cuda: a packed file runs on the CPU; leave device"):
         open_backend(trained, device="cuda")
     dense = save_tone_model(tmp_path / "tone.asr")

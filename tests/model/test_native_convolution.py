@@ -97,7 +97,7 @@ def test_dense_convolutions_are_torch_s(shape: str, used: str) -> None:
 
 
 @pytest.mark.parametrize("frames", [STRIP * 4 - 3, STRIP * 4, STRIP * 4 + 1, STRIP * 9 + 5])
-def test_strips_meet_without_a_seam(frames: int) -> None:
+def test_strips_of_a_convolution_join_without_a_seam(frames: int) -> None:
     layers, weights = SHAPES["default"], draw(SHAPES["default"])
     stack = stack_of(layers, weights, LEVELS[level()])
     assert len(stack.strips(frames)) == math.ceil(math.ceil(frames / 4) / STRIP)

@@ -132,7 +132,7 @@ def test_a_dense_network_runs_too() -> None:
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
-def test_the_tied_matrix_may_be_given_once_or_twice_and_is_laid_out_once() -> None:
+def test_the_tied_matrix_may_be_given_once_or_twice_and_is_prepared_once() -> None:
     dimensions = Model(**SMALL, shared_input=True)
     tensors = arrays(network(dimensions))
     native = Network(tensors, dimensions)

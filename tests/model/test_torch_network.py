@@ -222,7 +222,7 @@ def test_under_autocast_a_frozen_network_takes_the_fast_path_too(cell, monkeypat
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
+def test_folding_the_norms_changes_no_outputs_and_no_zeros(cell, directions):
     dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     model = network(dimensions)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_parameters_are_counted_from_dimensions_alone(cell, directions):
+def test_parameters_are_counted_from_the_dimensions(cell, directions):
     for batch_norm in (True, False):
         dimensions = Model(cell=cell, hidden=7, layers=3, batch_norm=batch_norm, **directions)
         model = DeepSpeech(dimensions)

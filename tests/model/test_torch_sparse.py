@@ -45,7 +45,7 @@ def test_every_kind_of_network_is_the_same_without_its_zeros(variant, tmp_path):
     assert torch.equal(log_probs(sparse), before)
 
 
-def test_a_shared_input_matrix_is_laid_out_once():
+def test_a_shared_input_matrix_is_prepared_once():
     model = network({"shared_input": True})
     sparsify(model, min_elements=0, kernel=KERNEL)
     layer = model.rnn[1]
@@ -72,7 +72,7 @@ def test_a_network_survives_pickling(sparse):
     assert torch.equal(log_probs(other), log_probs(model))
 
 
-def test_cells_with_hooks_and_foreign_cells_are_kept_dense():
+def test_cells_with_hooks_and_foreign_cells_stay_dense():
     model = network({})
     model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)
 
@@ -90,7 +90,7 @@ def test_our_layer_is_known_to_the_sparse_room_only_by_registration():
     assert RecurrentLayer in convert._FACTORIES
 
 
-def test_a_trained_network_keeps_its_log_probabilities(trained):
+def test_a_trained_network_has_the_same_log_probabilities(trained):
     model = load_model(trained).model
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, exact=True, kernel=KERNEL)

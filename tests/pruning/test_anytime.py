@@ -109,7 +109,7 @@ class Training:
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_resumed_before_on_between_and_after_updates_and_at_the_end_it_is_bit_equal(
+def test_a_training_resumed_at_any_step_is_bit_equal(
     kind: str,
 ) -> None:
     whole = Training(kind)
@@ -137,7 +137,7 @@ def test_resumed_before_on_between_and_after_updates_and_at_the_end_it_is_bit_eq
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_dropped_weights_are_zero_after_every_step_and_masks_lose_only(kind: str) -> None:
+def test_pruned_weights_are_zero_after_every_step_and_masks_never_grow(kind: str) -> None:
     training = Training(kind)
     before = training.pruner.masks()
     for _ in range(STEPS):
@@ -166,7 +166,7 @@ def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor
 
 
 @pytest.mark.parametrize("kind", ["ramp to a target", "banks", "rigl", "two rules"])
-def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> None:
+def test_a_pruned_model_is_copied_scripted_and_exported_at_any_step(kind: str) -> None:
     training, x = Training(kind), torch.randn(4, 2, 6)
     model, keys = training.model, list(Net().state_dict())
     for step in range(STEPS + 1):
@@ -189,7 +189,7 @@ def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> 
                 assert torch.equal(copied(x), expected), "a copy is not pruned with its model"
 
 
-def test_a_copied_pruner_goes_on_with_a_copied_model() -> None:
+def test_a_copied_pruner_continues_with_a_copied_model() -> None:
     training = Training("ramp to a target")
     for _ in range(12):
         training.step()

@@ -162,7 +162,7 @@ def test_accumulated_batches_count_as_one_step(tmp_path):
     assert [step for step, _ in callback.pruner.curve] == [6, 8, 10]
 
 
-def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(tmp_path):
+def test_a_training_that_ends_before_pruning_gives_one_warning_at_its_start(tmp_path):
     module, total = Module(), 3 * STEPS  # batches, taken for steps of the optimiser
     schedule = Cubic.from_fractions(total, 0.1, 0.6, target=0.9)
     callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
@@ -174,7 +174,7 @@ def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(
     assert 0.5 < callback.pruner.sparsity() < 0.9
 
 
-def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_resumes_from(tmp_path):
+def test_a_training_does_not_resume_from_a_checkpoint_that_was_only_tested(tmp_path):
     module = Module()
     module.test_step = module.training_step
     callback = pruning(module)
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_resumes_from
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-def test_a_batch_that_is_skipped_at_an_update_of_rigl_leaves_the_mask_as_it_is(tmp_path):
+def test_a_batch_that_is_skipped_at_an_update_of_rigl_does_not_change_the_mask(tmp_path):
     class Skipping(Module):
         def training_step(self, batch, index):
             return None if index == 11 else super().training_step(batch, index)
@@ -222,7 +222,7 @@ class SaveTooEarly(Callback):
 
 
 @pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
-def test_checkpoint_between_the_optimisers_step_and_ours_resumes_to_the_same(tmp_path):
+def test_a_checkpoint_between_the_steps_of_optimiser_and_pruner_resumes_to_the_same(tmp_path):
     module = Module()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
     callback = pruning(module)
@@ -235,7 +235,7 @@ def test_checkpoint_between_the_optimisers_step_and_ours_resumes_to_the_same(tmp
             assert torch.equal(there, here)
 
 
-def test_schedule_of_all_steps_is_resolved_once_and_kept(tmp_path):
+def test_a_schedule_of_all_steps_is_resolved_once(tmp_path):
     asked = []
 
     def schedule(total):
@@ -294,7 +294,7 @@ def test_checkpoint_counted_in_another_unit_is_refused(whole, tmp_path):
         fit(tmp_path, module, [pruning(module)], path)
 
 
-def test_fixed_mask_keeps_zeros_through_training(tmp_path):
+def test_fixed_mask_preserves_zeros_through_training(tmp_path):
     module = Module()
     with torch.no_grad():
         module.net["rnn"].weight_hh_l0[:, ::2] = 0.0

@@ -62,7 +62,7 @@ def test_every_update_is_logged_with_its_step_and_all_figures(tmp_path: Path) ->
     assert set(rows[-1]) == {"step", "sparsity", "sparsity_of_model", "sparsity/0.weight"}
 
 
-def test_zeros_that_are_kept_are_logged_at_the_start(tmp_path: Path) -> None:
+def test_zeros_of_the_start_are_logged(tmp_path: Path) -> None:
     module = Module()
     with torch.no_grad():
         module.net[0].weight[:5] = 0.0

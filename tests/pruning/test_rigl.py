@@ -177,7 +177,7 @@ def test_resumed_at_any_step_it_ends_with_equal_weights(stopped: int) -> None:
     )
 
 
-def test_without_gradients_it_says_in_which_order_to_call() -> None:
+def test_without_gradients_the_error_names_the_order_of_calls() -> None:
     model = layers()
     optimiser, pruner = trainer(model)
     for _ in range(3):
@@ -197,7 +197,7 @@ def test_without_gradients_it_says_in_which_order_to_call() -> None:
         ({"drop_fraction": 0.0}, "RigL: drop_fraction=0.0: a fraction"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragment: str) -> None:
+def test_impossible_numbers_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(AsrError) as error:
         rule(**options)
     assert fragment in str(error.value)
@@ -207,13 +207,13 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragmen
     "options",
     [{"pattern": Block(4, 4)}, {"scope": "global"}],
 )
-def test_it_takes_no_other_choice_of_weights(options: dict[str, Any]) -> None:
+def test_rigl_refuses_other_ways_to_choose_weights(options: dict[str, Any]) -> None:
     with pytest.raises(AsrError, match="it replaces single weights of each tensor"):
         Rule(RigL(12, 4, 0.8), **options)
     with pytest.raises(AsrError, match="it lets weights come back, which keep_zeros forbids"):
         Rule(RigL(12, 4, 0.8), keep_zeros=True)
 
 
-def test_a_window_without_room_is_refused() -> None:
+def test_a_window_too_short_for_updates_is_refused() -> None:
     with pytest.raises(AsrError, match="20 updates do not fit"):
         RigL.from_fractions(40, end=0.5, mask_updates=20)

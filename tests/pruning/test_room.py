@@ -60,7 +60,7 @@ print(*sorted(module for module in sys.modules if module.split(".")[0] == "asr")
 """
 
 
-def test_carried_away_with_two_files_it_prunes_in_a_plain_loop(tmp_path: Path):
+def test_copied_with_two_files_the_package_prunes_in_a_plain_loop(tmp_path: Path):
     """Nothing else of the project is there: the folder holds asr/pruning, errors.py, files.py."""
     for name in ("errors.py", "files.py"):
         (tmp_path / "asr").mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def test_the_examples_in_docstrings_run(name: str):
     assert result.failed == 0
 
 
-def test_every_public_name_is_there_and_no_other():
+def test_the_package_exports_exactly_its_public_names():
     for name in asr.pruning.__all__:
         assert getattr(asr.pruning, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Magnitude'"):

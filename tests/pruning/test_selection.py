@@ -108,7 +108,7 @@ def at_or_above(weight, eps, previous=None):
     return masks["weight"][0]
 
 
-def test_weight_at_the_threshold_is_kept():
+def test_a_weight_at_the_threshold_remains():
     weight = torch.tensor([-0.5, 0.25, 0.125, -0.25, 0.0])
     assert at_or_above(weight, 0.25).tolist() == [True, True, False, True, False]
 
@@ -181,7 +181,7 @@ shapes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 @settings(max_examples=60, deadline=None)
 @given(patterns, shapes, st.lists(st.floats(0.05, 0.8), min_size=1, max_size=4), st.integers(0, 99))
-def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sparsities, seed):
+def test_masks_never_grow_follow_their_pattern_and_count_exactly(pattern, shape, sparsities, seed):
     torch.manual_seed(seed)
     model = nn.Linear(shape[1], shape[0], bias=False)
     (name,) = find(model)

@@ -49,7 +49,7 @@ def test_two_ranks_prune_alike_and_resume_to_the_same_bits_from_each_kind_of_ste
 
 
 @pytest.mark.slow
-def test_two_killed_ranks_go_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_two_killed_ranks_continue_to_the_same_bits(tmp_path: Path) -> None:
     whole = results(tmp_path, "whole")
     assert torchrun(tmp_path, "kill").returncode != 0
     assert not list(tmp_path.glob("kill.*.json"))

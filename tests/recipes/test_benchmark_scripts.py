@@ -120,7 +120,7 @@ def test_start(records: Path) -> None:
     assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
 
 
-def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
+def test_gpu_is_recorded_as_not_run_without_a_gpu(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--quick", "--output", str(records)]
@@ -189,7 +189,7 @@ def test_the_break_even_is_where_the_times_cross() -> None:
     assert break_even(rows, None) == "-"
 
 
-def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> None:
+def test_committed_records_are_complete_and_were_measured_on_an_idle_machine() -> None:
     paths = list((RECORDS / "benchmarks").glob("*.json"))
     assert paths
     for path in paths:

@@ -101,7 +101,7 @@ def rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["network"], row["decoder"]): row for row in plain["rows"]}
 
 
-def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recognised(
+def test_error_rates_and_differences_are_those_of_the_letter_that_is_not_recognised(
     recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "records" / "all.json"
@@ -192,7 +192,7 @@ def test_cached_results_are_used_and_those_of_a_later_run_are_marked(
     assert len(ran) == 4
 
 
-def test_a_tuning_is_cached_as_long_as_the_same_is_tried(
+def test_a_tuning_is_cached_while_its_grid_is_the_same(
     recogniser: ModuleType,
     place: Path,
     tmp_path: Path,
@@ -216,7 +216,7 @@ def test_a_tuning_is_cached_as_long_as_the_same_is_tried(
     assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.4
 
 
-def test_a_part_of_a_set_is_called_no_result(
+def test_a_part_of_a_set_is_marked_as_not_a_result(
     recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "r" / "part.json"
@@ -246,7 +246,7 @@ def test_a_part_of_a_set_is_called_no_result(
         (["--network=a=x", "--test", "dev-tones"], "nothing after it"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_impossible_arguments_are_refused(
     recogniser: ModuleType, place: Path, tmp_path: Path, more: list[str], fragment: str
 ) -> None:
     if "dev-tones" in more:
@@ -272,7 +272,7 @@ def test_an_age_that_is_not_known_is_named(
             recogniser.main(arguments)
 
 
-def test_a_process_of_its_own_recognises_the_same_and_its_error_is_reported(
+def test_a_separate_process_gives_the_same_texts_and_its_error_is_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(2)\n")
@@ -287,7 +287,7 @@ def test_a_process_of_its_own_recognises_the_same_and_its_error_is_reported(
         run(Job(paths, str(tmp_path / "nothing.asr")))
 
 
-def test_the_character_rate_is_that_of_the_score_and_its_interval_holds_it() -> None:
+def test_the_character_rate_is_that_of_the_score_and_lies_in_its_interval() -> None:
     said = [("ABCD", "ABCD"), ("EFGH IJ", "EFG IK"), ("KL", "KLM"), ("NO", "")]
     found = [Row(str(i), "", r, h) for i, (r, h) in enumerate(said)]
     cer = character_rate(found)

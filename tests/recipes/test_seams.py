@@ -18,7 +18,7 @@ def seams() -> ModuleType:
     return script("seams")
 
 
-def test_the_benchmark_prints_a_row_for_each_way_of_splitting_and_a_ratio(
+def test_the_benchmark_prints_a_row_for_each_option_and_a_ratio(
     seams: ModuleType,
     trained: Path,
     corpus: Path,

@@ -107,7 +107,7 @@ def test_with_a_copied_library_the_c_kernels_multiply(elsewhere):
 
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no compiler")
-def test_the_library_is_built_there_by_the_same_setup(elsewhere):
+def test_the_same_setup_builds_the_library_outside_the_project(elsewhere):
     pytest.importorskip("setuptools")
     shutil.copy(ROOT / "setup.py", elsewhere)
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]

@@ -60,7 +60,7 @@ def distillation(teacher: Path, **settings: Any) -> Teacher:
 
 
 @pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
-def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str) -> None:
+def test_the_loss_is_a_mix_of_ctc_and_the_teachers_loss(teacher: Path, kind: str) -> None:
     temperature = 1.0 if kind == "sequence" else 2.0
     taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
     training = SpeechTraining(
@@ -126,7 +126,7 @@ def other_stride(loaded: TorchModel) -> TorchModel:
         (other_stride, "one output frame is 2 of its input frames and 4 of the student's"),
     ],
 )
-def test_a_teacher_that_means_something_else_is_refused(
+def test_a_teacher_that_does_not_fit_the_student_is_refused(
     teacher: Path, change: Callable[[TorchModel], TorchModel], fragment: str
 ) -> None:
     loaded = change(load_model(teacher))
@@ -150,7 +150,7 @@ def test_a_teacher_that_means_something_else_is_refused(
         (["distillation.weight=0.3"], "does nothing without distillation.teacher=FILE"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(words: list[str], fragment: str) -> None:
+def test_impossible_settings_are_refused(words: list[str], fragment: str) -> None:
     if "teacher" not in fragment:
         words = ["distillation.teacher=file.asr", *words]
     with pytest.raises(AsrError, match=fragment.replace(".", r"\.")):

@@ -30,7 +30,7 @@ def grid(tmp_path: Path, runs: str) -> Path:
     return path
 
 
-def test_settings_of_several_runs_are_put_together(tmp_path: Path) -> None:
+def test_nested_lists_of_settings_are_joined(tmp_path: Path) -> None:
     path = grid(
         tmp_path,
         "  - {name: a, set: &a [seed=2, training.epochs=3]}\n"

@@ -52,7 +52,7 @@ def test_padding_changes_neither_divergence_nor_gradient() -> None:
     assert bool((student.grad[1, :4] != 0).all())
 
 
-def test_equal_networks_diverge_by_nothing() -> None:
+def test_equal_networks_have_no_divergence() -> None:
     same = random_log_probs(3)
     assert float(frame_divergence(same, same, torch.tensor([6, 6]), 2.0)) == pytest.approx(0)
 

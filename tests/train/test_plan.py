@@ -107,7 +107,7 @@ def test_what_cannot_be_planned_is_refused(words: list[str], steps: int, fragmen
         plan_of(settings(*words), steps)
 
 
-def test_data_that_are_not_there_are_refused(corpus: Path, tmp_path: Path) -> None:
+def test_missing_data_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"data\.train must name"):
         plan_to(settings(*RAMP))
     short = [f"data.root={corpus}", "data.train=[train.jsonl]", "data.max_seconds=0.1"]

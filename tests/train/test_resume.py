@@ -121,7 +121,7 @@ def compared(state: dict[str, Any]) -> dict[str, Any]:
         pytest.param("banks", 0, marks=pytest.mark.slow),
     ],
 )
-def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_same_training(
+def test_a_training_stopped_at_any_step_and_resumed_is_the_same(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, workers: int
 ) -> None:
     more = [*METHODS[method], f"data.workers={workers}"]
@@ -168,7 +168,7 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
 
 
 @pytest.mark.parametrize("method", ["to a target, averaged", "exchanging, averaged"])
-def test_the_saved_average_is_that_of_the_steps_since_the_last_update_stopped_or_not(
+def test_the_saved_average_is_that_of_the_steps_since_the_last_update_with_or_without_a_stop(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     whole = Training(tmp_path, corpus, "whole", METHODS[method])

@@ -75,7 +75,7 @@ def test_equal_models_give_equal_compressed_files(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
-def test_compressed_files_are_known_by_their_bytes(compress, tmp_path):
+def test_compressed_files_are_recognised_by_their_bytes(compress, tmp_path):
     path = tmp_path / "compressed"
     path.write_bytes(compress(SMALL.encode()))
     assert open_lm(path).counts == (5, 3)

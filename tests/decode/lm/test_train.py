@@ -127,7 +127,7 @@ def test_fixed_discounts_for_too_little_text_are_reported_and_sum_to_one():
     assert sum(math.exp(model.score(model.start, word)[0]) for word in words) == pytest.approx(1.0)
 
 
-def test_cutoffs_leave_out_rare_ngrams_and_keep_all_words():
+def test_cutoffs_remove_rare_ngrams_but_no_words():
     sentences = long_text()
     kept = model_of(sentences, 3, (1, 1, 2)).counts
     lines = [["<s>", *sentence.split(), "</s>"] for sentence in sentences]
