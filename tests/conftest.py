@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a small spoken corpus and the command line in a process."""
+"""Fixtures for all tests: a small spoken corpus and the committed network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a record says of the machine, also where the POSIX modules are missing."""
+"""The machine as described in records, also without the POSIX modules."""
 
 import subprocess
 import sys

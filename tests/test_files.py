@@ -1,4 +1,4 @@
-"""Files are whole or not there and readable by others; a lock has one holder; compressed files."""
+"""Atomic writes with the right mode, locks with one holder, compressed files."""
 
 import gzip
 import lzma

@@ -1,4 +1,4 @@
-"""Plain values become dataclasses: every type, every mistake at once, each under its key."""
+"""Plain values become dataclasses: every type, and all mistakes together with their keys."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Recognition itself: a committed sparse network on held-out voices, through every door.
+"""Recognition by a committed sparse network on held-out voices, through every interface.
 
 An untrained network passes none of these: texts must be there and their WER below a bound.
 """

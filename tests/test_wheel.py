@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(*words: object, cwd: Path, **environment: str) -> str:
-    """Run a command outside of the source tree, as if nobody had set anything; its output."""
+    """Run a command outside the source tree without environment variables of ours; its output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     result = subprocess.run(
         [*map(str, words)], cwd=cwd, env=clean | environment, capture_output=True, text=True
@@ -36,7 +36,7 @@ def run(*words: object, cwd: Path, **environment: str) -> str:
 
 
 def build(folder: Path, **environment: str) -> Path:
-    """The wheel of the files that git knows, made in a copy so that nothing old gets in."""
+    """A wheel of the files that git tracks, built in a copy so that no old file gets in."""
     source = folder / "source"
     for name in run("git", "ls-files", "-z", cwd=ROOT).split("\0"):
         if name and (ROOT / name).is_file():
@@ -60,7 +60,7 @@ def test_a_source_distribution_holds_the_models(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a fresh environment in which the wheel is installed, and nothing else."""
+    """A folder with a fresh environment in which only the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     wheel = build(folder)
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
@@ -83,7 +83,7 @@ def test_the_installed_command_transcribes(installed: Path, trained: Path, corpu
     shutil.copy(trained, installed / "model.asr")
     command = [installed / "venv/bin/asr", "transcribe", *paths, "-m", "model.asr"]
     printed = run(*command, cwd=installed)
-    expected = [t.text for t in load(trained).transcribe(paths)]  # packed: the native engine
+    expected = [t.text for t in load(trained).transcribe(paths)]  # packed: the native backend
     assert [line.split("\t")[1] for line in printed.splitlines()] == expected
     assert all(expected)
     run(*command, "-o", "out", "-f", "srt", "-f", "json", cwd=installed)
@@ -170,7 +170,7 @@ def test_the_text_is_printed_in_a_third_of_torch_s_time(
     soundfile.write(tmp_path / "five.wav", 0.1 * random.standard_normal(5 * 16000), 16000)
     command = [installed / "venv/bin/asr", "transcribe", tmp_path / "five.wav", "-m", trained]
     seconds: dict[str, list[float]] = {"native": [], "torch": []}
-    for _ in range(4):  # the first of each warms the disk
+    for _ in range(4):  # the first run of each fills the disk cache
         for backend, measured in seconds.items():
             started = time.perf_counter()
             run(*command, "--backend", backend, cwd=tmp_path)

@@ -153,7 +153,7 @@ def test_of_two_hypotheses_for_the_word_at_the_centre_the_more_confident_is_writ
     right = [word("RIGHT", 8.2, 9.95, 0.7)]
     assert seam(left, right) == "RIGHT"
     assert seam([word("LEFT", 8.1, 9.8, 0.8)], right) == "LEFT"
-    # Middles on the far sides: neither chunk would have it.
+    # Both middles are on the far side of the seam: neither chunk would contain the word.
     lost_left, lost_right = word("L", 8.2, 9.98, 0.8), word("R", 8.05, 9.8, 0.3)
     assert seam([lost_left], [lost_right]) == "L"
 
@@ -276,7 +276,7 @@ def test_two_hours_take_less_than_a_gigabyte(trained: Path, tmp_path: Path) -> N
     path = write_long(tmp_path / "long.wav", 120, rate=16000)
     result = run_asr("transcribe", path, "--model", trained, "-o", tmp_path / "out", timeout=3000)
     assert result.returncode == 0, result.stderr
-    # The largest of all children that were waited for, in kilobytes.
+    # Peak memory of the largest child process, in kilobytes.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20
 
 

@@ -1,4 +1,4 @@
-"""Containers of phones and browsers: their audio is read, and what is damaged is refused."""
+"""Containers of phones and browsers: their audio is read, damaged files are refused."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Recordings in, mono float32 out; what is missing, damaged or no audio is refused by name."""
+"""Recordings become mono float32; missing, damaged and other files are refused by name."""
 
 import os
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_half_a_recording_is_refused(tmp_path, suffix, capfd):
     path = cut_in_half(write(tmp_path / f"a.{suffix}", noise(32000)))
     with pytest.raises(AsrError, match=rf"a\.{suffix}: .*cut short"):
         load(path)
-    capfd.readouterr()  # libmpg123 complains on standard error by itself
+    capfd.readouterr()  # libmpg123 prints warnings on standard error
 
 
 def test_a_flac_truncated_at_every_tenth_of_its_length_is_refused(tmp_path):

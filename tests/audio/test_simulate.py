@@ -1,4 +1,4 @@
-"""Rooms, noise, bands and codecs change what they should and leave words where they are."""
+"""Rooms, noise, bands and codecs change the sound but not the position of words."""
 
 from dataclasses import replace
 

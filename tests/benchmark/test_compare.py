@@ -1,4 +1,4 @@
-"""`asr benchmark FILE` measures a person's own model and says plainly when sparse loses."""
+"""`asr benchmark FILE` measures a model file, and its verdict says if sparse is slower."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""The dense alternatives compute what torch computes in fp32, or say why they are not there."""
+"""The dense alternatives compute what torch computes in fp32, or are absent with a reason."""
 
 import dataclasses
 import sys
@@ -29,14 +29,14 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 0.05, "int8": 0.2}
 
 @pytest.fixture(autouse=True)
 def threads():
-    """The alternatives set torch's threads; other tests want theirs back."""
+    """Restore torch's number of threads, which the alternatives set."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 def check(found: dict, absent: dict, expected: np.ndarray) -> None:
-    """Every alternative is there and right, or is named with a reason."""
+    """Every alternative is present and right, or absent with a reason."""
     assert {*found, *absent} == set(NAMES)
     assert "torch fp32" in found
     for name, computation in found.items():
@@ -141,7 +141,7 @@ def test_random_masks_have_the_pattern_and_the_sparsity_that_were_asked_for() ->
         kept = keep(weights, pattern, 0.90625)
         assert pattern_of(kept) == pattern
         assert sparsity_of([kept]) == pytest.approx(0.90625, abs=0.002)
-    # The largest are kept: of each bank, of each block by its norm, of all.
+    # The largest remain: in each bank, of all blocks by their norms, of all elements.
     element = keep(weights, "element", 0.9)
     assert np.abs(weights[element]).min() > np.abs(weights[~element]).max()
     with pytest.raises(AsrError, match=r"sparsity=1\.0: from 0 to below 1"):

@@ -1,4 +1,4 @@
-"""The command line: what a person's mistake prints, exit codes, options, and what is loaded."""
+"""The command line: messages, exit codes, options, and what it imports."""
 
 import dataclasses
 import os
@@ -46,7 +46,7 @@ def asr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of things that a person might hand over by mistake, and one good model."""
+    """A folder of files that a user might pass by mistake, and one valid model."""
     folder = tmp_path_factory.mktemp("files")
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
     save_model(folder / "model.asr", model, CharacterTokenizer(), Frontend())
@@ -176,7 +176,7 @@ main()"""
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level packages, and rooms of asr, that a fresh interpreter has loaded after `code`."""
+    """Packages, top-level ones and those of asr, that a fresh interpreter imports for `code`."""
     code += "\nimport sys; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = run.stdout.split()
@@ -193,7 +193,7 @@ def test_import_and_help_load_no_torch() -> None:
 
 
 def command(*names: str) -> Any:
-    """The command that `asr NAMES...` runs, and the context that it is parsed in."""
+    """The command of `asr NAMES...`, and the context in which it is parsed."""
     found = typer.main.get_command(cli.app)
     for name in names:
         found = found.commands[name]
@@ -218,7 +218,7 @@ def test_every_field_has_an_option_with_the_help_of_the_dataclass(group) -> None
         option = found[field.name]
         assert texts[field.name]
         assert option.help.startswith(escape(texts[field.name]))
-        assert option.default is None, "None says that an option was not given"
+        assert option.default is None, "None means that the option was not given"
         default = field.default
         if group is not cli_options.DECODING and isinstance(default, int | float) and default:
             assert option.help.endswith(rf"\[default: {default:g}]")

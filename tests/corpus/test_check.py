@@ -1,4 +1,4 @@
-"""Utterances that cannot be trained on are found, explained, refused or left out."""
+"""Utterances that are unusable for training are found, explained, refused or left out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +211,7 @@ def test_make_command_finds_the_layout_and_names_what_cannot_be_opened(tmp_path,
     (own / "a.txt").write_text("ay")
     (own / "b.flac").write_bytes(b"no audio")
     (own / "b.txt").write_text("bee")
-    for _ in range(2):  # the second time its own output lies in the folder
+    for _ in range(2):  # the second time its own output is in the folder
         found = make_manifest("auto", own, own / "m.jsonl")
         assert read_manifest(own / "m.jsonl") == found
         assert [(u.id, u.duration, u.text) for u in found] == [("a", 1, "ay"), ("b", 0, "bee")]

@@ -1,4 +1,4 @@
-"""A folder of one's own recordings brings its texts in one of three ways."""
+"""A folder of recordings has its texts in one of three forms."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""LibriSpeech's layout is read as torchaudio reads it, and more of it."""
+"""LibriSpeech's layout is read as torchaudio reads it, with some extensions."""
 
 from pathlib import Path
 

@@ -139,7 +139,7 @@ def test_empty_manifest_is_refused(tmp_path):
         read_manifest(lines(tmp_path / "m.jsonl", "", ""))
 
 
-def test_corpus_rooms_need_no_torch():
+def test_asr_corpus_needs_no_torch():
     code = (
         "import sys; from asr.corpus import check, commands, folder, librispeech, sources; "
         "sys.exit('torch' in sys.modules)"

@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared" / "speech"
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """One of each: a part in LibriSpeech's layout, own recordings, a manifest of the former."""
+    """One of each kind: a part in LibriSpeech's layout, a folder of recordings, a manifest."""
     chapter = tmp_path / "Libri" / "dev-clean" / "7" / "8"
     own = tmp_path / "own" / "anna"
     for folder, name in ((chapter, "7-8-0000.flac"), (own, "x.wav")):

@@ -1,4 +1,4 @@
-"""The best CTC path, against enumeration and torchaudio; words and their times from it."""
+"""The best CTC path against enumeration and torchaudio; words and times from it."""
 
 import itertools
 from pathlib import Path

@@ -44,7 +44,7 @@ def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, 
 
 
 def is_ignored(written: list[tuple[int, int]], place: int) -> bool:
-    """A space before the first word, or after another space."""
+    """Spaces before the first word, or after another space."""
     return written[place][0] == 1 and (place == 0 or written[place - 1][0] == 1)
 
 
@@ -65,7 +65,7 @@ def _library_anew(monkeypatch: pytest.MonkeyPatch):
 
 
 class FewTokens(CharacterTokenizer):
-    """Blank, space, apostrophe and A: few enough to try every alignment."""
+    """Blank, space, apostrophe and A: few enough to enumerate every alignment."""
 
     tokens = CharacterTokenizer().tokens[:4]  # type: ignore[assignment]
 

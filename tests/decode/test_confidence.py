@@ -1,4 +1,4 @@
-"""Confidence against enumeration; its calibration against its own draws; silence and noise."""
+"""Confidence against enumeration, calibration against samples of itself, silence and noise."""
 
 import itertools
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_word_of_many_frames_does_not_underflow() -> None:
 
 
 def drawn(slope: float, offset: float, count: int = 20000) -> tuple[np.ndarray, np.ndarray]:
-    """Raw confidences, and words that are right as often as the map says."""
+    """Raw confidences, and words that are right with the probability of the map."""
     draw = np.random.default_rng(5)
     raw = draw.uniform(0.01, 0.999, count)
     return raw, draw.random(count) < Calibration(slope, offset).apply(raw)
@@ -183,7 +183,7 @@ def test_silence_and_noise_give_no_word_with_high_confidence(
     spoken = [u.audio_filepath for u in read_manifest(corpus / "test.jsonl")[:12]]
     words = [word for t in recogniser.transcribe(spoken) for word in t.words]
     sure = np.mean([word.confidence >= HIGH for word in words])
-    assert sure > 0.05, "high confidence is for words, and even a weak network has some"
+    assert sure > 0.05, "even a weak network has some words of high confidence"
 
 
 @pytest.mark.skipif(not NOISE.is_dir(), reason="no recorded noise on this machine")

@@ -1,4 +1,4 @@
-"""A map fitted on a dev set travels in the model file; the network stays as it was."""
+"""A calibration fitted on a dev set is stored in the model file; the network is unchanged."""
 
 from pathlib import Path
 

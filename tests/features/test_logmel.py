@@ -1,4 +1,4 @@
-"""The features in numpy are those in torch that networks are trained with."""
+"""The features in numpy equal those in torch with which networks are trained."""
 
 import doctest
 import tracemalloc
@@ -25,7 +25,7 @@ SETTINGS = [
 
 
 def waveforms() -> dict[str, np.ndarray]:
-    """Two seconds each of what recordings are made of."""
+    """Two seconds of each component of recordings."""
     random = np.random.default_rng(1)
     t = np.arange(2 * RATE) / RATE
     noise = random.standard_normal(len(t))

@@ -1,4 +1,4 @@
-"""Log-probabilities of texts with noise, and a small language model, for tests of decoders."""
+"""Noisy log-probabilities of texts, and a small language model, for tests of decoders."""
 
 import itertools
 from pathlib import Path
@@ -29,7 +29,7 @@ def small_model(order: int = 3) -> LanguageModel:
 
 
 def write_small_model(folder: Path) -> str:
-    """The same as a file, its weights rounded to 8 bits."""
+    """The same model in a file, with weights rounded to 8 bits."""
     write_lm(folder / "small.lm", small_model())
     return str(folder / "small.lm")
 
@@ -40,7 +40,7 @@ def random_log_probs(frames: int, tokens: int, seed: int, spread: float = 2.0) -
 
 
 def spoken_log_probs(text: str, tokenizer: Tokenizer, seed: int, noise: float) -> np.ndarray:
-    """What a network might give for `text`: one or two frames per token, a blank, noise on all."""
+    """Log-probabilities as of a network for `text`: one or two frames per token, a blank, noise."""
     generator = np.random.default_rng(seed)
     path = []
     for token in tokenizer.encode(text):

@@ -1,4 +1,4 @@
-"""Run by torchrun, one process a rank: pruned trainings that are resumed at each kind of step.
+"""Run by torchrun, one process per rank: pruned trainings that are resumed at each kind of step.
 
     torchrun --nproc-per-node 2 tests/helpers/distributed_pruning.py FOLDER MODE
 
@@ -64,7 +64,7 @@ class Module(LightningModule):
 
 
 class Die(Callback):
-    """Kill every rank before the batch that follows this step, as a machine that loses power."""
+    """Kill every rank before the batch after this step, like a power cut."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -124,7 +124,7 @@ def fit(
 
 
 def found(module: Module, pruning: PruningCallback) -> dict[str, Any]:
-    """What is compared: every bit of the weights, the masks' hash, the curve, the sparsity."""
+    """Values to compare: all bits of the weights, the hash of the masks, curve, sparsity."""
     assert pruning.pruner is not None
     return {
         "weights": [p.detach().flatten().view(torch.int32).tolist() for p in module.parameters()],
@@ -136,7 +136,7 @@ def found(module: Module, pruning: PruningCallback) -> dict[str, Any]:
 
 
 def resume(folder: Path) -> list[dict[str, Any]]:
-    """Of each setting: the whole training, and those that went on from its checkpoints."""
+    """For each setting: the uninterrupted training, and those resumed from its checkpoints."""
     results = []
     for number, settings in enumerate(SETTINGS):
         whole = found(*fit(settings, Save(folder / str(number), STOPS[number])))
@@ -149,7 +149,7 @@ def resume(folder: Path) -> list[dict[str, Any]]:
 
 
 def drift() -> str:
-    """The message with which ranks of different masks stop."""
+    """The error message when ranks have different masks."""
     try:
         fit(SETTINGS[0], Drift())
     except AsrError as error:
@@ -158,7 +158,7 @@ def drift() -> str:
 
 
 def main(folder: Path, mode: str) -> None:
-    """Do what `mode` says, and write it down."""
+    """Do what `mode` says and write the results."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     done: Any = None

@@ -1,4 +1,4 @@
-"""Where the tests find the project's own files."""
+"""Paths of the project's own files."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def pruned(module: nn.Module, sparsity: float = 0.9, pattern: str = "element") -> nn.Module:
-    """The module with this fraction of each matrix zeroed, in the units of the pattern."""
+    """The module with this fraction of each matrix set to zero, by the pattern."""
     for tensor in module.parameters():
         if tensor.dim() >= 2:
             matrix = tensor.view(len(tensor), -1)

@@ -1,4 +1,4 @@
-"""Small pruned networks of every variant, for the tests of what runs them sparse."""
+"""Small pruned networks of every variant, for tests of the sparse backends."""
 
 import dataclasses
 
@@ -23,6 +23,6 @@ def network(variant: dict[str, object]) -> DeepSpeech:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = DeepSpeech(dataclasses.replace(SMALL, **variant))
-        model(torch.randn(4, 60, 80), torch.tensor([60, 50, 40, 60]))  # norms see some data
+        model(torch.randn(4, 60, 80), torch.tensor([60, 50, 40, 60]))  # gives the norms statistics
         pruned(model.rnn)
     return model.eval()

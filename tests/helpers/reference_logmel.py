@@ -1,4 +1,4 @@
-"""Log-mel features worked out slowly in float64, which both implementations must give."""
+"""A slow float64 reference for both implementations of the log-mel features."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def reference(samples: np.ndarray, s: Frontend) -> np.ndarray:
     rows = []
     for i in range(s.frames(len(samples))):
         frame = samples[i * s.step : i * s.step + s.window].astype(np.float64) * hann
-        # Where the window lies among the zeros does not change the power.
+        # The position of the window within the zeros does not change the power.
         power = np.abs(np.fft.rfft(frame, s.fft_size)) ** 2
         rows.append(np.log(power @ mel_triangles(s) + s.log_floor))
     out = np.array(rows)

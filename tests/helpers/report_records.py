@@ -1,4 +1,4 @@
-"""Made-up records in the shape of real ones, for the tests of `asr.report` only."""
+"""Invented records in the format of real ones, for the tests of `asr.report`."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def plain_record(
     recipe: str = "sparsity",
     distillation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A whole record; `tests` are WERs by dataset, `half` is half the width of their intervals."""
+    """A complete record; `tests` are WERs by dataset, `half` half the width of their intervals."""
     gates = {"gru": 3, "rnn": 1, "lstm": 4}[cell]
     elements = gates * hidden * hidden
     pruned = sparsity is not None
@@ -92,14 +92,14 @@ def plain_record(
 
 
 def write_all(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """Each record as `<name>.json` in `folder`."""
+    """Write each record as `<name>.json` into `folder`."""
     for record in records:
         write_record(folder / f"{record['name']}.json", record)
     return folder
 
 
 def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
-    """About what the sparsity recipe leaves; `datasets` are factors on the WERs."""
+    """About what the sparsity recipe writes; `datasets` are factors on the WERs."""
 
     def add(name: str, group: str, label: str, wer: float | None, **options: Any) -> None:
         tests = {d: min(0.97, wer * f) for d, f in datasets.items()} if wer else {}

@@ -1,4 +1,4 @@
-"""Which backend runs a model file, that both give the same, and what each of them needs."""
+"""Which backend runs a model file, equal results of both, and their requirements."""
 
 import builtins
 import doctest
@@ -225,7 +225,7 @@ def test_without_a_cuda_device_cuda_is_refused_and_auto_is_the_cpu(
 def test_a_dense_network_runs_on_a_cuda_device_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a CPU can show: where the network is moved to, that TF32 is off, what is said."""
+    """Checks possible on a CPU: the device of the network, TF32 off, the description."""
     moved: list[str] = []
     tf32: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""A model file is its network again, dense or packed, and describes itself without torch."""
+"""A model file, dense or packed, restores its network, and is described without torch."""
 
 import dataclasses
 import doctest

@@ -1,4 +1,4 @@
-"""Folding batch norms: sparse and dense matrices alike, zeros stay, tied matrices stay tied."""
+"""Folding batch norms in sparse and dense matrices: zeros stay, tied matrices stay tied."""
 
 import numpy as np
 import pytest

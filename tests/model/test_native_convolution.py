@@ -1,4 +1,4 @@
-"""Convolutions without torch are torch's, for every instruction set, strip, edge and kernel."""
+"""Convolutions without torch equal torch's for every instruction set, strip, edge and kernel."""
 
 import math
 from typing import NamedTuple
@@ -34,7 +34,7 @@ LEVELS_HERE = LEVELS[: level() + 1] if library() else ()
 
 
 def draw(layers: list[Layer], zeros: float = 0.0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights and biases; most outputs lie inside of 0 to 20, some beyond."""
+    """Weights and biases; most outputs are between 0 and 20, some beyond."""
     random = np.random.default_rng(2)
     drawn = []
     for layer in layers:

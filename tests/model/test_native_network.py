@@ -1,4 +1,4 @@
-"""The network without torch is `DeepSpeech` in evaluation: every cell and variant."""
+"""The network without torch equals `DeepSpeech` in evaluation mode, for every cell and variant."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def torch_log_probs(
 ) -> tuple[Any, Any]:
     with torch.inference_mode():
         result, counts = model(torch.from_numpy(features), torch.from_numpy(lengths))
-    assert result[0, 0].exp().max() < 0.95  # not decided beforehand
+    assert result[0, 0].exp().max() < 0.95  # no token is certain
     return result.numpy(), counts.numpy()
 
 

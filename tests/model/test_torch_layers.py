@@ -1,4 +1,4 @@
-"""The layers of the network alone: norms over the valid frames, cells, how they are initialised."""
+"""Single layers of the network: norms over the valid frames, cells, initialisation."""
 
 import copy
 import dataclasses

@@ -31,7 +31,7 @@ SMALL = Model(
 
 
 def network(dimensions: Model, seed: int = 0) -> DeepSpeech:
-    """A network in evaluation mode whose norms have seen some data and have odd parameters."""
+    """A network in evaluation mode with batch norms that have statistics and unusual parameters."""
     torch.manual_seed(seed)
     model = DeepSpeech(dimensions)
     for module in model.modules():
@@ -217,7 +217,7 @@ def test_under_autocast_a_frozen_network_takes_the_fast_path_too(cell, monkeypat
         monkeypatch.setattr(recurrence, "supports", lambda cells, x: False)
         found.append(model(*batch[:2])[0])
     torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.02)  # bfloat16
-    assert not torch.equal(found[0], found[1]), "both took one path"
+    assert not torch.equal(found[0], found[1]), "both used the same path"
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)

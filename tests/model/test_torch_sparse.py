@@ -1,4 +1,4 @@
-"""Networks of our own, sparsified, give what they gave."""
+"""Our networks give the same outputs after `sparsify`."""
 
 import copy
 import pickle
@@ -86,7 +86,7 @@ def test_cells_with_hooks_and_foreign_cells_stay_dense():
     assert isinstance(model.rnn[0], RecurrentLayer)
 
 
-def test_our_layer_is_known_to_the_sparse_room_only_by_registration():
+def test_our_layer_is_known_to_asr_sparse_only_by_registration():
     assert RecurrentLayer in convert._FACTORIES
 
 

@@ -85,7 +85,7 @@ class Net(nn.Module):
 
 
 class Training:
-    """Momentum, two batches a step, bfloat16 autocast, clipping: all that gets in the way."""
+    """Momentum, two batches per step, bfloat16 autocast and clipping together."""
 
     def __init__(self, kind: str, seed: int = 0) -> None:
         self.model = Net(seed)
@@ -149,7 +149,7 @@ def test_pruned_weights_are_zero_after_every_step_and_masks_never_grow(kind: str
                 assert weight.dtype == torch.float32
                 back = masks[name] & ~before[name]
                 assert kind in ("regrowing", "rigl") or not back.any()
-                assert not weight[back].any(), "what comes back begins at zero"
+                assert not weight[back].any(), "regrown weights begin at zero"
         before = masks
 
 
@@ -157,7 +157,7 @@ def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor
     """The model as a deep copy, a script, and an exported program if `exported`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
-        # Said of any nn.GRU, pruned or not.
+        # This warning is given for any nn.GRU, pruned or not.
         warnings.filterwarnings("ignore", message=r"The tensor attributes self\.rnn\._flat_weights")
         made: list[Any] = [copy.deepcopy(model), torch.jit.script(model)]
         if exported:

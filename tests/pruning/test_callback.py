@@ -102,7 +102,7 @@ def every_step(folder):
 
 @pytest.fixture(scope="module", params=["adamw", "nesterov"])
 def whole(request, tmp_path_factory):
-    """A run that nothing interrupted, with a checkpoint of every step; its callback comes last."""
+    """An uninterrupted run with a checkpoint of every step; its callback comes last."""
     folder = tmp_path_factory.mktemp(request.param)
     module = Module(optimiser=request.param)
     callback = pruning(module)
@@ -163,7 +163,7 @@ def test_accumulated_batches_count_as_one_step(tmp_path):
 
 
 def test_a_training_that_ends_before_pruning_gives_one_warning_at_its_start(tmp_path):
-    module, total = Module(), 3 * STEPS  # batches, taken for steps of the optimiser
+    module, total = Module(), 3 * STEPS  # batches, counted as optimiser steps
     schedule = Cubic.from_fractions(total, 0.1, 0.6, target=0.9)
     callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
     with pytest.warns(
@@ -286,7 +286,7 @@ def test_checkpoint_of_another_schedule_is_refused(whole, tmp_path):
 
 
 def test_checkpoint_counted_in_another_unit_is_refused(whole, tmp_path):
-    """Steps of the state that are not the optimiser's: batches, say, under accumulation."""
+    """A state that counts other steps than the optimiser: batches, for example."""
     module, path = change(
         whole, tmp_path / "20.ckpt", lambda c: c["PruningCallback"].update(step=40)
     )
@@ -336,7 +336,7 @@ def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
     ]
     fit(tmp_path, module, callbacks, accumulate_grad_batches=accumulate)
     assert len(seen) == STEPS
-    assert min(norm for norm, _ in module.norms[:10]) > 5, "what is clipped has the penalty in it"
+    assert min(norm for norm, _ in module.norms[:10]) > 5, "clipped gradients include the penalty"
     kept = callbacks[0].pruner.masks()["rnn.weight_hh_l0"].view(9, 4, 12).any(1)
     assert int(kept.sum()) == 27
     # 27 blocks of norm-1 gradients are left of 108: dropped blocks get none.

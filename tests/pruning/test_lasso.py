@@ -1,4 +1,4 @@
-"""Group lasso: penalty and gradients against autograd and plain sums; what it does to blocks."""
+"""Group lasso: penalty and gradients against autograd and plain sums; its effect on blocks."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_the_penalty_is_the_sum_of_block_norms_ragged_edges_included(
 def test_added_gradients_are_those_of_the_penalty_in_the_loss(rows: int, columns: int) -> None:
     network = model()
     with torch.no_grad():
-        network[1].weight[:4, :4] = 0.0  # a block that is gone must not give NaN
+        network[1].weight[:4, :4] = 0.0  # a block of zeros must not give NaN
     lasso = GroupLasso(network, 0.3, rows, columns)
     lasso.penalty().backward()
     right = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}

@@ -1,4 +1,4 @@
-"""Sparsity reaches the loggers of Lightning at every update, under names that say of what."""
+"""Sparsity reaches the loggers of Lightning at every update, with clear names."""
 
 import csv
 from pathlib import Path
@@ -33,7 +33,7 @@ class Module(LightningModule):
 
 
 def logged(folder: Path, module: Module, rule: Rule) -> list[dict[str, float]]:
-    """What a CSVLogger has about sparsity after 12 steps, a row at a time."""
+    """Rows that a CSVLogger has about sparsity after 12 steps."""
     trainer = Trainer(
         max_steps=12,
         accelerator="cpu",

@@ -1,4 +1,4 @@
-"""Masks keep what is large, stop before a tensor is empty, and are equal on all ranks."""
+"""Masks preserve large weights, never empty a tensor, and are equal on all ranks."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_the_largest_remain_in_exact_number_and_of_equal_ones_the_first(values, 
     assert keep.nonzero().flatten().tolist() == sorted(order[:count])
     if count:
         assert nth_largest(scores, count) == values[order[count - 1]]
-    # What is kept is kept again, and fewer are a part of it.
+    # Idempotent, and a smaller fraction is a subset.
     again = keep_largest(scores.masked_fill(~keep, float("-inf")), count)
     assert torch.equal(again, keep)
     assert not (keep_largest(scores, count - 1) & ~keep).any()

@@ -1,4 +1,4 @@
-"""Patterns divide a tensor whole: blocks stay blocks, banks keep equal counts, edges count too."""
+"""Patterns cover a whole tensor: whole blocks, equal counts in banks, edges included."""
 
 import json
 from itertools import product

@@ -14,7 +14,7 @@ from asr.pruning.picture import PANELS, density, draw
 
 @pytest.fixture
 def model():
-    """A GRU of 64 units whose hidden weights are dead but for the first row of each gate."""
+    """A GRU of 64 units whose hidden weights are zero except the first row of each gate."""
     torch.manual_seed(0)
     net = nn.ModuleDict({"rnn": nn.GRU(6, 64), "output": nn.Linear(64, 3)})
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The plan predicts what a Pruner does, where that can be known, and from which weights."""
+"""The plan predicts what a Pruner does, as far as the weights are known."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Masks in a plain loop: zeros stay, a resumed run is the same run, the model stays ordinary."""
+"""Masks in a plain loop: zeros stay, resuming changes nothing, the model stays ordinary."""
 
 import copy
 import io
@@ -111,7 +111,7 @@ def test_accumulated_batches_count_as_one_optimiser_step():
 
 @pytest.fixture(scope="module", params=["adamw", "nesterov"])
 def whole(request):
-    """A run that nothing interrupted, and the states it could have been resumed from."""
+    """An uninterrupted run, and the states from which it could be resumed."""
     run = setting(request.param)
     model, _, pruner = run
     states = {}
@@ -209,7 +209,7 @@ def test_deepcopy_script_and_export_work_under_pruning():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
         scripted = torch.jit.script(model)
-        # Said of any nn.GRU, pruned or not.
+        # This warning is given for any nn.GRU, pruned or not.
         warnings.filterwarnings("ignore", message=r"The tensor attributes self\.rnn\._flat_weights")
         exported = torch.export.export(model.eval(), (x,)).module()
     for other in (copied, scripted, exported):

@@ -1,4 +1,4 @@
-"""What rules make of a model in training: scopes, scores, regrowth, patterns, refusals."""
+"""Rules applied to a model in training: scopes, scores, regrowth, patterns, errors."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -98,7 +98,7 @@ def test_scores_of_a_schedule_decide_which_weights_stay():
     model = Net()
 
     def scored(make):
-        """Half at the first step, by other scores than magnitudes."""
+        """Prune half at the first step, by other scores than magnitudes."""
 
         class ByScores(OneShot):
             def scores(self, step, name, weight, keep):
@@ -144,7 +144,7 @@ def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
     seen = []
 
     class TurnRound(Again):
-        """Grows what had been dropped: the mask turns round at every update."""
+        """Regrow the pruned weights: the mask is inverted at every update."""
 
         def scores(self, step, name, weight, keep):
             seen.append(weight.grad.count_nonzero().item())
@@ -199,7 +199,7 @@ def test_masks_follow_their_pattern_through_training(pattern):
 
 @dataclass(frozen=True)
 class Back(SparsitySchedule):
-    """Half at step 1, nothing from step 2 on."""
+    """Half at step 1, none from step 2 on."""
 
     regrows: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""RigL: which weights are replaced when, against Algorithm 1 worked out by itself."""
+"""RigL: replaced weights against an independent implementation of Algorithm 1."""
 
 import copy
 from typing import Any
@@ -93,7 +93,9 @@ def test_a_replacement_is_that_of_the_algorithm_and_new_weights_begin_at_zero() 
     pruner.mask_gradients()
     parameters = {n: p for n, p in model.named_parameters() if n in before}
     dense = {n: p.grad.numpy().copy() for n, p in parameters.items() if p.grad is not None}
-    assert all((dense[n][~before[n]] != 0).mean() > 0.5 for n in before), "left dense to be read"
+    assert all((dense[n][~before[n]] != 0).mean() > 0.5 for n in before), (
+        "dense gradients remain readable"
+    )
     optimiser.step()
     moved = {n: p.detach().numpy().copy() for n, p in parameters.items()}
     pruner.step(optimiser)
@@ -108,7 +110,9 @@ def test_a_replacement_is_that_of_the_algorithm_and_new_weights_begin_at_zero() 
         for moment in ("exp_avg", "exp_avg_sq"):
             state = optimiser.state[parameters[name]][moment]
             assert not state[~mask].any()
-            assert not state[mask & ~torch.from_numpy(before[name])].any(), "nothing from before"
+            assert not state[mask & ~torch.from_numpy(before[name])].any(), (
+                "no moments of earlier weights"
+            )
 
 
 def test_the_number_of_weights_never_changes_and_gradients_are_masked_between_updates() -> None:

@@ -1,4 +1,4 @@
-"""What is ranked together: against torch's own pruning, in every scope, thresholds, ties."""
+"""Ranking of weights: against torch's own pruning, in every scope, with thresholds and ties."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -187,7 +187,7 @@ def test_masks_never_grow_follow_their_pattern_and_count_exactly(pattern, shape,
     (name,) = find(model)
     alive = {}
     for sparsity in sorted(sparsities):
-        with torch.no_grad():  # as an optimiser would, those that were dropped included
+        with torch.no_grad():  # as an optimiser would, pruned weights included
             model.weight.copy_(torch.randint(-3, 4, shape) / 2 + 0.1)
         (group,) = ranking_groups(model, [Rule(OneShot(1, sparsity), pattern=pattern)])
         weights = {name: model.weight}
@@ -224,7 +224,7 @@ def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern,
     sparsities = [sparsity for _, sparsity in pruner.curve]
     assert sparsities == sorted(sparsities)
     assert len(sparsities) == RAMP.mask_updates
-    # Whole blocks of up to 15 elements in tensors of 400.
+    # Blocks of up to 15 elements in tensors of 400.
     assert sparsities[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
     # The largest of a block varies little from block to block, so most fall in the last third.
     assert (0.1 if pattern == Element() else 0.0) < sparsities[len(sparsities) // 2] < 0.85

@@ -1,4 +1,4 @@
-"""Schedules of sparsities give the published figures, and refuse what cannot be meant."""
+"""Schedules of sparsities have the published values and refuse impossible ones."""
 
 import json
 import warnings

@@ -10,7 +10,7 @@ from asr.pruning.statistics import statistics
 
 @pytest.fixture
 def model():
-    """GRU of 4 units whose update gate is dead and whose reset gate is half dead, and a Linear."""
+    """A GRU of 4 units whose update gate is zero and reset gate half zero, and a Linear."""
     net = nn.ModuleDict({"rnn": nn.GRU(2, 4), "norm": nn.LayerNorm(4), "output": nn.Linear(4, 3)})
     with torch.no_grad():
         for parameter in net.parameters():

@@ -1,4 +1,4 @@
-"""The corrected ramp keeps its shape, never falls, and ends at its target."""
+"""The corrected ramp has the same shape, never falls, and ends at its target."""
 
 import pytest
 import torch

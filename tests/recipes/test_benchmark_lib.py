@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: records that are continued, and options."""
+"""Code shared by the benchmark scripts: records that are continued, and options."""
 
 import json
 import time

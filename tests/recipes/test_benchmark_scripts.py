@@ -19,7 +19,7 @@ RECORDS = FOLDER.parent / "results"
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch):
-    """Also where the C library is absent the scripts are run, on numpy; torch keeps its threads."""
+    """Run the scripts without the C library too, on numpy; restore the threads of torch."""
     monkeypatch.setattr("lib.script.library", object)
     before = torch.get_num_threads()
     yield
@@ -32,7 +32,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, records: Path, *arguments: object) -> dict:
-    """The parts of the record; a script that has run already measures nothing again."""
+    """The parts of the record; parts of an earlier run are not measured again."""
     words = ["--quick", "--output", str(records), *map(str, arguments)]
     assert script(name).main(words) == 0
     return read_parts(records / f"{name}.json")

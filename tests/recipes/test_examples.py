@@ -12,7 +12,7 @@ EXAMPLES = ROOT / "recipes" / "examples"
 def test_a_gru_is_pruned_in_a_plain_loop_and_written_small(tmp_path: Path) -> None:
     figures = runpy.run_path(str(EXAMPLES / "prune_gru.py"))["main"](folder=tmp_path)
     assert figures["sparsity"] == pytest.approx(0.9, abs=0.005)
-    assert figures["dense error"] < 0.01, "predicting 0 everywhere makes an error of 0.5"
+    assert figures["dense error"] < 0.01, "always predicting 0 gives an error of 0.5"
     assert figures["pruned error"] < 0.02
     assert figures["read back error"] == figures["pruned error"]
     assert figures["packed bytes"] == (tmp_path / "predictor.asr").stat().st_size

@@ -1,4 +1,4 @@
-"""The benchmark of whole recognisers: its figures are right where the errors are known."""
+"""The benchmark of whole recognisers has the right figures for networks of known errors."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "exact.model", model, *save)
     pack(folder / "exact.model", folder / "exact.asr")
     with torch.no_grad():
-        for parameter in model.parameters():  # no zeros, and the texts stay
+        for parameter in model.parameters():  # no zeros, but the same texts
             parameter[parameter == 0] = 1e-7
     save_model(folder / "dense.asr", model, *save)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """Jobs that were done, in this process, which need not start torch again."""
+    """Jobs that were done; they run in this process, to import torch only once."""
     done: list[Job] = []
 
     def here(job: Job) -> Outcome:
@@ -282,7 +282,7 @@ def test_a_separate_process_gives_the_same_texts_and_its_error_is_reported(
     assert found.texts == [text for text, _ in SAID.values()]
     assert len(found.seconds) == len(found.cpu_seconds) == 3
     assert found.load_seconds > 2, "loading begins with the process"
-    assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it holds what it does not need"
+    assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it loads more than it needs"
     with pytest.raises(AsrError, match=r"nothing\.asr"):
         run(Job(paths, str(tmp_path / "nothing.asr")))
 

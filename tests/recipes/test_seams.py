@@ -1,4 +1,4 @@
-"""The benchmark of seams: its smoke setting runs, and its arithmetic is that of a paired count."""
+"""The benchmark of seams runs in miniature, and counts errors in pairs."""
 
 from pathlib import Path
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""The recipe of the recogniser in the package: what its grids compare, and what it refuses."""
+"""The script that builds the recogniser in the package: its grids, and what it refuses."""
 
 import runpy
 from dataclasses import asdict, replace
@@ -157,7 +157,9 @@ def test_settings_and_sets_reach_every_step(
     assert lm[1:4] == ["asr", "lm", "train"]
     folder = tmp_path / "runs" / "shipped"
     lines, only_digits = folder / "lines.txt", folder / "digits.txt"
-    assert set(trained) == {"trained", str(lines), str(only_digits)}, "texts before networks"
+    assert set(trained) == {"trained", str(lines), str(only_digits)}, (
+        "the texts are written before the networks are trained"
+    )
     book, *digits = lines.read_text().splitlines()
     assert book == "THIS IS A BOOK"
     for words in (" ".join(digits), only_digits.read_text()):

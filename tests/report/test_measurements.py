@@ -1,4 +1,4 @@
-"""Records of measurements: written, read with every mistake named, displayed in RESULTS.md."""
+"""Records of measurements: writing, reading, errors, display in RESULTS.md."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records: exact round trips, small diffs, and every mistake named by file and key."""
+"""Records: exact round trips, small diffs, errors with file and key."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Settings from YAML and key=value; every mistake is refused with its place and its remedy."""
+"""Settings from YAML and key=value; every mistake is refused with its place and advice."""
 
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def test_an_override_may_switch_off_what_the_file_sets_details_of(tmp_path: Path
         AsrError, match=r"^command line: augment\.noise_snr_decibels=\[4\.0, 9\.0\]"
     ):
         load(Run, path, ["augment.noise_probability=0", "augment.noise_snr_decibels=[4,9]"])
-    path.write_text("augment: {noise_snr_decibels: [5, 9]}\n")  # the file's own mistake
+    path.write_text("augment: {noise_snr_decibels: [5, 9]}\n")  # a mistake in the file
     with pytest.raises(AsrError, match=r"r\.yaml: augment\.noise_snr_decibels=\[5\.0, 9\.0\] does"):
         load(Run, path, ["augment.time_masks=1"])
 

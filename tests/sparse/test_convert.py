@@ -1,4 +1,4 @@
-"""`sparsify` replaces the layers of any model that get faster, and says which it kept and why."""
+"""`sparsify` replaces the layers of any model that get faster, and reports the others."""
 
 import copy
 from collections import Counter

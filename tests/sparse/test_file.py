@@ -1,4 +1,4 @@
-"""A file gives back what was written, or an error that says why not; never anything else."""
+"""Reading a file gives what was written, or an error with the reason."""
 
 import random
 import struct

@@ -281,8 +281,8 @@ def test_only_masked_float32_matrices_are_read_as_csr():
 
 
 def test_a_mask_that_repeats_itself_takes_few_bytes():
-    # 8 consecutive rows keep the same columns: beside its 16-bit values the tensor has 24 x 640
-    # bits to say, where a scattered mask of the same density costs 7 kB.
+    # 8 consecutive rows have the same non-zero columns, so the mask has 24 x 640 different bits; a
+    # scattered mask of the same density takes 7 kB.
     generator = np.random.default_rng(0)
     kept = np.repeat(generator.random((24, 640)) < 0.1, 8, axis=0)
     array = np.where(kept, generator.integers(1, 2**15, kept.shape), 0).astype(np.int16)

@@ -215,7 +215,7 @@ def test_recurrent_layers_refuse_what_they_cannot_do():
         layer(packed, lengths=torch.tensor([3, 1]))
 
 
-# --- what all of them share ---
+# --- common to all ---
 
 
 def layers() -> list[tuple[nn.Module, nn.Module, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Sentences from text files and manifests: every kind of file, and what is wrong with one."""
+"""Sentences from text files and manifests: every kind of file, and errors in them."""
 
 import gzip
 import json

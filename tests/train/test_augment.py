@@ -1,4 +1,4 @@
-"""Perturbations are of the size that is set, and drawn from (seed, epoch, utterance) alone."""
+"""Perturbations have the size that is set, and depend only on (seed, epoch, utterance)."""
 
 import numpy as np
 import pytest

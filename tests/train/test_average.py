@@ -1,4 +1,4 @@
-"""The moving average of the weights: by hand, its start, what it leaves alone, what is refused."""
+"""The moving average of the weights: values, start, unchanged tensors, errors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ def network() -> DeepSpeech:
 
 
 def step(model: DeepSpeech, number: int) -> None:
-    """Move every weight, and give the batch norms some input."""
+    """Change every weight, and give the batch norms some input."""
     torch.manual_seed(number)
     with torch.no_grad():
         model(torch.randn(3, 40, 80), torch.tensor([40, 30, 20]))
@@ -93,7 +93,7 @@ def test_the_average_is_what_is_validated_and_never_what_is_trained() -> None:
     )  # fmt: skip
     model = network()
     average = average_of(model, 0.9)
-    step(model, 7)  # the average stays behind
+    step(model, 7)  # the average follows slowly
     losses = []
     for training in (
         SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, average=average),

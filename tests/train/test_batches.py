@@ -1,4 +1,4 @@
-"""The batch plan: nothing lost, limits kept, equal counts, and any batch reached at once."""
+"""The batch plan: no utterance lost, limits, equal counts, direct start at any batch."""
 
 import time
 from itertools import chain
@@ -53,7 +53,7 @@ def test_ranks_split_an_epoch_without_overlap_and_drop_less_than_a_batch_each():
     seen = [index for rank in ranks for batch in rank for index in batch]
     assert len(seen) == len(set(seen))
     kept = len(whole) // 4 * 4
-    assert 0 < len(whole) - kept < 4  # otherwise this shows nothing
+    assert 0 < len(whole) - kept < 4  # otherwise this test is empty
     assert [ranks[i % 4][i // 4] for i in range(kept)] == whole[:kept]
 
 

@@ -52,7 +52,7 @@ def speech(utterances: list[Utterance], **data) -> SpeechData:
 
 
 class Linear(lightning.LightningModule):
-    """Keeps a mark of every batch it sees; its weights depend on all of them, in their order."""
+    """Records every batch; its weights depend on all of them, in their order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def fit(data: SpeechData, epochs: int, callbacks=(), resume=None) -> Linear:
     return module
 
 
-# Lightning cannot know that the data module is exact, nor that two cores are all there is.
+# Lightning does not know that the data module is exact and that there are two cores.
 @pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch")
 @pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning")  # Lightning's own
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -232,7 +232,7 @@ def test_the_cache_contains_what_a_forked_worker_decoded_and_is_pickled_empty(ut
     data = speech(utterances, workers=2)
     loaded(data, 0)
     cache = data._train.cache
-    assert (cache._lengths > 0).all()  # filled by workers that have ended since
+    assert (cache._lengths > 0).all()  # filled by workers that have ended
     again = pickle.loads(pickle.dumps(cache))
     assert not again._lengths.any()
     assert np.array_equal(again[0], cache[0])

@@ -1,4 +1,4 @@
-"""A teacher beside the truth: the mixed loss, what is refused, exact resuming, the record."""
+"""Distillation: the mixed loss, errors, exact resuming, the record."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ SMALL = Model(hidden=8, layers=1, conv_channels=[2, 2])
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model file of an untrained network whose batch norms have seen something."""
+    """Model file of an untrained network with statistics in its batch norms."""
     path = tmp_path_factory.mktemp("teacher") / "model.asr"
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -193,7 +193,7 @@ def test_a_resumed_student_equals_one_that_was_never_stopped_and_names_its_teach
         lose_power_at(steps // 2 + 2, patch)
         with pytest.raises(PowerLoss):
             train(load(Run, None, words))
-    # Another file under the teacher's name must not slip in half way.
+    # Another file under the name of the teacher must not be used after a restart.
     original = teacher.read_bytes()
     stranger = student(replace(SMALL, hidden=12, layers=2))
     save_model(teacher, stranger, CharacterTokenizer(), Frontend())

@@ -1,4 +1,4 @@
-"""`asr prune plan`: steps and tensors of a recipe, a prediction from the weights there are."""
+"""`asr prune plan`: steps and tensors of a recipe, predictions from the available weights."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a record says of a run, and what it leaves out: the folders of this machine."""
+"""A record of a run contains no folders of this machine."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One training: resumed exactly after SIGKILL, recorded truly, refused clearly."""
+"""One training: exact resuming after SIGKILL, the record, errors."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from asr.train import fit, prepare
 from asr.train.folder import exclusive
 from asr.train.run import train
 
-# The process kills itself before batch `at`, the way a machine that loses power would.
+# The process kills itself before batch `at`, like a power cut.
 KILLED = """
 import os, signal, sys
 from asr.cli import main
@@ -88,7 +88,7 @@ def in_process(
 def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:
     """A run killed before step `die_at` and started again equals one that was never killed."""
     tag = "-".join([str(die_at), *(m.split("=")[1] for m in more)])
-    # Thresholds of a dense network and a target: all that a pruner has to remember.
+    # Thresholds of a dense network and a target: the largest state that a pruner has.
     how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
     whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
     stopped = settings_of(folder, corpus, f"stopped-{tag}", *how, *more)
@@ -231,7 +231,7 @@ def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) ->
         state = load_model(run / "model.asr").model.state_dict()
         weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
         norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
-    assert norms[1] < 0.95 * norms[0], "the penalty is what becomes smaller"
+    assert norms[1] < 0.95 * norms[0], "the penalty becomes smaller"
 
 
 def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:
@@ -382,7 +382,7 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
     names, (autocast, in_backward, states) = zip(*steps, strict=True)
     assert names == ("forward", "backward", "step")
     assert autocast is (precision == "bf16")
-    assert in_backward is False, "as Lightning does it"
+    assert in_backward is False, "as in Lightning"
     parameters = len(list(DeepSpeech(settings.model).parameters()))
     assert states == 3 * parameters, "two moments and a counter of each"
 

@@ -1,4 +1,4 @@
-"""Many files: where outputs go, what is skipped, what fails, what is said, what memory it takes."""
+"""Many files: output paths, skipped files, failures, messages, memory."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, and what is in it."""
+    """Content of every file below a folder, hidden ones included."""
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -286,7 +286,7 @@ def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
     process = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+    with contextlib.suppress(OSError):  # a closed terminal ends like this
         while content := os.read(mine, 4096):
             shown += content
     os.close(mine)
@@ -294,7 +294,7 @@ def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
     assert process.returncode == 0
     assert b"s of audio" in shown
     if to_terminal:
-        # On a line of its own: the bar was erased before.
+        # On its own line: the bar was erased before.
         assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", shown), shown
     else:
         assert (printed, b"BAD CAFE" in shown) == (b"BAD CAFE\n", False)

@@ -1,4 +1,4 @@
-"""Recordings to text with words and times, in order, whatever the batches, chunks and threads."""
+"""Recordings become text with words and times, in order, for any batches, chunks and threads."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_reading_stays_within_a_window(recogniser: Recogniser) -> None:
 
     transcripts = recogniser.transcribe(sources(), TranscribeOptions(batch_seconds=1.0))
     assert next(transcripts).text == TEXTS[0]
-    assert read <= 12, "8 batches of a second hold about eight of these"
+    assert read <= 12, "8 batches of a second contain about eight of these"
     assert texts(transcripts) == (TEXTS * 20)[1:]
 
 
@@ -299,7 +299,9 @@ def test_the_latest_decoders_are_cached(recogniser: Recogniser) -> None:
     assert recogniser.decoder(DecoderOptions("beam", beam=10)) is made[-1]
     assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2]
     assert recogniser.decoder(DecoderOptions("beam", beam=11)) is not None
-    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], "it was used again"
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], (
+        "the cached decoder is used"
+    )
     assert recogniser.decoder(DecoderOptions("beam", beam=1)) is not made[0]
 
 
@@ -414,7 +416,7 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
     assert "backend=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
 
 
-def test_importing_the_room_loads_no_torch() -> None:
+def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, asr.transcribe, asr.evaluate.dataset; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -447,7 +449,7 @@ def test_missing_compiled_code_is_reported_once_on_the_command_line_and_not_in_p
     monkeypatch.setenv("ASR_NATIVE", "0")
     assert "ASR_NATIVE=0 switches the C library off; unset it" in slow(recogniser, "greedy")[0]
     on_torch = load(trained, backend="torch")
-    assert slow(on_torch, "greedy") == [], "torch has kernels of its own"
+    assert slow(on_torch, "greedy") == [], "torch has its own kernels"
     assert Recogniser(on_torch.backend, on_torch.tokenizer, DecoderOptions("beam")).describe() == (
         f"{on_torch.backend.describe()}; beam search in Python"
     )

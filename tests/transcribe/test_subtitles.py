@@ -1,4 +1,4 @@
-"""Cues keep every limit whatever the words, break at pauses, and lose nothing."""
+"""Cues stay within every limit, break at pauses, and lose no words."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The built-in corpus on disk: complete or not there, the same bytes again, parts apart."""
+"""The built-in corpus on disk: complete or absent, reproducible, with separate parts."""
 
 import hashlib
 import json
@@ -165,7 +165,9 @@ def child(root: Path, hours: float, progress: str = "None") -> subprocess.Popen:
 def test_a_killed_build_leaves_nothing_that_looks_finished(tmp_path, hours):
     death = "lambda fraction: os.kill(os.getpid(), 9)"
     process = child(tmp_path, hours, death)
-    process.communicate(timeout=20)  # until its workers, which share its output, have ended too
+    process.communicate(
+        timeout=20
+    )  # until its workers, which write to the same output, have ended too
     assert process.returncode == -9
     folder = spoken.folder_of(Spoken(dev_hours=hours), tmp_path)
     assert [p.name for p in folder.glob(".dev.*.partial")] == [f".dev.{process.pid}.partial"]

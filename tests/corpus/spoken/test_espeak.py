@@ -1,4 +1,4 @@
-"""espeak-ng as a pure function: every voice speaks, and nothing spoken before leaks in."""
+"""espeak-ng as a pure function: every voice speaks, independently of earlier calls."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Sentences of the built-in corpus: how many words, which letters, and always the same ones."""
+"""Sentences of the built-in corpus: numbers of words, letters, reproducibility."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Sentences of text files: which are taken, that parts share none, and the corpus made of them."""
+"""Sentences of text files: selection, separate parts, and the corpus made from them."""
 
 import gzip
 import json

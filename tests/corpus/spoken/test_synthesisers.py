@@ -1,4 +1,4 @@
-"""Several synthesisers in one corpus: who speaks where, the same sound again, what is missing."""
+"""Several synthesisers in one corpus: voices of each part, reproducibility, missing ones."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""ARPA files: round trips, what others write, what is malformed; kenlm's scores."""
+"""ARPA files: round trips, files of other programs, malformed ones; kenlm's scores."""
 
 import gzip
 import lzma

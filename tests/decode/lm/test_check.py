@@ -1,4 +1,4 @@
-"""A model whose numbers would lead a search out of its arrays is refused."""
+"""A model with indices outside its arrays is refused."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`asr lm train`, `convert`, `info`, `tune`: files made, figures printed, refusals."""
+"""`asr lm train`, `convert`, `info`, `tune`: files, printed figures, errors."""
 
 import gzip
 import re

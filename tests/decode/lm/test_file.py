@@ -108,7 +108,7 @@ def test_a_truncated_file_is_refused(path, size):
 
 
 def rewritten(path: Path, change) -> None:
-    """The file with its header changed by `change`, and every checksum of it right again."""
+    """The file with its header changed by `change` and with correct checksums."""
     reader = lm_file._Unpacker(path.read_bytes())
     arrays = {name: reader.array(name).copy() for name in reader.header["arrays"]}
     change(reader.header, arrays)

@@ -36,7 +36,7 @@ def model_of(sentences: list[str], order: int, cutoffs=(1,), prune=0.0) -> Langu
 
 
 class PlainKneserNey:
-    """Interpolated modified Kneser-Ney just as Chen and Goodman write it; no pruning."""
+    """Interpolated modified Kneser-Ney as in Chen and Goodman, without pruning."""
 
     def __init__(self, sentences: list[str], order: int) -> None:
         self.order = order

@@ -35,7 +35,7 @@ SHAPES = {
 
 
 def zeros_and_weights(pattern: str, shape: tuple[int, int], keep: float, seed: int = 0):
-    """A matrix whose zeros make the pattern, as far as its shape allows."""
+    """A matrix with zeros in this pattern, as far as its shape allows."""
     generator = np.random.default_rng(seed)
     rows, columns = shape
     if pattern == "block":

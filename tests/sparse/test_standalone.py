@@ -1,4 +1,4 @@
-"""`asr/sparse` works in another project: the folder, two small modules and `setup.py` suffice."""
+"""`asr/sparse` works in another project with only two small modules and `setup.py` beside it."""
 
 import os
 import shutil
@@ -81,7 +81,7 @@ def run(folder: Path, code: str) -> str:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """Another project with the folder but without a compiled library."""
+    """Another project that contains the folder, without a compiled library."""
     shutil.copytree(
         ROOT / "asr/sparse",
         tmp_path / "asr/sparse",

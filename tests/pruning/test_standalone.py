@@ -1,4 +1,4 @@
-"""What the pruning room imports, what it needs when it is carried away, and its examples."""
+"""Imports of `asr.pruning`, what it needs when copied into another project, and its examples."""
 
 import doctest
 import importlib
@@ -26,7 +26,7 @@ print(*sys.modules)
 """
 
 
-def test_import_loads_torch_and_no_other_room_and_lightning_comes_with_the_callback():
+def test_import_loads_only_torch_and_the_callback_lightning():
     done = subprocess.run(
         [sys.executable, "-c", LOADED], check=True, capture_output=True, text=True
     )
@@ -35,8 +35,8 @@ def test_import_loads_torch_and_no_other_room_and_lightning_comes_with_the_callb
     assert not {m for m in first if m.split(".")[0] in ("lightning", "pytorch_lightning")}
     assert "torchaudio" not in first
     assert "lightning.pytorch" in second
-    rooms = {m for m in second if m.startswith("asr.") and not m.startswith("asr.pruning")}
-    assert rooms == {"asr.errors"}
+    others = {m for m in second if m.startswith("asr.") and not m.startswith("asr.pruning")}
+    assert others == {"asr.errors"}
 
 
 CARRIED = """
@@ -61,13 +61,13 @@ print(*sorted(module for module in sys.modules if module.split(".")[0] == "asr")
 
 
 def test_copied_with_two_files_the_package_prunes_in_a_plain_loop(tmp_path: Path):
-    """Nothing else of the project is there: the folder holds asr/pruning, errors.py, files.py."""
+    """The folder contains only asr/pruning, errors.py and files.py."""
     for name in ("errors.py", "files.py"):
         (tmp_path / "asr").mkdir(exist_ok=True)
         shutil.copy(ROOT / "asr" / name, tmp_path / "asr")
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "asr" / "pruning", tmp_path / "asr" / "pruning", ignore=ignore)
-    # -P and no PYTHONPATH but this folder: the project itself must not be found instead.
+    # -P and PYTHONPATH with only this folder: the project itself must not be imported.
     done = subprocess.run(
         [sys.executable, "-P", "-c", CARRIED],
         cwd=tmp_path,
@@ -115,7 +115,7 @@ def train(model, steps, pruner=None):
 
 
 def test_a_gru_is_pruned_in_a_plain_loop_and_still_predicts():
-    """The paper's way whole: a dense run gives q, a second run prunes from it."""
+    """The paper's whole method: a dense run gives q, a second run prunes with it."""
 
     def network():
         torch.manual_seed(1)
