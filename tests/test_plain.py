@@ -71,7 +71,7 @@ def test_values_that_are_not_given_get_their_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": 5}, "name: expected text, found 5; put it in quotes"),
         ({"ratio": "0.5"}, "ratio: expected a number, found '0.5'"),
@@ -95,8 +95,8 @@ def test_values_that_are_not_given_get_their_defaults() -> None:
         ({"na\x1bme": 1}, r"'na\x1bme': unknown. Did you mean: 'name'?"),
     ],
 )
-def test_a_mistake_is_named_with_its_key(change: dict[str, Any], said: str) -> None:
-    assert mistakes(FULL | change) == [said]
+def test_a_mistake_is_named_with_its_key(change: dict[str, Any], message: str) -> None:
+    assert mistakes(FULL | change) == [message]
 
 
 def test_all_mistakes_are_collected_those_of_ranges_too() -> None:

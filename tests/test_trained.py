@@ -108,8 +108,8 @@ def test_evaluate_prints_the_rate_and_writes_the_hypotheses(
     monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "ref_hyp.txt")])
     with pytest.raises(SystemExit):
         cli.main()
-    said = capsys.readouterr().out
-    assert "WER" in said
-    assert "CER" in said
+    printed = capsys.readouterr().out
+    assert "WER" in printed
+    assert "CER" in printed
     utterances = read_manifest(corpus / "test.jsonl")
     assert utterances[0].id in (tmp_path / "ref_hyp.txt").read_text()

@@ -138,8 +138,8 @@ def test_an_install_without_extras_transcribes_and_names_missing_extras(
     [expected] = load(trained, exact=True).transcribe(path)
     assert expected.text
     for words in ([], ["--backend", "native", "--exact"]):
-        heard = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
-        assert heard == f"{expected.text}\n"
+        printed = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
+        assert printed == f"{expected.text}\n"
     for words, lacking in (
         (["transcribe", path, "-m", trained, "--backend", "torch"], "asr[train]"),
         (["train", base / "any.yaml"], "asr[train]"),
@@ -156,8 +156,8 @@ def test_an_install_without_extras_contains_a_recogniser(base: Path, corpus: Pat
     for words, given in (([], {}), (["--decoder", "greedy"], {"decoder": "greedy"})):
         options = TranscribeOptions(decoding("english", given))
         [expected] = load("english").transcribe(path, options)
-        heard = run(asr, "transcribe", path, *words, cwd=base)
-        assert heard == f"{expected.text}\n"
+        printed = run(asr, "transcribe", path, *words, cwd=base)
+        assert printed == f"{expected.text}\n"
         assert expected.text
     assert str(base / "venv") in run(asr, "models", cwd=base)
     assert "## Data and attribution" in run(asr, "info", "english", cwd=base)
@@ -191,5 +191,5 @@ def test_a_wheel_is_built_without_a_compiler_too(
     assert "numpy alone, slow" in run(python, "-m", "asr", "info", trained, cwd=tmp_path)
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
     [expected] = load(trained, exact=True).transcribe(path)
-    heard = run(python, "-m", "asr", "transcribe", path, "-m", trained, cwd=tmp_path)
-    assert heard == f"{expected.text}\n"
+    printed = run(python, "-m", "asr", "transcribe", path, "-m", trained, cwd=tmp_path)
+    assert printed == f"{expected.text}\n"

@@ -56,14 +56,14 @@ def test_every_dense_layer_computes_the_same(cell: CellKind, directions: int) ->
     found = DenseLayer(layer, 1).alternatives(x)
     module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(cell)
     extra = {} if module else {"nonlinearity": cell.removeprefix("rnn_")}
-    twin = (module or torch.nn.RNN)(
+    dense = (module or torch.nn.RNN)(
         24, 32, bidirectional=directions == 2, batch_first=True, **extra
     )
     with torch.no_grad():
         for weights, suffix in zip(layer.cells, ("", "_reverse"), strict=False):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                getattr(twin, f"{name}_l0{suffix}").copy_(torch.from_numpy(getattr(weights, name)))
-        expected = twin(torch.from_numpy(x))[0].numpy()
+                getattr(dense, f"{name}_l0{suffix}").copy_(torch.from_numpy(getattr(weights, name)))
+        expected = dense(torch.from_numpy(x))[0].numpy()
     check(found.found, found.absent, expected)
 
 

@@ -233,9 +233,9 @@ def test_the_defaults_of_decoding_are_those_of_the_chosen_recogniser() -> None:
         elif field.name == "lm":
             assert r"\[default: english.lm with english, else none]" in found["lm"].help
         else:
-            shown = [v if isinstance(v, str) else f"{v:g}" for v in (english, other)]
-            said = rf"\[default: {shown[0]} with english, else {shown[1]}]"
-            assert found[field.name].help.endswith(said)
+            displayed = [v if isinstance(v, str) else f"{v:g}" for v in (english, other)]
+            expected = rf"\[default: {displayed[0]} with english, else {displayed[1]}]"
+            assert found[field.name].help.endswith(expected)
 
 
 def test_commands_without_alternatives_or_with_two_options_have_no_others() -> None:
@@ -248,8 +248,8 @@ def test_commands_without_alternatives_or_with_two_options_have_no_others() -> N
 
 def test_help_shows_defaults_in_brackets(asr) -> None:
     _, out, _ = asr("transcribe", "--help")
-    for shown in ("[default: english]", "[default: 20]", "May be given several times."):
-        assert shown in " ".join(out.replace("│", " ").split())
+    for displayed in ("[default: english]", "[default: 20]", "May be given several times."):
+        assert displayed in " ".join(out.replace("│", " ").split())
 
 
 def test_the_formats_that_help_lists_are_those_that_are_written() -> None:

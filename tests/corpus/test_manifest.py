@@ -89,10 +89,10 @@ def test_every_bad_line_is_named_with_file_and_line(tmp_path):
     path = lines(tmp_path / "m.jsonl", good, *BAD)
     with pytest.raises(AsrError) as caught:
         read_manifest(path)
-    head, *shown = str(caught.value).splitlines()
+    head, *listed = str(caught.value).splitlines()
     assert head == f"{path}: bad lines: {len(BAD)}"
-    assert len(shown) == len(BAD)
-    for number, (line, fragment) in enumerate(zip(shown, BAD.values(), strict=True), start=2):
+    assert len(listed) == len(BAD)
+    for number, (line, fragment) in enumerate(zip(listed, BAD.values(), strict=True), start=2):
         assert line.startswith(f"  {path}:{number}: ")
         assert fragment in line
 

@@ -22,11 +22,11 @@ from asr.transcribe.recogniser import Recogniser, load
 def recordings(folder: Path, texts: dict[str, str]) -> list[Utterance]:
     """Files that the tone network transcribes as `texts`, with other references."""
     utterances = []
-    for name, (sound, said) in {k: v.split("|") for k, v in texts.items()}.items():
+    for name, (sound, reference) in {k: v.split("|") for k, v in texts.items()}.items():
         samples = speak(sound)
         soundfile.write(folder / f"{name}.wav", samples, RATE)
         utterances.append(
-            Utterance(name, str(folder / f"{name}.wav"), len(samples) / RATE, said, "s")
+            Utterance(name, str(folder / f"{name}.wav"), len(samples) / RATE, reference, "s")
         )
     return utterances
 

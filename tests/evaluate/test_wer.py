@@ -16,11 +16,11 @@ def random_texts(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
     draw, words = random.Random(seed), "ONE TWO THREE FOUR FIVE SIX SEVEN".split()  # noqa: SIM905
     references, hypotheses = [], []
     for _ in range(count):
-        said = draw.choices(words, k=draw.randrange(0, 12))
+        reference = draw.choices(words, k=draw.randrange(0, 12))
         found = []
-        for word in said:
+        for word in reference:
             found += draw.choice([[word]] * 7 + [[], [draw.choice(words)], [word, "OH"]])
-        references.append(" ".join(said))
+        references.append(" ".join(reference))
         hypotheses.append(" ".join(found or draw.choices(words, k=draw.randrange(0, 2))))
     return references, hypotheses
 
@@ -42,12 +42,12 @@ def test_rates_and_parts_are_those_of_jiwer() -> None:
 
 def test_counts_of_an_utterance_do_not_depend_on_the_others() -> None:
     references, hypotheses = random_texts(60)
-    for row, said, found in zip(
+    for row, reference, found in zip(
         score(references, hypotheses).per_utterance, references, hypotheses, strict=True
     ):
-        alone = jiwer.process_words(said, found)
+        alone = jiwer.process_words(reference, found)
         assert row == Errors(
-            len(said.split()), alone.substitutions, alone.deletions, alone.insertions
+            len(reference.split()), alone.substitutions, alone.deletions, alone.insertions
         )
 
 

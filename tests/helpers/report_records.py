@@ -115,15 +115,20 @@ def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
             add(f"sparse-{hidden}-{asked}", "sparse", f"GRU {hidden}, {asked} %, sparse", wer,
                 hidden=hidden, sparsity=fraction)  # fmt: skip
     sizes = {record["name"]: record["model"]["nonzeros"] for record in records}
-    for twin, hidden, wer in (("256-90", 100, 0.122), ("128-90", 44, 0.245), ("256-95", 68, 0.165)):
-        add(f"small-{twin}", "small-dense", f"GRU {hidden}, dense of equal non-zeros", wer,
-            hidden=hidden, nonzeros=round(1.02 * sizes[f"sparse-{twin}"]))  # fmt: skip
+    for size, hidden, wer in (("256-90", 100, 0.122), ("128-90", 44, 0.245), ("256-95", 68, 0.165)):
+        add(f"small-{size}", "small-dense", f"GRU {hidden}, dense of equal non-zeros", wer,
+            hidden=hidden, nonzeros=round(1.02 * sizes[f"sparse-{size}"]))  # fmt: skip
     add("rnn-dense", "dense", "RNN 256, dense", 0.201, hidden=256, cell="rnn")
     add("rnn-sparse", "sparse", "RNN 256, 90 %, sparse", 0.236, hidden=256, cell="rnn",
         sparsity=0.893)  # fmt: skip
     add(
-        "pieces-dense", "dense", "GRU 128, pieces, dense", 0.131, hidden=128, tokenizer="pieces 200"
+        "sentencepiece-dense",
+        "dense",
+        "GRU 128, sentencepiece, dense",
+        0.131,
+        hidden=128,
+        tokenizer="sentencepiece 200",
     )
-    add("pieces-sparse", "sparse", "GRU 128, pieces, 90 %, sparse", None, hidden=128,
-        tokenizer="pieces 200", sparsity=0.911)  # fmt: skip
+    add("sentencepiece-sparse", "sparse", "GRU 128, sentencepiece, 90 %, sparse", None, hidden=128,
+        tokenizer="sentencepiece 200", sparsity=0.911)  # fmt: skip
     return records

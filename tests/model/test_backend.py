@@ -272,14 +272,14 @@ def test_a_packed_file_is_reported_to_run_on_the_cpu(trained: Path, tmp_path: Pa
 
 def test_the_backend_is_named_in_evaluations(trained: Path, corpus: Path) -> None:
     source = str(corpus / "test.jsonl")
-    said = {
+    printed = {
         (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
         for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
-    assert said["torch", False].startswith("backend torch ")
-    assert said["auto", False].startswith("backend native (")
-    assert said["native", True].endswith(", exact")
-    assert ("(C library, " in said["auto", False]) == (library() is not None)
+    assert printed["torch", False].startswith("backend torch ")
+    assert printed["auto", False].startswith("backend native (")
+    assert printed["native", True].endswith(", exact")
+    assert ("(C library, " in printed["auto", False]) == (library() is not None)
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
@@ -304,13 +304,13 @@ def test_forced_instruction_sets_and_the_missing_library_are_named(
         monkeypatch.setenv("ASR_NATIVE", "0")
     elif library():
         monkeypatch.setenv("ASR_LEVEL", level)
-    shown = " ".join(run_asr("info", trained).stdout.split())
+    printed = " ".join(run_asr("info", trained).stdout.split())
     if level and library():
-        assert "backend native, C library, plain" in shown
-        assert "recurrent weights: csr" in shown
+        assert "backend native, C library, plain" in printed
+        assert "recurrent weights: csr" in printed
     else:
-        assert "backend native, numpy alone, slow" in shown
-        assert "recurrent weights: numpy" in shown
+        assert "backend native, numpy alone, slow" in printed
+        assert "recurrent weights: numpy" in printed
 
 
 def test_transcribing_a_packed_file_loads_no_torch(trained: Path, sounds: list[str]) -> None:

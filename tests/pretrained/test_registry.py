@@ -150,8 +150,8 @@ def test_the_name_is_compared_and_decoded_with_its_own_options(
 
 def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:
     listed = run_asr("models").stdout
-    for said in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
-        assert said in listed
+    for part in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
+        assert part in listed
     assert str(ENGLISH.model.parent) in listed
     assert models.card("english") in run_asr("info", "english").stdout
     shutil.copy(TRAINED, tmp_path / "mine.asr")

@@ -246,13 +246,13 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
     arrays = {name: tensor.numpy() for name, tensor in first.state_dict().items()}
     sparse.write(tmp_path / "pruned.asr", arrays, {}, values="fp16")
     packed = {n: torch.from_numpy(a) for n, a in sparse.read(tmp_path / "pruned.asr")[0].items()}
-    dead = packed["rnn.weight_hh_l0"] == 0
+    zeros = packed["rnn.weight_hh_l0"] == 0
 
     tuned = network(3)
     tuned.load_state_dict(packed)
     pruner = Pruner(tuned, Rule(FixedMask(), ["rnn.weight_hh*"]))
     predict(tuned, 10, pruner)
-    assert torch.equal(tuned["rnn"].weight_hh_l0 == 0, dead)
+    assert torch.equal(tuned["rnn"].weight_hh_l0 == 0, zeros)
 
     second = network(4)
     second.load_state_dict(packed)
@@ -262,7 +262,7 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
     pruner = Pruner(second, rule)
     for _ in range(9):
         loss = predict(second, 10, pruner)
-        assert bool((second["rnn"].weight_hh_l0[dead] == 0).all())
+        assert bool((second["rnn"].weight_hh_l0[zeros] == 0).all())
     assert pruner.finalize().prunable_sparsity == pytest.approx(0.85, abs=1e-3)
     assert loss < 0.02
     assert statistics(second, ["rnn.weight_ih*"]).prunable_sparsity == 0.0

@@ -64,10 +64,12 @@ class Module(LightningModule):
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **kwargs):
         norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         keeps = self.trainer.callbacks[0].pruner.masks()
-        alive = [p.grad[keeps[n]] if n in keeps else p.grad for n, p in self.net.named_parameters()]
-        dropped = [p.grad[~keeps[n]] for n, p in self.net.named_parameters() if n in keeps]
-        assert all(not grad.any() for grad in dropped)
-        self.norms.append((norm.item(), torch.cat([g.flatten() for g in alive]).norm().item()))
+        unpruned = [
+            p.grad[keeps[n]] if n in keeps else p.grad for n, p in self.net.named_parameters()
+        ]
+        pruned = [p.grad[~keeps[n]] for n, p in self.net.named_parameters() if n in keeps]
+        assert all(not grad.any() for grad in pruned)
+        self.norms.append((norm.item(), torch.cat([g.flatten() for g in unpruned]).norm().item()))
 
 
 def pruning(module, schedule=RAMP):
@@ -139,8 +141,8 @@ def test_every_checkpoint_holds_the_masked_weights_of_its_step(whole):
 def test_gradients_are_masked_before_lightning_clips(whole):
     _, module, _ = whole
     assert len(module.norms) == STEPS
-    for clipped, alive in module.norms:
-        assert min(alive, 0.1) == pytest.approx(min(clipped, 0.1), rel=1e-4)
+    for clipped, unpruned in module.norms:
+        assert min(unpruned, 0.1) == pytest.approx(min(clipped, 0.1), rel=1e-4)
 
 
 def test_model_is_ordinary_after_training(whole):
@@ -339,7 +341,7 @@ def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
     assert min(norm for norm, _ in module.norms[:10]) > 5, "clipped gradients include the penalty"
     kept = callbacks[0].pruner.masks()["rnn.weight_hh_l0"].view(9, 4, 12).any(1)
     assert int(kept.sum()) == 27
-    # 27 blocks of norm-1 gradients are left of 108: dropped blocks get none.
+    # 27 blocks of norm-1 gradients are left of 108: pruned blocks get none.
     assert seen[-1] == pytest.approx(5 * math.sqrt(27), rel=1e-3)
 
 

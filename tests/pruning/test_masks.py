@@ -51,8 +51,8 @@ def test_blocks_of_several_sizes_come_as_near_to_the_fraction_as_possible(units,
     target = sparsity * int(sizes.sum())
     off = abs(int(sizes[~keep_largest(scores, count)].sum()) - target)
     for other in range(len(units) + 1):
-        dropped = int(sizes[~keep_largest(scores, other)].sum())
-        assert off <= abs(dropped - target) + 1e-4
+        pruned = int(sizes[~keep_largest(scores, other)].sum())
+        assert off <= abs(pruned - target) + 1e-4
 
 
 def test_from_zeros_masks_exactly_the_zeros():

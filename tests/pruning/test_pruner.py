@@ -26,15 +26,15 @@ from asr.pruning.threshold_schedule import ThresholdRamp
 def test_a_pruned_weight_stays_zero_with_any_momentum(optimiser, mask_gradients):
     model, optimiser, pruner = setting(optimiser)
     weights = find(model, ["rnn*"])
-    dead = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in weights.items()}
+    zeroed = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in weights.items()}
     for _ in range(STEPS):
         train(model, optimiser, pruner, 1, mask_gradients)
         for name, weight in weights.items():
-            assert not weight[dead[name]].any()
-            dead[name] |= weight == 0
-    assert all(0.5 < d.float().mean() < 0.99 for d in dead.values())
+            assert not weight[zeroed[name]].any()
+            zeroed[name] |= weight == 0
+    assert all(0.5 < d.float().mean() < 0.99 for d in zeroed.values())
     assert pruner.sparsity() == pytest.approx(
-        sum(int(d.sum()) for d in dead.values()) / sum(d.numel() for d in dead.values())
+        sum(int(d.sum()) for d in zeroed.values()) / sum(d.numel() for d in zeroed.values())
     )
 
 
@@ -84,7 +84,7 @@ def test_only_gradients_of_unpruned_weights_count_in_clipping():
     backward(model, 0)
     dense = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     keeps = pruner.masks()
-    alive = torch.cat(
+    unpruned = torch.cat(
         [
             (p.grad * keeps[n] if n in keeps else p.grad).flatten()
             for n, p in model.named_parameters()
@@ -92,7 +92,7 @@ def test_only_gradients_of_unpruned_weights_count_in_clipping():
     ).norm()
     pruner.mask_gradients()
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
-    assert norm == pytest.approx(alive.item(), rel=1e-6)
+    assert norm == pytest.approx(unpruned.item(), rel=1e-6)
     assert norm < 0.9 * dense
 
 

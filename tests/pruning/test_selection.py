@@ -195,7 +195,7 @@ def test_masks_never_grow_follow_their_pattern_and_count_exactly(pattern, shape,
         again = group.masks_at(1, weights, {name: keep})[0][name]
         assert torch.equal(keep, again), "idempotent"
         assert not alive or not (keep & ~alive[name]).any(), "monotonic"
-        dropped = int((~keep).sum())
+        pruned = int((~keep).sum())
         if isinstance(pattern, Bank):
             for bank in keep.split(pattern.columns, dim=1):
                 short = None if bank.shape[1] == pattern.columns else bank.shape[1]
@@ -205,7 +205,7 @@ def test_masks_never_grow_follow_their_pattern_and_count_exactly(pattern, shape,
             assert torch.equal(pattern.expand(units, keep.shape), keep), "blocks whole"
             sizes = pattern.sizes(keep.shape)
             largest = keep.numel() // len(units) if sizes is None else int(sizes.max())
-            assert abs(dropped - sparsity * keep.numel()) <= largest / 2 + 1e-4, "counted"
+            assert abs(pruned - sparsity * keep.numel()) <= largest / 2 + 1e-4, "counted"
         alive = {name: keep}
 
 

@@ -117,8 +117,8 @@ def test_no_record_at_all_is_an_error(tmp_path):
 
 def test_two_records_of_one_name_are_refused(tmp_path):
     for name in ("a", "b"):
-        write_record(tmp_path / f"{name}.json", plain_record("twin"))
-    with pytest.raises(AsrError, match=r"b\.json: name 'twin' .* already in .*a\.json"):
+        write_record(tmp_path / f"{name}.json", plain_record("same"))
+    with pytest.raises(AsrError, match=r"b\.json: name 'same' .* already in .*a\.json"):
         read_records(tmp_path)
 
 

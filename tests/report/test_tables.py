@@ -195,7 +195,7 @@ def test_a_difference_within_the_intervals_is_not_called_a_difference(load):
 
 
 @pytest.mark.parametrize(
-    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"tokenizer": "pieces"})]
+    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"tokenizer": "sentencepiece"})]
 )
 def test_unequal_networks_are_not_compared(load, larger, options):
     assert comparison(load(*pair(0.2, 0.3, larger, **options))) == []
@@ -226,8 +226,8 @@ def test_series_follow_group_width_cell_and_tokenizer(load):
         "GRU 256, sparse",
         "GRU 128, sparse",
         "GRU, small dense",
-        "GRU, pieces 200, dense",
-        "GRU 128, pieces 200, sparse",
+        "GRU, sentencepiece 200, dense",
+        "GRU 128, sentencepiece 200, sparse",
         "RNN, dense",
         "RNN 256, sparse",
     ]
@@ -397,19 +397,19 @@ def test_terminal_shows_the_few_columns_that_matter(load):
 
 USUAL = {INK, PAPER, GRID}
 
-TAUGHT = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
+DISTILLED = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
           "ctc_loss": 0.9, "distillation_loss": 0.4}  # fmt: skip
 
 
 def test_the_teachers_loss_is_a_column_only_if_a_network_was_distilled(load):
     plain = plain_record("d", "small-dense", "D", tests={"set": 0.3})
     assert "Teacher's loss" not in row_of(tables.networks_table(load(plain)), "D")
-    taught = plain_record("t", "small-dense", "T", tests={"set": 0.3}, distillation=TAUGHT)
-    table = tables.networks_table(load(plain, taught))
+    distilled = plain_record("t", "small-dense", "T", tests={"set": 0.3}, distillation=DISTILLED)
+    table = tables.networks_table(load(plain, distilled))
     assert row_of(table, "D")["Teacher's loss"] == "-"
     assert row_of(table, "T")["Teacher's loss"] == "frame, 30 %, T 2"
-    assert any("not counted in the training time" in line for line in tables.notes(load(taught)))
-    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, taught))))
+    assert any("not counted in the training time" in line for line in tables.notes(load(distilled)))
+    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, distilled))))
     assert [row["distillation temperature"] for row in rows] == ["", "2.0"]
 
 
@@ -429,12 +429,12 @@ def test_the_average_is_a_column_only_when_a_network_was_averaged(load):
 
 def test_of_two_dense_networks_of_one_size_the_better_is_compared(load):
     sparse, dense = pair(0.2, 0.3)
-    taught = plain_record(
-        "t", "small-dense", "taught", tests={"set": 0.25}, distillation=TAUGHT,
+    distilled = plain_record(
+        "t", "small-dense", "distilled", tests={"set": 0.25}, distillation=DISTILLED,
         nonzeros=dense["model"]["nonzeros"],
     )  # fmt: skip
-    (found,) = comparison(load(sparse, dense, taught))
-    assert found.dense == "taught"
+    (found,) = comparison(load(sparse, dense, distilled))
+    assert found.dense == "distilled"
 
 
 def methods_grid():

@@ -62,9 +62,9 @@ def distillation(teacher: Path, **settings: Any) -> Teacher:
 @pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
 def test_the_loss_is_a_mix_of_ctc_and_the_teachers_loss(teacher: Path, kind: str) -> None:
     temperature = 1.0 if kind == "sequence" else 2.0
-    taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
+    loaded = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=loaded
     )
     result = training.training_step(batch(), 0)
     one = batch()
@@ -87,18 +87,18 @@ def test_the_loss_is_a_mix_of_ctc_and_the_teachers_loss(teacher: Path, kind: str
 def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     teacher: Path,
 ) -> None:
-    taught = distillation(teacher)
+    loaded = distillation(teacher)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=loaded
     )
     training.train()
-    before = {k: v.clone() for k, v in taught.model.state_dict().items()}
+    before = {k: v.clone() for k, v in loaded.model.state_dict().items()}
     result = training.training_step(batch(), 0)
     assert isinstance(result, dict)
     result["loss"].backward()
-    assert all(p.grad is None for p in taught.model.parameters())
-    assert all(torch.equal(before[k], v) for k, v in taught.model.state_dict().items())
-    assert not taught.model.training
+    assert all(p.grad is None for p in loaded.model.parameters())
+    assert all(torch.equal(before[k], v) for k, v in loaded.model.state_dict().items())
+    assert not loaded.model.training
     assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
 
 

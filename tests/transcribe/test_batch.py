@@ -285,19 +285,19 @@ def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
     os.close(theirs)
-    shown = b""
+    displayed = b""
     with contextlib.suppress(OSError):  # a closed terminal ends like this
         while content := os.read(mine, 4096):
-            shown += content
+            displayed += content
     os.close(mine)
     printed = process.communicate(timeout=120)[0] or b""
     assert process.returncode == 0
-    assert b"s of audio" in shown
+    assert b"s of audio" in displayed
     if to_terminal:
         # On its own line: the bar was erased before.
-        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", shown), shown
+        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", displayed), displayed
     else:
-        assert (printed, b"BAD CAFE" in shown) == (b"BAD CAFE\n", False)
+        assert (printed, b"BAD CAFE" in displayed) == (b"BAD CAFE\n", False)
 
 
 def peak_megabytes(model: Path, folder: Path) -> float:
