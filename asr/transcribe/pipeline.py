@@ -40,7 +40,6 @@ _WINDOW_BATCHES = 8
 """Batches of audio that are read ahead; with fewer, sorting by length finds less to sort."""
 _WINDOW_CHUNKS = 256
 """Chunks, and recordings, that are read ahead at most: many short recordings take memory too."""
-_BLOCK_SECONDS = 30
 
 
 @dataclass
@@ -119,7 +118,7 @@ class Pipeline(Generic[T]):
         blocks = self._blocks(source, recording, frontend.sample_rate)
         reached = 0.0
         try:
-            for chunk in chunks.stream(blocks, frontend.sample_rate, self.options.chunks):
+            for chunk in chunks.split(blocks, frontend.sample_rate, self.options.chunks):
                 if not frontend.frames(len(chunk.samples)):
                     continue
                 silent = chunks.is_silent(chunk.samples)
@@ -133,15 +132,12 @@ class Pipeline(Generic[T]):
             recording.error = error
             recording.chunks.clear()
 
-    def _blocks(
-        self, source: Source, recording: Recording[T], rate: int
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    def _blocks(self, source: Source, recording: Recording[T], rate: int) -> Iterator[Floats]:
         """The samples of a source at the network's rate, in blocks."""
         if isinstance(source, np.ndarray):
             samples = _waveform(source, rate)
             recording.samples = len(samples)
-            for start in range(0, len(samples), _BLOCK_SECONDS * rate):
-                yield samples[start : start + _BLOCK_SECONDS * rate]
+            yield samples
             return
         with audio.open_recording(source) as sound:
             recording.notes = sound.notes(rate)

@@ -72,7 +72,6 @@ def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
     with open_recording(path) as recording:
         blocks = list(stream(recording))
         assert recording.notes(16000) == load(path).notes
-        assert recording.seconds == 40.0
     assert len(blocks) > 1
     joined, whole = np.concatenate(blocks), load(path).samples
     assert np.array_equal(joined, whole)
