@@ -13,6 +13,7 @@ from asr.cli.options import (
     Threads,
     with_options,
 )
+from asr.text.normalise import NORMALISATION
 
 lm_app = typer.Typer(no_args_is_help=True, help="Make and tune language models.")
 
@@ -36,7 +37,7 @@ def lm_train(
     prune: Annotated[float, typer.Option(help="Entropy threshold, such as 1e-8; 0: none.")] = 0.0,
     heldout: Annotated[Path | None, typer.Option(help="Text whose perplexity is printed.")] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Rarer words become unknown.")] = 1,
-    normalisation: Annotated[str, typer.Option(help="Normalisation of the texts.")] = "en-v1",
+    normalisation: Annotated[str, typer.Option(help="Normalisation of the texts.")] = NORMALISATION,
 ) -> None:
     """Train a word n-gram model (modified Kneser-Ney)."""
     from asr.decode.lm.commands import lm_train as run

@@ -122,7 +122,7 @@ def export(
 def benchmark(
     model: ModelOrName,
     seconds: Annotated[float, typer.Option(help="Seconds of audio.")] = 10.0,
-    columns: Annotated[int, typer.Option("--utterances", help="Utterances in a batch.")] = 1,
+    utterances: Annotated[int, typer.Option(help="Utterances in a batch.")] = 1,
     recording: Annotated[
         Path | None, typer.Option(help="Recording to run on; without it, noise.")
     ] = None,
@@ -131,7 +131,7 @@ def benchmark(
     """Compare a sparse model with its dense runtimes on this machine: is it faster?"""
     from asr.benchmark.compare import benchmark as run
 
-    print(run(model, seconds, columns, threads, recording).table())
+    print(run(model, seconds, utterances, threads, recording).table())
 
 
 if __name__ == "__main__":

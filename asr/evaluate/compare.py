@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from asr.decode import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
 from asr.evaluate.dataset import describe, evaluate, read_set
 from asr.evaluate.wer import (
-    NORMALISATION,
     RESAMPLES,
     Row,
     Score,
-    counted,
     load_jiwer,
     resampled,
     score,
@@ -28,6 +26,7 @@ from asr.evaluate.wer import (
 )
 from asr.files import atomic_write_text
 from asr.pretrained import registry
+from asr.text.normalise import NORMALISATION
 from asr.transcribe.recogniser import load_for_command
 
 

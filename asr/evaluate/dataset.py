@@ -11,11 +11,11 @@ from pathlib import Path
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.decode import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
-from asr.evaluate.wer import NORMALISATION, Row, Score, counted, score, speakers_of
+from asr.evaluate.wer import Row, Score, score, speakers_of
 from asr.model.backend import BackendName
-from asr.text.normalise import normalise
+from asr.text.normalise import NORMALISATION, normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
 from asr.transcribe.recogniser import Recogniser, load_for_command
@@ -48,7 +48,7 @@ def evaluate(
     texts = {i: transcript.text for i, transcript in zip(order, transcripts, strict=True)}
     seconds = time.perf_counter() - started
     rows = [
-        Row(u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(texts[i], NORMALISATION))
+        Row(u.id, u.speaker, normalise(u.text), normalise(texts[i]))
         for i, u in enumerate(utterances)
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))

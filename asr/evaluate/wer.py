@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 
 RESAMPLES = 2000
-NORMALISATION = "en-v1"
-"""The normal form in which texts are compared; it is written beside every figure."""
 _FEWEST_SPEAKERS = 5
 
 
@@ -189,8 +187,3 @@ def speakers_of(rows: Sequence[Row]) -> list[str] | None:
 def percent(rate: float) -> str:
     """A rate for people."""
     return f"{100 * rate:.2f} %"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 word`, `2 words`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr import audio
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.files import atomic_write_text
 from asr.transcribe.formats import Writer, find_writer
 from asr.transcribe.options import TranscribeOptions
@@ -150,16 +150,16 @@ class _Run:
         again = ""
         if output is not None:
             again = f"; the files in {output} are whole: run the same command to continue"
-        return f"stopped after {self.done} of {_recordings(count)}{again}"
+        return f"stopped after {self.done} of {counted(count, 'recording')}{again}"
 
     def sum_up(self, skipped: int, stale: int, output: Path | None) -> None:
         """Notes and figures on standard error, unless one recording was merely printed."""
         for note, count in self.notes.items():
-            self.display.say(f"{_recordings(count)}: {note}")
+            self.display.say(f"{counted(count, 'recording')}: {note}")
         if output is None and not self.several:
             return
         elapsed = time.perf_counter() - self.started
-        parts = [f"{_recordings(self.done)} transcribed"]
+        parts = [f"{counted(self.done, 'recording')} transcribed"]
         if self.done:
             parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
             parts[0] += times_real(self.seconds, elapsed)
@@ -241,7 +241,3 @@ def _standard_input() -> Iterator[Path]:
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield copy
-
-
-def _recordings(count: int) -> str:
-    return f"{count} recording{'' if count == 1 else 's'}"
