@@ -94,8 +94,9 @@ class FieldOptions:
             if field.name not in self.without and (not self.only or field.name in self.only)
         ]
 
+    @functools.cached_property
     def parameters(self) -> list[Any]:
-        """The options themselves, each None unless it is given."""
+        """The options as click knows them, each None unless it is given."""
         from rich.markup import escape
 
         hints, texts = typing.get_type_hints(self.kind), meanings(self.kind)
@@ -164,14 +165,11 @@ TRANSCRIBING = FieldOptions(
 class FieldOptionsCommand(TyperCommand):
     """A command that has the options of `with_options` beside its own."""
 
-    @functools.cached_property
-    def _field_parameters(self) -> list[Any]:
-        groups: tuple[FieldOptions, ...] = getattr(self.callback, "field_options", ())
-        return [parameter for group in groups for parameter in group.parameters()]
-
     def get_params(self, ctx: Any) -> list[Any]:
+        """Its own parameters, then those of its groups, then `--help`."""
         *own, help_option = super().get_params(ctx)
-        return [*own, *self._field_parameters, help_option]
+        groups: tuple[FieldOptions, ...] = getattr(self.callback, "field_options", ())
+        return [*own, *(option for group in groups for option in group.parameters), help_option]
 
 
 def with_options(**groups: FieldOptions) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr import audio
@@ -95,23 +95,23 @@ def transcribe_to(
     return run.failed
 
 
+@dataclass
 class _Run:
     """The work on a list of recordings, and what is counted on the way."""
 
-    def __init__(
-        self,
-        recogniser: Recogniser,
-        writers: list[Writer],
-        options: TranscribeOptions,
-        display: Progress,
-        several: bool,
-        overwrite: bool,
-    ) -> None:
-        self.recogniser, self.writers, self.options = recogniser, writers, options
-        self.display, self.several, self.overwrite = display, several, overwrite
-        self.started = time.perf_counter()
-        self.done, self.failed, self.seconds = 0, 0, 0.0
-        self.notes: Counter[str] = Counter()
+    recogniser: Recogniser
+    writers: list[Writer]
+    options: TranscribeOptions
+    display: Progress
+    several: bool
+    """Whether there is more than one recording: on standard output each then has its path."""
+    overwrite: bool
+    started: float = field(default_factory=time.perf_counter)
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Seconds of audio that were transcribed."""
+    notes: Counter[str] = field(default_factory=Counter)
 
     def transcribe(self, items: Sequence[WorkItem]) -> None:
         """Transcribe and write all recordings in their order."""
