@@ -136,7 +136,7 @@ class Reader:
             return kind(**values)
         except AsrError as error:
             self.problems += [_from_line(key, line) for line in str(error).splitlines()]
-        except (ArithmeticError, ValueError) as error:  # numbers beyond all reason
+        except (ArithmeticError, ValueError) as error:  # numbers too large to compute with
             self.problems.append(Problem(key, str(error)))
         return None
 

@@ -164,7 +164,7 @@ def open_recording(path: str | Path) -> Iterator[OpenRecording]:
     if not os.access(path, os.R_OK):
         raise AsrError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
-        raise AsrError(f"{path}: an empty file")
+        raise AsrError(f"{path}: the file is empty")
     try:
         file = soundfile.SoundFile(_name(path))
     except soundfile.SoundFileError as error:
@@ -182,7 +182,7 @@ def open_recording(path: str | Path) -> Iterator[OpenRecording]:
 
 
 def header_seconds(path: str | Path) -> float:
-    """Length of a recording by its header, for showing progress; 0 if it is not known."""
+    """Duration in seconds by the header of a recording, to show progress; 0 if unknown."""
     try:
         information = soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError):
@@ -223,10 +223,10 @@ def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
             read += len(block)
             yield block
     except soundfile.SoundFileError as error:
-        raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
+        raise AsrError(f"{path}: damaged or truncated ({_reason(error)})") from error
     if missing or read < promised * (1 - tolerance):
         got = f"{read / file.samplerate:.2f} s of audio are there"
-        raise AsrError(f"{path}: cut short, its header promises more than the file holds: {got}")
+        raise AsrError(f"{path}: truncated, its header promises more than the file holds: {got}")
 
 
 def _missing_bytes(extra_info: str) -> int:

@@ -1,7 +1,7 @@
-"""What lies between a mouth and a file: rooms, noise, narrow bands and lossy coding.
+"""Simulates how speech is recorded: rooms, noise, narrow bands and lossy codecs.
 
 For the augmentation of training utterances and for the built-in corpus of synthetic speech. All
-chance comes from the generator that is passed: the same one gives the same samples.
+randomness comes from the generator that is passed: the same one gives the same samples.
 """
 
 import io

@@ -59,7 +59,7 @@ Backend = Annotated[
 Exact = Annotated[
     bool,
     typer.Option(
-        "--exact", help="Native kernels that compute in fp32 throughout, as torch always does."
+        "--exact", help="Let the native kernels compute in fp32 throughout, as torch always does."
     ),
 ]
 

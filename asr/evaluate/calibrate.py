@@ -1,8 +1,8 @@
-"""Word confidence that says how often such words are right, from a dev set into the model file.
+"""Calibrates word confidences on a dev set: a word of confidence 0.8 is right in 80 % of cases.
 
-The map is written into the model file itself, as `training.confidence` of its metadata. So no
-second file has to travel along, and a packed copy made later has it too. The weights stay as they
-are, bit by bit.
+The map from raw to calibrated confidence is written into the model file itself, as
+`training.confidence` of its metadata. So no second file is needed, and a packed copy made later
+has it too. The weights stay as they are, bit by bit.
 """
 
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ def evaluate(
     ('BAD CAFE', 1)
     """
     if not utterances:
-        raise AsrError("nothing to evaluate: there is not one utterance")
+        raise AsrError("nothing to evaluate: no utterances")
     # Longest first: over a whole set there is less padding than in windows of the order given.
     order = sorted(range(len(utterances)), key=lambda i: -utterances[i].duration)
     paths = [utterances[i].audio_filepath for i in order]
@@ -91,7 +91,7 @@ def read_set(source: str) -> list[Utterance]:
     """The utterances of a manifest, a folder or a part of the built-in corpus, at least one."""
     utterances = sources.resolve(source)
     if not utterances:
-        raise AsrError(f"{source}: there is not one utterance")
+        raise AsrError(f"{source}: no utterances")
     return utterances
 
 

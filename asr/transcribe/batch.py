@@ -1,4 +1,4 @@
-"""Many files: found, skipped when done, transcribed, written where the input tree says.
+"""Transcribes many files: finds them, skips those that are done, mirrors the input tree.
 
 Every output is written whole or not at all, and an output that exists is never written again. So
 the same command continues work that was interrupted, and texts that somebody corrected stay.

@@ -8,7 +8,7 @@ that all of them run the network on exactly the same input.
 A window of chunks is read ahead, across recordings, before the network runs:
 
     read      a1 a2 a3 | b1 | c1 c2      chunks of the recordings a, b, c as they come
-    sorted    a1 a2 c1 | b1 a3 c2        batches: longest first, as long as each other
+    sorted    a1 a2 c1 | b1 a3 c2        batches: longest first, of about equal length
     yielded   a, b, c                    in the order given, when their last chunk is done
 
 Padding costs as much as speech. In batches sorted by length there is hardly any, and sorting a
@@ -57,7 +57,7 @@ class ChunkResult(Generic[T]):
 
 @dataclass
 class Recording(Generic[T]):
-    """A recording on its way: complete when it is read and no chunk waits for the network."""
+    """A recording in the pipeline: complete when it is read and no chunk waits for the network."""
 
     path: str
     """As given; empty for a waveform."""

@@ -34,17 +34,17 @@ def lm_train(
     """Train a model on texts and write it; see `train_ngrams`.
 
     The name of `output` gives its form: .arpa and .arpa.gz are ARPA, others are binary. `cutoffs`:
-    least counts, such as "1,1,2", which is the meaning of an empty string too. `heldout`: a text
+    minimum counts, such as "1,1,2", which is the meaning of an empty string too. `heldout`: a text
     whose perplexity is printed.
     """
     started = time.perf_counter()
-    least = read_numbers("cutoffs", cutoffs or "1,1,2", int)
-    if cutoffs and len(least) > order:
+    minimum = read_numbers("cutoffs", cutoffs or "1,1,2", int)
+    if cutoffs and len(minimum) > order:
         raise AsrError(f"cutoffs={cutoffs}: at most one for each of {order} orders")
     if heldout is not None and not heldout.is_file():
         raise AsrError(f"{heldout}: no such file of held-out text")
     text = number_words(read_sentences(texts, normalisation), min_count)
-    training = train_ngrams(text, order, tuple(least[:order]), prune)
+    training = train_ngrams(text, order, tuple(minimum[:order]), prune)
     model = build_model(training.ngrams)
     if is_arpa(output):
         write_arpa(output, training.ngrams)
@@ -59,7 +59,7 @@ def lm_train(
 
 def _describe_training(training: TrainedNGrams) -> list[str]:
     words = len(training.ngrams.vocabulary) - 3
-    lines = [f"{training.sentences} sentences, {training.words} words, {words} different ones"]
+    lines = [f"{training.sentences} sentences, {training.words} words, {words} distinct"]
     for n, order in enumerate(training.ngrams.orders, 1):
         discounts = " ".join(f"{value:.3f}" for value in training.discounts[n - 1])
         kind = "fixed discounts, too little text" if n in training.fallbacks else "discounts"
