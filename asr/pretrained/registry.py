@@ -138,7 +138,7 @@ class Pretrained:
             ),
             ("language model", f"{self.description.lm.bytes:,} bytes"),
             *(
-                (f"word errors, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
+                (f"WER, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
                 for decoder, rates in figures.wer.items()
             ),
             ("folder", str(self.folder)),

@@ -40,7 +40,7 @@ def align(
     """
     written = _original_words(text)
     if not written:
-        raise AsrError("align: the text has no word in it")
+        raise AsrError("align: the text has no words")
     tokens = recogniser.tokenizer.encode(" ".join(form for _, form in written))
     chunked = TranscribeOptions(chunks=options or ChunkOptions())
     [(log_probs, seconds)] = recogniser.run(source, chunked)

@@ -25,7 +25,7 @@ class TranscribeOptions:
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `Transcript.error` and go on."""
     case: Literal["lower", "upper"] | None = None
-    """Lower or upper case of all texts; None: that of the model's tokenizer."""
+    """Lower or upper case of all texts, instead of that of the model's tokenizer."""
 
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
