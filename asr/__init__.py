@@ -11,7 +11,7 @@ importing one subpackage loads no other.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from asr.audio.chunk import ChunkOptions
