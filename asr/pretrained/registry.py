@@ -97,7 +97,7 @@ class Pretrained:
 
     @property
     def card(self) -> Path:
-        """What people should know before they use it, in Markdown."""
+        """The model card, in Markdown."""
         return self.folder / f"{self.name}.md"
 
     @property
@@ -186,9 +186,9 @@ def read(path: Path) -> Pretrained:
 
 
 def named(model: str | Path | None) -> Pretrained | None:
-    """The recogniser that is meant, `DEFAULT` for None; None if it is a file of somebody's own.
+    """The recogniser of this name, `DEFAULT` for None; None if `model` is a path to a file.
 
-    A file goes before a name. Raises AsrError for a word, without suffix or folder, that is
+    Where a file has the name of a recogniser, the file is meant. Raises AsrError for a word, without suffix or folder, that is
     neither.
     """
     if model is None:
@@ -204,7 +204,7 @@ def named(model: str | Path | None) -> Pretrained | None:
 
 
 def resolve(model: str | Path | None) -> Path:
-    """The model file that is meant. Raises AsrError as `named` does."""
+    """The model file of a path or a name. Raises AsrError as `named` does."""
     pretrained = named(model)
     return pretrained.model if pretrained else Path(str(model))
 

@@ -98,7 +98,7 @@ def read_text(text: str) -> str:
 def _original_words(text: str) -> list[tuple[str, str]]:
     """Words as they are written, each with its normal form (one word or more)."""
     words: list[tuple[str, str]] = []
-    leading = ""  # what is before the first word and not said, such as a dash
+    leading = ""  # what precedes the first word and is not spoken, such as a dash
     for original in text.split():
         form = normalise(original)
         if form:
