@@ -86,7 +86,7 @@ def test_files_and_card_have_the_figures_of_the_record(
     assert made.model.read_bytes() == TRAINED.read_bytes()
     assert (made.options["lm_weight"], made.options["unknown_score"]) == (0.7, -8)
     assert made.figures.wer["beam, LM"] == {"test-digits": 0.03, "test-other": 0.5}
-    assert "word errors, greedy" in made.table()
+    assert "WER, greedy" in made.table()
     card = made.card.read_text()
     assert "| test-digits | greedy | 4.0 (3.0-5.0) | 2.0 (0.0-5.0) |" in card
     assert "| test-other | beam, LM | 50.0 (40.0-60.0) | not measured |" in card
