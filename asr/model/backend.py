@@ -4,17 +4,17 @@
 dense file runs on torch where that is installed.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr import environment
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -140,7 +140,7 @@ class NativeBackend(_FromFile):
         from asr.model.native_network import Network
 
         self.metadata, self.tokenizer = file.metadata, file.tokenizer
-        self.threads = threads or _cores()
+        self.threads = threads or environment.cores()
         self.exact = exact
         with naming(file.path):
             self.network = Network(file.tensors, self.dimensions, exact, threads=self.threads)
@@ -275,9 +275,3 @@ def _full_fp32(device: str) -> Iterator[None]:
 def _missing() -> str | None:
     """Which package the torch backend lacks."""
     return next((name for name in ("torch", "torchaudio") if find_spec(name) is None), None)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    able: Any = getattr(os, "sched_getaffinity", None)
-    return len(able(0)) if able else os.cpu_count() or 1

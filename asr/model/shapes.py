@@ -4,6 +4,7 @@ Whoever builds a network from a file, with torch or without, compares the file w
 file may come from a stranger, and its dimensions decide how much memory is taken.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,11 @@ def parameter_shapes(dimensions: Model) -> Shapes:
     shapes["output.linear.weight"] = (d.outputs, inputs)
     shapes["output.linear.bias"] = (d.outputs,)
     return shapes
+
+
+def count_parameters(dimensions: Model) -> int:
+    """Trainable parameters of a network of these dimensions; a tied matrix counts once."""
+    return sum(math.prod(shape) for shape in parameter_shapes(dimensions).values())
 
 
 def statistics_shapes(dimensions: Model) -> Shapes:

@@ -82,6 +82,11 @@ class ThresholdSchedule(Schedule):
     def relative_threshold(self, step: int) -> float:
         """eps / q at `step`: the threshold in units of the tensor's q."""
 
+    @property
+    def final_height(self) -> float:
+        """eps / q at the last update, which a ramp may make a little before its `end`."""
+        return self.relative_threshold(self.update_steps[-1])
+
     def threshold(self, step: int, q: float) -> float:
         """eps at `step` for a tensor with this q."""
         return q * self.relative_threshold(step)

@@ -120,11 +120,6 @@ class ThresholdRamp(ThresholdSchedule):
         first = (self.start // self.frequency + 1) * self.frequency
         return range(first, self.end, self.frequency)
 
-    @property
-    def final_height(self) -> float:
-        """eps / q at the last update: up to one slope short of the formal value at `end`."""
-        return self.relative_threshold(self.update_steps[-1])
-
     def theta(self, q: float) -> float:
         """The first slope, in units of q for each `frequency` steps (equation 1)."""
         window = 2 * (self.ramp - self.start) + 3 * (self.end - self.ramp)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
+from asr.model.shapes import count_parameters
 from asr.settings.run import Run
 from asr.settings.yaml import from_mapping, load, read_yaml
 from asr.train.folder import run_folder
@@ -162,7 +163,6 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     Raises:
         AsrError: if no width comes within that fraction of it.
     """
-    from asr.model.torch_network import count_parameters
 
     def size(hidden: int) -> int:
         return count_parameters(replace(dimensions, hidden=hidden))

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from networks import parameters_of
 from places import ROOT
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
-from asr.model.torch_network import DeepSpeech, count_parameters
+from asr.model.shapes import count_parameters
+from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.grid import matching_hidden, overrides_of, read_grid, settings_of
@@ -47,7 +49,7 @@ def test_small_dense_network_matches_the_non_zeros_within_five_per_cent(paramete
     dimensions = Model(conv_channels=[16, 16])
     hidden = matching_hidden(dimensions, parameters)
     network = DeepSpeech(replace(dimensions, hidden=hidden))
-    assert abs(count_parameters(network) - parameters) <= 0.05 * parameters
+    assert abs(parameters_of(network) - parameters) <= 0.05 * parameters
 
 
 def test_a_width_that_cannot_match_is_an_error() -> None:
