@@ -114,7 +114,7 @@ class TorchBackend(_FromFile):
         features, lengths = _padded(rows)
         if not features.shape[1]:
             return [np.zeros((0, self.dimensions.outputs), np.float32)] * len(rows)
-        with torch.inference_mode(), _torch_threads(self.threads), _full_fp32(self.device):
+        with torch.inference_mode(), torch_threads(self.threads), _full_fp32(self.device):
             log_probs, output_lengths = self._model(
                 torch.from_numpy(features).to(self.device),
                 torch.from_numpy(lengths).to(self.device),
@@ -241,17 +241,18 @@ def _torch_device(device: Device) -> str:
 
 
 @contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Torch with this many threads; its own number is set again at the end.
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Torch with this many threads; its own number is set again at the end. None: nothing is set.
 
     The number holds for the whole process. A backend that set it for good would change what every
     other one and a training beside it take, so it is set around each call, one call at a time.
+    Does nothing where torch is not installed.
     """
-    import torch
-
-    if threads is None:
+    if threads is None or find_spec("torch") is None:
         yield
         return
+    import torch
+
     with _TORCH_THREADS:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)

@@ -78,7 +78,9 @@ def save_model(
     >>> load_model("model.asr").model.dimensions.hidden
     16
     """
-    from asr.model.torch_network import to_arrays
+    import torch
+
+    from asr.sparse.state_dict import to_arrays
 
     metadata = Metadata(
         model=model.dimensions,
@@ -87,7 +89,7 @@ def save_model(
         training=extra or {},
         buffers=[name for name, _ in model.named_buffers()],
     )
-    write(path, to_arrays(model), metadata.to_plain(), compress=False)
+    write(path, to_arrays(model, torch.float32), metadata.to_plain(), compress=False)
 
 
 def read_model(path: str | Path) -> ModelFile:

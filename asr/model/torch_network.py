@@ -82,20 +82,3 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], dimensions: Model) -> DeepSp
     state = {name: torch.tensor(array) for name, array in arrays.items()}
     model.load_state_dict(state, assign=True)
     return model.eval()
-
-
-def to_arrays(model: DeepSpeech) -> dict[str, NDArray[Any]]:
-    """The tensors of a network by their names in `state_dict()`, floats as float32.
-
-    Those of a network on the CPU share its memory; a tied one is one array under both names.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    seen: dict[Any, NDArray[Any]] = {}
-    for name, tensor in model.state_dict().items():
-        # By address and not by identity: a state_dict detaches each name's tensor anew.
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if key not in seen:
-            plain = tensor.float() if tensor.is_floating_point() else tensor
-            seen[key] = plain.cpu().contiguous().numpy()
-        arrays[name] = seen[key]
-    return arrays

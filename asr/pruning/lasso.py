@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_number, is_whole
 from asr.pruning.patterns import tiles
 from asr.pruning.prunable import find, owner
-from asr.pruning.schedule import is_number
 
 
 class GroupLasso:
@@ -36,7 +36,7 @@ class GroupLasso:
     ) -> None:
         if not (is_number(weight) and weight > 0):
             raise AsrError(f"group lasso: weight={weight!r} must be a number above 0")
-        if not all(isinstance(side, int) and side >= 1 for side in (rows, columns)):
+        if not (is_whole(rows, 1) and is_whole(columns, 1)):
             raise AsrError(
                 f"group lasso: blocks of {rows} x {columns}: whole numbers, at least 1 x 1"
             )

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_whole
 
 _NEVER = float("-inf")
 
@@ -98,7 +99,7 @@ class Block(Pattern):
     def __post_init__(self) -> None:
         for name in ("rows", "columns"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise AsrError(f"Block: {name}={value!r}: a whole number, at least 1")
         if self.score not in ("max", "l2"):
             raise AsrError(f'Block: score={self.score!r}: "max" or "l2"')
@@ -162,9 +163,8 @@ class Bank(Element):
     columns: int = 32
 
     def __post_init__(self) -> None:
-        value = self.columns
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise AsrError(f"Bank: columns={value!r}: a whole number, at least 2")
+        if not is_whole(self.columns, 2):
+            raise AsrError(f"Bank: columns={self.columns!r}: a whole number, at least 2")
 
     def count(self, sparsity: float, width: int | None = None) -> int:
         """Weights that a bank keeps; width: columns of a shorter bank at the end."""

@@ -260,11 +260,7 @@ def markdown(records: Sequence[Measurement]) -> str:
     parts = [part.markdown() for part in first.parts(_keys(first))]
     if lines:
         parts.append("".join(f"- {escape(line)}\n" for line in lines))
-    for table in others:
-        inside = "\n".join(part.markdown() for part in table.parts(_keys(table)))
-        summary = f"<summary>{escape(table.title)}</summary>"
-        parts.append(f"<details>{summary}\n\n{inside}\n</details>\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, *(other.folded(_keys(other)) for other in others)])
 
 
 def _keys(table: Table) -> int:

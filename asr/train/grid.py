@@ -1,7 +1,6 @@
 """Grids of trainings: plain `asr train` commands, several at once, each a resumable run folder."""
 
 import bisect
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from rich.console import Console
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.model.shapes import count_parameters
+from asr.report.records import read_record
 from asr.settings.run import Run
 from asr.settings.yaml import from_mapping, load, read_yaml
 from asr.train.folder import run_folder
@@ -133,10 +133,9 @@ def overrides_of(grid: Grid, run: GridRun) -> list[str]:
     words = _words(run, grid)
     if run.match:
         settings = load(Run, grid.base, words)
-        record = read_record(folder_of(grid, run.match))
-        outputs = record["settings"]["model"]["outputs"]
-        model = replace(settings.model, outputs=outputs)
-        words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
+        record = read_record(folder_of(grid, run.match) / "record.json")
+        model = replace(settings.model, outputs=record.settings["model"]["outputs"])
+        words.append(f"model.hidden={matching_hidden(model, record.model.nonzeros)}")
     return words
 
 
@@ -188,11 +187,6 @@ def settings_of(grid: Grid, name: str) -> Run:
 def folder_of(grid: Grid, name: str) -> Path:
     """Run folder of the run called `name`."""
     return run_folder(settings_of(grid, name))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a finished run."""
-    return json.loads((folder / "record.json").read_text())
 
 
 def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[str]:
@@ -295,9 +289,9 @@ def _collect(folder: Path, target: Path) -> None:
 
 
 def _report(name: str, path: Path, seconds: float, console: Console) -> None:
-    record = json.loads(path.read_text())
-    tests = ", ".join(f"{k} {100 * v['wer']:.1f} %" for k, v in record["evaluation"].items())
+    record = read_record(path)
+    tests = ", ".join(f"{k} {100 * v.wer:.1f} %" for k, v in record.evaluation.items())
     console.print(
-        f"{name}: {record['model']['nonzeros']:,} non-zeros, WER {tests} ({seconds:.0f} s)",
+        f"{name}: {record.model.nonzeros:,} non-zeros, WER {tests} ({seconds:.0f} s)",
         highlight=False,
     )

@@ -93,7 +93,7 @@ def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
 
 
 def _outputs(settings: Run) -> int:
-    """Symbols of the network; SentencePiece units that are not learnt yet have the size asked."""
+    """Outputs of the network; a tokenizer that is not trained yet has the size asked for."""
     if settings.tokenizer.kind == "characters":
         return CharacterTokenizer().size
     if settings.tokenizer.file:

@@ -7,7 +7,8 @@ from pruned import pruned
 
 from asr.model.dimensions import Model
 from asr.model.fold import fold_tensors
-from asr.model.torch_network import DeepSpeech, from_arrays, to_arrays
+from asr.model.torch_network import DeepSpeech, from_arrays
+from asr.sparse.state_dict import to_arrays
 
 SMALL = Model(conv_channels=[4, 4], hidden=16, layers=2)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from networks import parameters_of
 from places import ROOT
+from report_records import plain_record
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
@@ -92,7 +93,8 @@ def test_overrides_carry_the_dense_network_and_the_matched_width(tmp_path: Path)
 
     folder = tmp_path / "runs/g/sparse"
     folder.mkdir(parents=True)
-    record = {"model": {"nonzeros": 200_000}, "settings": {"model": {"outputs": 29}}}
+    record = plain_record("sparse", sparsity=0.9, nonzeros=200_000)
+    record["settings"] = {"model": {"outputs": 29}}
     (folder / "record.json").write_text(json.dumps(record))
     settings = load(Run, plan.base, overrides_of(plan, plan.run("small")))
     size = count_parameters(replace(settings.model, outputs=29))
