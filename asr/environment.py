@@ -38,10 +38,10 @@ def git_state() -> dict[str, Any]:
         return {"revision": "", "dirty": False}
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that a result depends on."""
+def versions(*more: str) -> dict[str, str]:
+    """Python and the packages that a result depends on, and `more` of them, where installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -20,6 +20,8 @@ from asr.sparse.kernels import CellKind
 TORCH = ("torch fp32", "torch bf16", "torch int8")
 RUNTIMES = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO bf16")
 NAMES = (*TORCH, *RUNTIMES)
+PACKAGES = ("onnx", "onnxruntime", "openvino")
+"""What these come from beside torch, for records of versions."""
 NO_INT8 = "ONNX Runtime quantises no GRU or RNN dynamically, LSTM only"
 
 
@@ -187,16 +189,3 @@ def _openvino(model: Any, threads: int) -> Callable[[np.ndarray], Callable[[], n
         return run
 
     return bind
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that run dense alternatives, where they are installed."""
-    from importlib import metadata
-
-    found = {}
-    for name in ("torch", "onnx", "onnxruntime", "openvino"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

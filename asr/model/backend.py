@@ -42,10 +42,14 @@ class Backend(Protocol):
     metadata: Metadata
 
     @property
-    def dimensions(self) -> Model: ...
+    def dimensions(self) -> Model:
+        """Of the network."""
+        ...
 
     @property
-    def frontend(self) -> Frontend: ...
+    def frontend(self) -> Frontend:
+        """How the features that the network takes are made."""
+        ...
 
     @property
     def frame_seconds(self) -> float:

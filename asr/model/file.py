@@ -15,7 +15,7 @@ from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.metadata import Metadata
-from asr.model.shapes import check_layers, compare, parameter_shapes
+from asr.model.shapes import check_layers, check_tensor, parameter_shapes
 from asr.sparse import read, read_csr, write
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.formats import Array
@@ -189,7 +189,7 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
     check_layers(dimensions, tensors)
     found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     for name, shape in parameter_shapes(dimensions).items():
-        compare(name, found.get(name), (shape, "float32"))
+        check_tensor(name, found.get(name), (shape, "float32"))
     with torch.device("meta"):
         model = DeepSpeech(dimensions)
     expected = {
@@ -197,6 +197,6 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
         for name, tensor in model.state_dict().items()
     }
     for name in expected | found:
-        compare(name, found.get(name), expected.get(name))
+        check_tensor(name, found.get(name), expected.get(name))
     model.load_state_dict(_to_torch(tensors), assign=True)
     return model.eval()

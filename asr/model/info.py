@@ -80,6 +80,7 @@ class Description:
 
     @property
     def packed(self) -> bool:
+        """Whether the file was written by `asr pack`."""
         return self.metadata.packed is not None
 
     @property

@@ -116,15 +116,15 @@ class Convolution:
             *(0.0, CLIP),
         )
         if matrix is None:
-            arrays = map(pointer, (x, self._packed, self._packed_bias, y))
+            arrays = (pointer(x), pointer(self._packed), pointer(self._packed_bias), pointer(y))
             found.asr_convolution(self.level, ctypes.byref(shape), *arrays)
             return
         assert matrix.struct is not None
         pruned = ctypes.byref(matrix.struct)
         patches = scratch(_PASS * (bands * self._taps + len(self.bias)) * 4)
         table = scratch(found.asr_scratch(pruned))
-        arrays = map(pointer, (x, self.bias, y, patches, table))
-        found.asr_sparse_convolution(pruned, ctypes.byref(shape), *arrays)
+        arrays = (pointer(x), pointer(self.bias), pointer(y), pointer(patches))
+        found.asr_sparse_convolution(pruned, ctypes.byref(shape), *arrays, pointer(table))
 
     def _by_numpy(self, matrix: Matrix, x: Floats, y: Floats) -> None:
         bands, frames = self.weight.shape[2], y.shape[1]

@@ -69,11 +69,11 @@ class WeightAveraging(Callback):
         self.changed = changed
         self._seen = 0
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seen = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, *args: Any, **kwargs: Any
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         if trainer.global_step == self._seen:  # gradients are still being accumulated
             return
