@@ -98,10 +98,10 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
         for needed in sorted(run.needs):
             if needed not in names:
                 raise AsrError(
-                    f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
+                    f"{path}: run {run.name!r} needs {needed!r}, which is not a run above it"
                 )
         if not run.name or run.name in names:
-            raise AsrError(f"{path}: every run needs a name of its own; {run.name!r} is not")
+            raise AsrError(f"{path}: every run needs a name of its own, found {run.name!r}")
         names.append(run.name)
     if content.workers < 1:
         raise AsrError(f"{path}: workers={content.workers}: at least 1")

@@ -76,7 +76,7 @@ def _utterances(settings: Run) -> list[Utterance]:
     found = [u for entry in data.train for u in sources.resolve(entry, data.root, data.spoken)]
     kept = [u for u in found if u.duration <= data.max_seconds]
     if not kept:
-        raise AsrError(f"data.train: nothing of {len(found)} utterances is short enough to use")
+        raise AsrError(f"data.train: none of {len(found)} utterances is short enough to use")
     return kept
 
 

@@ -60,7 +60,7 @@ def test_a_width_that_cannot_match_is_an_error() -> None:
 
 def test_a_run_may_only_need_runs_above_it(tmp_path: Path) -> None:
     path = grid(tmp_path, "  - {name: sparse, dense: large}\n  - {name: large}\n")
-    with pytest.raises(AsrError, match="needs 'large', which no run above it is"):
+    with pytest.raises(AsrError, match="needs 'large', which is not a run above it"):
         read_grid(path, [])
 
 
@@ -127,7 +127,7 @@ def test_settings_that_contradict_each_other_are_found_before_the_first_run(tmp_
 
 def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> None:
     path = grid(tmp_path, "  - {name: student, teacher: large}\n  - {name: large}\n")
-    with pytest.raises(AsrError, match="'student' needs 'large', which no run above it is"):
+    with pytest.raises(AsrError, match="'student' needs 'large', which is not a run above it"):
         read_grid(path, [])
     path = grid(tmp_path, "  - {name: large}\n  - {name: student, teacher: large}\n")
     plan = read_grid(path, [])
@@ -138,7 +138,7 @@ def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> No
 
 def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path: Path) -> None:
     further = "  - {name: further, init: first, set: [pruning.method=fixed_mask]}\n"
-    with pytest.raises(AsrError, match="'further' needs 'first', which no run above it is"):
+    with pytest.raises(AsrError, match="'further' needs 'first', which is not a run above it"):
         read_grid(grid(tmp_path, further + "  - {name: first}\n"), [])
     plan = read_grid(grid(tmp_path, "  - {name: first}\n" + further), [])
     assert plan.run("further").needs == {"first"}
