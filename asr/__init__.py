@@ -11,7 +11,7 @@ that importing one room loads no other.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from asr.audio.chunk import ChunkOptions
