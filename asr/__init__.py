@@ -5,7 +5,7 @@
         print(transcript.text, transcript.words)
 
 `load`, `Recogniser`, `Transcript`, `TranscribeOptions`, `DecoderOptions`, `ChunkOptions`,
-`SubtitleOptions`, `Word` and `AsrError` are found here; they are fetched when first used, so
+`SubtitleOptions`, `Word` and `AsrError` stand here; they are fetched when they are first used, so
 that importing one room loads no other.
 """
 
