@@ -53,7 +53,7 @@ sparsity: setup
 methods: setup
 	$(BIN)/python recipes/grid.py methods
 
-# Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
+# Dense against sparse, about a quarter of an hour on an idle machine; a second call continues.
 benchmarks: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	for name in network recurrent start masks sizes wer gpu; do \

@@ -55,7 +55,7 @@ def test_a_source_distribution_holds_the_models(tmp_path: Path) -> None:
     [packed] = tmp_path.glob("*.tar.gz")
     with tarfile.open(packed) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
-    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= names
+    assert {f"asr/pretrained/english.{s}" for s in ("asr", "lm", "json", "md")} <= names
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def test_the_wheel_contains_only_the_package(installed: Path) -> None:
     [wheel] = (installed / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"asr"}
-    assert {"asr/py.typed", "asr/corpus/grammar.txt"} <= set(names)
-    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= set(names)
+    assert {"asr/py.typed", "asr/corpus/spoken/grammar.txt"} <= set(names)
+    assert {f"asr/pretrained/english.{s}" for s in ("asr", "lm", "json", "md")} <= set(names)
 
 
 def test_the_installed_command_transcribes(installed: Path, trained: Path, corpus: Path) -> None:

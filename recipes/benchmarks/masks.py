@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.layers import CellWeights, LayerWeights, layer_of
 from lib.script import Script, finish, start
 from lib.sparse import Variant, sparse_layer
 from lib.tables import masks_display
 from lib.weights import random_layer
 
-from asr.benchmark.layers import CellWeights, LayerWeights, layer_of
 from asr.model.metadata import Metadata
 from asr.report.table import Column, Table
 from asr.sparse import read

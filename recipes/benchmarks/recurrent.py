@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from lib.cells import fastest
 from lib.dense_layer import DenseLayer
+from lib.layers import LayerWeights
 from lib.script import Script, finish, rows, show, start
 from lib.sparse import MAIN, OTHERS, SparseLayer, Variant, runs_here, sparse_layer
 from lib.speed_tables import USUAL, recurrent_display
 from lib.weights import prune_layer, random_layer
 
 from asr.benchmark.dense import Computation
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.kernels import CellKind, Recurrent
 
 SPARSITIES = (0.8125, 0.90625, 0.9375)

@@ -38,8 +38,10 @@ def result(
     )  # fmt: skip
 
 
-def test_the_trained_network_is_measured_in_every_way(trained: Path) -> None:
-    found = benchmark(trained, seconds=0.5, threads=1)
+def test_the_trained_network_is_measured_in_every_way_there_is(trained: Path) -> None:
+    before = torch.get_num_threads()
+    found = benchmark(trained, seconds=0.5, threads=before + 1)
+    assert torch.get_num_threads() == before
     assert {"torch fp32", OWN_DENSE, SPARSE, EXACT} <= set(found.measured.timings)
     assert found.sparsity == pytest.approx(0.91, abs=0.02)
     assert found.errors["torch fp32"] == 0

@@ -12,13 +12,13 @@ from lib.dense_layer import DenseLayer
 from lib.sparse import MAIN, sparse_layer
 from lib.weights import keep, prune_layer, random_layer, random_tensors, sparsity_of
 
-from asr.benchmark.dense import NAMES, Computation, DenseAlternatives, DenseNetwork, torch_network
+from asr.benchmark.dense import NAMES, Computation, DenseAlternatives, DenseNetwork
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import read_model, save_model
 from asr.model.fold import fold_tensors
-from asr.model.torch_network import DeepSpeech
+from asr.model.torch_network import DeepSpeech, from_arrays
 from asr.sparse.csr import BLOCK, pattern_of
 from asr.sparse.kernels import CellKind
 from asr.text.tokenizer import CharacterTokenizer
@@ -167,7 +167,7 @@ def test_a_sparse_layer_computes_what_torch_computes_with_the_same_zeros() -> No
 def test_random_networks_fit_their_dimensions_and_no_others() -> None:
     dimensions = Model(hidden=16, layers=2, conv_channels=[4, 4], batch_norm=False)
     tensors = random_tensors(dimensions, "element", 0.9)
-    torch_network(tensors, dimensions)  # refuses tensors that do not fit
+    from_arrays(tensors, dimensions)  # refuses tensors that do not fit
     matrices = [v for n, v in tensors.items() if n.startswith("rnn") and v.ndim == 2]
     assert sparsity_of(matrices) == pytest.approx(0.9, abs=0.01)
     with pytest.raises(AsrError, match="without batch_norm"):

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import folded as folded_network
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.model.native_network import Network
-from asr.model.torch_network import DeepSpeech, fold_batch_norm
+from asr.model.torch_network import DeepSpeech
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import LEVELS, level
 
@@ -116,7 +117,7 @@ def test_an_utterance_s_result_depends_on_no_other() -> None:
 @pytest.mark.parametrize("variant", VARIANTS[:3], ids=str)
 def test_a_network_with_norms_folded_by_torch_gives_the_same(variant: dict[str, Any]) -> None:
     model = network(Model(**SMALL | variant))
-    folded = fold_batch_norm(model)
+    folded = folded_network(model)
     features, lengths = batch(model.dimensions)
     expected, _ = torch_log_probs(model, features, lengths)
     native = Network(arrays(folded), folded.dimensions, exact=True)

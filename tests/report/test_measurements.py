@@ -12,7 +12,7 @@ from asr.report.measurements import (
     DisplayColumn,
     ExtraTable,
     read_measurements,
-    table,
+    tables,
     write_measurement,
 )
 
@@ -42,7 +42,7 @@ def write(path: Path, label: str = "A|B", **changes: Any) -> Path:
 
 def test_values_are_displayed_in_the_format_of_their_columns(tmp_path: Path) -> None:
     records = read_measurements(write(tmp_path / "a.json", time=None))
-    assert table(records).rows == (
+    assert tables(records)[0].rows == (
         ("greedy", "25.1 (20.0-30.0)", "-5.1 (-6.0 to +1.0)", "12,345", "50.0", "-"),
     )
     [record] = records

@@ -107,7 +107,7 @@ def test_gradients_and_other_types_and_devices_are_refused():
         x = torch.zeros(1, 20, requires_grad=True)
         with pytest.raises(AsrError, match="CsrLinear has no gradients"):
             layer(x)
-    with pytest.raises(AsrError, match=r"runs on cpu in float32, its input is torch.float64"):
+    with pytest.raises(AsrError, match=r"runs on the CPU in float32, its input is torch.float64"):
         layer(torch.zeros(1, 20, dtype=torch.float64))
     for_cpu = SparseLinear(20, 48)
     with pytest.raises(AsrError, match=r"sparsify\(model, device='cuda'\)"):

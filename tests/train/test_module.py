@@ -1,8 +1,10 @@
 """The LightningModule's parts: loss, learning rate, optimiser groups, invalid losses."""
 
+import jiwer
 import pytest
 import torch
 
+from asr.decode.greedy import decode
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
@@ -69,6 +71,26 @@ def test_loss_of_a_batch_is_per_token() -> None:
     loss = training.training_step(batch(5), 0)
     assert loss is not None
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_validation_counts_words_and_errors_as_jiwer_does() -> None:
+    training = module().eval()
+    one = batch(5)
+    with torch.no_grad():
+        training.model.output.linear.bias[5] = 10.0  # so that something is written
+        log_probs, lengths = training.model(one.features, one.feature_lengths)
+        training.validation_step(one, 0)
+        training.validation_step(one, 1)
+    texts = decode(log_probs.numpy(), lengths.numpy(), training.tokenizer)
+    references = [
+        training.tokenizer.decode(target[:length].tolist())
+        for target, length in zip(one.targets, one.target_lengths, strict=True)
+    ]
+    counts = jiwer.process_words(references, texts)
+    errors = counts.substitutions + counts.deletions + counts.insertions
+    words = counts.hits + counts.substitutions + counts.deletions
+    assert errors > 0
+    assert (training._dev["errors"], training._dev["words"]) == (2 * errors, 2 * words)
 
 
 def test_an_infinite_loss_names_the_utterance_and_stops() -> None:

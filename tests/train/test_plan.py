@@ -111,7 +111,7 @@ def test_missing_data_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"data\.train must name"):
         plan_to(settings(*RAMP))
     short = [f"data.root={corpus}", "data.train=[train.jsonl]", "data.max_seconds=0.1"]
-    with pytest.raises(AsrError, match=r"nothing of \d+ utterances is short enough"):
+    with pytest.raises(AsrError, match=r"none of \d+ utterances is short enough"):
         plan_to(settings(*RAMP, *short))
     with pytest.raises(AsrError, match=r"plan\.gif: a picture's name"):
         plan_to(settings(*RAMP), tmp_path / "plan.gif")

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,10 @@ from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train import fit, prepare
 from asr.train.folder import exclusive
+from asr.train.record import finish
 from asr.train.run import train
+from asr.transcribe.recogniser import Recogniser
+from asr.transcribe.recogniser import load as open_recogniser
 
 # The process kills itself before batch `at`, like a power cut.
 KILLED = """
@@ -159,6 +164,25 @@ def test_the_record_describes_the_training(dense: Path) -> None:
         "config.yaml", "metrics.csv", "model.asr", "packed.asr", "ref_hyp.test.txt", "record.json"
     }  # fmt: skip
     assert len((dense / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_the_network_is_tested_on_the_device_that_the_trainer_found(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(dense, tmp_path / "run")
+    plain = json.loads((run / "record.json").read_text())["training"]
+    figures = {k: plain[k] for k in ("seconds", "steps", "epochs", "audio_hours")}
+    options: dict[str, Any] = {}
+
+    def noting(*args: Any, **given: Any) -> Recogniser:
+        options.update(given)
+        return open_recogniser(*args, **given)
+
+    monkeypatch.setattr("asr.train.record.load", noting)
+    found = finish(load(Run, run / "config.yaml"), run, figures, None)
+    assert options == {"backend": "torch", "device": "auto"}
+    before = read_record(dense / "record.json").evaluation["test"]
+    assert found.evaluation["test"].wer == pytest.approx(before.wer, rel=1e-5)
 
 
 def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(

@@ -14,8 +14,8 @@ from asr.benchmark.dense import (
     make_session,
     torch_int8,
 )
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.kernels import CellKind
+from lib.layers import LayerWeights
 
 
 class DenseLayer:

@@ -79,7 +79,7 @@ class PartedRecord:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": environment.git_state(),
             "machine": environment.machine(),
-            "versions": environment.versions() | dense.versions(),
+            "versions": environment.versions(*dense.PACKAGES),
         }
         self.parts[key] = whole
         if self.path is not None:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from asr.benchmark.compare import instruction_set
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.csr import Pattern, from_dense
 from asr.sparse.kernels import KERNELS, Cell, Matrix, Recurrent, Values, library
 from asr.sparse.kernels import prepare as prepare_matrix
+from lib.layers import LayerWeights
 from lib.weights import sparsity_of
 
 

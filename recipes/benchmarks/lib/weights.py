@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asr.benchmark.layers import CellWeights, LayerWeights
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.sparse.csr import BANK, BLOCK, Pattern
 from asr.sparse.kernels import GATES, CellKind
+from lib.layers import CellWeights, LayerWeights
 
 
 def random_layer(

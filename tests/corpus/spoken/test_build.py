@@ -17,8 +17,7 @@ from asr.audio import simulate
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak
-from asr.corpus.spoken.grammar import PARTS
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Spoken
 from asr.errors import AsrError
 
 SMALL = Spoken(train_hours=0.035, dev_hours=0.02, test_hours=0.02)

@@ -8,9 +8,9 @@ import pytest
 
 from asr.corpus.manifest import read_manifest
 from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken.grammar import PARTS, part_of
+from asr.corpus.spoken.grammar import part_of
 from asr.corpus.spoken.sentences import digest, from_texts
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Spoken
 from asr.errors import AsrError
 
 

@@ -14,8 +14,7 @@ from asr.corpus.check import Criteria, check
 from asr.corpus.manifest import read_manifest
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak, synthesisers
-from asr.corpus.spoken.grammar import PARTS, Part
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Part, Spoken
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
