@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from model_files import SMALL, VARIANTS, network, save
-from networks import parameters_of
+from pruned_networks import parameters_of
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import folded as folded_network
+from pruned_networks import folded as folded_network
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model

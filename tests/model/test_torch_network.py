@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import folded as folded_network
-from networks import parameters_of
+from pruned_networks import folded as folded_network
+from pruned_networks import parameters_of
 from torch import Tensor, nn
 
 from asr.model import torch_recurrence as recurrence

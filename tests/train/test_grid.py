@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from networks import parameters_of
 from paths import ROOT
+from pruned_networks import parameters_of
 from report_records import plain_record
 
 from asr.errors import AsrError
