@@ -188,8 +188,8 @@ def read(path: Path) -> Pretrained:
 def named(model: str | Path | None) -> Pretrained | None:
     """The recogniser of this name, `DEFAULT` for None; None if `model` is a path to a file.
 
-    Where a file has the name of a recogniser, the file is meant. Raises AsrError for a word, without suffix or folder, that is
-    neither.
+    Where a file has the name of a recogniser, the file is meant. Raises AsrError for a word,
+    without suffix or folder, that is neither.
     """
     if model is None:
         return find(DEFAULT)
