@@ -47,11 +47,11 @@ format: setup
 
 # The grid of word error rate against sparsity; about an hour and a half on 2 cores.
 sparsity: setup
-	$(BIN)/python recipes/sparsity.py
+	$(BIN)/python recipes/grid.py sparsity
 
 # The methods of making a network small, at equal sparsity; an hour and a half on 2 cores.
 methods: setup
-	$(BIN)/python recipes/methods.py
+	$(BIN)/python recipes/grid.py methods
 
 # Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
 benchmarks: setup

@@ -1,8 +1,9 @@
 """The recognisers in the package: their names, files and tuned decoder options.
 
 A recogniser is four files beside this one: the packed network `NAME.asr`, its language model
-`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. `recipes/ship.py`
-writes them. Nothing here imports more than the standard library until decoder options are made.
+`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. They are written by
+`recipes/shipped/package.py`. This module imports only the standard library until decoder options
+are made.
 """
 
 import functools

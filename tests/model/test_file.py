@@ -1,4 +1,4 @@
-"""A model file is its network again, dense or packed, and describes itself without torch."""
+"""A model file, dense or packed, restores its network, and is described without torch."""
 
 import dataclasses
 import doctest
@@ -130,7 +130,7 @@ def test_pruned_tensors_shrink_to_a_fraction(tmp_path, values, fraction):
     assert report.warnings == ()
 
 
-def test_the_report_says_what_packing_did_and_when_it_gains_little(tmp_path):
+def test_the_report_shows_the_effect_of_packing_and_when_it_gains_little(tmp_path):
     path = save(tmp_path / "model.asr", network(sparsity=0.2))
     report = pack(path, tmp_path / "packed.asr", "fp32")
     table = report.table()

@@ -1,8 +1,8 @@
-"""Folding batch norms: sparse and dense matrices alike, zeros stay, tied matrices stay tied."""
+"""Folding batch norms in sparse and dense matrices: zeros stay, tied matrices stay tied."""
 
 import numpy as np
 import pytest
-from networks import network
+from pruned_networks import network
 
 from asr.errors import AsrError
 from asr.model.fold import fold_before, fold_tensors

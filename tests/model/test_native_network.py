@@ -1,4 +1,4 @@
-"""The network without torch is `DeepSpeech` in evaluation: every cell and variant."""
+"""The network without torch equals `DeepSpeech` in evaluation mode, for every cell and variant."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def torch_log_probs(
 ) -> tuple[Any, Any]:
     with torch.inference_mode():
         result, counts = model(torch.from_numpy(features), torch.from_numpy(lengths))
-    assert result[0, 0].exp().max() < 0.95  # not decided beforehand
+    assert result[0, 0].exp().max() < 0.95  # no token is certain
     return result.numpy(), counts.numpy()
 
 
@@ -132,7 +132,7 @@ def test_a_dense_network_runs_too() -> None:
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
-def test_the_tied_matrix_may_be_given_once_or_twice_and_is_laid_out_once() -> None:
+def test_the_tied_matrix_may_be_given_once_or_twice_and_is_prepared_once() -> None:
     dimensions = Model(**SMALL, shared_input=True)
     tensors = arrays(network(dimensions))
     native = Network(tensors, dimensions)

@@ -31,7 +31,7 @@ SMALL = Model(
 
 
 def network(dimensions: Model, seed: int = 0) -> DeepSpeech:
-    """A network in evaluation mode whose norms have seen some data and have odd parameters."""
+    """A network in evaluation mode with batch norms that have statistics and unusual parameters."""
     torch.manual_seed(seed)
     model = DeepSpeech(dimensions)
     for module in model.modules():
@@ -217,12 +217,12 @@ def test_under_autocast_a_frozen_network_takes_the_fast_path_too(cell, monkeypat
         monkeypatch.setattr(recurrence, "supports", lambda cells, x: False)
         found.append(model(*batch[:2])[0])
     torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.02)  # bfloat16
-    assert not torch.equal(found[0], found[1]), "both took one path"
+    assert not torch.equal(found[0], found[1]), "both used the same path"
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
+def test_folding_the_norms_changes_no_outputs_and_no_zeros(cell, directions):
     dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     model = network(dimensions)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_parameters_are_counted_from_dimensions_alone(cell, directions):
+def test_parameters_are_counted_from_the_dimensions(cell, directions):
     for batch_norm in (True, False):
         dimensions = Model(cell=cell, hidden=7, layers=3, batch_norm=batch_norm, **directions)
         model = DeepSpeech(dimensions)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
@@ -30,7 +30,7 @@ def grid(tmp_path: Path, runs: str) -> Path:
     return path
 
 
-def test_settings_of_several_runs_are_put_together(tmp_path: Path) -> None:
+def test_nested_lists_of_settings_are_joined(tmp_path: Path) -> None:
     path = grid(
         tmp_path,
         "  - {name: a, set: &a [seed=2, training.epochs=3]}\n"
@@ -143,7 +143,7 @@ def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path
     assert load(Run, plan.base, overrides_of(plan, plan.run("first"))).init == ""
 
 
-# In place of trainings: a program that does nothing until SIGTERM.
+# Instead of trainings: a program that does nothing until SIGTERM.
 STOPPED = """
 import sys
 from pathlib import Path
@@ -177,7 +177,7 @@ def test_a_grid_that_gets_sigterm_stops_its_trainings(tmp_path: Path) -> None:
         process.terminate()
         assert "run the same command to continue" in process.communicate(timeout=60)[1]
         assert process.returncode == 128 + signal.SIGTERM
-        assert {int(p.name) for p in pids.iterdir()} == set(started), "none was started since"
+        assert {int(p.name) for p in pids.iterdir()} == set(started), "no other was started"
         for pid in started:
             assert (tmp_path / f"stopped.{pid}").exists()
             with pytest.raises(ProcessLookupError):

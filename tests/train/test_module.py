@@ -50,7 +50,7 @@ def test_learning_rate_climbs_and_falls(step: int, decay: str, factor: float) ->
 
 
 @pytest.mark.parametrize("name", ["adamw", "nesterov"])
-def test_weight_decay_spares_biases_and_norms(name: str) -> None:
+def test_weight_decay_does_not_apply_to_biases_and_norms(name: str) -> None:
     model = module().model
     optimiser = build_optimiser(model, OptimiserSettings(name=name, weight_decay=0.1))  # type: ignore[arg-type]
     decayed, spared = optimiser.param_groups
@@ -79,7 +79,7 @@ def test_an_infinite_loss_names_the_utterance_and_stops() -> None:
     assert training.invalid_batch is not None
 
 
-def test_an_infinite_loss_is_skipped_on_request_but_not_for_ever() -> None:
+def test_an_infinite_loss_is_skipped_on_request_but_not_forever() -> None:
     training = module("skip")
     for _ in range(19):
         assert training.training_step(batch(30), 0) is None

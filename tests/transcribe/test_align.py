@@ -1,4 +1,4 @@
-"""Known text on its recording: words stay as written, times are right, misfits are refused."""
+"""Alignment of known text: words stay as written, times are right, wrong texts are refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the doors run, on a network whose text is known exactly."""
+"""The examples in the docstrings of public functions run, with a network whose text is known."""
 
 import doctest
 from pathlib import Path

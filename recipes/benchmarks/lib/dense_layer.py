@@ -19,7 +19,7 @@ from asr.sparse.kernels import CellKind
 
 
 class DenseLayer:
-    """The alternatives of one layer with one number of threads; inputs are given later."""
+    """The dense alternatives to one layer, with a number of threads."""
 
     def __init__(self, layer: LayerWeights, threads: int) -> None:
         self.layer, self.threads = layer, threads
