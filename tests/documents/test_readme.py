@@ -36,7 +36,7 @@ def test_the_python_of_the_readme_prunes_packs_and_sparsifies(tmp_path: Path) ->
 def test_the_transcribing_commands_of_the_readme_run(
     trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    block = next(block for block in blocks("bash") if "asr transcribe" in block)
+    block = next(block for block in blocks("bash") if "asr transcribe recordings/" in block)
     utterances = read_manifest(corpus / "test.jsonl")
     shutil.copy(trained, tmp_path / "model.asr")
     (tmp_path / "recordings").mkdir()
