@@ -18,7 +18,8 @@ from asr.model.native_kernels import compiled
 from asr.pretrained import registry
 from asr.text.tokenizer import Tokenizer
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.pipeline import Floats, Pipeline, Recording, Source
+from asr.transcribe.pipeline import Floats, Pipeline, Recording
+from asr.transcribe.source import Source
 from asr.transcribe.stitch import join_log_probs, join_words
 from asr.transcribe.transcript import ChunkHypotheses, Transcript
 
@@ -74,7 +75,8 @@ class Recogniser:
     ) -> Iterator[Transcript]:
         """Yield the transcript of each file or waveform, in the order given.
 
-        One source alone may be given without a list. An iterator is read only as far as needed,
+        A source is a path, an open file, the bytes of one, or a waveform (`source.Source`). One
+        source alone may be given without a list. An iterator is read only as far as needed,
         and so is a long recording: memory grows with neither. `on_progress` is called with the
         seconds of audio of every batch that is done. Raises AsrError at once for a language model
         that cannot be used, and at a recording that cannot be read, after all those before it
