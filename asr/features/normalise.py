@@ -50,7 +50,7 @@ LOUDEST_DECIBELS = 20.0
 """Of a stream before its first word: nine in ten recordings are louder. Without this guess the
 noise before the first word would be taken for speech."""
 PRIOR_SECONDS, PRIOR_BELOW, PRIOR_DEVIATION = 1.0, 12.0, 3.5
-"""A stream begins as if so much speech had been heard, its mean so far below the loudest level
+"""A stream begins as if so much speech had gone before, its mean so far below the loudest level
 and with this deviation, both in natural logarithms of power: those of recorded speech."""
 SILENT_VALUE = -1.5
 """Of frames without sound in a running normalisation: about where background lies."""
@@ -164,8 +164,11 @@ def normalise_running(
 
     What comes out does not depend on how the stream is split.
 
+    >>> rows, settings = np.zeros((150, 80), np.float32), Frontend(normalise="running")
     >>> first, state = normalise_running(rows[:100], settings)
     >>> second, state = normalise_running(rows[100:], settings, state)
+    >>> second.shape
+    (50, 80)
     """
     state = state or RunningState()
     if state.sums is None:

@@ -34,7 +34,7 @@ class Frontend:
     """Added to the mel power before the natural logarithm."""
     normalise: Literal["utterance", "speech", "running", "none"] = "speech"
     """Each band to mean 0 and standard deviation 1: over all frames of the `utterance`, over the
-    frames near `speech` (silence then changes no word), over the `running` past alone."""
+    frames near `speech` (silence then hardly changes them), over the `running` past alone."""
 
     def __post_init__(self) -> None:
         with problems() as check:

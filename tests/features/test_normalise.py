@@ -1,5 +1,6 @@
 """Silence changes nothing about the words; a stream is normalised as it comes."""
 
+import doctest
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import asr.features.normalise
 from asr.features.logmel import features
 from asr.features.logmel_torch import features as torch_features
 from asr.features.normalise import levels, normalise, normalise_running
@@ -154,3 +156,9 @@ def test_normalise_none_changes_nothing():
     same = rows.copy()
     normalise(rows, PLAIN)
     np.testing.assert_array_equal(rows, same)
+
+
+def test_the_example_in_the_docstring_runs():
+    found = doctest.testmod(asr.features.normalise)
+    assert found.attempted
+    assert not found.failed
