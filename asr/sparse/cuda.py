@@ -15,7 +15,7 @@ from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import CellKind
-from asr.sparse.torch_layers import SparseLinear
+from asr.sparse.torch_layers import SparseLinear, refuse_recording
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
 from asr.sparse.weight import Weight
 
@@ -78,7 +78,7 @@ class _CsrRecurrent(_SparseRecurrent):
 
     def _run(self, x: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, State]:
         check(self, x)
-        given: Parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        given: Parts = self._state(hx)
         self._check_state(list(given), len(x))
         if lengths is not None and int(lengths.max()) > x.shape[1]:
             raise AsrError(f"a length is outside the {x.shape[1]} frames of the input")
@@ -157,7 +157,11 @@ def step(kind: CellKind, given: Tensor, recurrent: Tensor, state: Parts) -> Part
 
 
 def check(layer: SparseLinear | _SparseRecurrent, x: Tensor) -> None:
-    """Raise AsrError for an input of another device or type, and where gradients are on."""
+    """Raise AsrError for an input of another device or type, and where gradients are on.
+
+    Also while torch records a graph, to which a CSR tensor would be a constant of no known layout.
+    """
+    refuse_recording(layer)
     device = torch.device(layer.options.device)
     if x.device.type != device.type or x.dtype != torch.float32:
         raise AsrError(

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from asr.errors import AsrError
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.file import read_csr, write
-from asr.sparse.formats import Values
+from asr.sparse.formats import Array, Values
 from asr.sparse.header import Header
 from asr.sparse.torch_layers import SparseLayer
 
@@ -26,9 +27,11 @@ def save(
     """Write a model's `state_dict()` to `path`, packed; tied tensors are stored once.
 
     `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) is stored with them.
-    Types that a file cannot hold are stored as the nearest one: bfloat16 as float32, bool as uint8.
+    Types that a file cannot hold are stored as the nearest one: bfloat16 and float8 as float32,
+    bool as uint8. Tensors of torch's sparse layouts are stored as dense ones: zeros take no room.
 
-    Raises AsrError, naming the tensor, for NaN and infinity, and for what is not a tensor.
+    Raises AsrError, naming the tensor, for NaN and infinity, for what is not a tensor, and for one
+    without values (meta, lazy) or of a kind that has no ordinary ones (complex, quantised, nested).
 
     >>> model = torch.nn.Linear(64, 64)
     >>> header = save(model, "layer.asr", metadata={"author": "me"})
@@ -41,13 +44,52 @@ def save(
         if not isinstance(tensor, Tensor):
             raise AsrError(f"{path}: not written: {name!r} of the state is not a tensor")
         # By address: a state_dict detaches each name's tensor anew.
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if not tensor.numel() or key not in seen:
-            nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
-            plain = tensor.to("cpu", nearest.get(tensor.dtype, tensor.dtype)).contiguous()
-            seen[key] = (plain.numpy(), tensor)  # keeps the tensor alive, and so its address
+        key = _address(tensor)
+        if key is None or key not in seen:
+            seen[key] = (_to_array(path, name, tensor), tensor)  # the tensor lives, so its address
         arrays[name] = seen[key][0]
     return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
+
+
+def _address(tensor: Tensor) -> Any:
+    """Equal for tensors that are one in memory; None where that cannot be known."""
+    if is_lazy(tensor) or tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
+        return None
+    if not tensor.numel():
+        return None
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _to_array(path: str | Path, name: str, tensor: Tensor) -> Array:
+    """A tensor's values on the CPU, dense, in a type that numpy has."""
+    if is_lazy(tensor):
+        raise AsrError(
+            f"{path}: not written: tensor {name!r} has no shape yet: run one batch through the "
+            "model first"
+        )
+    if tensor.is_meta:
+        raise AsrError(
+            f"{path}: not written: tensor {name!r} is on the meta device, without values: load "
+            "weights into the model first"
+        )
+    narrow = tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1  # the float8 family
+    nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
+    dtype = torch.float32 if narrow else nearest.get(tensor.dtype, tensor.dtype)
+    try:
+        dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+        plain = dense.to("cpu", dtype).resolve_conj().resolve_neg().contiguous()
+        array: Array = plain.numpy()
+        return array
+    except (TypeError, ValueError, RuntimeError):  # torch's messages name neither tensor nor remedy
+        raise AsrError(
+            f"{path}: not written: tensor {name!r} is {_kind(tensor)}, which a model file cannot "
+            "hold: make it an ordinary dense tensor first"
+        ) from None
+
+
+def _kind(tensor: Tensor) -> str:
+    kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else tensor.layout
+    return f"{str(kind).removeprefix('torch.')} of {tensor.dtype}"
 
 
 def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -55,8 +97,9 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
     Sparse layers take the kept elements without a dense copy.
 
-    Raises AsrError for a file that is not a model file, and for tensors that are missing, unknown
-    or of another shape; the model is then unchanged.
+    Raises AsrError for a file that is not a model file, for tensors that are missing, unknown or of
+    another shape, and for a model whose tensors cannot be filled (meta device, torch's sparse
+    layouts); the model is then unchanged.
 
     >>> header = save(torch.nn.Linear(64, 64), "layer.asr", metadata={"author": "me"})
     >>> model = torch.nn.Linear(64, 64)
@@ -73,6 +116,7 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     _compare(
         path, tensors, _shapes(model) | {name: shape for name, (_, _, shape) in sparse.items()}
     )
+    _check_memory(path, model)
     dense: dict[str, Tensor] = {}
     for name, found in tensors.items():
         if name in sparse and isinstance(found, CsrMatrix):
@@ -87,6 +131,21 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     model.load_state_dict(dense, strict=False)
     own_metadata = metadata.get("metadata")
     return own_metadata if metadata.get("kind") == KIND and own_metadata is not None else metadata
+
+
+def _check_memory(path: str | Path, model: nn.Module) -> None:
+    """Raise AsrError for a tensor of the model that values cannot be copied into."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise AsrError(
+                f"{path}: not loaded: {name!r} of the model is on the meta device, without memory: "
+                'call model.to_empty(device="cpu") first'
+            )
+        if tensor.layout != torch.strided:
+            raise AsrError(
+                f"{path}: not loaded: {name!r} of the model is {_kind(tensor)}: make it an "
+                "ordinary dense tensor first"
+            )
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

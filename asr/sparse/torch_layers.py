@@ -4,6 +4,7 @@ They run on the CPU in float32 and have no gradients. `state_dict()` is that of 
 with the zeros, and a dense layer's state can be loaded: each kind of model reads the other's files.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -203,9 +204,10 @@ class SparseLinear(SparseLayer):
 def to_array(layer: nn.Module, x: Tensor) -> Any:
     """An input as a contiguous array.
 
-    Raises AsrError for another device or type than float32 on the CPU, and if gradients would have
-    to flow back through it.
+    Raises AsrError for another device or type than float32 on the CPU, if gradients would have to
+    flow back through it, and while torch records a graph.
     """
+    refuse_recording(layer)
     name = type(layer).__name__
     if x.device.type != "cpu" or x.dtype != torch.float32:
         raise AsrError(
@@ -218,6 +220,28 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
             "the dense model"
         )
     return x.detach().contiguous().numpy()
+
+
+def refuse_recording(layer: nn.Module) -> None:
+    """Raise AsrError while torch traces or exports.
+
+    The kernels are not operations of torch: a trace would hold their output for the example as a
+    constant, and answer every input with it.
+    """
+    if torch.compiler.is_dynamo_compiling():  # torch.compile calls the kernels as they are
+        return
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or _proxied():
+        raise AsrError(
+            f"{type(layer).__name__} cannot be traced or exported: its kernel is not an operation "
+            "of torch, and the graph would answer every input with the output for this example; "
+            "export the dense model, before sparsify"
+        )
+
+
+def _proxied() -> bool:
+    """Whether `make_fx` records; its module is looked up because importing it takes a while."""
+    module = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return module is not None and module.get_proxy_mode() is not None
 
 
 def _strided(part: Any) -> bool:
