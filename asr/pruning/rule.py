@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import nn
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_number, plain_number
 from asr.pruning.patterns import Bank, Block, Element, Pattern
 from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, aliases, computed, find, frozen
 from asr.pruning.rigl import RigL
@@ -20,8 +21,6 @@ from asr.pruning.schedule import (
     Schedule,
     SparsitySchedule,
     ThresholdSchedule,
-    is_number,
-    plain_number,
 )
 
 Scope = Literal["tensor", "group", "global"]

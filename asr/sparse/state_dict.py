@@ -38,17 +38,31 @@ def save(
     >>> [entry.name for entry in header.tensors]
     ['weight', 'bias']
     """
-    arrays: dict[str, Any] = {}
-    seen: dict[Any, Any] = {}
+    try:
+        arrays = to_arrays(model)
+    except AsrError as error:
+        raise AsrError(f"{path}: not written: {error}") from None
+    return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
+
+
+def to_arrays(model: nn.Module, floats: torch.dtype | None = None) -> dict[str, Array]:
+    """The tensors of `model.state_dict()` by name; a tied one is one array under all its names.
+
+    `floats` is the type that floating ones become; None: their own, but bfloat16 and float8, which
+    numpy lacks, float32. bool becomes uint8. Those on the CPU that keep their type share the
+    model's memory. Raises AsrError for a tensor of which there is no array.
+    """
+    arrays: dict[str, Array] = {}
+    seen: dict[Any, tuple[Array, Tensor]] = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
-            raise AsrError(f"{path}: not written: {name!r} of the state is not a tensor")
-        # By address: a state_dict detaches each name's tensor anew.
+            raise AsrError(f"{name!r} of the state is not a tensor")
+        # By address and not by identity: a state_dict detaches each name's tensor anew.
         key = _address(tensor)
         if key is None or key not in seen:
-            seen[key] = (_to_array(path, name, tensor), tensor)  # the tensor lives, so its address
+            seen[key] = (_to_array(name, tensor, floats), tensor)  # it lives, and so its address
         arrays[name] = seen[key][0]
-    return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
+    return arrays
 
 
 def _address(tensor: Tensor) -> Any:
@@ -60,31 +74,29 @@ def _address(tensor: Tensor) -> Any:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _to_array(path: str | Path, name: str, tensor: Tensor) -> Array:
+def _to_array(name: str, tensor: Tensor, floats: torch.dtype | None) -> Array:
     """A tensor's values on the CPU, dense, in a type that numpy has."""
     if is_lazy(tensor):
-        raise AsrError(
-            f"{path}: not written: tensor {name!r} has no shape yet: run one batch through the "
-            "model first"
-        )
+        raise AsrError(f"tensor {name!r} has no shape yet: run one batch through the model first")
     if tensor.is_meta:
         raise AsrError(
-            f"{path}: not written: tensor {name!r} is on the meta device, without values: load "
-            "weights into the model first"
+            f"tensor {name!r} is on the meta device, without values: load weights into the model "
+            "first"
         )
-    narrow = tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1  # the float8 family
-    nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
-    dtype = torch.float32 if narrow else nearest.get(tensor.dtype, tensor.dtype)
+    kind = floats if floats and tensor.is_floating_point() else tensor.dtype
+    if kind == torch.bool:
+        kind = torch.uint8
+    if kind.is_floating_point and (kind == torch.bfloat16 or kind.itemsize == 1):  # float8
+        kind = torch.float32
     try:
         dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
-        plain = dense.to("cpu", dtype).resolve_conj().resolve_neg().contiguous()
-        array: Array = plain.numpy()
-        return array
+        array: Array = dense.to("cpu", kind).resolve_conj().resolve_neg().contiguous().numpy()
     except (TypeError, ValueError, RuntimeError):  # torch's messages name neither tensor nor remedy
         raise AsrError(
-            f"{path}: not written: tensor {name!r} is {_kind(tensor)}, which a model file cannot "
-            "hold: make it an ordinary dense tensor first"
+            f"tensor {name!r} is {_kind(tensor)}, which a model file cannot hold: make it an "
+            "ordinary dense tensor first"
         ) from None
+    return array
 
 
 def _kind(tensor: Tensor) -> str:
