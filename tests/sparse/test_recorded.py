@@ -74,7 +74,7 @@ def test_a_layer_on_torchs_sparse_product_refuses_to_be_recorded(name, recorder)
         RECORDERS[recorder](model, x)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["linear", "GRU"])
 def test_a_dense_model_is_traced_before_it_is_made_sparse(name):
     made, shape = MODELS[name]
