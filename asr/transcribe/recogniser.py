@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
@@ -37,7 +38,9 @@ class _Decoded:
 class Recogniser:
     """A network with its tokenizer, decoder and calibration; made by `load`.
 
-    Several threads may use it at once: nothing that a transcription changes is shared.
+    Several threads may use it at once: nothing that a transcription changes is shared. It can be
+    pickled for other processes, which open the model file again, and copied; copies share the
+    network.
 
     >>> recogniser = load("model.asr")
     >>> [transcript] = recogniser.transcribe(["talk.flac"])
@@ -66,6 +69,11 @@ class Recogniser:
         """Seconds from one output frame of the network to the next."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without decoders, which are made when they are needed, and without weights."""
+        made_of = self.backend, self.tokenizer, self.decoding, self.calibration, self.name
+        return type(self), made_of
 
     def transcribe(
         self,
