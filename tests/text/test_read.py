@@ -116,4 +116,4 @@ def test_damaged_compressed_texts_are_refused_or_read_whole(
         found = [sentence.strip() for sentence in read_sentences([path])]
     except AsrError as error:
         found = str(error)
-    assert not content or "a.txt.gz" in found or found == SENTENCES
+    assert len(content) < 2 or "a.txt.gz" in found or found == SENTENCES
