@@ -11,12 +11,14 @@ import itertools
 import math
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from asr.errors import AsrError, Check
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 
 _NAMES = {
     str: "text",
@@ -139,7 +141,7 @@ class Reader:
             return kind(**values)
         except AsrError as error:
             self.problems += [_from_line(key, line) for line in str(error).splitlines()]
-        except (ArithmeticError, ValueError) as error:  # numbers beyond all reason
+        except (ArithmeticError, ValueError) as error:  # numbers too large to compute with
             self.problems.append(Problem(key, str(error)))
         return None
 
@@ -150,6 +152,14 @@ class Reader:
 def to_plain(value: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries of plain values, ready for YAML or JSON."""
     return dataclasses.asdict(value)
+
+
+def read_numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """The numbers of a text such as `1,1,2`. Raises AsrError naming the option `name`."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise AsrError(f"{name}={text!r}: numbers with commas between them") from None
 
 
 UNUSED = "does nothing without"
@@ -225,7 +235,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _join(key: str, name: Any) -> str:
-    """`key.name`; a name that a stranger chose is printed in quotes unless it is a plain one."""
+    """`key.name`; an unprintable name is written with escapes."""
     word = name if isinstance(name, str) and name.isprintable() else repr(name)
     return f"{key}.{word:.60}" if key else f"{word:.60}"
 
@@ -240,7 +250,7 @@ def _unknown(name: Any, known: list[str]) -> str:
 
 
 def _from_line(key: str, line: str) -> Problem:
-    """A dataclass that names its own key (`model.hidden=0: at least 1`) is not told where it is."""
+    """A problem at `key`, unless the line names that key itself (`model.hidden=0: at least 1`)."""
     if not key or line.startswith((f"{key}.", f"{key}:", f"{key}=")):
         return Problem("", line)
     return Problem(key, line)

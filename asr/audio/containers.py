@@ -67,7 +67,7 @@ def open_audio(path: Path) -> Iterator[tuple[int, int, Iterator[np.ndarray]]]:
         stream = container.streams.audio[0]
         context = stream.codec_context
         if context is None or not context.sample_rate:
-            raise AsrError(f"{path}: its audio is of a kind that cannot be decoded")
+            raise AsrError(f"{path}: its audio has a codec that cannot be decoded")
         yield context.sample_rate, context.channels, _blocks(path, container, stream)
 
 
@@ -84,17 +84,17 @@ def _blocks(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
                 decoded += len(block)
                 yield block
     except av.error.FFmpegError as error:
-        raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
+        raise AsrError(f"{path}: damaged or truncated ({_reason(error)})") from error
     missing = promised - decoded / rate
     if missing > max(_MISSING_SECONDS, _MISSING_FRACTION * promised):
         raise AsrError(
-            f"{path}: cut short, its header promises {promised:.2f} s of audio; "
+            f"{path}: truncated, its header promises {promised:.2f} s of audio; "
             f"{decoded / rate:.2f} s are there"
         )
 
 
 def _promised_seconds(container: Any, stream: Any) -> float:
-    """Length of the audio by the header; 0 if it says none. The video may be longer."""
+    """Duration of the audio by the header; 0 if unknown. The video may be longer."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and not container.streams.video:
@@ -103,7 +103,7 @@ def _promised_seconds(container: Any, stream: Any) -> float:
 
 
 def seconds(path: Path) -> float:
-    """Length by the header; 0 if it says none, or cannot be read."""
+    """Duration in seconds by the header; 0 if unknown, or if the file cannot be read."""
     if not available():
         return 0.0
     import av

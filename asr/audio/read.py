@@ -5,7 +5,7 @@ No torch here: transcribing a packed model reads its recordings through this mod
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def load(path: str | Path, sample_rate: int = 16000) -> Audio:
     samples that are not numbers.
     """
     with open_recording(path) as recording:
-        parts = [mono(block, path) for block in recording.blocks()]
+        parts = [mono(block, path) for block in recording.blocks]
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
     if recording.rate != sample_rate:
         samples = soxr.resample(samples, recording.rate, sample_rate)
@@ -106,7 +106,7 @@ def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.
     resampler = None
     if recording.rate != sample_rate:
         resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32")
-    for block in recording.blocks():
+    for block in recording.blocks:
         samples = mono(block, recording.path)
         if resampler is not None:
             samples = resampler.resample_chunk(samples)
@@ -137,11 +137,11 @@ class OpenRecording:
 
     path: Path
     rate: int
+    """Samples per second."""
     channels: int
-    seconds: float
-    """By its header; 0 if that says nothing."""
-    blocks: Callable[[], Iterator[np.ndarray]]
-    """All samples once, in blocks `(samples, channels)` of float32; raises if it is truncated."""
+    blocks: Iterator[np.ndarray]
+    """All samples, in blocks `(samples, channels)` of float32, to be read once. Raises AsrError if
+    the file is damaged, truncated, or has no samples."""
 
     def notes(self, sample_rate: int) -> tuple[str, ...]:
         """What is changed on the way to a mono waveform at `sample_rate`, in words."""
@@ -164,7 +164,7 @@ def open_recording(path: str | Path) -> Iterator[OpenRecording]:
     if not os.access(path, os.R_OK):
         raise AsrError(f"{path}: no permission to read it")
     if path.stat().st_size == 0:
-        raise AsrError(f"{path}: an empty file")
+        raise AsrError(f"{path}: the file is empty")
     try:
         file = soundfile.SoundFile(_name(path))
     except soundfile.SoundFileError as error:
@@ -174,20 +174,15 @@ def open_recording(path: str | Path) -> Iterator[OpenRecording]:
                 f"convert it to FLAC or WAV, for example"
             ) from error
         with media.open_audio(path) as (rate, channels, blocks):
-            yield OpenRecording(
-                path, rate, channels, media.seconds(path), lambda: _some(path, blocks)
-            )
+            yield OpenRecording(path, rate, channels, _not_empty(path, blocks))
         return
     with file:
-        seconds = file.frames / file.samplerate
-        blocks = _blocks(path, file)
-        yield OpenRecording(
-            path, file.samplerate, file.channels, seconds, lambda: _some(path, blocks)
-        )
+        blocks = _not_empty(path, _blocks(path, file))
+        yield OpenRecording(path, file.samplerate, file.channels, blocks)
 
 
 def header_seconds(path: str | Path) -> float:
-    """Length of a recording by its header, for showing progress; 0 if it is not known."""
+    """Duration in seconds by the header of a recording, to show progress; 0 if unknown."""
     try:
         information = soundfile.info(_name(path))
     except (soundfile.SoundFileError, OSError):
@@ -204,7 +199,7 @@ def _perhaps_media(path: Path) -> bool:
     return path.suffix.lower() in media.MEDIA_SUFFIXES or media.available()
 
 
-def _some(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _not_empty(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The blocks that have samples; AsrError if none has."""
     found = False
     for block in blocks:
@@ -228,10 +223,10 @@ def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
             read += len(block)
             yield block
     except soundfile.SoundFileError as error:
-        raise AsrError(f"{path}: damaged or cut short ({_reason(error)})") from error
+        raise AsrError(f"{path}: damaged or truncated ({_reason(error)})") from error
     if missing or read < promised * (1 - tolerance):
         got = f"{read / file.samplerate:.2f} s of audio are there"
-        raise AsrError(f"{path}: cut short, its header promises more than the file holds: {got}")
+        raise AsrError(f"{path}: truncated, its header promises more than the file holds: {got}")
 
 
 def _missing_bytes(extra_info: str) -> int:

@@ -24,7 +24,7 @@ OFFICIAL_PARTS = (
     "test-clean",
     "test-other",
 )
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 """In order of preference, if a recording exists in several formats."""
 _TRANSCRIPT = ".trans.txt"
 
@@ -57,7 +57,7 @@ def scan(folder: str | Path) -> list[Utterance]:
                 if key in seen:
                     problems.append(f"{where}: id {key} is already used in {seen[key]}")
                 elif key not in audio:
-                    expected = ", ".join(AUDIO_SUFFIXES)
+                    expected = ", ".join(_SUFFIXES)
                     problems.append(f"{where}: no recording {key} beside it ({expected})")
                 else:
                     path = str(place / audio[key])
@@ -104,9 +104,9 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _audio_by_id(names: list[str]) -> dict[str, str]:
     ranked = [
-        (AUDIO_SUFFIXES.index(Path(name).suffix.lower()), name)
+        (_SUFFIXES.index(Path(name).suffix.lower()), name)
         for name in names
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES
+        if Path(name).suffix.lower() in _SUFFIXES
     ]
     # Preferred suffixes come last and so win.
     return {Path(name).stem: name for _, name in sorted(ranked, reverse=True)}

@@ -1,8 +1,9 @@
-"""The recognisers in the package: their names, their files, and how each is decoded best.
+"""The recognisers in the package: their names, files and tuned decoder options.
 
 A recogniser is four files beside this one: the packed network `NAME.asr`, its language model
-`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. `recipes/ship.py`
-writes them. Nothing here imports more than the standard library until decoder options are made.
+`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. They are written by
+`recipes/shipped/package.py`. This module imports only the standard library until decoder options
+are made.
 """
 
 import functools
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from asr.decode import DecoderOptions
 
 DEFAULT = "english"
-"""The recogniser of those who ask for none."""
+"""The recogniser that is used when none is named."""
 SCHEMA = 1
 """Version of `NAME.json`."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -57,13 +58,13 @@ class PretrainedDescription:
     schema: int
     name: str
     language: str
-    """As people call it, such as `English`."""
+    """In words, such as `English`."""
     model: PackagedFile
     """The packed network."""
     lm: PackagedFile
     """Its word language model."""
     decoder: dict[str, Any]
-    """The decoder options that it is decoded best with, but for `lm`."""
+    """Its tuned decoder options, all but `lm`."""
     figures: PretrainedFigures
 
 
@@ -97,7 +98,7 @@ class Pretrained:
 
     @property
     def card(self) -> Path:
-        """What people should know before they use it, in Markdown."""
+        """The model card, in Markdown."""
         return self.folder / f"{self.name}.md"
 
     @property
@@ -107,7 +108,7 @@ class Pretrained:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The decoder options that it is decoded best with, by name."""
+        """Its tuned decoder options, by name."""
         return {**self.description.decoder, "lm": str(self.lm)}
 
     def decoding(self, given: Mapping[str, Any] | None = None) -> "DecoderOptions":
@@ -138,7 +139,7 @@ class Pretrained:
             ),
             ("language model", f"{self.description.lm.bytes:,} bytes"),
             *(
-                (f"word errors, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
+                (f"WER, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
                 for decoder, rates in figures.wer.items()
             ),
             ("folder", str(self.folder)),
@@ -160,7 +161,7 @@ def find(name: str) -> Pretrained:
     Raises AsrError if there is none, with the names that exist, and if its files are not complete.
     """
     if name not in names():
-        raise AsrError(f"{name}: no model of this name comes with asr; there is {_listed()}")
+        raise AsrError(f"{name}: no model of this name comes with asr; known: {_listed()}")
     return read(_folder() / f"{name}.json")
 
 
@@ -186,10 +187,10 @@ def read(path: Path) -> Pretrained:
 
 
 def named(model: str | Path | None) -> Pretrained | None:
-    """The recogniser that is meant, `DEFAULT` for None; None if it is a file of somebody's own.
+    """The recogniser of this name, `DEFAULT` for None; None if `model` is a path to a file.
 
-    A file goes before a name. Raises AsrError for a word, without suffix or folder, that is
-    neither.
+    Where a file has the name of a recogniser, the file is meant. Raises AsrError for a word,
+    without suffix or folder, that is neither.
     """
     if model is None:
         return find(DEFAULT)
@@ -197,14 +198,14 @@ def named(model: str | Path | None) -> Pretrained | None:
         return None
     if str(model) not in names():
         raise AsrError(
-            f"{model}: neither a file nor the name of a model that comes with asr; there is "
+            f"{model}: neither a file nor the name of a model that comes with asr; known: "
             f"{_listed()}"
         )
     return find(str(model))
 
 
 def resolve(model: str | Path | None) -> Path:
-    """The model file that is meant. Raises AsrError as `named` does."""
+    """The model file of a path or a name. Raises AsrError as `named` does."""
     pretrained = named(model)
     return pretrained.model if pretrained else Path(str(model))
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from process import run_asr
+from command_line import run_asr
 from tone_network import LETTERS, RATE, save_tone_model, speak
 
 from asr import audio
 from asr.audio import chunk as chunks
-from asr.audio.chunk import ChunkOptions, Place, find_quiet, stream
+from asr.audio.chunk import ChunkOptions, Place, find_quiet, split
 from asr.corpus.manifest import read_manifest
 from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
@@ -26,18 +26,23 @@ from asr.transcribe.stitch import join_words
 
 
 def places_of(samples: np.ndarray, rate: int, options: ChunkOptions) -> list[tuple[float, float]]:
-    return [(c.place.start, c.place.end) for c in stream(samples, rate, options)]
+    return [(c.place.start, c.place.end) for c in split([samples], rate, options)]
+
+
+def chunks_of_file(path: Path, options: ChunkOptions | None = None) -> Iterator[chunks.Chunk]:
+    with audio.open_recording(path) as recording:
+        yield from split(audio.stream(recording), RATE, options)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 9.99, 10.0, 10.01, 17.9, 18.0, 18.1, 20.0, 33.3, 57.0])
 @pytest.mark.parametrize("block", [7, 1000, 100000])
-def test_every_sample_is_in_a_chunk_and_neighbours_share_the_overlap(
+def test_every_sample_is_in_a_chunk_and_neighbours_have_the_overlap_in_common(
     seconds: float, block: int
 ) -> None:
     rate = 100
     samples = np.random.default_rng(1).standard_normal(round(seconds * rate)).astype(np.float32)
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
-    got = list(stream(blocks, rate, ChunkOptions(10.0, 2.0)))
+    got = list(split(blocks, rate, ChunkOptions(10.0, 2.0)))
     for chunk in got:
         first, last = round(chunk.place.start * rate), round(chunk.place.end * rate)
         assert (chunk.samples == samples[first:last]).all()
@@ -50,9 +55,9 @@ def test_every_sample_is_in_a_chunk_and_neighbours_share_the_overlap(
         assert before.place.end - after.place.start >= 2.0 - 1e-9
 
 
-def test_no_samples_are_no_chunks() -> None:
-    assert list(stream(np.zeros(0, np.float32), 100)) == []
-    assert list(stream(iter([]), 100)) == []
+def test_no_samples_give_no_chunks() -> None:
+    assert list(split([np.zeros(0, np.float32)], 100)) == []
+    assert list(split(iter([]), 100)) == []
 
 
 def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) -> np.ndarray:
@@ -63,7 +68,7 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_split_on_silence_splits_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_splits_in_pauses_without_overlap() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
     places = places_of(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
@@ -85,7 +90,7 @@ def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
-def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
+def test_split_on_silence_leaves_no_tiny_chunk_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
     places = places_of(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
@@ -137,7 +142,7 @@ def test_the_change_is_made_at_the_equal_word_nearest_to_the_centre() -> None:
     assert seam(left, right) == "B C D"
 
 
-def test_a_word_said_twice_stays_twice() -> None:
+def test_a_word_spoken_twice_is_written_twice() -> None:
     left = [word("NO", 8.6, 8.8), word("NO", 9.2, 9.4)]
     assert seam(left, left) == "NO NO"
 
@@ -148,17 +153,17 @@ def test_without_an_equal_word_the_change_is_made_in_a_gap() -> None:
     assert seam(left, right) == "A BAT Y"
 
 
-def test_two_readings_of_the_word_at_the_centre_become_the_surer_one() -> None:
+def test_of_two_hypotheses_for_the_word_at_the_centre_the_more_confident_is_written() -> None:
     left = [word("LEFT", 8.1, 9.9, 0.4)]
     right = [word("RIGHT", 8.2, 9.95, 0.7)]
     assert seam(left, right) == "RIGHT"
     assert seam([word("LEFT", 8.1, 9.8, 0.8)], right) == "LEFT"
-    # Middles on the far sides: neither chunk would have it.
+    # Both middles are on the far side of the seam: neither chunk would contain the word.
     lost_left, lost_right = word("L", 8.2, 9.98, 0.8), word("R", 8.05, 9.8, 0.3)
     assert seam([lost_left], [lost_right]) == "L"
 
 
-def test_chunks_that_share_nothing_are_put_end_to_end() -> None:
+def test_chunks_without_overlap_are_concatenated() -> None:
     words = join_words(
         [(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])]
     )
@@ -210,7 +215,7 @@ def test_the_text_of_a_long_file_is_that_of_its_parts_away_from_seams(
     [long] = recogniser.transcribe(tmp_path / "long.wav", TranscribeOptions(chunks=options))
     assert [w.start for w in long.words] == sorted(w.start for w in long.words)
     compared = 0
-    parts = list(stream(samples, 16000, options))
+    parts = list(split([samples], 16000, options))
     assert len(parts) >= 4
     for index, part in enumerate(parts):
         [alone] = recogniser.transcribe(part.samples)
@@ -228,7 +233,7 @@ def test_blocks_of_a_resampled_file_are_what_loading_it_gives(tmp_path: Path) ->
     samples = 0.3 * np.random.default_rng(1).standard_normal((44100 * 30, 2))
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="PCM_16")
     whole = audio.load(tmp_path / "a.wav").samples
-    got = list(stream(tmp_path / "a.wav", 16000, ChunkOptions(8.0, 0.0)))
+    got = list(chunks_of_file(tmp_path / "a.wav", ChunkOptions(8.0, 0.0)))
     assert got[-1].place.end == pytest.approx(30.0, abs=1e-3)
     for chunk in got:
         first = round(chunk.place.start * 16000)
@@ -236,12 +241,12 @@ def test_blocks_of_a_resampled_file_are_what_loading_it_gives(tmp_path: Path) ->
         assert np.abs(chunk.samples[: len(expected)] - expected).max() < 1e-4
 
 
-def test_a_long_file_that_is_cut_short_is_refused_at_its_end(tmp_path: Path) -> None:
+def test_a_long_truncated_file_is_refused_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "truncated.wav"
     soundfile.write(path, np.zeros(16000 * 40, np.int16), 16000)
     path.write_bytes(path.read_bytes()[: 16000 * 2 * 30])
-    with pytest.raises(AsrError, match="cut short"):
-        list(stream(path, 16000))
+    with pytest.raises(AsrError, match="truncated"):
+        list(chunks_of_file(path))
 
 
 def write_long(path: Path, minutes: int, rate: int = 44100) -> Path:
@@ -265,7 +270,7 @@ def peak_megabytes(chunks_of: Iterator[chunks.Chunk]) -> float:
 
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     short, long = (
-        peak_megabytes(stream(write_long(tmp_path / f"{m}.wav", m), 16000)) for m in (2, 8)
+        peak_megabytes(chunks_of_file(write_long(tmp_path / f"{m}.wav", m))) for m in (2, 8)
     )
     assert long < 1.1 * short
     assert long < 16
@@ -276,10 +281,10 @@ def test_two_hours_take_less_than_a_gigabyte(trained: Path, tmp_path: Path) -> N
     path = write_long(tmp_path / "long.wav", 120, rate=16000)
     result = run_asr("transcribe", path, "--model", trained, "-o", tmp_path / "out", timeout=3000)
     assert result.returncode == 0, result.stderr
-    # The largest of all children that were waited for, in kilobytes.
+    # Peak memory of the largest child process, in kilobytes.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20
 
 
-def test_cutting_needs_no_torch() -> None:
+def test_splitting_needs_no_torch() -> None:
     code = "import sys, asr.audio.chunk; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

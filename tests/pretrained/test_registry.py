@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import TRAINED
-from process import run_asr
+from command_line import run_asr
+from paths import TRAINED
 
 import asr
 from asr.corpus.manifest import read_manifest
@@ -75,14 +75,14 @@ def test_without_a_model_a_file_is_decoded_by_beam_search_with_the_language_mode
         assert (run.returncode, run.stdout, run.stderr) == (0, f"{text}\n", "")
 
 
-def test_no_words_where_there_is_no_sound() -> None:
+def test_silence_gives_no_words() -> None:
     for level, seconds in ((0.0, 3), (0.0, 45), (0.02, 3)):
         silence = np.full(seconds * 16000, level, np.float32)
         [transcript] = asr.load().transcribe(silence)
         assert (transcript.text, transcript.words, transcript.seconds) == ("", (), seconds)
 
 
-def test_options_that_are_given_go_before_those_of_the_model() -> None:
+def test_given_options_win_over_those_of_the_model() -> None:
     own = ENGLISH.decoding()
     assert models.decoding(None, {"lm_weight": 0.1}).lm_weight == 0.1
     assert models.decoding(None, {"beam": 5}).word_bonus == own.word_bonus
@@ -94,7 +94,7 @@ def test_options_that_are_given_go_before_those_of_the_model() -> None:
         models.decoding(None, {"decoder": "greedy", "lm_weight": 0.9})
 
 
-def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "english").mkdir()
     assert models.resolve("english") == ENGLISH.model
@@ -105,10 +105,10 @@ def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("command", ["transcribe {} -m englsh", "info englsh", "align {} A -m de"])
-def test_an_unknown_name_lists_what_there_is(command: str, recording: str) -> None:
+def test_an_unknown_name_lists_the_known_ones(command: str, recording: str) -> None:
     run = run_asr(*command.format(recording).split())
     assert run.returncode == 2
-    assert "there is english" in run.stderr
+    assert "known: english" in run.stderr
     assert "Traceback" not in run.stderr
 
 
@@ -143,15 +143,15 @@ def test_the_name_is_compared_and_decoded_with_its_own_options(
     assert same[0].startswith("A english (greedy): WER ")
     assert same[1].startswith("B eng.txt: WER ")
     assert "B - A: +0.00 points" in same[2]
-    for wrong, why in (("englsh", "there is english"), ("no.txt", "cannot be read")):
+    for wrong, why in (("englsh", "known: english"), ("no.txt", "cannot be read")):
         with pytest.raises(AsrError, match=why):
             compare_to(wrong, "eng.txt", str(few))
 
 
 def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:
     listed = run_asr("models").stdout
-    for said in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
-        assert said in listed
+    for part in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
+        assert part in listed
     assert str(ENGLISH.model.parent) in listed
     assert models.card("english") in run_asr("info", "english").stdout
     shutil.copy(TRAINED, tmp_path / "mine.asr")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import ROOT
+from paths import ROOT
 
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, spoken_log_probs
+from decoding_data import SENTENCES, spoken_log_probs
 
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.lm.arpa import write_arpa
