@@ -26,6 +26,7 @@ from asr.train.callbacks import (
     SparsityCurve,
     TrainingProgress,
 )
+from asr.train.checkpoint import check_resume_point
 from asr.train.data import SpeechData
 from asr.train.folder import resume_point
 from asr.train.losses import ctc_losses
@@ -93,6 +94,8 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures,
     """Train all epochs, from the resume point if there is one."""
     figures, best, callbacks = _callbacks(parts, pruning)
     last = resume_point(parts.folder)
+    if last.exists():
+        check_resume_point(last, parts.module)
     with quiet():
         trainer = make_trainer(parts.settings, callbacks)
         # Gradients through time fade into denormal numbers, which take a sixth of a step's time.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import soundfile
 from rich.console import Console
@@ -113,7 +114,7 @@ def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, rec
             line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     checked = {"sample_rate": sample_rate, "files": digest.hexdigest()}
-    if record.is_file() and json.loads(record.read_text()) == checked:
+    if _recorded(record) == checked:
         return
     for entry, utterances in tests.items():
         for u in utterances:
@@ -122,6 +123,14 @@ def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, rec
             except AsrError as error:
                 raise AsrError(f"data.test, {entry}: {error}") from None
     atomic_write_text(record, json.dumps(checked) + "\n")
+
+
+def _recorded(record: Path) -> Any:
+    """What a record of an earlier check says; None if there is none that can be read."""
+    try:
+        return json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _reports(
