@@ -15,6 +15,7 @@ from asr.features.settings import Frontend
 RATE = 16000
 SETTINGS = [
     Frontend(),
+    Frontend(normalise="utterance"),
     Frontend(normalise="none"),
     Frontend(
         sample_rate=8000, window_seconds=0.032, fft_size=256, mels=40, low_hertz=0, high_hertz=4000
@@ -70,7 +71,7 @@ def test_the_mel_filters_are_those_of_torchaudio() -> None:
         np.testing.assert_allclose(mel_filters(s), expected.numpy(), atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("normalise", ["utterance", "none"])
+@pytest.mark.parametrize("normalise", ["utterance", "speech", "running", "none"])
 def test_digital_silence_has_the_same_features_in_both(normalise: str) -> None:
     settings = Frontend(normalise=normalise)  # type: ignore[arg-type]
     samples = np.zeros(RATE, np.float32)

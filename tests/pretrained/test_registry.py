@@ -51,9 +51,6 @@ def test_the_card_names_the_sources_that_licences_ask_for() -> None:
     for name in ("LibriSpeech", "Panayotov", "CC BY 4.0", "VCTK", "CC BY-SA 4.0", "speechocean762"):
         assert name in card
     assert "$" not in card
-    for entry in describe(ENGLISH.model).tensors:
-        if len(entry.layout.shape) > 1:
-            assert entry.name in card
 
 
 def test_without_a_model_a_file_is_decoded_by_beam_search_with_the_language_model(
@@ -153,7 +150,9 @@ def test_models_lists_and_info_shows_the_card(tmp_path: Path) -> None:
     for part in ("english", "English", f"{ENGLISH.model.stat().st_size:,} bytes", "% zeros"):
         assert part in listed
     assert str(ENGLISH.model.parent) in listed
-    assert models.card("english") in run_asr("info", "english").stdout
+    shown = run_asr("info", "english").stdout
+    assert models.card("english") in shown
+    assert all(entry.name in shown for entry in describe(ENGLISH.model).tensors)
     shutil.copy(TRAINED, tmp_path / "mine.asr")
     assert models.card(tmp_path / "mine.asr") == ""
     (tmp_path / "mine.md").write_text("# Mine\x1b[31m\n")
