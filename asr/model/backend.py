@@ -215,6 +215,10 @@ class NativeBackend(_FromFile):
         return f"native ({native_library()}), recurrent weights {used}{exact}"
 
 
+MAX_THREADS = 1024
+"""More than any machine has cores for; a process that asks for far more is ended by the system."""
+
+
 def open_backend(
     path: str | Path,
     threads: int | None = None,
@@ -241,8 +245,8 @@ def open_backend(
         raise AsrError(f"backend={backend!r}: auto, torch or native")
     if device not in get_args(Device):
         raise AsrError(f"device={device!r}: cpu, cuda or auto")
-    if threads is not None and threads < 1:
-        raise AsrError(f"threads={threads}: at least 1")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise AsrError(f"threads={threads}: at least 1, at most {MAX_THREADS}")
     missing = _missing()
     if backend == "torch" and missing:
         raise AsrError(

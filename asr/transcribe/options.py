@@ -30,6 +30,8 @@ class TranscribeOptions:
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
             raise AsrError(f"batch_seconds={self.batch_seconds}: above 0")
+        if self.batch_seconds > 10**9:
+            raise AsrError(f"batch_seconds={self.batch_seconds}: at most {10**9:,}")
         if self.on_error not in ("raise", "report"):
             raise AsrError(f"on_error={self.on_error!r}: raise or report")
         if self.case not in (None, "lower", "upper"):
