@@ -74,12 +74,14 @@ def stream(
     Waveforms are mono float32 at `sample_rate`; files are converted. At most two chunks are
     in memory at a time. A recording no longer than a chunk is one chunk; the last chunk of a longer
     one is as long as the others and shares more with its neighbour. No samples, no chunks.
-    Raises AsrError as `audio.load` does; for a truncated file only after its last whole chunk.
+    Raises AsrError as `audio.load` does; for a truncated file only after its last chunk.
     """
     options = options or ChunkOptions()
     if isinstance(source, str | Path):
         with audio.open_recording(source) as recording:
             yield from _split(audio.stream(recording, sample_rate), sample_rate, options)
+        if recording.damage:
+            raise AsrError(f"{source}: {recording.damage}")
     else:
         blocks = [source] if isinstance(source, np.ndarray) else source
         yield from _split(blocks, sample_rate, options)
