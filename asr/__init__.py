@@ -5,8 +5,8 @@
         print(transcript.text, transcript.words)
 
 `load`, `Recogniser`, `Transcript`, `TranscribeOptions`, `DecoderOptions`, `ChunkOptions`,
-`SubtitleOptions`, `Word` and `AsrError` stand here; they are fetched when they are first used, so
-that importing one room loads no other.
+`SubtitleOptions`, `Word` and `AsrError` are here; each is imported when it is first used, so that
+importing one subpackage loads no other.
 """
 
 from typing import TYPE_CHECKING, Any

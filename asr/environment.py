@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from asr.errors import counted
+
 try:
     import resource
 except ImportError:  # Windows has none
@@ -79,4 +81,4 @@ def peak_memory_mib() -> float | None:
 def threads_line(threads: int) -> str:
     """One line that says on what a figure was measured."""
     here = machine()
-    return f"{here['cpu']}, {here['cores']} cores, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{here['cpu']}, {here['cores']} cores, {counted(threads, 'thread')}"

@@ -1,4 +1,4 @@
-"""`AsrError`: the exception for mistakes that a person can fix."""
+"""`AsrError`, the exception for mistakes that a person can fix, and what messages are made of."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,3 +26,8 @@ def problems() -> Iterator[Check]:
     yield check
     if found:
         raise AsrError("\n".join(found))
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 word`, `2 words`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -11,12 +11,14 @@ import itertools
 import math
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from asr.errors import AsrError, Check
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 
 _NAMES = {
     str: "text",
@@ -134,7 +136,7 @@ class Reader:
             return kind(**values)
         except AsrError as error:
             self.problems += [_from_line(key, line) for line in str(error).splitlines()]
-        except (ArithmeticError, ValueError) as error:  # numbers beyond all reason
+        except (ArithmeticError, ValueError) as error:  # numbers too large to compute with
             self.problems.append(Problem(key, str(error)))
         return None
 
@@ -145,6 +147,14 @@ class Reader:
 def to_plain(value: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries of plain values, ready for YAML or JSON."""
     return dataclasses.asdict(value)
+
+
+def read_numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """The numbers of a text such as `1,1,2`. Raises AsrError naming the option `name`."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise AsrError(f"{name}={text!r}: numbers with commas between them") from None
 
 
 UNUSED = "does nothing without"

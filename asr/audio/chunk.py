@@ -8,12 +8,10 @@ seams.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from asr import audio
 from asr.errors import AsrError
 
 _LEVEL_SECONDS = 0.02
@@ -64,30 +62,16 @@ class Chunk:
     place: Place
 
 
-def stream(
-    source: str | Path | np.ndarray | Iterable[Samples],
-    sample_rate: int,
-    options: ChunkOptions | None = None,
+def split(
+    blocks: Iterable[Samples], rate: int, options: ChunkOptions | None = None
 ) -> Iterator[Chunk]:
-    """The chunks of a file, of a waveform `(samples,)`, or of one that comes in blocks.
+    """The chunks of a waveform that comes in blocks `(samples,)`, such as `audio.stream` yields.
 
-    Waveforms are mono float32 at `sample_rate`; files are converted. At most two chunks are
-    in memory at a time. A recording no longer than a chunk is one chunk; the last chunk of a longer
-    one is as long as the others and shares more with its neighbour. No samples, no chunks.
-    Raises AsrError as `audio.load` does; for a truncated file only after its last chunk.
+    Blocks are mono float32 at `rate`, in samples per second. At most two chunks are held at a time.
+    A recording no longer than a chunk is one chunk; the last chunk of a longer one is as long as
+    the others and shares more with its neighbour. No samples, no chunks.
     """
     options = options or ChunkOptions()
-    if isinstance(source, str | Path):
-        with audio.open_recording(source) as recording:
-            yield from _split(audio.stream(recording, sample_rate), sample_rate, options)
-        if recording.damage:
-            raise AsrError(f"{source}: {recording.damage}")
-    else:
-        blocks = [source] if isinstance(source, np.ndarray) else source
-        yield from _split(blocks, sample_rate, options)
-
-
-def _split(blocks: Iterable[Samples], rate: int, options: ChunkOptions) -> Iterator[Chunk]:
     # Samples:  held[0]                 size          2 * size
     #           |------- a chunk -------|----- ahead -----|
     #                         |------- the next ------|        (they share `shared`)

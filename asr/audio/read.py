@@ -65,8 +65,7 @@ def load(path: str | Path, sample_rate: int = 16000, channel: int | None = None)
             if segment.rate != sample_rate:
                 samples = soxr.resample(samples, segment.rate, sample_rate)
             parts.append(samples)
-    if recording.damage:
-        raise AsrError(f"{path}: {recording.damage}")
+        recording.refuse_damage()
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
     if not len(samples):
         raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
@@ -74,12 +73,14 @@ def load(path: str | Path, sample_rate: int = 16000, channel: int | None = None)
     return Audio(samples, sample_rate, recording.notes(sample_rate))
 
 
-def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.ndarray]:
+def stream(
+    recording: "OpenRecording", sample_rate: int = 16000, partial: bool = False
+) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
     Together they are what `load` gives, sample by sample, and are never all held at once.
-    Raises as `load` does, but not for a truncated file: what is there comes, and afterwards
-    `recording.damage` says what is missing.
+    Raises as `load` does; for a truncated file only after its last block, and not at all if
+    `partial`: `recording.damage` then says what is missing.
     """
     for segment in recording.segments():
         resampler = None
@@ -94,6 +95,8 @@ def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.
             samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if len(samples):
                 yield samples
+    if not partial:
+        recording.refuse_damage()
 
 
 @dataclass
@@ -176,6 +179,11 @@ class OpenRecording:
         """Say that something is missing; what was found first is said."""
         self.damage = self.damage or why
 
+    def refuse_damage(self) -> None:
+        """Raise AsrError if something is missing."""
+        if self.damage:
+            raise AsrError(f"{self.path}: {self.damage}")
+
     def _opened(self) -> Iterator[Segment]:
         """All segments that can be opened, each only while it is read."""
         yield self._first
@@ -217,7 +225,7 @@ def length(path: str | Path) -> float:
 
 
 def header_seconds(path: str | Path) -> float:
-    """Length of a regular file by its headers, for showing progress; 0 if it is not known."""
+    """Duration in seconds of a regular file by its headers, to show progress; 0 if unknown."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return 0.0

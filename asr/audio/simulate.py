@@ -1,7 +1,7 @@
-"""What lies between a mouth and a file: rooms, noise, narrow bands and lossy coding.
+"""Simulates how speech is recorded: rooms, noise, narrow bands and lossy codecs.
 
 For the augmentation of training utterances and for the built-in corpus of synthetic speech. All
-chance comes from the generator that is passed: the same one gives the same samples.
+randomness comes from the generator that is passed: the same one gives the same samples.
 """
 
 import io
@@ -97,7 +97,7 @@ def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     return (wet * np.sqrt(np.mean(np.square(samples)) / power)).astype(np.float32)
 
 
-def made_response(sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+def synthetic_response(sample_rate: int, generator: np.random.Generator) -> np.ndarray:
     """A made-up room's impulse response, (m,) float32.
 
     It decays by 60 dB in 0.1 to 0.6 s and lies 0 to 15 dB below the direct path.
@@ -164,7 +164,7 @@ def room_noise(
     return result
 
 
-def made_noise(length: int, generator: np.random.Generator) -> np.ndarray:
+def synthetic_noise(length: int, generator: np.random.Generator) -> np.ndarray:
     """White or pink noise, even odds: (length,) float32."""
     pink = generator.random() < 0.5
     white = generator.standard_normal(length, dtype=np.float32)
@@ -235,7 +235,7 @@ def band_limit(
     return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
-def code(samples: np.ndarray, codec: Codec, level: float, sample_rate: int) -> np.ndarray:
+def apply_codec(samples: np.ndarray, codec: Codec, level: float, sample_rate: int) -> np.ndarray:
     """`samples` (n,) coded and decoded: (n,) float32.
 
     level: 0 is the codec's best quality, 1 its worst; mu-law has 8 bits and no level. Samples

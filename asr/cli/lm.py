@@ -13,6 +13,7 @@ from asr.cli.options import (
     Threads,
     with_options,
 )
+from asr.text.normalise import NORMALISATION
 
 lm_app = typer.Typer(no_args_is_help=True, help="Make and tune language models.")
 
@@ -29,14 +30,16 @@ def add_to(app: typer.Typer) -> None:
 def lm_train(
     texts: Annotated[list[Path], typer.Argument(help="Text files, plain or .gz, or manifests.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=_FORM)],
-    order: Annotated[int, typer.Option(min=1, max=6, help="Longest n-gram.")] = 3,
+    order: Annotated[int, typer.Option(min=1, max=6, help="Words in the longest n-grams.")] = 3,
     cutoffs: Annotated[
-        str, typer.Option(help="Least counts of 1-, 2-, 3-grams and so on, such as 1,1,2.")
+        str, typer.Option(help="Minimum counts of 1-, 2-, 3-grams and so on, such as 1,1,2.")
     ] = "",
-    prune: Annotated[float, typer.Option(help="Entropy threshold, such as 1e-8; 0: none.")] = 0.0,
+    prune: Annotated[
+        float, typer.Option(help="Threshold of entropy pruning, such as 1e-8; 0: no pruning.")
+    ] = 0.0,
     heldout: Annotated[Path | None, typer.Option(help="Text whose perplexity is printed.")] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Rarer words become unknown.")] = 1,
-    normalisation: Annotated[str, typer.Option(help="Normalisation of the texts.")] = "en-v1",
+    normalisation: Annotated[str, typer.Option(help="Normalisation of the texts.")] = NORMALISATION,
 ) -> None:
     """Train a word n-gram model (modified Kneser-Ney)."""
     from asr.decode.lm.commands import lm_train as run

@@ -72,7 +72,7 @@ def _options(
 
 @app.command()
 def info(model: ModelOrName) -> None:
-    """Show a model file: dimensions, parameters, non-zeros of each tensor, bytes, and its card."""
+    """Show a model: dimensions, parameters, non-zeros of each tensor, bytes, and its model card."""
     from asr.decode.library import native
     from asr.model.info import describe
     from asr.pretrained import registry as models
@@ -95,7 +95,7 @@ def pack(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The packed file.")],
     values: Annotated[
-        Literal["fp16", "fp32", "int8"], typer.Option(help="Type of the weights that are not zero.")
+        Literal["fp16", "fp32", "int8"], typer.Option(help="Data type of the non-zero weights.")
     ] = "fp16",
     fold: Annotated[
         bool, typer.Option("--fold", help="Fold batch normalisation into the weights.")
@@ -122,16 +122,16 @@ def export(
 def benchmark(
     model: ModelOrName,
     seconds: Annotated[float, typer.Option(help="Seconds of audio.")] = 10.0,
-    columns: Annotated[int, typer.Option("--utterances", help="Utterances in a batch.")] = 1,
+    utterances: Annotated[int, typer.Option(help="Utterances in a batch.")] = 1,
     recording: Annotated[
         Path | None, typer.Option(help="Recording to run on; without it, noise.")
     ] = None,
     threads: Threads = 2,
 ) -> None:
-    """Compare a sparse model with its dense runtimes on this machine: is it faster?"""
+    """Time a sparse model on this machine, against the same network in dense runtimes."""
     from asr.benchmark.compare import benchmark as run
 
-    print(run(model, seconds, columns, threads, recording).table())
+    print(run(model, seconds, utterances, threads, recording).table())
 
 
 if __name__ == "__main__":

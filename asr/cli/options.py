@@ -59,7 +59,7 @@ Backend = Annotated[
 Exact = Annotated[
     bool,
     typer.Option(
-        "--exact", help="Native kernels that compute in fp32 throughout, as torch always does."
+        "--exact", help="Let the native kernels compute in fp32 throughout, as torch always does."
     ),
 ]
 
@@ -80,25 +80,31 @@ class FieldOptions:
     pretrained: bool = False
     """Whether pretrained recognisers bring defaults of their own, which help texts then name."""
 
+    @functools.cached_property
     def kind(self) -> Any:
         """The dataclass."""
         return getattr(importlib.import_module(self.module), self.name)
 
+    @functools.cached_property
     def fields(self) -> list[dataclasses.Field[Any]]:
         """The fields that become options."""
         return [
             field
-            for field in dataclasses.fields(self.kind())
+            for field in dataclasses.fields(self.kind)
             if field.name not in self.without and (not self.only or field.name in self.only)
         ]
 
+    @functools.cached_property
     def parameters(self) -> list[Any]:
-        """The options themselves, each None unless it is given."""
-        hints, texts = typing.get_type_hints(self.kind()), meanings(self.kind())
+        """The options as click knows them, each None unless it is given."""
+        from rich.markup import escape
+
+        hints, texts = typing.get_type_hints(self.kind), meanings(self.kind)
         parameters = []
-        for field in self.fields():
-            kind, spelling, default = hints[field.name], _dashed(field.name), default_of(field)
-            text = _escaped(texts[field.name]) + self._default(field.name, default)
+        for field in self.fields:
+            kind, default = hints[field.name], default_of(field)
+            spelling = "--" + field.name.replace("_", "-")
+            text = escape(texts[field.name]) + self._default(field.name, default)
             if typing.get_origin(kind) in (tuple, list):
                 kind, spelling = list[str], spelling.removesuffix("s")
                 text += " May be given several times."
@@ -122,24 +128,28 @@ class FieldOptions:
 
     def given(self, values: dict[str, Any]) -> dict[str, Any]:
         """Take the values of these options out of `values`; those that were given, by field."""
-        taken = {field.name: values.pop(field.name, None) for field in self.fields()}
+        taken = {field.name: values.pop(field.name, None) for field in self.fields}
         given = {name: value for name, value in taken.items() if value not in (None, [], ())}
         return {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
 
     def _default(self, name: str, default: Any) -> str:
-        usual = _shown(default)
-        own = self._own(name) if self.pretrained else {}
-        named = [f"{value} with {model}" for model, value in own.items() if value != usual]
+        """The note on the default of a field, and on those that pretrained recognisers bring."""
+        usual, named = _displayed(default), []
+        for model, own in self._own.items():
+            value = _displayed(own[name]) if name in own else usual
+            if value != usual:
+                named.append(f"{value} with {model}")
         if named:
             return default_note(", ".join([*named, f"else {usual or 'none'}"]))
         return default_note(usual) if usual else ""
 
-    def _own(self, name: str) -> dict[str, str]:
-        """What each pretrained recogniser brings for a field, as it is shown."""
+    @functools.cached_property
+    def _own(self) -> dict[str, dict[str, Any]]:
+        """The options that each pretrained recogniser brings, by its name."""
         from asr.pretrained import registry
 
-        options = {model: registry.find(model).options for model in registry.names()}
-        return {model: _shown(own[name]) for model, own in options.items() if name in own}
+        names = registry.names() if self.pretrained else []
+        return {model: registry.find(model).options for model in names}
 
 
 DECODING = FieldOptions("asr.decode", "DecoderOptions", "Decoding", pretrained=True)
@@ -155,14 +165,11 @@ TRANSCRIBING = FieldOptions(
 class FieldOptionsCommand(TyperCommand):
     """A command that has the options of `with_options` beside its own."""
 
-    @functools.cached_property
-    def _field_parameters(self) -> list[Any]:
-        groups: tuple[FieldOptions, ...] = getattr(self.callback, "field_options", ())
-        return [parameter for group in groups for parameter in group.parameters()]
-
     def get_params(self, ctx: Any) -> list[Any]:
+        """Its own parameters, then those of its groups, then `--help`."""
         *own, help_option = super().get_params(ctx)
-        return [*own, *self._field_parameters, help_option]
+        groups: tuple[FieldOptions, ...] = getattr(self.callback, "field_options", ())
+        return [*own, *(option for group in groups for option in group.parameters), help_option]
 
 
 def with_options(**groups: FieldOptions) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -206,18 +213,8 @@ def _click_parameters(parameters: list[inspect.Parameter]) -> list[Any]:
     return typer.main.get_command(app).params
 
 
-def _dashed(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _shown(value: Any) -> str:
-    """A value as help texts show it; empty for one that stands for nothing."""
+def _displayed(value: Any) -> str:
+    """A value as help texts display it; empty for one that means nothing."""
     if isinstance(value, bool | types.NoneType) or value in ("", (), []):
         return ""
     if isinstance(value, float):

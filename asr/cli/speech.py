@@ -70,11 +70,13 @@ def transcribe(
     model: ModelOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for one file per recording; else print."),
+        typer.Option(
+            "--output", "-o", help="Folder for one file per recording; without it, print."
+        ),
     ] = None,
     format: Formats = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write outputs again that exist already.")
+        bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")
     ] = False,
     progress: ProgressBar = None,
     threads: Threads = 2,
@@ -84,8 +86,9 @@ def transcribe(
     """Transcribe recordings.
 
     The recogniser that comes with asr uses a beam search with its own language model;
-    --decoder greedy uses neither. A model file of yours is decoded greedily unless you ask for
-    more. With another --lm, options that were tuned for the built-in one go back to their defaults.
+    --decoder greedy uses neither. A model file of your own is decoded greedily unless you choose
+    another decoder. With another --lm, options that were tuned for the built-in one go back to
+    their defaults.
     """
     import sys
 
@@ -96,13 +99,13 @@ def transcribe(
     from asr.transcribe.recogniser import load_for_command
     from asr.transcribe.subtitles import SubtitleOptions
 
-    reading = models.decoding(model, decoding)
+    decoder_options = models.decoding(model, decoding)
     options = TranscribeOptions(
-        reading, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
+        decoder_options, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
     )
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load_for_command(model, threads, backend, exact, reading),
+        load_for_command(model, threads, backend, exact, decoder_options),
         paths,
         output,
         format or ["txt"],
@@ -117,11 +120,11 @@ def transcribe(
 @with_options(chunks=CHUNKS)
 def align(
     recording: Annotated[Path, typer.Argument(help="A recording.")],
-    text: Annotated[str, typer.Argument(help="What is said in it: a text file, or the words.")],
+    text: Annotated[str, typer.Argument(help="Its text: a text file, or the words themselves.")],
     chunks: Any,
     model: ModelOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; else print.")
+        Path | None, typer.Option("--output", "-o", help="File to write; without it, print.")
     ] = None,
     format: Annotated[
         str, typer.Option("--format", "-f", help=", ".join(FORMATS), autocompletion=_formats)
@@ -145,7 +148,7 @@ def evaluate(
     manifest: Source,
     decoding: Any,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for reference and hypothesis.")
+        Path | None, typer.Option("--output", "-o", help="File for references and hypotheses.")
     ] = None,
     threads: Threads = 2,
     backend: Backend = "auto",
@@ -173,7 +176,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for all utterances that differ.")
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="Utterances that differ to print.")] = 10,
+    show: Annotated[int, typer.Option(min=0, help="Number of differing utterances to print.")] = 10,
     threads: Threads = 2,
 ) -> None:
     """Compare two results: is one better, by how much, and where do they differ?
@@ -193,7 +196,7 @@ def calibrate(
     decoding: Any,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Model file to write; else the same."),
+        typer.Option("--output", "-o", help="Model file to write; without it, MODEL is changed."),
     ] = None,
     threads: Threads = 2,
 ) -> None:

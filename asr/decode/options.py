@@ -22,7 +22,7 @@ class DecoderOptions:
     decoder: DecoderName = "greedy"
     """The best token of every frame (greedy), or a prefix beam search (beam)."""
     beam: int = 32
-    """Prefixes kept after every frame, 1 or more."""
+    """Width of the beam: prefixes kept after every frame."""
     beam_threshold: float = 16.0
     """Prefixes with a score (natural log) this far below the best one are dropped."""
     token_threshold: float = 9.0

@@ -61,7 +61,7 @@ class Phrases:
 def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Phrases:
     """The automaton of `phrases`, which are normalised first; `bonus` is for every word of one.
 
-    Raises AsrError for a phrase without words, and for one that the tokenizer cannot write.
+    Raises AsrError for a phrase without words, and for one that the tokenizer cannot encode.
     """
     texts: dict[bytes, None] = {}
     for phrase in phrases:

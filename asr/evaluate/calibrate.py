@@ -1,8 +1,8 @@
-"""Word confidence that says how often such words are right, from a dev set into the model file.
+"""Calibrates word confidences on a dev set: a word of confidence 0.8 is right in 80 % of cases.
 
-The map is written into the model file itself, as `training.confidence` of its metadata. So no
-second file has to travel along, and a packed copy made later has it too. The weights stay as they
-are, bit by bit.
+The map from raw to calibrated confidence is written into the model file itself, as
+`training.confidence` of its metadata. So no second file is needed, and a packed copy made later
+has it too. The weights stay as they are, bit by bit.
 """
 
 from dataclasses import dataclass
@@ -56,19 +56,17 @@ class ScoredWords:
 
 
 def score_words(
-    recogniser: Recogniser,
-    source: str,
-    decoding: DecoderOptions | None = None,
+    recogniser: Recogniser, source: str, decoding: DecoderOptions | None = None
 ) -> ScoredWords:
-    """Confidence and rightness of all words recognised in a manifest, a folder or `spoken:dev`.
+    """Transcribe a manifest, a folder or `spoken:dev`: confidence and rightness of all words.
 
     A word is right where jiwer aligns it with the same word of the reference, both in normal
-    form. Confidences are calibrated if the recogniser is. Raises AsrError if not one word is
-    recognised.
+    form. Confidences are calibrated if the recogniser is. `decoding` None: the recogniser's own.
+    Raises AsrError if no word is recognised.
     """
     utterances = read_set(source)
     paths = [utterance.audio_filepath for utterance in utterances]
-    options = TranscribeOptions(decoding=decoding or DecoderOptions())
+    options = TranscribeOptions(decoding=decoding)
     confidences: list[float] = []
     right: list[bool] = []
     for utterance, transcript in zip(
@@ -77,7 +75,7 @@ def score_words(
         confidences += [word.confidence for word in transcript.words]
         right += words_right(normalise(utterance.text), [word.text for word in transcript.words])
     if not right:
-        raise AsrError(f"{source}: not one word was recognised in it")
+        raise AsrError(f"{source}: no word was recognised")
     return ScoredWords(np.array(confidences), np.array(right))
 
 
@@ -117,14 +115,14 @@ def calibrate_to(
     if output is None and registry.named(model):
         raise AsrError(f"{model}: comes with asr and is left as it is; give a file with -o")
     model = registry.resolve(model)
-    decoding = decoding or DecoderOptions()
     recogniser = load_for_command(model, threads, decoding=decoding)
     recogniser.calibration = None
-    raw = score_words(recogniser, source, decoding)
+    raw = score_words(recogniser, source)
     calibration = fit(raw.confidences, raw.right)
     fitted = ScoredWords(calibration.apply(raw.confidences), raw.right)
+    decoder = recogniser.decoding.decoder
     # Only the name of the set: the model file may be given to others.
-    about = {"words": len(raw.right), "fitted_on": Path(source).name, "decoder": decoding.decoder}
+    about = {"words": len(raw.right), "fitted_on": Path(source).name, "decoder": decoder}
     write_calibration(model, output or model, calibration, about)
     return "\n".join(
         [

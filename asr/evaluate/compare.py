@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from asr.decode import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
 from asr.evaluate.dataset import describe, evaluate, read_set
 from asr.evaluate.wer import (
-    NORMALISATION,
     RESAMPLES,
     Row,
     Score,
-    counted,
     load_jiwer,
     resampled,
     score,
@@ -28,6 +26,7 @@ from asr.evaluate.wer import (
 )
 from asr.files import atomic_write_text
 from asr.pretrained import registry
+from asr.text.normalise import NORMALISATION
 from asr.transcribe.recogniser import load_for_command
 
 
@@ -113,7 +112,7 @@ def _check_same(a: Sequence[Row], partners: dict[str, Row]) -> None:
     if other:
         raise AsrError(f"the two have different references for {len(other)}, such as {other[0]}")
     if not names:
-        raise AsrError("nothing to compare: there is not one utterance")
+        raise AsrError("nothing to compare: no utterances")
 
 
 def table(comparison: PairedComparison, names: tuple[str, str]) -> str:
@@ -173,8 +172,8 @@ def compare_to(
 
     A model is a file, or a name that `asr models` lists. Models are run on `source`, each with the
     decoder options that `registry.decoding` makes from those in `given`. The first `show`
-    utterances that differ are printed, all of them are written to `output`. Raises AsrError if
-    there is a model and no source, or a source or decoder and no model.
+    utterances that differ are printed, all of them are written to `output`. Raises AsrError
+    for a model without a source, and for a source or a decoder without a model.
     """
     decodings = [_decoding(side, given or {}) for side in (a, b)]
     networks = [side for side, decoding in zip((a, b), decodings, strict=True) if decoding]

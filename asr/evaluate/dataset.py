@@ -11,11 +11,11 @@ from pathlib import Path
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.decode import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
-from asr.evaluate.wer import NORMALISATION, Row, Score, counted, score, speakers_of
+from asr.evaluate.wer import Row, Score, score, speakers_of
 from asr.model.backend import BackendName
-from asr.text.normalise import normalise
+from asr.text.normalise import NORMALISATION, normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
 from asr.transcribe.recogniser import Recogniser, load_for_command
@@ -39,7 +39,7 @@ def evaluate(
     ('BAD CAFE', 1)
     """
     if not utterances:
-        raise AsrError("nothing to evaluate: there is not one utterance")
+        raise AsrError("nothing to evaluate: no utterances")
     # Longest first: over a whole set there is less padding than in windows of the order given.
     order = sorted(range(len(utterances)), key=lambda i: -utterances[i].duration)
     paths = [utterances[i].audio_filepath for i in order]
@@ -48,7 +48,7 @@ def evaluate(
     texts = {i: transcript.text for i, transcript in zip(order, transcripts, strict=True)}
     seconds = time.perf_counter() - started
     rows = [
-        Row(u.id, u.speaker, normalise(u.text, NORMALISATION), normalise(texts[i], NORMALISATION))
+        Row(u.id, u.speaker, normalise(u.text), normalise(texts[i]))
         for i, u in enumerate(utterances)
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
@@ -91,7 +91,7 @@ def read_set(source: str) -> list[Utterance]:
     """The utterances of a manifest, a folder or a part of the built-in corpus, at least one."""
     utterances = sources.resolve(source)
     if not utterances:
-        raise AsrError(f"{source}: there is not one utterance")
+        raise AsrError(f"{source}: no utterances")
     return utterances
 
 

@@ -5,18 +5,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.evaluate.wer import (
-    NORMALISATION,
     Errors,
     Row,
     count_errors,
-    counted,
     load_jiwer,
     percent,
     sum_errors,
 )
 from asr.files import atomic_write_text
+from asr.text.normalise import NORMALISATION
 
 Pair = tuple[str, str]
 _HEAD = re.compile(r"WER [\d.]+ %, .*; normalisation (\S+)$")

@@ -14,8 +14,9 @@ from asr.decode.lm.tune import Trial, at_edge, table, tune
 from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
-from asr.evaluate.wer import NORMALISATION, load_jiwer
+from asr.evaluate.wer import load_jiwer
 from asr.files import atomic_write_text
+from asr.plain import read_numbers
 from asr.text.normalise import normalise
 from asr.transcribe.recogniser import Recogniser, load_for_command
 
@@ -39,7 +40,7 @@ def lm_tune(
     """
     if re.search(r"(?<![a-z])test(?![a-z])", manifest.lower()):
         raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
-    values = _numbers("weights", weights), _numbers("bonuses", bonuses)
+    values = [read_numbers(n, t, float) for n, t in (("weights", weights), ("bonuses", bonuses))]
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
     started = time.perf_counter()
     utterances = read_set(manifest)
@@ -77,10 +78,10 @@ def run_set(
 def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], float]:
     """The word error rate of a text for each utterance, all in normal form."""
     jiwer = load_jiwer()
-    references = [normalise(utterance.text, NORMALISATION) for utterance in utterances]
+    references = [normalise(utterance.text) for utterance in utterances]
 
     def rate(texts: list[str]) -> float:
-        return float(jiwer.wer(references, [normalise(text, NORMALISATION) for text in texts]))
+        return float(jiwer.wer(references, [normalise(text) for text in texts]))
 
     return rate
 
@@ -88,10 +89,3 @@ def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], fl
 def _write(output: Path, trials: Sequence[Trial]) -> None:
     rows = [f"{trial.lm_weight}\t{trial.word_bonus}\t{trial.wer}" for trial in trials]
     atomic_write_text(output, "\n".join(["lm_weight\tword_bonus\twer", *rows]) + "\n")
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise AsrError(f"{name}={text!r}: numbers with commas between them") from None

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 
 RESAMPLES = 2000
-NORMALISATION = "en-v1"
-"""The normal form in which texts are compared; it is written beside every figure."""
 _FEWEST_SPEAKERS = 5
 
 
@@ -90,14 +88,14 @@ def score(
     """WER, CER and their parts, with a 95 % percentile bootstrap interval of the WER.
 
     Texts are compared word by word as they are. `resamples` sets of utterances are drawn with
-    replacement from `seed`; with `groups` (the speaker of each utterance) whole groups are drawn,
-    which is wider and fairer where one speaker says much. Raises AsrError for nothing to score,
-    and for fewer than two groups.
+    replacement, seeded by `seed`; with `groups` (the speaker of each utterance) whole groups are
+    drawn: the interval is wider, and fairer where one speaker says much. Raises AsrError for
+    nothing to score, and for fewer than two groups.
     """
     if len(references) != len(hypotheses) or len(groups or references) != len(references):
         raise ValueError("references, hypotheses and groups must have the same length")
     if not references:
-        raise AsrError("nothing to score: there is not one utterance")
+        raise AsrError("nothing to score: no utterances")
     per_utterance = tuple(errors_of(references, hypotheses))
     total = sum_errors(per_utterance)
     characters = load_jiwer().process_characters(list(references), list(hypotheses))
@@ -177,20 +175,15 @@ def resampled(
 
 
 def speakers_of(rows: Sequence[Row]) -> list[str] | None:
-    """The speaker of each row, to draw over; None if some are unknown or they are too few.
+    """The speaker of each row, to resample; None if some are unknown or there are too few.
 
-    Errors stick to speakers, so an interval over utterances is too narrow. Of fewer than five
-    speakers no interval can be drawn that means anything.
+    Errors cluster by speaker, so an interval over utterances is too narrow. With fewer than five
+    speakers an interval over speakers means nothing.
     """
     speakers = [row.speaker for row in rows]
     return speakers if all(speakers) and len(set(speakers)) >= _FEWEST_SPEAKERS else None
 
 
 def percent(rate: float) -> str:
-    """A rate for people."""
+    """A rate as `12.34 %`."""
     return f"{100 * rate:.2f} %"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 word`, `2 words`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The recognisers in the package: their names, their files, and how each is decoded best.
+"""The recognisers in the package: their names, files and tuned decoder options.
 
 A recogniser is four files beside this one: the packed network `NAME.asr`, its language model
 `NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. `recipes/ship.py`
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asr.decode import DecoderOptions
 
 DEFAULT = "english"
-"""The recogniser of those who ask for none."""
+"""The recogniser that is used when none is named."""
 SCHEMA = 1
 """Version of `NAME.json`."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -57,13 +57,13 @@ class PretrainedDescription:
     schema: int
     name: str
     language: str
-    """As people call it, such as `English`."""
+    """In words, such as `English`."""
     model: PackagedFile
     """The packed network."""
     lm: PackagedFile
     """Its word language model."""
     decoder: dict[str, Any]
-    """The decoder options that it is decoded best with, but for `lm`."""
+    """Its tuned decoder options, all but `lm`."""
     figures: PretrainedFigures
 
 
@@ -107,7 +107,7 @@ class Pretrained:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The decoder options that it is decoded best with, by name."""
+        """Its tuned decoder options, by name."""
         return {**self.description.decoder, "lm": str(self.lm)}
 
     def decoding(self, given: Mapping[str, Any] | None = None) -> "DecoderOptions":
@@ -160,7 +160,7 @@ def find(name: str) -> Pretrained:
     Raises AsrError if there is none, with the names that exist, and if its files are not complete.
     """
     if name not in names():
-        raise AsrError(f"{name}: no model of this name comes with asr; there is {_listed()}")
+        raise AsrError(f"{name}: no model of this name comes with asr; known: {_listed()}")
     return read(_folder() / f"{name}.json")
 
 
@@ -197,7 +197,7 @@ def named(model: str | Path | None) -> Pretrained | None:
         return None
     if str(model) not in names():
         raise AsrError(
-            f"{model}: neither a file nor the name of a model that comes with asr; there is "
+            f"{model}: neither a file nor the name of a model that comes with asr; known: "
             f"{_listed()}"
         )
     return find(str(model))

@@ -82,5 +82,5 @@ def normalise(text: str, name: str = NORMALISATION) -> str:
     """
     if name not in NORMALISATIONS:
         known = ", ".join(NORMALISATIONS)
-        raise AsrError(f"text normalisation {name!r} is unknown; there is {known}")
+        raise AsrError(f"text normalisation {name!r} is unknown; known: {known}")
     return NORMALISATIONS[name](text)

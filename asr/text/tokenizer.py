@@ -25,7 +25,7 @@ WORD_MARK = "\u2581"
 
 
 class UnknownCharacters(AsrError):
-    """A text has characters that a tokenizer cannot write; each is in `characters` once, sorted."""
+    """A text has characters that a tokenizer lacks: `characters`, each once, sorted."""
 
     def __init__(self, characters: Iterable[str], text: str) -> None:
         self.characters = sorted(set(characters))

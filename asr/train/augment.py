@@ -40,7 +40,7 @@ def waveform(
         response = (
             simulate.recorded_response(settings.response_folder, sample_rate, generator)
             if settings.response_folder and generator.random() < 0.5
-            else simulate.made_response(sample_rate, generator)
+            else simulate.synthetic_response(sample_rate, generator)
         )
         samples = simulate.reverberate(samples, response)
     if noisy:
@@ -50,7 +50,7 @@ def waveform(
         samples = simulate.band_limit(samples, low, high, sample_rate)
     if _drawn(settings.codec_probability, generator):
         codec = simulate.CODECS[int(generator.integers(len(simulate.CODECS)))]
-        samples = simulate.code(samples, codec, generator.random(), sample_rate)
+        samples = simulate.apply_codec(samples, codec, generator.random(), sample_rate)
     return samples
 
 
@@ -67,7 +67,7 @@ def _add_noise(
     if folder := settings.noise_folder:
         noise = simulate.recorded_noise(len(samples), folder, sample_rate, generator)
     else:
-        noise = simulate.made_noise(len(samples), generator)
+        noise = simulate.synthetic_noise(len(samples), generator)
     return simulate.add_noise(samples, noise, snr_decibels, sample_rate)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from asr import environment
 from asr.corpus import sources
+from asr.errors import counted
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.ref_hyp import write as write_ref_hyp
-from asr.evaluate.wer import counted
 from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain

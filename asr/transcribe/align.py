@@ -1,6 +1,6 @@
 """When the words of a known text are said: forced alignment of a recording of any length.
 
-The text is followed through the log-probabilities of the whole recording (`Recogniser.run`).
+The text is aligned with the log-probabilities of the whole recording (`Recogniser.run`).
 """
 
 import os
@@ -38,7 +38,7 @@ def align(
     >>> [(word.text, round(word.start, 1)) for word in transcript.words]
     [('- Bad;', 0.1), ('cafe!', 0.7)]
     """
-    written = _written(text)
+    written = _original_words(text)
     if not written:
         raise AsrError("align: the text has no word in it")
     tokens = recogniser.tokenizer.encode(" ".join(form for _, form in written))
@@ -95,8 +95,8 @@ def read_text(text: str) -> str:
         raise AsrError(f"{text}: cannot be read: {error.strerror}") from None
 
 
-def _written(text: str) -> list[tuple[str, str]]:
-    """Words as they are written, each with its normal form of one word or more."""
+def _original_words(text: str) -> list[tuple[str, str]]:
+    """Words as they are written, each with its normal form (one word or more)."""
     words: list[tuple[str, str]] = []
     leading = ""  # what is before the first word and not said, such as a dash
     for original in text.split():

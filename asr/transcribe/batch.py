@@ -1,4 +1,4 @@
-"""Many files: found, skipped when done, transcribed, written where the input tree says.
+"""Transcribes many files: finds them, skips those that are done, mirrors the input tree.
 
 Every output is written whole or not at all, and an output that exists is never written again. So
 the same command continues work that was interrupted, and texts that somebody corrected stay.
@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr import audio
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.files import atomic_write_text
 from asr.transcribe.formats import Writer, find_writer
 from asr.transcribe.options import TranscribeOptions
@@ -95,23 +95,23 @@ def transcribe_to(
     return run.failed
 
 
+@dataclass
 class _Run:
     """The work on a list of recordings, and what is counted on the way."""
 
-    def __init__(
-        self,
-        recogniser: Recogniser,
-        writers: list[Writer],
-        options: TranscribeOptions,
-        display: Progress,
-        several: bool,
-        overwrite: bool,
-    ) -> None:
-        self.recogniser, self.writers, self.options = recogniser, writers, options
-        self.display, self.several, self.overwrite = display, several, overwrite
-        self.started = time.perf_counter()
-        self.done, self.failed, self.seconds = 0, 0, 0.0
-        self.notes: Counter[str] = Counter()
+    recogniser: Recogniser
+    writers: list[Writer]
+    options: TranscribeOptions
+    display: Progress
+    several: bool
+    """Whether there is more than one recording: on standard output each then has its path."""
+    overwrite: bool
+    started: float = field(default_factory=time.perf_counter)
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Seconds of audio that were transcribed."""
+    notes: Counter[str] = field(default_factory=Counter)
 
     def transcribe(self, items: Sequence[WorkItem]) -> None:
         """Transcribe and write all recordings in their order."""
@@ -150,16 +150,16 @@ class _Run:
         again = ""
         if output is not None:
             again = f"; the files in {output} are whole: run the same command to continue"
-        return f"stopped after {self.done} of {_recordings(count)}{again}"
+        return f"stopped after {self.done} of {counted(count, 'recording')}{again}"
 
     def sum_up(self, skipped: int, stale: int, output: Path | None) -> None:
         """Notes and figures on standard error, unless one recording was merely printed."""
         for note, count in self.notes.items():
-            self.display.say(f"{_recordings(count)}: {note}")
+            self.display.say(f"{counted(count, 'recording')}: {note}")
         if output is None and not self.several:
             return
         elapsed = time.perf_counter() - self.started
-        parts = [f"{_recordings(self.done)} transcribed"]
+        parts = [f"{counted(self.done, 'recording')} transcribed"]
         if self.done:
             parts[0] += f", {self.seconds:.1f} s of audio in {elapsed:.1f} s, "
             parts[0] += times_real(self.seconds, elapsed)
@@ -241,7 +241,3 @@ def _standard_input() -> Iterator[Path]:
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield copy
-
-
-def _recordings(count: int) -> str:
-    return f"{count} recording{'' if count == 1 else 's'}"

@@ -21,11 +21,11 @@ class TranscribeOptions:
     subtitles: SubtitleOptions = field(default_factory=SubtitleOptions)
     """Limits of srt and vtt."""
     batch_seconds: float = 120.0
-    """Seconds of audio of a batch at most, padding included; a longer chunk goes alone."""
+    """Most seconds of audio in a batch, padding included; a longer chunk is a batch of its own."""
     on_error: Literal["raise", "report"] = "raise"
-    """A recording that cannot be read: raise AsrError, or set `error` and go on."""
+    """A recording that cannot be read: raise AsrError, or set `Transcript.error` and go on."""
     case: Literal["lower", "upper"] | None = None
-    """Letters of texts, words and hypotheses; None: as the model's tokenizer writes them."""
+    """Lower or upper case of all texts; None: that of the model's tokenizer."""
 
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
@@ -36,5 +36,5 @@ class TranscribeOptions:
             raise AsrError(f"case={self.case!r}: lower or upper, or None for the model's own")
 
     def cased(self, text: str) -> str:
-        """The text in the letters of `case`."""
+        """The text in the letter case `case`."""
         return text if self.case is None else getattr(text, self.case)()

@@ -8,7 +8,7 @@ that all of them run the network on exactly the same input.
 A window of chunks is read ahead, across recordings, before the network runs:
 
     read      a1 a2 a3 | b1 | c1 c2      chunks of the recordings a, b, c as they come
-    sorted    a1 a2 c1 | b1 a3 c2        batches: longest first, as long as each other
+    sorted    a1 a2 c1 | b1 a3 c2        batches: longest first, of about equal length
     yielded   a, b, c                    in the order given, when their last chunk is done
 
 Padding costs as much as speech. In batches sorted by length there is hardly any, and sorting a
@@ -40,7 +40,6 @@ _WINDOW_BATCHES = 8
 """Batches of audio that are read ahead; with fewer, sorting by length finds less to sort."""
 _WINDOW_CHUNKS = 256
 """Chunks, and recordings, that are read ahead at most: many short recordings take memory too."""
-_BLOCK_SECONDS = 30
 
 
 @dataclass
@@ -58,7 +57,7 @@ class ChunkResult(Generic[T]):
 
 @dataclass
 class Recording(Generic[T]):
-    """A recording on its way: complete when it is read and no chunk waits for the network."""
+    """A recording in the pipeline: complete when it is read and no chunk waits for the network."""
 
     path: str
     """As given; empty for a waveform."""
@@ -119,7 +118,7 @@ class Pipeline(Generic[T]):
         blocks = self._blocks(source, recording, frontend.sample_rate)
         reached = 0.0
         try:
-            for chunk in chunks.stream(blocks, frontend.sample_rate, self.options.chunks):
+            for chunk in chunks.split(blocks, frontend.sample_rate, self.options.chunks):
                 if not frontend.frames(len(chunk.samples)):
                     continue
                 silent = chunks.is_silent(chunk.samples)
@@ -133,15 +132,12 @@ class Pipeline(Generic[T]):
             recording.error = error
             recording.chunks.clear()
 
-    def _blocks(
-        self, source: Source, recording: Recording[T], rate: int
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    def _blocks(self, source: Source, recording: Recording[T], rate: int) -> Iterator[Floats]:
         """The samples of a source at the network's rate, in blocks."""
         if isinstance(source, np.ndarray):
             samples = _waveform(source, rate)
             recording.samples = len(samples)
-            for start in range(0, len(samples), _BLOCK_SECONDS * rate):
-                yield samples[start : start + _BLOCK_SECONDS * rate]
+            yield samples
             return
         with audio.open_recording(source) as sound:
             recording.notes = sound.notes(rate)

@@ -1,44 +1,27 @@
-"""How far the work on many recordings is: seconds of audio, time left, real-time factor."""
+"""Progress of a transcription: messages, results, and a bar with the real-time factor."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 
-class Progress(Protocol):
-    """Where work reports as it goes."""
+class Progress:
+    """Where work reports as it goes; without a bar, for logs and pipes."""
 
     def advance(self, seconds: float) -> None:
         """That many more seconds of audio are done."""
-        ...
 
     def say(self, message: str) -> None:
-        """Something a person must know, on standard error at once."""
-        ...
-
-    def write(self, text: str) -> None:
-        """A result, on standard output at once."""
-        ...
-
-
-class Silent:
-    """Messages only, for logs and pipes."""
-
-    def advance(self, seconds: float) -> None:
-        """Nothing is displayed."""
-
-    def say(self, message: str) -> None:
-        """Print the message."""
+        """Print a message for the user on standard error at once."""
         print(message, file=sys.stderr, flush=True)
 
     def write(self, text: str) -> None:
-        """Print the text."""
+        """Print a result on standard output at once."""
         print(text, flush=True)
 
 
-class Bar:
+class Bar(Progress):
     """A bar on standard error, of `total` seconds of audio."""
 
     def __init__(self, total: float) -> None:
@@ -79,25 +62,25 @@ class Bar:
 
     def write(self, text: str) -> None:
         """Print on standard output; where that is a terminal too, the bar makes room."""
-        if not (self._console.is_terminal and sys.stdout.isatty()):
-            print(text, flush=True)
-            return
-        self._bar.stop()
-        print(text, flush=True)
-        self._bar.start()
+        shared = self._console.is_terminal and sys.stdout.isatty()
+        if shared:
+            self._bar.stop()
+        super().write(text)
+        if shared:
+            self._bar.start()
 
 
 @contextmanager
 def progress(total: float, bar: bool) -> Iterator[Progress]:
-    """A bar for `total` seconds of audio if `bar`, else messages only."""
+    """A bar for `total` seconds of audio if `bar`, else messages and results only."""
     if not bar:
-        yield Silent()
+        yield Progress()
         return
     with Bar(total) as running:
         yield running
 
 
 def times_real(audio_seconds: float, seconds: float) -> str:
-    """Speed and its inverse, the real-time factor, in words."""
+    """Speed and its inverse, the real-time factor: `20.0 x real time (RTF 0.050)`."""
     factor = seconds / audio_seconds if audio_seconds else 0.0
     return f"{audio_seconds / max(seconds, 1e-9):.1f} x real time (RTF {factor:.3f})"

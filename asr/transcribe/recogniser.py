@@ -34,7 +34,7 @@ class _Decoded:
 
 
 class Recogniser:
-    """A network with all that it takes to write down what is said; made by `load`.
+    """A network with its tokenizer, decoder and calibration; made by `load`.
 
     Several threads may use it at once: nothing that a transcription changes is shared.
 
@@ -62,7 +62,7 @@ class Recogniser:
         """File name of the model, for transcripts."""
         self.frontend = backend.frontend
         self.frame_seconds = backend.frame_seconds
-        """What one output frame of the network advances by."""
+        """Seconds from one output frame of the network to the next."""
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
 
@@ -100,10 +100,10 @@ class Recogniser:
     ) -> Iterator[tuple[Floats, float]]:
         """Run the network alone: yield log-probabilities and duration in seconds of each source.
 
-        The log-probabilities `(frames, tokens)` are natural, those that `transcribe` decodes: of a
-        recording of one chunk the very matrix, of a longer one those of its chunks joined
-        (`stitch.join_log_probs`). Two hours are 20 MB for 29 tokens. Arguments and errors are those
-        of `transcribe`, but a recording that cannot be read always raises.
+        The log-probabilities `(frames, tokens)` are natural logs, those that `transcribe` decodes.
+        Those of the chunks of a long recording are joined (`stitch.join_log_probs`); two hours
+        take 20 MB for 29 tokens. Arguments and errors are those of `transcribe`, but a recording
+        that cannot be read always raises.
         """
         options = replace(options or TranscribeOptions(), on_error="raise")
         pipeline = Pipeline(self.backend, options, lambda rows: rows, on_progress)
@@ -117,7 +117,7 @@ class Recogniser:
         return next(self.run(source))[0]
 
     def completed(self, options: TranscribeOptions | None) -> TranscribeOptions:
-        """The same with the decoder options that a transcription will use; None: the usual ones."""
+        """The same with decoder options: the recogniser's own where `options` has none."""
         options = options or TranscribeOptions()
         return replace(options, decoding=options.decoding or self.decoding)
 
@@ -162,7 +162,7 @@ class Recogniser:
         return _Decoded(words, hypotheses)
 
     def _transcript(self, recording: Recording[_Decoded], options: TranscribeOptions) -> Transcript:
-        """The words of all chunks joined, in the letters that are asked for."""
+        """The words of all chunks joined, in the letter case of the options."""
         decoded = [(chunk.place, chunk.result or _Decoded([], [])) for chunk in recording.chunks]
         words = [
             replace(word, text=options.cased(word.text))
@@ -205,7 +205,7 @@ def load(
     runs without torch. `threads`, `backend`, `exact` and `device` are those of `open_backend`.
     `decoding` None: a recogniser of the package decodes by beam search with its language model,
     another one greedily. Raises AsrError if the file is not a model, or if torch or a device is
-    asked for and not there.
+    requested and not available.
 
     >>> recogniser = load("model.asr", threads=2)
     >>> recogniser.decoding.decoder, recogniser.frontend.sample_rate

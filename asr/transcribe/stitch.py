@@ -1,7 +1,7 @@
-"""What was found in overlapping chunks, joined into what is in the recording: words or matrices.
+"""Joins the words, or the log-probabilities, of overlapping chunks into those of the recording.
 
 Two neighbouring chunks share audio. Near its own ends a chunk lacks context, so each is trusted
-up to about the centre of what they share. The seam is best put at a word that both recognised:
+up to about the centre of what they share. The best seam is a word that both recognised:
 
              shared audio of the two chunks
     left   ... THE  CAT  SAT  ON  TH|
@@ -9,7 +9,7 @@ up to about the centre of what they share. The seam is best put at a word that b
                             ^ seam: equal words at the same time, nearest to the centre
     joined ... THE  CAT  SAT  ON  THE  MAT ...
 
-The words at the very edges (TH, T) are where the audio breaks off; they fall away on either side.
+The words at the very edges (TH, T) are where the audio breaks off; they are dropped.
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,8 @@ def join_log_probs(
         rows = (
             _silence(round(place.end / frame_seconds) - first, tokens) if found is None else found
         )
-        if (
-            first > reached
-        ):  # nothing is shared, and a frame was lost at the end of the chunk before
+        if first > reached:
+            # Nothing is shared, and a frame was lost at the end of the chunk before.
             rows = np.concatenate([np.repeat(rows[:1], first - reached, axis=0), rows])
             first = reached
         seam = min(max(round((place.start + end) / 2 / frame_seconds), first), reached)
@@ -87,10 +86,10 @@ def _seam(left: list[Word], right: list[Word], start: float, end: float) -> list
     first = len(left)  # of a long recording only the last words matter
     while first and left[first - 1].end >= start:
         first -= 1
-    return left[:first] + _meet(left[first:], right, start, end)
+    return left[:first] + _join_at_seam(left[first:], right, start, end)
 
 
-def _meet(left: list[Word], right: list[Word], start: float, end: float) -> list[Word]:
+def _join_at_seam(left: list[Word], right: list[Word], start: float, end: float) -> list[Word]:
     centre = (start + end) / 2
     if (pair := _shared_word(left, right, start, end)) is not None:
         i, j = pair
@@ -104,7 +103,7 @@ def _meet(left: list[Word], right: list[Word], start: float, end: float) -> list
         seam = centre
     kept = [word for word in left if word.middle <= seam]
     new = [word for word in right if word.middle > seam]
-    return _settle(kept, new, left[len(kept) :], right[: len(right) - len(new)])
+    return _repair(kept, new, left[len(kept) :], right[: len(right) - len(new)])
 
 
 def _shared_word(
@@ -133,23 +132,23 @@ def _gap(words: list[Word], start: float, end: float) -> float | None:
     return min(free, key=lambda time: abs(time - centre), default=None)
 
 
-def _settle(
+def _repair(
     kept: list[Word], new: list[Word], dropped_left: list[Word], dropped_right: list[Word]
 ) -> list[Word]:
     """Repair what a seam within a word has doubled or lost: the more confident version stays."""
-    if kept and new and _one(kept[-1], new[0]):
+    if kept and new and _same_word(kept[-1], new[0]):
         if kept[-1].confidence >= new[0].confidence:
             return kept + new[1:]
         return kept[:-1] + new
-    if dropped_left and dropped_right and _one(dropped_left[0], dropped_right[-1]):
+    if dropped_left and dropped_right and _same_word(dropped_left[0], dropped_right[-1]):
         pair = (dropped_left[0], dropped_right[-1])
         word = max(pair, key=lambda word: word.confidence)
-        if not any(_one(word, other) for other in kept[-1:] + new[:1]):
+        if not any(_same_word(word, other) for other in kept[-1:] + new[:1]):
             return [*kept, word, *new]
     return kept + new
 
 
-def _one(a: Word, b: Word) -> bool:
+def _same_word(a: Word, b: Word) -> bool:
     """Whether two words are two versions of one: they share over half of the shorter one's time."""
     shared = min(a.end, b.end) - max(a.start, b.start)
     return shared > 0.5 * min(a.end - a.start, b.end - b.start)

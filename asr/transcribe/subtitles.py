@@ -1,4 +1,4 @@
-"""Words to subtitles: what fits on a screen, for how long, broken where the speaker pauses.
+"""Words to subtitles: cues that fit on a screen and break where the speaker pauses.
 
 Limits always hold. Within them the cues are those of least cost: few, evenly filled, and ending at
 pauses. All arithmetic is in integer milliseconds.

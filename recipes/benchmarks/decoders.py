@@ -31,9 +31,9 @@ from asr.decode.library import native
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.errors import AsrError
-from asr.evaluate.wer import NORMALISATION, Row, speakers_of
+from asr.evaluate.wer import Row, speakers_of
 from asr.report.measurements import DisplayColumn, write_measurement
-from asr.text.normalise import normalise
+from asr.text.normalise import NORMALISATION, normalise
 from asr.text.tokenizer import Tokenizer
 from asr.train.record import command
 

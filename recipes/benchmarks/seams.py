@@ -81,7 +81,7 @@ def extra_errors(
 ) -> tuple[float, int]:
     """Errors near seams beyond those of the same words away from them, and the number of seams."""
     rate = recogniser.frontend.sample_rate
-    places = [chunk.place for chunk in chunks.stream(recording.samples, rate, options)]
+    places = [chunk.place for chunk in chunks.split([recording.samples], rate, options)]
     seams = np.array([(a.end + b.start) / 2 for a, b in pairwise(places)])
     if not len(seams):
         return 0.0, 0

@@ -40,7 +40,7 @@ def best_lag(after: np.ndarray, before: np.ndarray, widest: int = 800) -> int:
 
 def test_a_room_keeps_power_and_place_and_adds_a_tail():
     before = clicks()
-    response = simulate.made_response(RATE, np.random.default_rng(1))
+    response = simulate.synthetic_response(RATE, np.random.default_rng(1))
     late = np.concatenate([np.zeros(2000, np.float32), response])  # a recording's own delay
     for room in (response, late):
         after = simulate.reverberate(before, room)
@@ -64,7 +64,7 @@ def test_a_band_keeps_what_is_inside_and_drops_what_is_outside():
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_a_codec_changes_the_samples_but_not_the_words(codec, level):
     before = clicks()
-    after = simulate.code(before, codec, level, RATE)
+    after = simulate.apply_codec(before, codec, level, RATE)
     assert after.shape == before.shape
     assert after.dtype == np.float32
     assert not np.array_equal(after, before)

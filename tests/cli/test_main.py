@@ -212,9 +212,9 @@ def options_of(*names: str) -> dict[str, Any]:
     ids=lambda group: group.name,
 )
 def test_every_field_has_an_option_that_says_what_the_dataclass_says(group) -> None:
-    found, texts = options_of("transcribe"), meanings(group.kind())
-    assert group.fields()
-    for field in group.fields():
+    found, texts = options_of("transcribe"), meanings(group.kind)
+    assert group.fields
+    for field in group.fields:
         option = found[field.name]
         assert texts[field.name]
         assert option.help.startswith(escape(texts[field.name]))

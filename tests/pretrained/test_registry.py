@@ -108,7 +108,7 @@ def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_an_unknown_name_lists_what_there_is(command: str, recording: str) -> None:
     run = run_asr(*command.format(recording).split())
     assert run.returncode == 2
-    assert "there is english" in run.stderr
+    assert "known: english" in run.stderr
     assert "Traceback" not in run.stderr
 
 
@@ -143,7 +143,7 @@ def test_the_name_is_compared_and_decoded_with_its_own_options(
     assert same[0].startswith("A english (greedy): WER ")
     assert same[1].startswith("B eng.txt: WER ")
     assert "B - A: +0.00 points" in same[2]
-    for wrong, why in (("englsh", "there is english"), ("no.txt", "cannot be read")):
+    for wrong, why in (("englsh", "known: english"), ("no.txt", "cannot be read")):
         with pytest.raises(AsrError, match=why):
             compare_to(wrong, "eng.txt", str(few))
 

@@ -55,5 +55,5 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 
 
 def test_unknown_normalisation_names_those_that_exist() -> None:
-    with pytest.raises(AsrError, match=r"'en-v9' is unknown; there is en-v1"):
+    with pytest.raises(AsrError, match=r"'en-v9' is unknown; known: en-v1"):
         normalise("a", "en-v9")

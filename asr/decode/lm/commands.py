@@ -1,9 +1,8 @@
 """What `asr lm train`, `convert` and `info` do; each returns what to print."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from asr.decode.lm.arpa import read_arpa, write_arpa
 from asr.decode.lm.build import build_model
@@ -12,9 +11,9 @@ from asr.decode.lm.model import BOS, EOS, UNKNOWN, perplexity
 from asr.decode.lm.open import is_binary, open_lm
 from asr.decode.lm.train import TrainedNGrams, number_words, train_ngrams
 from asr.errors import AsrError
+from asr.plain import read_numbers
+from asr.text.normalise import NORMALISATION
 from asr.text.read import read_sentences
-
-Number = TypeVar("Number", int, float)
 
 
 def is_arpa(path: Path) -> bool:
@@ -30,22 +29,22 @@ def lm_train(
     prune: float = 0.0,
     heldout: Path | None = None,
     min_count: int = 1,
-    normalisation: str = "en-v1",
+    normalisation: str = NORMALISATION,
 ) -> str:
     """Train a model on texts and write it; see `train_ngrams`.
 
     The name of `output` gives its form: .arpa and .arpa.gz are ARPA, others are binary. `cutoffs`:
-    least counts, such as "1,1,2", which is the meaning of an empty string too. `heldout`: a text
+    minimum counts, such as "1,1,2", which is the meaning of an empty string too. `heldout`: a text
     whose perplexity is printed.
     """
     started = time.perf_counter()
-    least = _numbers("cutoffs", cutoffs or "1,1,2", int)
-    if cutoffs and len(least) > order:
+    minimum = read_numbers("cutoffs", cutoffs or "1,1,2", int)
+    if cutoffs and len(minimum) > order:
         raise AsrError(f"cutoffs={cutoffs}: at most one for each of {order} orders")
     if heldout is not None and not heldout.is_file():
         raise AsrError(f"{heldout}: no such file of held-out text")
     text = number_words(read_sentences(texts, normalisation), min_count)
-    training = train_ngrams(text, order, tuple(least[:order]), prune)
+    training = train_ngrams(text, order, tuple(minimum[:order]), prune)
     model = build_model(training.ngrams)
     if is_arpa(output):
         write_arpa(output, training.ngrams)
@@ -60,7 +59,7 @@ def lm_train(
 
 def _describe_training(training: TrainedNGrams) -> list[str]:
     words = len(training.ngrams.vocabulary) - 3
-    lines = [f"{training.sentences} sentences, {training.words} words, {words} different ones"]
+    lines = [f"{training.sentences} sentences, {training.words} words, {words} distinct"]
     for n, order in enumerate(training.ngrams.orders, 1):
         discounts = " ".join(f"{value:.3f}" for value in training.discounts[n - 1])
         kind = "fixed discounts, too little text" if n in training.fallbacks else "discounts"
@@ -103,13 +102,6 @@ def lm_info(path: Path) -> str:
             f"{len(words)} words, most frequent {' '.join(spellings[i] for i in best)}",
         ]
     )
-
-
-def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise AsrError(f"{name}={text!r}: must be numbers with commas between them") from None
 
 
 def _megabytes(path: Path) -> str:

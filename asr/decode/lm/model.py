@@ -58,12 +58,12 @@ def extend_hash(value: int, content: bytes) -> int:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A word n-gram model; words are numbers from 0, logarithms are natural.
+    """A word n-gram model; words are indices from 0, logarithms are natural.
 
     States: the arcs of state s are those from `first[s]` up to `first[s + 1]`; `backoffs[s]` is
     its back-off weight, `lowers[s]` its lower state.
     Arcs, sorted by word within a state: `words`, `logs` (of the probability), `nexts` (state).
-    Words: the sorted `hashes` of their UTF-8 bytes belong to the numbers `hash_words`;
+    Words: the sorted `hashes` of their UTF-8 bytes belong to the indices `hash_words`;
     `vocabulary` holds their spellings, each ended by a line feed. `prefixes` are the sorted
     hashes of everything that words begin with, `prefix_logs` the best unigram score of a word
     that begins with each.
@@ -90,11 +90,11 @@ class LanguageModel:
     prefix_logs: npt.NDArray[np.float32]
     vocabulary: npt.NDArray[np.uint8]
     bos: int
-    """Number of <s>."""
+    """Index of <s>."""
     eos: int
-    """Number of </s>."""
+    """Index of </s>."""
     unknown: int
-    """Number of <unk>."""
+    """Index of <unk>."""
 
     @property
     def order(self) -> int:
@@ -123,11 +123,11 @@ class LanguageModel:
         return tuple(memoryview(getattr(self, name)) for name in names)
 
     def spellings(self) -> list[str]:
-        """All words in the order of their numbers."""
+        """All words in the order of their indices."""
         return self.vocabulary.tobytes().decode().split("\n")[:-1]
 
     def find(self, word_hash: int) -> int:
-        """Number of the word with this hash, or `unknown`."""
+        """Index of the word with this hash, or `unknown`."""
         hashes = self._hash_views[0]
         place = bisect_left(hashes, word_hash)
         if place < len(hashes) and hashes[place] == word_hash:
@@ -143,7 +143,7 @@ class LanguageModel:
         return None
 
     def word(self, spelling: str) -> int:
-        """Number of the word spelt `spelling`, or `unknown`."""
+        """Index of the word spelt `spelling`, or `unknown`."""
         return self.find(extend_hash(HASH_START, spelling.encode()))
 
     def score(self, state: int, word: int) -> tuple[float, int]:

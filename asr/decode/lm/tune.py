@@ -1,4 +1,4 @@
-"""Finds weight and word bonus of a language model by trial on given log-probabilities."""
+"""Finds weight and word bonus of a language model by a grid search on given log-probabilities."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -18,7 +18,6 @@ from asr.evaluate.compare import compare
 from asr.evaluate.dataset import read_set
 from asr.evaluate.tune import run_set
 from asr.evaluate.wer import (
-    NORMALISATION,
     RESAMPLES,
     Row,
     count_errors,
@@ -55,7 +54,7 @@ def log_probs_of(model: Path, folders: Sequence[Path]) -> tuple[DevSet, Tokenize
     for folder in folders:
         utterances = read_set(str(folder))
         log_probs += run_set(recogniser, utterances)
-        rows += [Row(u.id, u.speaker, normalise(u.text, NORMALISATION), "") for u in utterances]
+        rows += [Row(u.id, u.speaker, normalise(u.text), "") for u in utterances]
         seconds += sum(u.duration for u in utterances)
     return DevSet(log_probs, rows, seconds / 60), recogniser.tokenizer
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from asr.benchmark.timing import LOAD_LIMIT
 from asr.corpus.manifest import Utterance
-from asr.evaluate.wer import NORMALISATION, Row, counted, speakers_of
+from asr.errors import counted
+from asr.evaluate.wer import Row, speakers_of
 from asr.report.measurements import DisplayColumn, ExtraTable
-from asr.text.normalise import normalise
+from asr.text.normalise import NORMALISATION, normalise
 from lib.cache import Cache, CachedResult
 from lib.rates import change, character_rate, rate
 
