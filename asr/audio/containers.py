@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.audio.layout import Layout, Part, View, Window, split
+from asr.audio.layout import Extent, Part, View, Window, split
 from asr.errors import AsrError
 
 MEDIA_SUFFIXES = (
@@ -95,13 +95,13 @@ def looks_like_one(head: bytes) -> bool:
     return head[0::188][:3] == b"GGG" or head[4::192][:3] == b"GGG"
 
 
-def layout(window: Window) -> Layout:
+def layout(window: Window) -> Extent:
     """Where files lie that were written one behind the other; usually one, the whole."""
     head = window.read(0, 128)
     for signature in _SIGNATURES:
         if signature.match(head):
-            return Layout([Part(start, end) for start, end in split(window, signature)])
-    return Layout([Part(0, window.size)])
+            return Extent([Part(start, end) for start, end in split(window, signature)])
+    return Extent([Part(0, window.size)])
 
 
 @dataclass

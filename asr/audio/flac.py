@@ -8,7 +8,7 @@ is, and whether it is whole.
 import re
 import struct
 
-from asr.audio.layout import Layout, Part, Window
+from asr.audio.layout import Extent, Part, Window
 
 SIGNATURE = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 _TAIL = 1 << 17
@@ -24,15 +24,15 @@ def begins(window: Window) -> bool:
     return SIGNATURE.match(window.read(at, 8)) is not None
 
 
-def layout(window: Window) -> Layout:
+def layout(window: Window) -> Extent:
     """Where the streams of a file lie, each with a header that gives its length."""
-    result = Layout([])
+    result = Extent([])
     first = next(iter(window.search(SIGNATURE)), 0)
     alone = _part(window, first, window.size, result)
     if _is_believable(window, first, alone):
         result.parts = [alone]
         return result
-    result = Layout([])
+    result = Extent([])
     starts = [first, *window.search(SIGNATURE, first + 1)]
     ends = [*starts[1:], window.size]
     result.parts = [_part(window, *ends, result) for ends in zip(starts, ends, strict=True)]
@@ -56,7 +56,7 @@ def _is_believable(window: Window, start: int, part: Part) -> bool:
     return part.end - at < (samples // block + 1) * largest + 4096
 
 
-def _part(window: Window, start: int, end: int, result: Layout) -> Part:
+def _part(window: Window, start: int, end: int, result: Extent) -> Part:
     info = window.read(start + 8, 18)
     (packed,) = struct.unpack(">Q", info[10:18])
     rate, promised = packed >> 44, packed & ((1 << 36) - 1)

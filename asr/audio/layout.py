@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass
-class Layout:
+class Extent:
     """Where the sound of a file lies."""
 
     parts: Sequence[Part]

@@ -9,7 +9,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from asr.audio.layout import Layout, Part, Window
+from asr.audio.layout import Extent, Part, Window
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Samples a second, by the number of the version: 3 is MPEG 1, 2 is MPEG 2, 0 is 2.5."""
@@ -193,10 +193,10 @@ def is_mpeg(window: Window) -> bool:
     return bool(kinds) and len(set(kinds)) == 1 and (len(kinds) == 3 or at >= window.size)
 
 
-def layout(window: Window, start: int = 0, end: int | None = None) -> Layout:
+def layout(window: Window, start: int = 0, end: int | None = None) -> Extent:
     """Where the streams of a file lie, each with a count of frames that is right."""
     found = scan(window, start, end)
-    result = Layout([])
+    result = Extent([])
     parts = []
     for stream in found.streams:
         if not stream.frames:
@@ -210,7 +210,7 @@ def layout(window: Window, start: int = 0, end: int | None = None) -> Layout:
     return result
 
 
-def _part(window: Window, stream: Stream, result: Layout) -> Part:
+def _part(window: Window, stream: Stream, result: Extent) -> Part:
     seconds = stream.first.samples / stream.first.kind[2]
     if stream.promised is None:
         prefix = _counting(stream) if stream.first.kind[1] == 3 else b""

@@ -2,16 +2,16 @@
 
 import zlib
 
-from asr.audio.layout import Layout, Part, Window
+from asr.audio.layout import Extent, Part, Window
 
 _MAGIC = b"OggS"
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def layout(window: Window) -> Layout:
+def layout(window: Window) -> Extent:
     """Where the links of a chain lie: files that were written one after the other."""
-    result = Layout([])
+    result = Extent([])
     starts: list[int] = []
     numbers: dict[bytes, int] = {}
     ended: set[bytes] = set()
@@ -50,7 +50,7 @@ def layout(window: Window) -> Layout:
     return result
 
 
-def _close(numbers: dict[bytes, int], ended: set[bytes], result: Layout) -> None:
+def _close(numbers: dict[bytes, int], ended: set[bytes], result: Extent) -> None:
     """The end of a link: all of its streams must have said so."""
     if numbers.keys() - ended:
         result.damage = result.damage or "truncated, nothing marks the end of its sound"

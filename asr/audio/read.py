@@ -22,7 +22,7 @@ import soxr
 
 from asr.audio import containers, flac, mpeg, ogg, riff
 from asr.audio.find import AUDIO_SUFFIXES
-from asr.audio.layout import Layout, Part, View, Window
+from asr.audio.layout import Extent, Part, View, Window
 from asr.audio.mix import Mixer
 from asr.errors import AsrError
 
@@ -145,7 +145,7 @@ class OpenRecording:
     def segments(self) -> Iterator[Segment]:
         """All segments that have samples; AsrError if none has."""
         found = False
-        for segment in self._opened():
+        for segment in self.opened():
             self._rates[segment.rate] = None
             segment.blocks, some = _some(segment.blocks)
             if some:
@@ -184,7 +184,7 @@ class OpenRecording:
         if self.damage:
             raise AsrError(f"{self.path}: {self.damage}")
 
-    def _opened(self) -> Iterator[Segment]:
+    def opened(self) -> Iterator[Segment]:
         """All segments that can be opened, each only while it is read."""
         yield self._first
         for part in self._parts[1:]:
@@ -216,11 +216,12 @@ def open_recording(path: str | Path, channel: int | None = None) -> Iterator[Ope
 def length(path: str | Path) -> float:
     """Seconds of a recording that can be read; decoded only where no header says so.
 
-    Raises AsrError as `open_recording` does.
+    Raises AsrError as `load` does, as far as that shows without decoding.
     """
     with open_recording(path) as recording:
+        recording.refuse_damage()
         return recording.seconds or sum(
-            sum(map(len, segment.blocks)) / segment.rate for segment in recording.segments()
+            sum(map(len, segment.blocks)) / segment.rate for segment in recording.opened()
         )
 
 
@@ -258,7 +259,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield copy
 
 
-def _layout(window: Window) -> Layout:
+def _layout(window: Window) -> Extent:
     """Where the sound of a file lies, by its content."""
     head = window.read(0, 256)
     if riff.SIGNATURE.match(head):
@@ -268,7 +269,7 @@ def _layout(window: Window) -> Layout:
             found.parts = [*found.parts, *within.parts]
             found.notes += within.notes
             found.damage = found.damage or within.damage
-        return found if found.parts else Layout([Part(0, window.size)])
+        return found if found.parts else Extent([Part(0, window.size)])
     if head.startswith(b"OggS"):
         return ogg.layout(window)
     if flac.begins(window):

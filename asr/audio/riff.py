@@ -9,7 +9,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from asr.audio.layout import Layout, Part, Window, split
+from asr.audio.layout import Extent, Part, Window, split
 
 SIGNATURE = re.compile(
     rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE(?:fmt |JUNK|bext|LIST|ds64|PAD |FLLR)"
@@ -89,19 +89,19 @@ class _Data:
     """The samples are an MPEG stream."""
 
 
-def layout(window: Window) -> tuple[Layout, list[tuple[int, int]]]:
+def layout(window: Window) -> tuple[Extent, list[tuple[int, int]]]:
     """Where the samples of a file lie, and the ranges that hold an MPEG stream instead."""
     alone = _layout(window, [(0, window.size)])
     # Only a file whose header is not right is searched for others behind it.
     return alone if _is_right(alone[0]) else _layout(window, split(window, SIGNATURE))
 
 
-def _is_right(found: Layout) -> bool:
+def _is_right(found: Extent) -> bool:
     return not found.notes and not found.damage
 
 
-def _layout(window: Window, ranges: list[tuple[int, int]]) -> tuple[Layout, list[tuple[int, int]]]:
-    result, streams = Layout([]), []
+def _layout(window: Window, ranges: list[tuple[int, int]]) -> tuple[Extent, list[tuple[int, int]]]:
+    result, streams = Extent([]), []
     parts: list[Part] = []
     for start, end in ranges:
         data = _find(window, start, end)
@@ -121,7 +121,7 @@ def _layout(window: Window, ranges: list[tuple[int, int]]) -> tuple[Layout, list
     return result, streams
 
 
-def _believed(window: Window, data: _Data, end: int, result: Layout) -> int:
+def _believed(window: Window, data: _Data, end: int, result: Extent) -> int:
     """Bytes of samples that are there; what is wrong with the header's length goes to `result`."""
     there = end - data.start
     if data.promised is None:

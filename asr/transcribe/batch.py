@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,7 @@ def transcribe_to(
     options: TranscribeOptions | None = None,
     overwrite: bool = False,
     bar: bool = False,
+    accept_truncated: bool = False,
 ) -> int:
     """Transcribe files and folders to standard output, or into the folder `output`.
 
@@ -63,19 +64,20 @@ def transcribe_to(
     lines that begin with the path (JSON: one object a line). In `output` the input tree is
     mirrored, one file per recording and format; files that exist are left alone, and recordings
     that have them all are skipped, unless `overwrite`. Recordings that cannot be read are reported
-    on standard error, with the notes and a summary, and do not stop the rest. `bar` displays a
-    progress bar.
+    on standard error, with the notes and a summary, and do not stop the rest; of those that are
+    truncated or damaged, what is there is transcribed. `bar` displays a progress bar.
 
-    Returns how many failed. Raises AsrError before any recording is read for unknown formats,
-    folders without audio, two recordings that would share an output file, and options that no
-    format uses.
+    Returns how many failed or, unless `accept_truncated`, are not complete. Raises AsrError before
+    any recording is read for unknown formats, folders without audio, two recordings that would
+    share an output file, and options that no format uses.
     """
     options = replace(recogniser.completed(options), on_error="report")
     writers = [find_writer(name) for name in dict.fromkeys(formats)]
     _refuse(writers, output, options, overwrite)
     recogniser.decoder(options.decoding)  # refuses a missing language model before any reading
     with ExitStack() as stack:
-        items = _items(paths, output, writers, stack)
+        skipped: list[Path] = []
+        items = _items(paths, output, writers, stack, skipped.append)
         if output is None and len(items) > 1 and writers[0].line is None:
             raise AsrError(
                 f"{len(items)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
@@ -84,15 +86,18 @@ def transcribe_to(
         todo = [item for item in items if overwrite or not item.outputs or item.missing()]
         total = sum(audio.header_seconds(item.path) for item in todo) if bar else 0.0
         with progress(total, bar) as display:
-            run = _Run(recogniser, writers, options, display, len(items) > 1, overwrite)
+            several = len(items) > 1
+            run = _Run(recogniser, writers, options, display, several, overwrite, accept_truncated)
             try:
                 run.transcribe(todo)
             except KeyboardInterrupt:
                 display.say(run.interrupted(len(todo), output))
                 raise
             done = set(items) - set(todo)
+            if skipped:
+                display.say(_passed_over(skipped))
             run.sum_up(len(done), sum(item.stale() for item in done), output)
-    return run.failed
+    return run.failed + (0 if accept_truncated else run.truncated)
 
 
 @dataclass
@@ -106,12 +111,15 @@ class _Run:
     several: bool
     """Whether there is more than one recording: on standard output each then has its path."""
     overwrite: bool
+    accept_truncated: bool
     started: float = field(default_factory=time.perf_counter)
     done: int = 0
     failed: int = 0
     seconds: float = 0.0
     """Seconds of audio that were transcribed."""
     notes: Counter[str] = field(default_factory=Counter)
+    truncated: int = 0
+    """Recordings of which only a part could be read."""
 
     def transcribe(self, items: Sequence[WorkItem]) -> None:
         """Transcribe and write all recordings in their order."""
@@ -125,7 +133,11 @@ class _Run:
             self._write(item, replace(transcript, path=item.name))
             self.done += 1
             self.seconds += transcript.seconds
-            self.notes.update(transcript.notes)
+            notes = list(transcript.notes)
+            if not transcript.complete:
+                self.truncated += 1
+                self.display.say(f"{item.name}: {notes.pop()}")
+            self.notes.update(notes)
 
     def _write(self, item: WorkItem, transcript: Transcript) -> None:
         if item.outputs:
@@ -166,6 +178,9 @@ class _Run:
         if skipped:
             changed = f", {stale} before the recording changed" if stale else ""
             parts.append(f"{skipped} skipped, done before{changed} (--overwrite repeats them)")
+        if self.truncated:
+            how = "accepted" if self.accept_truncated else "--accept-truncated counts them as done"
+            parts.append(f"{self.truncated} not complete ({how})")
         self.display.say("; ".join([*parts, f"{self.failed} failed"]))
 
 
@@ -187,7 +202,11 @@ def _refuse(
 
 
 def _items(
-    paths: Sequence[str | Path], output: Path | None, writers: Sequence[Writer], stack: ExitStack
+    paths: Sequence[str | Path],
+    output: Path | None,
+    writers: Sequence[Writer],
+    stack: ExitStack,
+    on_skip: Callable[[Path], object],
 ) -> list[WorkItem]:
     """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
     found: list[tuple[audio.AudioFile, str]] = []
@@ -198,11 +217,14 @@ def _items(
             copy = stack.enter_context(_standard_input())
             found.append((audio.AudioFile(copy.parent, copy), STDIN))
         else:
-            found += [(recording, _printable(recording.path)) for recording in audio.find([path])]
+            recordings = audio.find([path], on_skip)
+            found += [(recording, _printable(recording.path)) for recording in recordings]
     unique = list({recording.path: (recording, name) for recording, name in found}.values())
     if output is None:
         return [WorkItem(recording.path, name) for recording, name in unique]
-    stems = _stems([recording.relative for recording, _ in unique])
+    stems = _stems(
+        [Path(_STDIN_NAME) if name == STDIN else found.relative for found, name in unique]
+    )
     items, owners = [], dict[Path, str]()
     for (recording, name), stem in zip(unique, stems, strict=True):
         base = output / stem
@@ -233,11 +255,25 @@ def _stems(paths: Sequence[Path]) -> list[Path]:
         stems = longer
 
 
+def _passed_over(paths: Sequence[Path]) -> str:
+    """What was not taken for a recording in folders, by suffix."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    kinds = ", ".join(f"{number} {suffix}" for suffix, number in counts.most_common())
+    return f"{counted(len(paths), 'file')} passed over, not recordings: {kinds}"
+
+
 @contextmanager
 def _standard_input() -> Iterator[Path]:
     """Standard input as a file, whatever its length."""
+    if os.path.isdir("/dev/fd"):
+        # A file without a name: nothing stays behind, whatever ends the process.
+        with tempfile.TemporaryFile(prefix="asr-") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+            yield Path(f"/dev/fd/{copy.fileno()}")
+        return
     with tempfile.TemporaryDirectory(prefix="asr-") as folder:
-        copy = Path(folder) / _STDIN_NAME
-        with copy.open("wb") as file:
+        path = Path(folder) / _STDIN_NAME
+        with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield copy
+        yield path
