@@ -74,6 +74,9 @@ _OTHERS = re.compile(
     rb"|\xff[\xf0\xf1\xf8\xf9][\x40-\x7f]",
     re.DOTALL,
 )
+_ESTIMATED = {"aac", "ac3", "amr", "dts", "eac3", "loas", "mp3", "mpeg", "mpegts"}
+"""Formats that have no header with a length: FFmpeg estimates it from the size of the file."""
+_TRUNCATED = "truncated, its header promises more than the file holds"
 _MISSING_SECONDS, _MISSING_FRACTION = 0.25, 0.02
 """Encoders pad and trim: a file is truncated if more than both of these is missing."""
 
@@ -91,17 +94,60 @@ def looks_like_one(head: bytes) -> bool:
     """Whether a file whose first bytes these are may be read by this module."""
     if any(signature.match(head) for signature in _SIGNATURES) or _OTHERS.match(head):
         return True
-    # Packets of an MPEG transport stream, alone or with four bytes of time before each.
+    return _is_stream(head)
+
+
+def _is_stream(head: bytes) -> bool:
+    """Packets of an MPEG transport stream, alone or with four bytes of time before each."""
     return head[0::188][:3] == b"GGG" or head[4::192][:3] == b"GGG"
 
 
 def layout(window: Window) -> Extent:
     """Where files lie that were written one behind the other; usually one, the whole."""
-    head = window.read(0, 128)
+    head = window.read(0, 1024)
+    if _is_stream(head):
+        packet = 188 if head[:1] == b"G" else 192
+        damage = "truncated, its last packet is not all there" if window.size % packet else ""
+        return Extent([Part(0, window.size)], damage)
     for signature in _SIGNATURES:
         if signature.match(head):
-            return Extent([Part(start, end) for start, end in split(window, signature)])
+            parts = [Part(start, end) for start, end in split(window, signature)]
+            whole = all(part.end >= _promised_end(window, part.start) for part in parts)
+            return Extent(parts, "" if whole else _TRUNCATED)
     return Extent([Part(0, window.size)])
+
+
+def _promised_end(window: Window, at: int) -> int:
+    """Where the file that begins at `at` ends, by the lengths of its outermost elements."""
+    head = window.read(at, 16)
+    if head.startswith(b"RIFF"):
+        return at + 8 + int.from_bytes(head[4:8], "little")
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        at = _matroska_end(window, at, 4)
+        return _matroska_end(window, at, 4) if window.read(at, 4) == b"\x18\x53\x80\x67" else at
+    if head[4:8] != b"ftyp":
+        return at
+    while True:
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size < 8:
+            return at if size else window.size
+        at += size
+        head = window.read(at, 16)
+        if len(head) < 8 or head[4:8] == b"ftyp" or not head[4:8].isalnum():
+            return at
+
+
+def _matroska_end(window: Window, at: int, name: int) -> int:
+    """Where an element of Matroska ends; where its content begins if its length is not known."""
+    first = window.read(at + name, 1)
+    if not first or not first[0]:
+        return at
+    count = 9 - first[0].bit_length()
+    number = int.from_bytes(window.read(at + name, count), "big") & ((1 << 7 * count) - 1)
+    unknown = number == (1 << 7 * count) - 1
+    return at + name + count + (0 if unknown else number)
 
 
 @dataclass
@@ -188,7 +234,9 @@ def _blocks(container: Any, stream: Any, track: Track) -> Iterator[np.ndarray]:
 
 
 def _promised_seconds(container: Any, stream: Any) -> float:
-    """Length of the audio by the header; 0 if it says none. The video may be longer."""
+    """Duration of the audio by the header; 0 if unknown. The video may be longer."""
+    if container.format.name in _ESTIMATED:
+        return 0.0
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None and not container.streams.video:

@@ -61,30 +61,31 @@ def _part(window: Window, start: int, end: int, result: Extent) -> Part:
     (packed,) = struct.unpack(">Q", info[10:18])
     rate, promised = packed >> 44, packed & ((1 << 36) - 1)
     (block,) = struct.unpack(">H", info[:2])
+    if window.read(end - 128, 3) == b"TAG":
+        end -= 128
     found = _last_frame(window, start, end, block)
     if found is None or not rate:
         return Part(start, end)
-    count, whole = found
+    count, last = found
+    whole = last == end
     if promised and count < promised:
         result.damage = f"truncated, {count / rate:.2f} s of {promised / rate:.2f} s are there"
     elif not whole:
         result.damage = result.damage or "truncated, its last frame is not all there"
     if count == promised:
-        return Part(start, end)
+        return Part(start, last)
     if count > promised:
         kind = "a wrong" if promised else "no"
         result.notes.append(f"its header gives {kind} length: read to the end")
     corrected = struct.pack(">Q", packed >> 36 << 36 | count)
-    return Part(start, end, ((start + 18, corrected),))
+    return Part(start, last, ((start + 18, corrected),))
 
 
-def _last_frame(window: Window, start: int, end: int, block: int) -> tuple[int, bool] | None:
-    """Samples up to the end of the last whole frame, and whether nothing is behind it.
+def _last_frame(window: Window, start: int, end: int, block: int) -> tuple[int, int] | None:
+    """Samples up to the end of the last whole frame, and where that is.
 
     None if there is no such frame: the decoder will say what is wrong.
     """
-    if window.read(end - 128, 3) == b"TAG":
-        end -= 128
     low = max(start + 42, end - _TAIL)
     tail = window.read(low, end - low)
     places = [match.start() for match in _SYNC.finditer(tail)]
@@ -94,7 +95,7 @@ def _last_frame(window: Window, start: int, end: int, block: int) -> tuple[int, 
         if header is None:
             continue
         if _crc16(tail[place:behind]) == 0:
-            return header, behind == len(tail)
+            return header, low + behind
         behind = place
     return None
 

@@ -177,20 +177,31 @@ def _resync(window: Window, at: int, end: int) -> int:
 
 
 def is_mpeg(window: Window) -> bool:
-    """Whether the file begins, after its tags, with three frames in a row."""
+    """Whether frames in a row begin within the first 64 KB, after tags and what else there is."""
     at = 0
-    while (behind := _after_tag(window, at, window.size)) is not None and at < window.size:
+    while at < window.size and (behind := _after_tag(window, at, window.size)) is not None:
         at = behind
-    kinds = []
+    limit = min(at + (1 << 16), window.size)
+    while at < limit:
+        first = at if frame(window.read(at, 4)) else _resync(window, at, limit)
+        if _in_a_row(window, first):
+            return True
+        at = first + 1
+    return False
+
+
+def _in_a_row(window: Window, at: int) -> bool:
+    """Whether three frames of a kind follow each other, or fewer up to the end of the file."""
+    kinds = set()
     for _ in range(3):
+        if at == window.size:
+            break
         found = frame(window.read(at, 4))
         if found is None:
-            break
-        kinds.append(found.kind)
+            return False
+        kinds.add(found.kind)
         at += found.size
-        if at >= window.size:
-            break
-    return bool(kinds) and len(set(kinds)) == 1 and (len(kinds) == 3 or at >= window.size)
+    return len(kinds) == 1
 
 
 def layout(window: Window, start: int = 0, end: int | None = None) -> Extent:
@@ -206,7 +217,7 @@ def layout(window: Window, start: int = 0, end: int | None = None) -> Extent:
     if found.partial:
         result.damage = result.damage or "truncated, its last frame is not all there"
     if found.lost:
-        result.damage = result.damage or f"damaged, {found.lost} bytes in it are not sound"
+        result.damage = f"damaged, {found.lost} bytes in it are not sound"
     return result
 
 

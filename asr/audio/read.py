@@ -28,6 +28,10 @@ from asr.errors import AsrError
 
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
+_SHORT_BLOCK = 1 << 14
+"""The same of FLAC, whose decoder says where it is damaged."""
+_FAILURES = 3
+"""Blocks in a row that cannot be decoded before a decoder is given up."""
 _PADDING, _PADDING_FRACTION = 4 * 1152, 0.001
 """Samples that MPEG decoders drop of a whole file: an encoder's padding, frames without a start."""
 _UNKNOWN = 1 << 62
@@ -261,7 +265,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _layout(window: Window) -> Extent:
     """Where the sound of a file lies, by its content."""
-    head = window.read(0, 256)
+    head = window.read(0, 1024)
     if riff.SIGNATURE.match(head):
         found, streams = riff.layout(window)
         for start, end in streams:
@@ -274,7 +278,7 @@ def _layout(window: Window) -> Extent:
         return ogg.layout(window)
     if flac.begins(window):
         return flac.layout(window)
-    if mpeg.is_mpeg(window):
+    if not containers.looks_like_one(head) and mpeg.is_mpeg(window):
         return mpeg.layout(window)
     return containers.layout(window)
 
@@ -329,15 +333,21 @@ def _blocks(
     least = 0 if promised >= _UNKNOWN else promised
     if "MP" in file.format or "MPEG" in file.subtype:
         least = promised - round(_PADDING_FRACTION * promised) - _PADDING
-    try:
-        while len(block := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
-            read += len(block)
-            yield block
-    except soundfile.SoundFileError as error:
-        if not read:
-            raise AsrError(f"{recording.path}: damaged or truncated ({_reason(error)})") from error
-        at = read / file.samplerate
-        recording.damaged(f"damaged or truncated ({_reason(error)}), {at:.2f} s are there")
+    # An error loses the block that it is in.
+    size = _SHORT_BLOCK if file.format == "FLAC" else _BLOCK_SAMPLES
+    failures = 0
+    while failures < _FAILURES:
+        try:
+            block = file.read(size, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            failures += 1
+            recording.damaged(f"damaged or truncated ({_reason(error)})")
+            continue
+        if not len(block):
+            break
+        failures = 0
+        read += len(block)
+        yield block
     if read < least:
         there, whole = read / file.samplerate, promised / file.samplerate
         recording.damaged(f"damaged or truncated, {there:.2f} s of {whole:.2f} s are there")

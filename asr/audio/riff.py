@@ -16,7 +16,7 @@ SIGNATURE = re.compile(
     rb"|FORM.{4}AIF[FC](?:COMM|FVER|MARK|INST|NAME|ANNO|COMT)"
     rb"|caff\0\x01\0\0desc"
     rb"|riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
-    rb"|\.snd\0\0[\0-\x0f].{7}\0\0\0[\x01-\x1b]"
+    rb"|\.snd\0\0[\0-\x0f].{5}\0\0\0[\x01-\x1b]"
     rb"|NIST_1A\n",
     re.DOTALL,
 )
