@@ -56,6 +56,8 @@ class Part:
     """Where, in the file, other bytes are read than those that are there: a corrected header."""
     prefix: bytes = b""
     """Bytes that the decoder reads before those of the file: a header that is missing."""
+    suffix: bytes = b""
+    """Bytes that it reads behind them: an end that is repaired."""
     samples: int | None = None
     """Samples of a channel that are there, if its header says otherwise and is not corrected."""
 
@@ -77,7 +79,7 @@ class View(io.RawIOBase):
     def __init__(self, file: BinaryIO, part: Part) -> None:
         self._file, self._part = file, part
         self._at = 0
-        self._size = len(part.prefix) + part.end - part.start
+        self._size = len(part.prefix) + part.end - part.start + len(part.suffix)
         self.samples = part.samples
         """Those of the part, if they are known."""
 
@@ -108,8 +110,13 @@ class View(io.RawIOBase):
             content = part.prefix[self._at : self._at + size]
         else:
             first = part.start + self._at - lead
-            self._file.seek(first)
-            content = self._file.read(size)
+            self._file.seek(min(first, part.end))
+            content = self._file.read(max(min(size, part.end - first), 0))
+            if not content:
+                behind = max(first - part.end, 0)
+                content = part.suffix[behind : behind + size]
+                self._at += len(content)
+                return content
             for at, patch in part.patches:
                 if at < first + len(content) and first < at + len(patch):
                     changed = bytearray(content)

@@ -1,6 +1,7 @@
 """Ogg: pages with numbers, checksums and an end mark, so that damage and cuts show (RFC 3533)."""
 
 import zlib
+from dataclasses import replace
 
 from asr.audio.layout import Extent, Part, Window
 
@@ -15,7 +16,7 @@ def layout(window: Window) -> Extent:
     starts: list[int] = []
     numbers: dict[bytes, int] = {}
     ended: set[bytes] = set()
-    at, opening = 0, False
+    at, opening, suffix = 0, False, b""
     while at < window.size:
         head = window.read(at, 27)
         size = _page_size(window, at, head)
@@ -25,6 +26,7 @@ def layout(window: Window) -> Extent:
             continue
         if at + size > window.size:
             result.damage = result.damage or "truncated, its last page is not all there"
+            suffix = _shortened(window, at, head)
             break
         page = window.read(at, size)
         if not _intact(page):
@@ -45,9 +47,27 @@ def layout(window: Window) -> Extent:
         at += size
     _close(numbers, ended, result)
     starts = starts or [0]
-    ends = [*starts[1:], window.size]
-    result.parts = [Part(start, end) for start, end in zip(starts, ends, strict=True)]
+    ends = [*starts[1:], at if suffix else window.size]
+    parts = [Part(start, end) for start, end in zip(starts, ends, strict=True)]
+    result.parts = [*parts[:-1], replace(parts[-1], suffix=suffix)]
     return result
+
+
+def _shortened(window: Window, at: int, head: bytes) -> bytes:
+    """The page that the file ends in, with the packets of it that are all there; empty if none."""
+    begin = at + 27 + head[26]
+    sizes, there, whole = window.read(at + 27, head[26]), 0, 0
+    for count, size in enumerate(sizes, start=1):
+        there += size
+        if begin + there > window.size:
+            break
+        if size < 255:
+            whole = count
+    if not whole:
+        return b""
+    sound = window.read(begin, sum(sizes[:whole]))
+    page = head[:22] + bytes(4) + bytes([whole]) + sizes[:whole] + sound
+    return page[:22] + _checksum(page).to_bytes(4, "little") + page[26:]
 
 
 def _close(numbers: dict[bytes, int], ended: set[bytes], result: Extent) -> None:
@@ -77,10 +97,12 @@ def _next(window: Window, at: int) -> int:
 
 
 def _intact(page: bytes) -> bool:
-    """Whether the checksum of a page is right.
-
-    It is a CRC-32 that takes bits from the other end than zlib's does, and begins with 0.
-    """
+    """Whether the checksum of a page is right."""
     content = page[:22] + bytes(4) + page[26:]
+    return _checksum(content) == int.from_bytes(page[22:26], "little")
+
+
+def _checksum(content: bytes) -> int:
+    """A CRC-32 that takes bits from the other end than zlib's does, and begins with 0."""
     mirrored = zlib.crc32(content.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{mirrored:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
+    return int(f"{mirrored:032b}"[::-1], 2)
