@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/python recipes/demo.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -47,13 +47,13 @@ format: setup
 
 # The grid of word error rate against sparsity; about an hour and a half on 2 cores.
 sparsity: setup
-	$(BIN)/python recipes/sparsity.py
+	$(BIN)/python recipes/grid.py sparsity
 
 # The methods of making a network small, at equal sparsity; an hour and a half on 2 cores.
 methods: setup
-	$(BIN)/python recipes/methods.py
+	$(BIN)/python recipes/grid.py methods
 
-# Dense against sparse, about a quarter of an hour on an idle machine; goes on where it ended.
+# Dense against sparse, about a quarter of an hour on an idle machine; a second call continues.
 benchmarks: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	for name in network recurrent start masks sizes wer gpu; do \

@@ -1,8 +1,12 @@
 """Speech recognition with CTC networks that are pruned while they train.
 
-    recogniser = asr.load("model.asr")
-    for transcript in recogniser.transcribe(["talk.mp3", "call.wav"]):
-        print(transcript.text, transcript.words)
+>>> import asr
+>>> recogniser = asr.load("model.asr")
+>>> for transcript in recogniser.transcribe(["talk.flac"]):
+...     for word in transcript.words:
+...         print(f"{word.start:.2f} s: {word.text}")
+0.05 s: BAD
+0.69 s: CAFE
 
 `load`, `Recogniser`, `Transcript`, `TranscribeOptions`, `DecoderOptions`, `ChunkOptions`,
 `SubtitleOptions`, `Word` and `AsrError` are here; each is imported when it is first used, so that

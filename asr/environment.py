@@ -40,15 +40,22 @@ def git_state() -> dict[str, Any]:
         return {"revision": "", "dirty": False}
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that a result depends on."""
+def versions(*more: str) -> dict[str, str]:
+    """Python and the packages that a result depends on, and `more` of them, where installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def cores() -> int:
+    """Processor cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
@@ -58,11 +65,10 @@ def machine() -> dict[str, Any]:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = None
     if hasattr(os, "sysconf"):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    return {"cpu": cpu, "cores": cores, "memory_gib": memory}
+    return {"cpu": cpu, "cores": cores(), "memory_gib": memory}
 
 
 def peak_memory_mib() -> float | None:

@@ -212,7 +212,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _join(key: str, name: Any) -> str:
-    """`key.name`; a name that a stranger chose is printed in quotes unless it is a plain one."""
+    """`key.name`; an unprintable name is written with escapes."""
     word = name if isinstance(name, str) and name.isprintable() else repr(name)
     return f"{key}.{word:.60}" if key else f"{word:.60}"
 
@@ -227,7 +227,7 @@ def _unknown(name: Any, known: list[str]) -> str:
 
 
 def _from_line(key: str, line: str) -> Problem:
-    """A dataclass that names its own key (`model.hidden=0: at least 1`) is not told where it is."""
+    """A problem at `key`, unless the line names that key itself (`model.hidden=0: at least 1`)."""
     if not key or line.startswith((f"{key}.", f"{key}:", f"{key}=")):
         return Problem("", line)
     return Problem(key, line)

@@ -1,9 +1,11 @@
-"""The whole story in a quarter of an hour: `make demo`, or `python recipes/demo.py`.
+"""Trains, prunes, packs and transcribes in a quarter of an hour.
 
-On an hour of the built-in spoken corpus (made on the spot, about 300 words) it trains a dense
-network, prunes one of the same size to about a tenth of its weights while it trains, and trains
-a small dense one with as many parameters as the sparse one has non-zeros. Then it prints the
-table, times the dense and the packed file, and shows what the sparse one hears.
+    make demo    # or: python recipes/demo.py [key=value for every run ...]
+
+On an hour of the built-in spoken corpus (synthesised first, about 300 words) it trains a dense
+network, another one that is pruned to about a tenth of its weights while it trains, and a small
+dense one with as many parameters as the pruned one has non-zeros. Then it prints their word error
+rates, times the dense and the packed model file, and transcribes three test recordings.
 """
 
 import json
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from asr import environment
 from asr.corpus import sources
+from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate
 from asr.report import print_table, read_records, report
@@ -45,11 +48,11 @@ def main(overrides: list[str]) -> int:
     record = folder / "records" / "large-sparse.json"
     write_record(record, {**json.loads(record.read_text()), "speed": speed})
 
-    console.rule("word error rate on held-out speakers and sentences")
+    console.rule("word error rate on speakers and sentences that are not in the training")
     print_table(read_records(folder / "records"), console)
     report(folder / "records", folder / "report", title="Demo: sparse against dense")
 
-    console.rule("the sparse network on disk and at work")
+    console.rule("size and speed of the sparse network")
     for path, seconds in ((dense, speed["dense_seconds"]), (packed, speed["packed_seconds"])):
         console.print(
             f"  {path.name:10} {path.stat().st_size / 1024:7.0f} KiB   {seconds:.2f} s for "
@@ -58,26 +61,28 @@ def main(overrides: list[str]) -> int:
             highlight=False,
         )
     console.print(
-        f"  median of {speed['median_of']} in turn, {environment.threads_line(settings.threads)}\n"
-        "  The dense file in torch, fp32; the packed one in the engine without torch, on sparse "
-        "kernels.",
+        f"  median of {speed['median_of']} runs in turn, "
+        f"{environment.threads_line(settings.threads)}\n"
+        "  The dense file runs in torch in fp32, the packed file on sparse kernels without torch.",
         highlight=False,
     )
 
-    console.rule("what the packed sparse network hears")
+    console.rule("transcripts of the sparse network")
     data = settings.data
     utterances = sources.resolve(data.test[0], data.root, data.spoken)
-    speakers: dict[str, object] = {}
+    speakers: dict[str, Utterance] = {}
     for utterance in utterances:
         speakers.setdefault(utterance.speaker, utterance)
     chosen = list(speakers.values())[:3]
     recogniser = load_recogniser(packed)
-    heard = recogniser.transcribe([Path(u.audio_filepath) for u in chosen])
-    for utterance, transcript in zip(chosen, heard, strict=True):
-        console.print(f"{utterance.speaker}\n  said   {utterance.text}\n  heard  {transcript.text}")
+    transcripts = recogniser.transcribe([Path(u.audio_filepath) for u in chosen])
+    for utterance, transcript in zip(chosen, transcripts, strict=True):
+        console.print(utterance.speaker)
+        console.print(f"  reference   {utterance.text}\n  hypothesis  {transcript.text}")
+    minutes = (time.monotonic() - began) / 60
     console.print(
-        f"\n{(time.monotonic() - began) / 60:.1f} minutes; table, plot, page: {folder / 'report'}\n"
-        f"Your own recordings: asr transcribe FOLDER --model {packed}",
+        f"\n{minutes:.1f} minutes; table, plot and page: {folder / 'report'}\n"
+        f"To transcribe your recordings: asr transcribe FOLDER --model {packed}",
         highlight=False,
         soft_wrap=True,
     )
@@ -85,9 +90,9 @@ def main(overrides: list[str]) -> int:
 
 
 def compare_speed(files: list[Path], settings: Run, rounds: int = 5) -> dict[str, Any]:
-    """Seconds for the dev set with a dense and a packed file in turn, after one warm-up.
+    """Seconds for the dev set with a dense and a packed model file in turn, after one warm-up.
 
-    The dense one runs in torch, the packed one in the engine of this package.
+    The dense file runs in torch, the packed one in the native backend.
     """
     data = settings.data
     utterances = sources.resolve(data.dev[0], data.root, data.spoken)

@@ -1,9 +1,9 @@
-"""What several rooms' tests share: a small spoken corpus and the command line in a process."""
+"""Fixtures for all tests: a small spoken corpus and the committed network."""
 
 from pathlib import Path
 
 import pytest
-from places import TRAINED
+from paths import TRAINED
 
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken.settings import Spoken

@@ -1,4 +1,4 @@
-"""What a record says of the machine, also where the POSIX modules are missing."""
+"""The machine as described in records, also without the POSIX modules."""
 
 import subprocess
 import sys
@@ -22,13 +22,13 @@ print(environment.threads_line(2))
 """
 
 
-def test_it_works_without_the_posix_modules():
+def test_the_environment_works_without_the_posix_modules():
     run = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip().endswith("cores, 2 threads")
 
 
-def test_here_it_knows_cores_and_memory():
+def test_cores_and_memory_are_known_on_this_system():
     machine = environment.machine()
     assert machine["cores"] >= 1
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""Files are whole or not there and readable by others; a lock has one holder; compressed files."""
+"""Atomic writes with the right mode, locks with one holder, compressed files."""
 
 import gzip
 import lzma
@@ -40,7 +40,7 @@ def test_the_umask_of_the_process_is_never_touched(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_an_error_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     atomic_write_text(path, "old")
 
@@ -67,7 +67,7 @@ def test_threads_that_write_one_file_leave_one_of_their_contents(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_lock_that_is_held_is_not_given_twice_and_is_free_afterwards(tmp_path):
+def test_a_lock_is_held_by_one_at_a_time_and_free_afterwards(tmp_path):
     path = tmp_path / "deep" / ".lock"
     with locked(path) as first, locked(path, wait=False) as second:
         assert (first, second) == (True, False)
@@ -96,7 +96,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
-def test_a_compressed_file_is_known_by_its_first_bytes(tmp_path, compress):
+def test_a_compressed_file_is_recognised_by_its_first_bytes(tmp_path, compress):
     (tmp_path / "any name").write_bytes(compress(b"one\ntwo\n"))
     with open_compressed(tmp_path / "any name") as file:
         assert list(file) == [b"one\n", b"two\n"]

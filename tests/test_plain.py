@@ -1,4 +1,4 @@
-"""Plain values become dataclasses: every type, every mistake at once, each under its key."""
+"""Plain values become dataclasses: every type, and all mistakes together with their keys."""
 
 import dataclasses
 import math
@@ -62,7 +62,7 @@ def test_every_type_is_read_and_written_back_the_same() -> None:
     assert Reader().read(Outer, to_plain(read)) == read
 
 
-def test_what_is_not_given_takes_its_default() -> None:
+def test_values_that_are_not_given_get_their_defaults() -> None:
     assert Reader().read(Outer, {"name": "n"}) == Outer("n")
     assert mistakes({}) == ["name: missing"]
     assert mistakes({"name": "n"} | {k: FULL[k] for k in FULL if k != "on"}, missing="refuse") == [
@@ -71,7 +71,7 @@ def test_what_is_not_given_takes_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": 5}, "name: expected text, found 5; put it in quotes"),
         ({"ratio": "0.5"}, "ratio: expected a number, found '0.5'"),
@@ -95,8 +95,8 @@ def test_what_is_not_given_takes_its_default() -> None:
         ({"na\x1bme": 1}, r"'na\x1bme': unknown. Did you mean: 'name'?"),
     ],
 )
-def test_a_mistake_is_named_with_its_key(change: dict[str, Any], said: str) -> None:
-    assert mistakes(FULL | change) == [said]
+def test_a_mistake_is_named_with_its_key(change: dict[str, Any], message: str) -> None:
+    assert mistakes(FULL | change) == [message]
 
 
 def test_all_mistakes_are_collected_those_of_ranges_too() -> None:
@@ -106,7 +106,7 @@ def test_all_mistakes_are_collected_those_of_ranges_too() -> None:
     ]  # fmt: skip
 
 
-def test_unknown_keys_can_be_left_alone() -> None:
+def test_unknown_keys_can_be_ignored() -> None:
     assert Reader(unknown="ignore").read(Outer, FULL | {"new": 1}) == Reader().read(Outer, FULL)
 
 

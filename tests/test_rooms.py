@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 BASE = ("errors", "files", "environment", "plain")
 DOORS = ("__init__", "__main__")

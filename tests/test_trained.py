@@ -1,4 +1,4 @@
-"""Recognition itself: a committed sparse network on held-out voices, through every door.
+"""Recognition by a committed sparse network on held-out voices, through every interface.
 
 An untrained network passes none of these: texts must be there and their WER below a bound.
 """
@@ -108,8 +108,8 @@ def test_evaluate_prints_the_rate_and_writes_the_hypotheses(
     monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "ref_hyp.txt")])
     with pytest.raises(SystemExit):
         cli.main()
-    said = capsys.readouterr().out
-    assert "WER" in said
-    assert "CER" in said
+    printed = capsys.readouterr().out
+    assert "WER" in printed
+    assert "CER" in printed
     utterances = read_manifest(corpus / "test.jsonl")
     assert utterances[0].id in (tmp_path / "ref_hyp.txt").read_text()

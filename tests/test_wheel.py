@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(*words: object, cwd: Path, **environment: str) -> str:
-    """Run a command outside of the source tree, as if nobody had set anything; its output."""
+    """Run a command outside the source tree without environment variables of ours; its output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     result = subprocess.run(
         [*map(str, words)], cwd=cwd, env=clean | environment, capture_output=True, text=True
@@ -36,7 +36,7 @@ def run(*words: object, cwd: Path, **environment: str) -> str:
 
 
 def build(folder: Path, **environment: str) -> Path:
-    """The wheel of the files that git knows, made in a copy so that nothing old gets in."""
+    """A wheel of the files that git tracks, built in a copy so that no old file gets in."""
     source = folder / "source"
     for name in run("git", "ls-files", "-z", cwd=ROOT).split("\0"):
         if name and (ROOT / name).is_file():
@@ -55,12 +55,12 @@ def test_a_source_distribution_holds_the_models(tmp_path: Path) -> None:
     [packed] = tmp_path.glob("*.tar.gz")
     with tarfile.open(packed) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
-    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= names
+    assert {f"asr/pretrained/english.{s}" for s in ("asr", "lm", "json", "md")} <= names
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a fresh environment in which the wheel is installed, and nothing else."""
+    """A folder with a fresh environment in which only the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     wheel = build(folder)
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
@@ -69,12 +69,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(installed: Path) -> None:
+def test_the_wheel_contains_only_the_package(installed: Path) -> None:
     [wheel] = (installed / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"asr"}
-    assert {"asr/py.typed", "asr/corpus/grammar.txt"} <= set(names)
-    assert {f"asr/models/english.{s}" for s in ("asr", "lm", "json", "md")} <= set(names)
+    assert {"asr/py.typed", "asr/corpus/spoken/grammar.txt"} <= set(names)
+    assert {f"asr/pretrained/english.{s}" for s in ("asr", "lm", "json", "md")} <= set(names)
 
 
 def test_the_installed_command_transcribes(installed: Path, trained: Path, corpus: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_installed_command_transcribes(installed: Path, trained: Path, corpu
     shutil.copy(trained, installed / "model.asr")
     command = [installed / "venv/bin/asr", "transcribe", *paths, "-m", "model.asr"]
     printed = run(*command, cwd=installed)
-    expected = [t.text for t in load(trained).transcribe(paths)]  # packed: the native engine
+    expected = [t.text for t in load(trained).transcribe(paths)]  # packed: the native backend
     assert [line.split("\t")[1] for line in printed.splitlines()] == expected
     assert all(expected)
     run(*command, "-o", "out", "-f", "srt", "-f", "json", cwd=installed)
@@ -130,7 +130,7 @@ def test_an_install_without_extras_is_below_110_megabytes(base: Path) -> None:
     assert 60e6 < sum(path.stat().st_size for path in files) < 110e6
 
 
-def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
+def test_an_install_without_extras_transcribes_and_names_missing_extras(
     base: Path, trained: Path, corpus: Path
 ) -> None:
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
@@ -138,8 +138,8 @@ def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
     [expected] = load(trained, exact=True).transcribe(path)
     assert expected.text
     for words in ([], ["--backend", "native", "--exact"]):
-        heard = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
-        assert heard == f"{expected.text}\n"
+        printed = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
+        assert printed == f"{expected.text}\n"
     for words, lacking in (
         (["transcribe", path, "-m", trained, "--backend", "torch"], "asr[train]"),
         (["train", base / "any.yaml"], "asr[train]"),
@@ -150,27 +150,27 @@ def test_an_install_without_extras_transcribes_and_says_what_it_lacks(
         assert "Traceback" not in refused.stderr
 
 
-def test_an_install_without_extras_has_a_recogniser_of_its_own(base: Path, corpus: Path) -> None:
+def test_an_install_without_extras_contains_a_recogniser(base: Path, corpus: Path) -> None:
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
     asr = base / "venv/bin/asr"
     for words, given in (([], {}), (["--decoder", "greedy"], {"decoder": "greedy"})):
         options = TranscribeOptions(decoding("english", given))
         [expected] = load("english").transcribe(path, options)
-        heard = run(asr, "transcribe", path, *words, cwd=base)
-        assert heard == f"{expected.text}\n"
+        printed = run(asr, "transcribe", path, *words, cwd=base)
+        assert printed == f"{expected.text}\n"
         assert expected.text
     assert str(base / "venv") in run(asr, "models", cwd=base)
     assert "## Data and attribution" in run(asr, "info", "english", cwd=base)
 
 
-def test_text_is_there_in_a_third_of_torch_s_time(
+def test_the_text_is_printed_in_a_third_of_torch_s_time(
     installed: Path, trained: Path, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
     soundfile.write(tmp_path / "five.wav", 0.1 * random.standard_normal(5 * 16000), 16000)
     command = [installed / "venv/bin/asr", "transcribe", tmp_path / "five.wav", "-m", trained]
     seconds: dict[str, list[float]] = {"native": [], "torch": []}
-    for _ in range(4):  # the first of each warms the disk
+    for _ in range(4):  # the first run of each fills the disk cache
         for backend, measured in seconds.items():
             started = time.perf_counter()
             run(*command, "--backend", backend, cwd=tmp_path)
@@ -178,7 +178,7 @@ def test_text_is_there_in_a_third_of_torch_s_time(
     assert min(seconds["native"][1:]) < min(seconds["torch"][1:]) / 3
 
 
-def test_without_a_compiler_a_wheel_is_made_too(
+def test_a_wheel_is_built_without_a_compiler_too(
     base: Path, trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
     wheel = build(tmp_path, CC="/bin/false")
@@ -191,5 +191,5 @@ def test_without_a_compiler_a_wheel_is_made_too(
     assert "numpy alone, slow" in run(python, "-m", "asr", "info", trained, cwd=tmp_path)
     path = read_manifest(corpus / "test.jsonl")[0].audio_filepath
     [expected] = load(trained, exact=True).transcribe(path)
-    heard = run(python, "-m", "asr", "transcribe", path, "-m", trained, cwd=tmp_path)
-    assert heard == f"{expected.text}\n"
+    printed = run(python, "-m", "asr", "transcribe", path, "-m", trained, cwd=tmp_path)
+    assert printed == f"{expected.text}\n"

@@ -9,10 +9,11 @@ import numpy as np
 
 from asr import audio, environment
 from asr.benchmark.dense import TORCH, DenseNetwork
-from asr.benchmark.timing import LOAD_LIMIT, Timing, TimingRun, interleave
+from asr.benchmark.timing import Timing, TimingRun, interleave
 from asr.errors import AsrError
 from asr.features.logmel import features
-from asr.model.file import naming, read_model
+from asr.model.backend import torch_threads
+from asr.model.file import ModelFile, naming, read_model
 from asr.model.fold import fold_tensors
 from asr.model.metadata import Metadata
 from asr.model.native_network import Network
@@ -118,11 +119,12 @@ class BenchmarkResult:
                 "The dense side is our own dense kernel, as no other runtime is installed; a good "
                 "int8 runtime is faster: pip install 'asr[train,bench]' to compare with those."
             )
-        load = self.measured.other_load
-        if load is not None and load > LOAD_LIMIT:
+        if self.measured.busy:
+            load = 100 * (self.measured.other_load or 0.0)
             lines.append(
-                f"Other programs used up to {100 * load:.0f} % of a core meanwhile, which slows "
-                "thread teams most: run it again on an idle machine before believing a figure."
+                f"Other programs used up to {load:.0f} % of a core meanwhile, "
+                "which slows thread teams most: run it again on an idle machine before believing a "
+                "figure."
             )
         return lines
 
@@ -157,9 +159,22 @@ def benchmark(
             f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"
         )
     file = read_model(path)
-    metadata = file.metadata
     with naming(path):
-        sparse = Network(file.tensors, metadata.model)
+        sparse = Network(file.tensors, file.metadata.model)
+    with torch_threads(threads):
+        return _measure(path, file, sparse, seconds, columns, threads, recording)
+
+
+def _measure(
+    path: Path,
+    file: ModelFile,
+    sparse: Network,
+    seconds: float,
+    columns: int,
+    threads: int,
+    recording: Path | None,
+) -> BenchmarkResult:
+    metadata = file.metadata
     row = _features(metadata, seconds, recording)
     batch = np.repeat(row[None], columns, axis=0)
     dense_tensors, dimensions = fold_tensors(file.dense(), metadata.model)

@@ -10,19 +10,18 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from asr.model.dimensions import Model
 from asr.sparse.kernels import CellKind
 
-if TYPE_CHECKING:
-    from asr.model.torch_network import DeepSpeech
-
 TORCH = ("torch fp32", "torch bf16", "torch int8")
 RUNTIMES = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO bf16")
 NAMES = (*TORCH, *RUNTIMES)
+PACKAGES = ("onnx", "onnxruntime", "openvino")
+"""What these come from beside torch, for records of versions."""
 NO_INT8 = "ONNX Runtime quantises no GRU or RNN dynamically, LSTM only"
 
 
@@ -82,8 +81,10 @@ class DenseNetwork:
     def _torch(self, name: str, features: np.ndarray) -> Computation:
         import torch
 
+        from asr.model.torch_network import from_arrays
+
         torch.set_num_threads(self.threads)
-        model: Any = torch_network(self.tensors, self.dimensions)
+        model: Any = from_arrays(self.tensors, self.dimensions)
         x = torch.from_numpy(features)
         if name == "torch int8":
             model = torch_int8(model, self.dimensions.cell)
@@ -106,17 +107,6 @@ class DenseNetwork:
             self._graph = build_network(self.tensors, self.dimensions, padded=False)
         run = make_session(name, self._graph, self.threads)(np.ascontiguousarray(features))
         return Computation(run, lambda: np.array(run(), np.float32))
-
-
-def torch_network(tensors: Mapping[str, np.ndarray], dimensions: Model) -> "DeepSpeech":
-    """The torch network of these weights, in evaluation mode."""
-    import torch
-
-    from asr.model.torch_network import DeepSpeech
-
-    model = DeepSpeech(dimensions)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
-    return model.eval()
 
 
 def torch_int8(module: Any, cell: CellKind) -> Any:
@@ -199,16 +189,3 @@ def _openvino(model: Any, threads: int) -> Callable[[np.ndarray], Callable[[], n
         return run
 
     return bind
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that run dense alternatives, where they are installed."""
-    from importlib import metadata
-
-    found = {}
-    for name in ("torch", "onnx", "onnxruntime", "openvino"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

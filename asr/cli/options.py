@@ -201,7 +201,7 @@ def with_options(**groups: FieldOptions) -> Callable[[Callable[..., Any]], Calla
 
 
 def _click_parameters(parameters: list[inspect.Parameter]) -> list[Any]:
-    """What typer makes of the parameters of a function."""
+    """The click parameters that typer makes from those of a function."""
 
     def function(**_: Any) -> None:
         pass

@@ -48,8 +48,9 @@ Formats = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help=f"{', '.join(FORMATS)}; may be given several times.",
+        help=f"{', '.join(FORMATS)}; may be given several times." + default_note("txt"),
         autocompletion=_formats,
+        show_default=False,
     ),
 ]
 AcceptTruncated = Annotated[

@@ -83,12 +83,14 @@ class CheckReport:
             return f"{self.checked} utterances checked, no problems"
         lines = [f"{self.checked} utterances checked, {self.count} with problems"]
         lines += [f"  {kind:<15} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
-        for kind, found in self.problems.items():
-            lines.append(f"{kind}:")
-            lines += [f"  {key}: {explanation}" for key, explanation in found[:most]]
-            if most is not None and len(found) > most:
-                lines.append(f"  and {len(found) - most} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.lists(most)])
+
+    def lists(self, most: int | None = MOST_LISTED) -> list[str]:
+        """For every kind its first `most` utterances (None: all), a line each, explained."""
+        return [
+            with_list(f"{kind}:", [f"{key}: {explanation}" for key, explanation in found], most)
+            for kind, found in self.problems.items()
+        ]
 
 
 def check(

@@ -12,7 +12,7 @@ from rich.text import Text
 from asr.corpus import folder as own
 from asr.corpus import librispeech
 from asr.corpus.check import CheckReport, Criteria, Encoder, check, usable
-from asr.corpus.manifest import MOST_LISTED, Utterance, read_manifest, write_manifest
+from asr.corpus.manifest import Utterance, read_manifest, with_list, write_manifest
 from asr.errors import AsrError
 
 
@@ -52,8 +52,8 @@ def check_manifest(
 ) -> CheckReport:
     """Check a manifest, print what was found, write the usable rest to `exclude_to` if given.
 
-    Raises AsrError if problems are found
-    and `exclude_to` is not given, or if nothing usable is left.
+    Raises AsrError if problems are found and `exclude_to` is not given, or if nothing usable is
+    left.
     """
     if exclude_to is not None and exclude_to.resolve() == path.resolve():
         raise AsrError(f"{exclude_to}: this is the manifest that is checked; choose another name")
@@ -89,13 +89,10 @@ def _print_summary(path: Path, utterances: Sequence[Utterance]) -> None:
         f"{speakers or 'unknown'} speakers"
     )
     console.print(Text(line))
-    unread = [utterance for utterance in utterances if utterance.duration == 0]
+    unread = [utterance.audio_filepath for utterance in utterances if utterance.duration == 0]
     if unread:
-        console.print(Text(f"{len(unread)} recordings are empty or cannot be opened:"))
-        for utterance in unread[:MOST_LISTED]:
-            console.print(Text(f"  {utterance.audio_filepath}"))
-        if len(unread) > MOST_LISTED:
-            console.print(Text(f"  and {len(unread) - MOST_LISTED} more"))
+        heading = f"{len(unread)} recordings are empty or cannot be opened:"
+        console.print(Text(with_list(heading, unread)))
 
 
 def _print_report(report: CheckReport) -> None:
@@ -110,9 +107,5 @@ def _print_report(report: CheckReport) -> None:
     for kind, number, meaning in report.rows():
         counts.add_row(kind, str(number), meaning)
     console.print(counts)
-    for kind, found in report.problems.items():
-        console.print(Text(f"{kind}:"))
-        for key, explanation in found[:MOST_LISTED]:
-            console.print(Text(f"  {key}: {explanation}"), soft_wrap=True)
-        if len(found) > MOST_LISTED:
-            console.print(Text(f"  and {len(found) - MOST_LISTED} more"))
+    for listed in report.lists():
+        console.print(Text(listed), soft_wrap=True)

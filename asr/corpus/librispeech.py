@@ -23,7 +23,7 @@ OFFICIAL_PARTS = (
     "test-clean",
     "test-other",
 )
-_PREFERRED = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 """If a recording exists in several formats, the first of these; then any other kind."""
 _TRANSCRIPT = ".trans.txt"
 
@@ -56,7 +56,7 @@ def scan(folder: str | Path) -> list[Utterance]:
                 if key in seen:
                     problems.append(f"{where}: id {key} is already used in {seen[key]}")
                 elif key not in audio:
-                    expected = f"{', '.join(_PREFERRED)} or other audio"
+                    expected = f"{', '.join(_SUFFIXES)} or other audio"
                     problems.append(f"{where}: no recording {key} beside it ({expected})")
                 else:
                     path = str(place / audio[key])
@@ -86,7 +86,7 @@ def has_layout(folder: str | Path) -> bool:
 
 
 def _audio_by_id(place: Path, names: list[str]) -> dict[str, str]:
-    order = {suffix: rank for rank, suffix in enumerate(_PREFERRED)}
+    order = {suffix: rank for rank, suffix in enumerate(_SUFFIXES)}
     recordings = [name for name in names if is_recording(place / name)]
     # Preferred suffixes come last and so win.
     recordings.sort(key=lambda name: (-order.get(Path(name).suffix.lower(), len(order)), name))

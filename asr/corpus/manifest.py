@@ -122,11 +122,11 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
     ]
 
 
-def with_list(heading: str, problems: Sequence[str]) -> str:
-    """`heading`, then the first problems one a line, then how many more there are."""
-    lines = [heading, *(f"  {problem}" for problem in problems[:MOST_LISTED])]
-    if len(problems) > MOST_LISTED:
-        lines.append(f"  and {len(problems) - MOST_LISTED} more")
+def with_list(heading: str, problems: Sequence[str], most: int | None = MOST_LISTED) -> str:
+    """`heading`, then the first `most` problems (None: all) one a line, then how many more."""
+    lines = [heading, *(f"  {problem}" for problem in problems[:most])]
+    if most is not None and len(problems) > most:
+        lines.append(f"  and {len(problems) - most} more")
     return "\n".join(lines)
 
 

@@ -6,15 +6,13 @@ LibriSpeech's layout, or a folder of your own recordings.
 
 import difflib
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 from asr.corpus import folder, librispeech
 from asr.corpus.manifest import Utterance, read_manifest
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Part, Spoken
 from asr.errors import AsrError
 
-SpokenPart = Literal["train", "dev", "test"]
-_SPOKEN_PARTS: tuple[SpokenPart, ...] = get_args(SpokenPart)
 _SPOKEN = "spoken:"
 _MANIFESTS = (".jsonl", ".json")
 # Names that many manifests have: the folder's name is added to them in reports.
@@ -57,11 +55,11 @@ def describe(entry: str) -> str:
     return path.stem
 
 
-def _spoken_part(entry: str) -> SpokenPart:
+def _spoken_part(entry: str) -> Part:
     part = entry.removeprefix(_SPOKEN)
-    if part not in _SPOKEN_PARTS:
-        near = difflib.get_close_matches(part, _SPOKEN_PARTS, n=1)
+    if part not in PARTS:
+        near = difflib.get_close_matches(part, PARTS, n=1)
         hint = f"; did you mean {_SPOKEN}{near[0]}?" if near else ""
-        known = ", ".join(_SPOKEN + name for name in _SPOKEN_PARTS)
+        known = ", ".join(_SPOKEN + name for name in PARTS)
         raise AsrError(f"{entry}: no such part of the built-in corpus, there are {known}{hint}")
-    return cast(SpokenPart, part)
+    return cast(Part, part)

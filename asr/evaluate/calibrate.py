@@ -37,7 +37,7 @@ NAME = "confidence"
 
 @dataclass(frozen=True)
 class ScoredWords:
-    """Words of many hypotheses: the confidence of each, and whether it was said."""
+    """Words of many hypotheses: the confidence of each (0 to 1), and whether it is right."""
 
     confidences: npt.NDArray[np.floating]
     right: npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ def score_words(
 
 
 def words_right(reference: str, words: list[str]) -> list[bool]:
-    """Which of the words of a hypothesis were said, by the alignment of fewest errors."""
+    """Which of the words of a hypothesis are right, by the alignment of fewest errors."""
     right = [False] * len(words)
     if not words or not reference:
         return right

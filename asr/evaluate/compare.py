@@ -1,7 +1,7 @@
 """Two results on the same utterances: is one better, by how much, and where do they differ?
 
-The same utterances (or speakers) are drawn for both in every resample, so that what is difficult
-for both cancels out. This shows far smaller differences than two intervals side by side.
+A paired bootstrap: every resample draws the same utterances (or speakers) for both, so that what is
+difficult for both cancels out. This shows far smaller differences than two intervals side by side.
 """
 
 from collections.abc import Mapping, Sequence

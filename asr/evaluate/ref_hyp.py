@@ -1,4 +1,4 @@
-"""References beside hypotheses, in a text file for people that `asr compare` can read."""
+"""References and hypotheses in a text file that is easy to read and that `asr compare` takes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ def write(path: str | Path, rows: Sequence[Row]) -> None:
 
     An utterance is four lines and an empty one: id, speaker and counts; `REF` and `HYP` in
     columns, asterisks where one has no word; only if there are errors, `ERR` with each as
-    `(said->recognised)`. The first line sums up.
+    `(reference->hypothesis)`. The first line sums up.
     """
     words = load_jiwer().process_words([r.reference for r in rows], [r.hypothesis for r in rows])
     errors = list(map(count_errors, words.references, words.alignments))
@@ -100,17 +100,17 @@ def summary(errors: Iterable[Errors]) -> str:
 
 
 def errors_line(reference: list[str], hypothesis: list[str], alignment: list[Any]) -> str:
-    """Each error as `(said->recognised)`; empty without errors."""
+    """Each error as `(reference->hypothesis)`; empty without errors."""
     return _wrong(_pairs(reference, hypothesis, alignment))
 
 
 def _pairs(reference: list[str], hypothesis: list[str], alignment: list[Any]) -> list[Pair]:
-    """(said, recognised) word by word; "" where a word has no partner."""
+    """(reference, hypothesis) word by word; "" where a word has no partner."""
     pairs: list[Pair] = []
     for chunk in alignment:
-        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        expected = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         found = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        pairs += zip(said or [""] * len(found), found or [""] * len(said), strict=True)
+        pairs += zip(expected or [""] * len(found), found or [""] * len(expected), strict=True)
     return pairs
 
 
@@ -128,4 +128,4 @@ def _columns(pairs: list[Pair]) -> list[str]:
 
 
 def _wrong(pairs: list[Pair]) -> str:
-    return " ".join(f"({said or '*'}->{found or '*'})" for said, found in pairs if said != found)
+    return " ".join(f"({ref or '*'}->{hyp or '*'})" for ref, hyp in pairs if ref != hyp)

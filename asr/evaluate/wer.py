@@ -39,7 +39,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Row:
-    """An utterance with what was said and what was recognised, both in normal form."""
+    """An utterance with its reference and its hypothesis, both in normal form."""
 
     id: str
     speaker: str
@@ -100,9 +100,9 @@ def score(
     total = sum_errors(per_utterance)
     characters = load_jiwer().process_characters(list(references), list(hypotheses))
     errors = np.array([e.total for e in per_utterance])
-    said = np.array([e.words for e in per_utterance])
-    errors, said = resampled([errors, said], groups, seed, resamples)
-    low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
+    words = np.array([e.words for e in per_utterance])
+    errors, words = resampled([errors, words], groups, seed, resamples)
+    low, high = np.quantile(errors / np.maximum(words, 1), [0.025, 0.975])
     return Score(
         # Without a reference word the errors alone, as in jiwer.
         wer=total.total / max(total.words, 1),

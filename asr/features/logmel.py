@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from asr.features.settings import DEVIATION_FLOOR, Frontend
+from asr.features.normalise import normalise
+from asr.features.settings import Frontend
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import Matrix, prepare
 
@@ -41,8 +42,7 @@ def features(samples: NDArray[np.floating], settings: Frontend) -> NDArray[np.fl
         mel_scale(power, out=rows[start : start + _BLOCK])
     rows += np.float32(settings.log_floor)
     np.log(rows, out=rows)
-    if settings.normalise == "utterance":
-        _normalise(rows)
+    normalise(rows, settings)
     return rows
 
 
@@ -57,16 +57,6 @@ def mel_filters(settings: Frontend) -> NDArray[np.float32]:
     left, centre, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
-
-
-def _normalise(rows: NDArray[np.float32]) -> None:
-    """Each band to mean 0 and (biased) standard deviation 1, in place."""
-    # Relative to the first frame digital silence is exactly 0. Without this the rounding of its
-    # mean would be divided by the floor of the deviation and come out as noise.
-    rows -= rows[0].copy()
-    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    deviation = np.sqrt(np.einsum("ij,ij->j", rows, rows, dtype=np.float64) / len(rows))
-    rows /= (deviation + DEVIATION_FLOOR).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

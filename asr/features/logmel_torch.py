@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.features.settings import DEVIATION_FLOOR, Frontend
+from asr.features.normalise import normalise
+from asr.features.settings import Frontend
 
 
 class LogMel(nn.Module):
@@ -62,21 +63,13 @@ class LogMel(nn.Module):
         mel_power = self.mel_scale(spectrum.real.square() + spectrum.imag.square())
         features = (mel_power + s.log_floor).log_().transpose(1, 2).contiguous()
         inside = torch.arange(features.shape[1], device=frames.device) < frames[:, None]
-        if s.normalise == "utterance":
-            features = _normalise(features, inside[..., None], frames)
-        return features.masked_fill_(~inside[..., None], 0.0), frames
-
-
-def _normalise(features: Tensor, inside: Tensor, frames: Tensor) -> Tensor:
-    """Each band to mean 0 and (biased) standard deviation 1 over the frames `inside`."""
-    count = frames.clamp(min=1)[:, None, None]
-    # Relative to the first frame digital silence is exactly 0. Without this the rounding of its
-    # mean would be divided by the floor of the deviation and come out as noise.
-    features = (features - features[:, :1]).masked_fill_(~inside, 0.0)
-    features -= features.sum(dim=1, keepdim=True) / count
-    features.masked_fill_(~inside, 0.0)
-    deviation = (features.square().sum(dim=1, keepdim=True) / count).sqrt()
-    return features.div_(deviation + DEVIATION_FLOOR)
+        features.masked_fill_(~inside[..., None], 0.0)
+        if s.normalise != "none":
+            for utterance, count in zip(features, frames.tolist(), strict=True):
+                rows = utterance[:count].cpu().numpy()
+                normalise(rows, s)
+                utterance[:count] = torch.from_numpy(rows)
+        return features, frames
 
 
 def features(samples: np.ndarray, settings: Frontend) -> Tensor:

@@ -32,8 +32,9 @@ class Frontend:
     """Upper edge of the last band."""
     log_floor: float = 1e-6
     """Added to the mel power before the natural logarithm."""
-    normalise: Literal["utterance", "none"] = "utterance"
-    """`utterance`: each band to mean 0 and standard deviation 1 over the utterance's own frames."""
+    normalise: Literal["utterance", "speech", "running", "none"] = "speech"
+    """Each band to mean 0 and standard deviation 1: over all frames of the `utterance`, over the
+    frames near `speech` (silence then hardly changes them), over the `running` past alone."""
 
     def __post_init__(self) -> None:
         with problems() as check:
@@ -73,6 +74,10 @@ class Frontend:
     def step(self) -> int:
         """Step in samples."""
         return round(self.step_seconds * self.sample_rate)
+
+    def frames_in(self, seconds: float) -> int:
+        """Steps in `seconds`, at least one."""
+        return max(1, round(seconds / self.step_seconds))
 
     def frames(self, samples: int) -> int:
         """Frames of a waveform of `samples` samples: windows that lie wholly inside it."""

@@ -4,17 +4,17 @@
 dense file runs on torch where that is installed.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr import environment
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -42,10 +42,14 @@ class Backend(Protocol):
     metadata: Metadata
 
     @property
-    def dimensions(self) -> Model: ...
+    def dimensions(self) -> Model:
+        """Of the network."""
+        ...
 
     @property
-    def frontend(self) -> Frontend: ...
+    def frontend(self) -> Frontend:
+        """How the features that the network takes are made."""
+        ...
 
     @property
     def frame_seconds(self) -> float:
@@ -114,7 +118,7 @@ class TorchBackend(_FromFile):
         features, lengths = _padded(rows)
         if not features.shape[1]:
             return [np.zeros((0, self.dimensions.outputs), np.float32)] * len(rows)
-        with torch.inference_mode(), _torch_threads(self.threads), _full_fp32(self.device):
+        with torch.inference_mode(), torch_threads(self.threads), _full_fp32(self.device):
             log_probs, output_lengths = self._model(
                 torch.from_numpy(features).to(self.device),
                 torch.from_numpy(lengths).to(self.device),
@@ -140,7 +144,7 @@ class NativeBackend(_FromFile):
         from asr.model.native_network import Network
 
         self.metadata, self.tokenizer = file.metadata, file.tokenizer
-        self.threads = threads or _cores()
+        self.threads = threads or environment.cores()
         self.exact = exact
         with naming(file.path):
             self.network = Network(file.tensors, self.dimensions, exact, threads=self.threads)
@@ -241,17 +245,18 @@ def _torch_device(device: Device) -> str:
 
 
 @contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Torch with this many threads; its own number is set again at the end.
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Torch with this many threads; its own number is set again at the end. None: nothing is set.
 
     The number holds for the whole process. A backend that set it for good would change what every
     other one and a training beside it take, so it is set around each call, one call at a time.
+    Does nothing where torch is not installed.
     """
-    import torch
-
-    if threads is None:
+    if threads is None or find_spec("torch") is None:
         yield
         return
+    import torch
+
     with _TORCH_THREADS:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -275,9 +280,3 @@ def _full_fp32(device: str) -> Iterator[None]:
 def _missing() -> str | None:
     """Which package the torch backend lacks."""
     return next((name for name in ("torch", "torchaudio") if find_spec(name) is None), None)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    able: Any = getattr(os, "sched_getaffinity", None)
-    return len(able(0)) if able else os.cpu_count() or 1

@@ -6,9 +6,9 @@ from typing import Literal
 
 from asr.errors import problems
 
-Cell = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
+CellKind = Literal["gru", "lstm", "rnn_tanh", "rnn_relu"]
 
-GATES: dict[Cell, tuple[str, ...]] = {
+GATES: dict[CellKind, tuple[str, ...]] = {
     "gru": ("reset", "update", "new"),
     "lstm": ("input", "forget", "cell", "output"),
     "rnn_tanh": ("state",),
@@ -40,7 +40,7 @@ class Model:
     """[bands, frames] of each kernel, odd numbers; the paper's are [41, 11] and [21, 11]."""
     conv_strides: list[list[int]] = field(default_factory=lambda: [[2, 2], [2, 2]])
     """[bands, frames] of each stride."""
-    cell: Cell = "gru"
+    cell: CellKind = "gru"
     """Recurrent cell."""
     hidden: int = 256
     """State size of a recurrent layer in one direction."""

@@ -53,12 +53,12 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     import onnxruntime
 
     from asr.model.onnx import OPSET, build_network
+    from asr.sparse.state_dict import to_arrays
 
     loaded = load_model(model_path)
-    tensors = {name: tensor.numpy() for name, tensor in loaded.model.state_dict().items()}
     plain = loaded.metadata.to_plain()
     metadata = {key: json.dumps(plain[key]) for key in ("model", "frontend", "tokenizer")}
-    made = build_network(tensors, loaded.metadata.model, metadata)
+    made = build_network(to_arrays(loaded.model), loaded.metadata.model, metadata)
     try:
         with atomic_path(out_path) as temporary:
             onnx.save(made, str(temporary))

@@ -15,7 +15,7 @@ from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.metadata import Metadata
-from asr.model.shapes import check_layers, compare, parameter_shapes
+from asr.model.shapes import check_layers, check_tensor, parameter_shapes
 from asr.sparse import read, read_csr, write
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.formats import Array
@@ -78,7 +78,9 @@ def save_model(
     >>> load_model("model.asr").model.dimensions.hidden
     16
     """
-    from asr.model.torch_network import to_arrays
+    import torch
+
+    from asr.sparse.state_dict import to_arrays
 
     metadata = Metadata(
         model=model.dimensions,
@@ -87,7 +89,7 @@ def save_model(
         training=extra or {},
         buffers=[name for name, _ in model.named_buffers()],
     )
-    write(path, to_arrays(model), metadata.to_plain(), compress=False)
+    write(path, to_arrays(model, torch.float32), metadata.to_plain(), compress=False)
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -187,7 +189,7 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
     check_layers(dimensions, tensors)
     found = {name: (array.shape, array.dtype.name) for name, array in tensors.items()}
     for name, shape in parameter_shapes(dimensions).items():
-        compare(name, found.get(name), (shape, "float32"))
+        check_tensor(name, found.get(name), (shape, "float32"))
     with torch.device("meta"):
         model = DeepSpeech(dimensions)
     expected = {
@@ -195,6 +197,6 @@ def _build(dimensions: Model, tensors: dict[str, Array]) -> "DeepSpeech":
         for name, tensor in model.state_dict().items()
     }
     for name in expected | found:
-        compare(name, found.get(name), expected.get(name))
+        check_tensor(name, found.get(name), expected.get(name))
     model.load_state_dict(_to_torch(tensors), assign=True)
     return model.eval()

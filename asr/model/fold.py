@@ -2,8 +2,8 @@
 
 A norm of this network comes after a convolution and before a recurrent or the output layer, so
 there are two ways to fold one: `fold_after` for the former, `fold_before` for the latter. The
-native network folds layer by layer while it lays them out; packing, the ONNX graph, benchmarks and
-`torch_network.fold_batch_norm` fold a whole network with `fold_tensors`.
+native network folds layer by layer while it lays them out; packing, the ONNX graph and
+benchmarks fold a whole network with `fold_tensors`.
 """
 
 import dataclasses

@@ -41,6 +41,7 @@ class Count:
 
     @classmethod
     def of(cls, entries: Iterable[TensorEntry]) -> "Count":
+        """The sums over these entries of a header."""
         layouts = [entry.layout for entry in entries if not entry.same_as]
         return cls(
             elements=sum(layout.elements for layout in layouts),
@@ -79,6 +80,7 @@ class Description:
 
     @property
     def packed(self) -> bool:
+        """Whether the file was written by `asr pack`."""
         return self.metadata.packed is not None
 
     @property
@@ -158,6 +160,7 @@ def _backend(description: Description) -> list[tuple[str, str]]:
 
 
 def counts(description: Description) -> list[tuple[str, str]]:
+    """Rows of a table: parameters, and the pruned tensors where there are any."""
     parameters, pruned = description.parameters, description.pruned
     rows = [
         (

@@ -13,7 +13,6 @@ and computes those of the layers in between again.
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from asr.model.dimensions import CLIP
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import LEVELS, Matrix, library, prepare
-from asr.sparse.kernels.layouts import scratch
+from asr.sparse.kernels.layouts import pointer, scratch
 
 STRIP = 64
 """Output frames of a strip: two layers of 32 channels then fit the second-level cache."""
@@ -117,16 +116,15 @@ class Convolution:
             *(0.0, CLIP),
         )
         if matrix is None:
-            weights, bias = _at(self._packed), _at(self._packed_bias)
-            found.asr_convolution(self.level, ctypes.byref(shape), _at(x), weights, bias, _at(y))
+            arrays = (pointer(x), pointer(self._packed), pointer(self._packed_bias), pointer(y))
+            found.asr_convolution(self.level, ctypes.byref(shape), *arrays)
             return
         assert matrix.struct is not None
         pruned = ctypes.byref(matrix.struct)
         patches = scratch(_PASS * (bands * self._taps + len(self.bias)) * 4)
         table = scratch(found.asr_scratch(pruned))
-        found.asr_sparse_convolution(
-            pruned, ctypes.byref(shape), _at(x), _at(self.bias), _at(y), _at(patches), _at(table)
-        )
+        arrays = (pointer(x), pointer(self.bias), pointer(y), pointer(patches))
+        found.asr_sparse_convolution(pruned, ctypes.byref(shape), *arrays, pointer(table))
 
     def _by_numpy(self, matrix: Matrix, x: Floats, y: Floats) -> None:
         bands, frames = self.weight.shape[2], y.shape[1]
@@ -152,10 +150,6 @@ class _Shape(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("y_band", "y_frame", "y_channel")),
         *((name, ctypes.c_float) for name in ("low", "high")),
     )
-
-
-def _at(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 class ConvolutionStack:

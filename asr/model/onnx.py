@@ -13,20 +13,25 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from asr.model.dimensions import CLIP, GATES, Cell, Model
+from asr.model.dimensions import CLIP, GATES, CellKind, Model
 from asr.model.fold import fold_tensors
 
 OPSET = 17
 IR_VERSION = 8
 
 # ONNX stacks the gates of a cell in another order than torch.
-_GATES: dict[Cell, tuple[str, ...]] = {
+_GATES: dict[CellKind, tuple[str, ...]] = {
     "gru": ("update", "reset", "new"),
     "lstm": ("input", "output", "forget", "cell"),
     "rnn_tanh": ("state",),
     "rnn_relu": ("state",),
 }
-_OPERATORS: dict[Cell, str] = {"gru": "GRU", "lstm": "LSTM", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+_OPERATORS: dict[CellKind, str] = {
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "rnn_tanh": "RNN",
+    "rnn_relu": "RNN",
+}
 
 Array = NDArray[Any]
 CellTensors = Sequence[Array]
@@ -86,7 +91,7 @@ def build_network(
     return graph.model(inputs, outputs, metadata)
 
 
-def build_layer(cell: Cell, cells: Sequence[CellTensors]) -> Any:
+def build_layer(cell: CellKind, cells: Sequence[CellTensors]) -> Any:
     """The ONNX model of one recurrent layer, the second of two cells running backwards.
 
     Input `x (time, batch, inputs)`, output `y (time, directions, batch, hidden)`, both float32,
@@ -176,7 +181,7 @@ def _convolution(
 
 
 def _recurrent(
-    graph: _Graph, kind: Cell, cells: Sequence[CellTensors], x: str, lengths: str = ""
+    graph: _Graph, kind: CellKind, cells: Sequence[CellTensors], x: str, lengths: str = ""
 ) -> str:
     """`x (time, batch, inputs)` to `(time, directions, batch, hidden)`; `lengths` are int32."""
     hidden = cells[0][1].shape[1]
@@ -200,7 +205,7 @@ def _recurrent(
     )
 
 
-def _reordered(tensor: Array, kind: Cell, hidden: int) -> Array:
+def _reordered(tensor: Array, kind: CellKind, hidden: int) -> Array:
     """A weight or bias of a cell with its gates in ONNX's order."""
     gates = tensor.reshape(-1, hidden, *tensor.shape[1:])
     return gates[[GATES[kind].index(gate) for gate in _GATES[kind]]].reshape(tensor.shape)

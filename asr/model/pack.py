@@ -24,7 +24,7 @@ from asr.sparse.formats import Values
 
 @dataclass(frozen=True)
 class PackReport:
-    """What packing made of a model."""
+    """The packed file, and what to know about it."""
 
     packed: Description
     warnings: tuple[str, ...]

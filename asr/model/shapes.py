@@ -4,6 +4,7 @@ Whoever builds a network from a file, with torch or without, compares the file w
 file may come from a stranger, and its dimensions decide how much memory is taken.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,11 @@ def parameter_shapes(dimensions: Model) -> Shapes:
     return shapes
 
 
+def count_parameters(dimensions: Model) -> int:
+    """Trainable parameters of a network of these dimensions; a tied matrix counts once."""
+    return sum(math.prod(shape) for shape in parameter_shapes(dimensions).values())
+
+
 def statistics_shapes(dimensions: Model) -> Shapes:
     """Names and shapes of the running means and variances of the batch norms."""
     shapes = Shapes()
@@ -71,10 +77,10 @@ def check_shapes(tensors: Mapping[str, Any], dimensions: Model) -> None:
         shape = expected.get(name.replace("backward", "forward") if tied else name)
         kind = "float32" if tensor is None or isinstance(tensor, CsrMatrix) else tensor.dtype.name
         found = None if tensor is None else (tuple(tensor.shape), kind)
-        compare(name, found, None if shape is None else (shape, "float32"))
+        check_tensor(name, found, None if shape is None else (shape, "float32"))
 
 
-def compare(name: str, found: Any, expected: Any) -> None:
+def check_tensor(name: str, found: Any, expected: Any) -> None:
     """Raise AsrError unless a tensor of a file, `(shape, type)`, is what its dimensions ask for."""
     if found != expected:
         found, expected = (f"{v[1]} {v[0]}" if v else "nothing" for v in (found, expected))

@@ -4,7 +4,7 @@ Convolutions over the spectrogram, recurrent layers, a linear layer to the token
 Narang et al. 2017 prune (arXiv 1704.05119), in widths that train on a laptop.
 """
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from asr.model import torch_sparse  # noqa: F401  # makes its layer known to `sparsify`
 from asr.model.dimensions import Model
-from asr.model.fold import fold_tensors
-from asr.model.shapes import parameter_shapes
 from asr.model.torch_layers import (
     ConvolutionLayer,
     OutputLayer,
@@ -74,40 +72,13 @@ class DeepSpeech(nn.Module):
         return self.output(x, mask), lengths
 
 
-def count_parameters(model: nn.Module | Model) -> int:
-    """Trainable parameters of a network or of dimensions alone; a tied matrix counts once."""
-    if isinstance(model, Model):
-        return sum(math.prod(shape) for shape in parameter_shapes(model).values())
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+def from_arrays(arrays: Mapping[str, NDArray[Any]], dimensions: Model) -> DeepSpeech:
+    """A network in evaluation mode with a copy of these tensors, named as in its `state_dict()`.
 
-
-@torch.no_grad()
-def fold_batch_norm(model: DeepSpeech) -> DeepSpeech:
-    """An equal network in evaluation mode with the batch norms multiplied into the weights.
-
-    Its dimensions have `batch_norm=False`. Weights that are zero stay zero, so a pruned network
-    keeps its sparsity. The given network is left as it is.
+    Raises RuntimeError, as `load_state_dict` does, for tensors that do not fit the dimensions.
     """
-    arrays, dimensions = fold_tensors(to_arrays(model), model.dimensions)
     with torch.device("meta"):
-        folded = DeepSpeech(dimensions)
-    state = {name: torch.tensor(array) for name, array in arrays.items()}  # a copy of each
-    folded.load_state_dict(state, assign=True)
-    return folded.eval()
-
-
-def to_arrays(model: DeepSpeech) -> dict[str, NDArray[Any]]:
-    """The tensors of a network by their names in `state_dict()`, floats as float32.
-
-    Those of a network on the CPU share its memory; a tied one is one array under both names.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    seen: dict[Any, NDArray[Any]] = {}
-    for name, tensor in model.state_dict().items():
-        # By address and not by identity: a state_dict detaches each name's tensor anew.
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if key not in seen:
-            plain = tensor.float() if tensor.is_floating_point() else tensor
-            seen[key] = plain.cpu().contiguous().numpy()
-        arrays[name] = seen[key]
-    return arrays
+        model = DeepSpeech(dimensions)
+    state = {name: torch.tensor(array) for name, array in arrays.items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval()

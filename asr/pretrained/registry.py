@@ -1,8 +1,9 @@
 """The recognisers in the package: their names, files and tuned decoder options.
 
 A recogniser is four files beside this one: the packed network `NAME.asr`, its language model
-`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. `recipes/ship.py`
-writes them. Nothing here imports more than the standard library until decoder options are made.
+`NAME.lm`, the card `NAME.md` for people and `NAME.json`, which is read here. They are written by
+`recipes/shipped/package.py`. This module imports only the standard library until decoder options
+are made.
 """
 
 import functools
@@ -97,7 +98,7 @@ class Pretrained:
 
     @property
     def card(self) -> Path:
-        """What people should know before they use it, in Markdown."""
+        """The model card, in Markdown."""
         return self.folder / f"{self.name}.md"
 
     @property
@@ -138,7 +139,7 @@ class Pretrained:
             ),
             ("language model", f"{self.description.lm.bytes:,} bytes"),
             *(
-                (f"word errors, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
+                (f"WER, {decoder}", ", ".join(f"{s} {r:.1%}" for s, r in rates.items()))
                 for decoder, rates in figures.wer.items()
             ),
             ("folder", str(self.folder)),
@@ -186,10 +187,10 @@ def read(path: Path) -> Pretrained:
 
 
 def named(model: str | Path | None) -> Pretrained | None:
-    """The recogniser that is meant, `DEFAULT` for None; None if it is a file of somebody's own.
+    """The recogniser of this name, `DEFAULT` for None; None if `model` is a path to a file.
 
-    A file goes before a name. Raises AsrError for a word, without suffix or folder, that is
-    neither.
+    Where a file has the name of a recogniser, the file is meant. Raises AsrError for a word,
+    without suffix or folder, that is neither.
     """
     if model is None:
         return find(DEFAULT)
@@ -204,7 +205,7 @@ def named(model: str | Path | None) -> Pretrained | None:
 
 
 def resolve(model: str | Path | None) -> Path:
-    """The model file that is meant. Raises AsrError as `named` does."""
+    """The model file of a path or a name. Raises AsrError as `named` does."""
     pretrained = named(model)
     return pretrained.model if pretrained else Path(str(model))
 

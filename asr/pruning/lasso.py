@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_number, is_whole
+from asr.pruning.patterns import tiles
 from asr.pruning.prunable import find, owner
-from asr.pruning.schedule import is_number
 
 
 class GroupLasso:
@@ -36,7 +36,7 @@ class GroupLasso:
     ) -> None:
         if not (is_number(weight) and weight > 0):
             raise AsrError(f"group lasso: weight={weight!r} must be a number above 0")
-        if not all(isinstance(side, int) and side >= 1 for side in (rows, columns)):
+        if not (is_whole(rows, 1) and is_whole(columns, 1)):
             raise AsrError(
                 f"group lasso: blocks of {rows} x {columns}: whole numbers, at least 1 x 1"
             )
@@ -52,7 +52,8 @@ class GroupLasso:
 
     def penalty(self) -> Tensor:
         """The penalty, a scalar with a gradient (zero for blocks that are zero)."""
-        norms = [self._norms(weight).sum() for _, weight in self._weights()]
+        blocks = (self._blocks(weight) for _, weight in self._weights())
+        norms = [torch.linalg.vector_norm(b, dim=(1, 3)).sum() for b in blocks]
         return self.weight * torch.stack(norms).sum()
 
     @torch.no_grad()
@@ -75,18 +76,7 @@ class GroupLasso:
 
     def _blocks(self, weight: Tensor) -> Tensor:
         """The matrix as blocks, zeros at the edges: (blocks down, rows, blocks across, columns)."""
-        matrix = weight.float().flatten(1) if weight.dim() > 1 else weight.float()[:, None]
-        down, across = (
-            -(-size // block)
-            for size, block in zip(matrix.shape, (self.rows, self.columns), strict=True)
-        )
-        missing = (across * self.columns - matrix.shape[1], down * self.rows - matrix.shape[0])
-        padded = functional.pad(matrix, (0, missing[0], 0, missing[1])) if any(missing) else matrix
-        return padded.reshape(down, self.rows, across, self.columns)
-
-    def _norms(self, weight: Tensor) -> Tensor:
-        """||W_g||_2 of every block, (blocks down, blocks across)."""
-        return torch.linalg.vector_norm(self._blocks(weight), dim=(1, 3))
+        return tiles(weight.float(), self.rows, self.columns)
 
     def _direction(self, weight: Tensor) -> Tensor:
         """W_g / ||W_g||_2, in the weight's own shape; zero where a block is zero."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_whole
 
 _NEVER = float("-inf")
 
@@ -98,7 +99,7 @@ class Block(Pattern):
     def __post_init__(self) -> None:
         for name in ("rows", "columns"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise AsrError(f"Block: {name}={value!r}: a whole number, at least 1")
         if self.score not in ("max", "l2"):
             raise AsrError(f'Block: score={self.score!r}: "max" or "l2"')
@@ -110,15 +111,13 @@ class Block(Pattern):
 
     def units(self, scores: Tensor, alive: Tensor | None = None) -> Tensor:
         """Largest score of each block, or root of the sum of squares, over what is alive."""
-        scores = _matrix(scores)
         nothing = _NEVER if self.score == "max" else 0.0
         if alive is not None:
-            alive = _matrix(alive)
             scores = scores.masked_fill(~alive, nothing)
-        tiles = self._tiles(scores, nothing)
+        blocks = self._tiles(scores, nothing)
         if self.score == "max":
-            return tiles.amax(dim=(1, 3)).flatten()
-        norms = tiles.square().sum(dim=(1, 3)).sqrt().flatten()
+            return blocks.amax(dim=(1, 3)).flatten()
+        norms = blocks.square().sum(dim=(1, 3)).sqrt().flatten()
         if alive is None:
             return norms
         empty = self._tiles(alive.to(scores.dtype), 0.0).amax(dim=(1, 3)).flatten() == 0
@@ -136,29 +135,18 @@ class Block(Pattern):
     def expand(self, keep: Tensor, shape: torch.Size) -> Tensor:
         """The choice for a block, repeated for each of its elements."""
         rows, columns = shape[0], shape[1:].numel()
-        tiles = keep.view(-(-rows // self.rows), 1, -(-columns // self.columns), 1)
-        whole = tiles.expand(-1, self.rows, -1, self.columns).reshape(
-            tiles.shape[0] * self.rows, tiles.shape[2] * self.columns
+        blocks = keep.view(-(-rows // self.rows), 1, -(-columns // self.columns), 1)
+        whole = blocks.expand(-1, self.rows, -1, self.columns).reshape(
+            blocks.shape[0] * self.rows, blocks.shape[2] * self.columns
         )
         return whole[:rows, :columns].reshape(shape)
 
     def count(self, mask: Tensor) -> Tensor:
         """Elements of each block that the mask keeps, int64 (blocks,)."""
-        tiles = self._tiles(_matrix(mask).to(torch.int64), 0)
-        return tiles.sum(dim=(1, 3)).flatten()
+        return self._tiles(mask.to(torch.int64), 0).sum(dim=(1, 3)).flatten()
 
     def _tiles(self, matrix: Tensor, filling: float) -> Tensor:
-        """(blocks down, rows, blocks across, columns), edges padded."""
-        rows, columns = matrix.shape
-        missing = (0, -columns % self.columns, 0, -rows % self.rows)
-        if any(missing):
-            matrix = functional.pad(matrix, missing, value=filling)
-        return matrix.view(
-            matrix.shape[0] // self.rows,
-            self.rows,
-            matrix.shape[1] // self.columns,
-            self.columns,
-        )
+        return tiles(matrix, self.rows, self.columns, filling)
 
 
 @dataclass(frozen=True)
@@ -175,9 +163,8 @@ class Bank(Element):
     columns: int = 32
 
     def __post_init__(self) -> None:
-        value = self.columns
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise AsrError(f"Bank: columns={value!r}: a whole number, at least 2")
+        if not is_whole(self.columns, 2):
+            raise AsrError(f"Bank: columns={self.columns!r}: a whole number, at least 2")
 
     def count(self, sparsity: float, width: int | None = None) -> int:
         """Weights that a bank keeps; width: columns of a shorter bank at the end."""
@@ -217,6 +204,15 @@ def pattern_from_plain(plain: dict[str, Any]) -> Pattern:
         return patterns[name](**values)
     except TypeError as error:
         raise AsrError(f"pruning pattern {name}: {error}") from None
+
+
+def tiles(tensor: Tensor, rows: int, columns: int, filling: float = 0.0) -> Tensor:
+    """A tensor as blocks: (blocks down, rows, blocks across, columns), filled up at its edges."""
+    matrix = _matrix(tensor)
+    missing = (0, -matrix.shape[1] % columns, 0, -matrix.shape[0] % rows)
+    if any(missing):
+        matrix = functional.pad(matrix, missing, value=filling)
+    return matrix.view(matrix.shape[0] // rows, rows, matrix.shape[1] // columns, columns)
 
 
 def _matrix(tensor: Tensor) -> Tensor:

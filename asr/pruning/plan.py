@@ -231,7 +231,7 @@ def _end(rule: Rule, schedule: Schedule) -> str:
     if isinstance(schedule, ThresholdSchedule):
         if schedule.target is not None:
             return f", to a target of {schedule.target:.2%}"
-        return f", to {schedule.relative_threshold(schedule.update_steps[-1]):.3f} q"
+        return f", to {schedule.final_height:.3f} q"
     target = getattr(schedule, "target", 0.0)
     if isinstance(rule.pattern, Bank):
         columns = rule.pattern.columns

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
+from asr.pruning.checks import check_fraction
 from asr.pruning.masks import keep_largest
 from asr.pruning.schedule import (
     SparsitySchedule,
-    check_fraction,
     check_room,
     check_steps,
     given,

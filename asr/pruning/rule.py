@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_number, plain_number
 from asr.pruning.patterns import Bank, Block, Element, Pattern
 from asr.pruning.prunable import aliases, find
 from asr.pruning.rigl import RigL
@@ -18,8 +19,6 @@ from asr.pruning.schedule import (
     Schedule,
     SparsitySchedule,
     ThresholdSchedule,
-    is_number,
-    plain_number,
 )
 
 Scope = Literal["tensor", "group", "global"]

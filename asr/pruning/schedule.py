@@ -8,16 +8,15 @@ and checkpoints know it.
 """
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from asr.errors import AsrError
+from asr.pruning.checks import is_number, is_whole, plain_number
 
 ENOUGH_UPDATES = 30
 
@@ -81,6 +80,11 @@ class ThresholdSchedule(Schedule):
     @abstractmethod
     def relative_threshold(self, step: int) -> float:
         """eps / q at `step`: the threshold in units of the tensor's q."""
+
+    @property
+    def final_height(self) -> float:
+        """eps / q at the last update, which a ramp may make a little before its `end`."""
+        return self.relative_threshold(self.update_steps[-1])
 
     def threshold(self, step: int, q: float) -> float:
         """eps at `step` for a tensor with this q."""
@@ -182,31 +186,11 @@ def check_steps(schedule: Schedule, *names: str) -> None:
     kind = type(schedule).__name__
     for name in names:
         value = getattr(schedule, name)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_whole(value):
             raise AsrError(
                 f"{kind}: {name}={value!r} must be a whole number of optimiser steps "
                 f"(given {given(schedule)}); from_fractions takes fractions of all steps"
             )
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, of Python, numpy or torch, and not a truth value."""
-    if isinstance(value, Tensor):
-        value = value.item() if value.numel() == 1 else None
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def plain_number(value: Any) -> Any:
-    """A number of numpy or torch as Python's, which loads with weights_only; others as they are."""
-    if isinstance(value, bool) or not is_number(value):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def check_fraction(what: str, value: float | None) -> None:
-    """Raise AsrError unless 0 < value < 1."""
-    if not (is_number(value) and 0 < value < 1):  # type: ignore[operator]
-        raise AsrError(f"{what}={value!r}: a fraction above 0 and below 1, such as 0.9 for 90 %")
 
 
 def steps_of(total_steps: int, **fractions: float) -> list[int]:
@@ -214,7 +198,7 @@ def steps_of(total_steps: int, **fractions: float) -> list[int]:
 
     Raises AsrError unless 0 <= a < b < ... <= 1 and `total_steps` is a number of steps.
     """
-    if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
+    if not is_whole(total_steps, 1):
         raise AsrError(
             f"total_steps={total_steps!r}: the number of all optimiser steps, at least 1"
         )
@@ -231,7 +215,7 @@ def steps_of(total_steps: int, **fractions: float) -> list[int]:
 
 def check_room(total_steps: int, start: int, end: int, room: int, mask_updates: int) -> None:
     """Raise AsrError if fewer than `mask_updates` updates fit between the steps start and end."""
-    if isinstance(mask_updates, bool) or not isinstance(mask_updates, int) or mask_updates < 1:
+    if not is_whole(mask_updates, 1):
         raise AsrError(f"mask_updates={mask_updates!r}: a whole number, at least 1")
     if room < mask_updates:
         raise AsrError(

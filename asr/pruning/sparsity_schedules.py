@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from asr.errors import AsrError
+from asr.pruning.checks import check_fraction, is_number
 from asr.pruning.schedule import (
     ENOUGH_UPDATES,
     FewUpdates,
     SparsitySchedule,
-    check_fraction,
     check_room,
     check_steps,
     given,
-    is_number,
     steps_of,
 )
 

@@ -42,11 +42,6 @@ class TargetThreshold:
         """Height of the ramp at that update, in units of q."""
 
     @property
-    def final(self) -> float:
-        """Height of the ramp at its last update, in units of q."""
-        return self.schedule.relative_threshold(self.schedule.update_steps[-1])
-
-    @property
     def effective_q(self) -> float:
         """The q with which an uncorrected ramp would have the threshold of the last update."""
         return self.eps / self.reached if self.reached else 0.0
@@ -56,7 +51,7 @@ class TargetThreshold:
 
         at_target: the threshold that would reach the target with the weights of now.
         """
-        height, final = self.schedule.relative_threshold(step), self.final
+        height, final = self.schedule.relative_threshold(step), self.schedule.final_height
         predicted = at_target  # the quantile at the target: where the ramp would have to end now
         if self.q is not None:
             known = height / final

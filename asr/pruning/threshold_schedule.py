@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from asr.errors import AsrError
+from asr.pruning.checks import check_fraction, is_number
 from asr.pruning.schedule import (
     ENOUGH_UPDATES,
     FewUpdates,
     ThresholdSchedule,
-    check_fraction,
     check_room,
     check_steps,
     given,
-    is_number,
     steps_of,
 )
 
@@ -119,11 +118,6 @@ class ThresholdRamp(ThresholdSchedule):
         """start < step < end, both strict, and step divisible by frequency (Algorithm 1)."""
         first = (self.start // self.frequency + 1) * self.frequency
         return range(first, self.end, self.frequency)
-
-    @property
-    def final_height(self) -> float:
-        """eps / q at the last update: up to one slope short of the formal value at `end`."""
-        return self.relative_threshold(self.update_steps[-1])
 
     def theta(self, q: float) -> float:
         """The first slope, in units of q for each `frequency` steps (equation 1)."""

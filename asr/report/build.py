@@ -120,10 +120,7 @@ def markdown(records: Sequence[RunRecord], pictures: Sequence[str] = ()) -> str:
     parts = [part.markdown() for part in networks.parts()]
     parts += [f"![{name}]({name}.png)\n" for name in pictures]
     parts.append(_findings(records))
-    for table in others:
-        summary = f"<summary>{escape(table.title)}</summary>"
-        inside = "\n".join(part.markdown() for part in table.parts())
-        parts.append(f"<details>{summary}\n\n{inside}\n</details>\n")
+    parts += [table.folded() for table in others]
     parts.append(f"{_made(records)} [CSV](table.csv)\n")
     return "\n".join(parts)
 

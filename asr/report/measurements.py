@@ -217,13 +217,11 @@ def table_of(columns: Sequence[DisplayColumn], rows: Iterable[Mapping[str, Any]]
     return Table("", tuple(heads), tuple(tuple(cell(c, row) for c in columns) for row in rows))
 
 
-def table(records: Sequence[Measurement]) -> Table:
-    """The rows of all records, each begun with its record's label where there are several."""
-    return tables(records)[0]
-
-
 def tables(records: Sequence[Measurement]) -> list[Table]:
-    """The first table, which has the recipe's name, and those below it, of all records together."""
+    """The first table, which has the recipe's name, and those below it, of all records together.
+
+    Each row begins with its record's label where there are several.
+    """
     made = []
     for parts in zip(*(record.displayed() for record in records), strict=True):
         found = [table_of(part.columns, part.rows or ()) for part in parts]
@@ -260,11 +258,7 @@ def markdown(records: Sequence[Measurement]) -> str:
     parts = [part.markdown() for part in first.parts(_keys(first))]
     if lines:
         parts.append("".join(f"- {escape(line)}\n" for line in lines))
-    for table in others:
-        inside = "\n".join(part.markdown() for part in table.parts(_keys(table)))
-        summary = f"<summary>{escape(table.title)}</summary>"
-        parts.append(f"<details>{summary}\n\n{inside}\n</details>\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, *(other.folded(_keys(other)) for other in others)])
 
 
 def _keys(table: Table) -> int:

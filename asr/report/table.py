@@ -75,6 +75,11 @@ class Table:
             rows=tuple(tuple(row[place] for place in chosen) for row in self.rows),
         )
 
+    def folded(self, keys: int = 1) -> str:
+        """Markdown of its parts, folded below its title until somebody opens it."""
+        inside = "\n".join(part.markdown() for part in self.parts(keys))
+        return f"<details><summary>{escape(self.title)}</summary>\n\n{inside}\n</details>\n"
+
     def parts(self, keys: int = 1, widest: int = WIDEST) -> list["Table"]:
         """Tables of at most `widest` columns, each with the first `keys` columns."""
         headings = [column.heading for column in self.columns]

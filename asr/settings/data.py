@@ -107,7 +107,7 @@ class DataSettings:
     batch_seconds: float = 120.0
     """Audio in a batch at most, padding included."""
     max_seconds: float = 20.0
-    """Longest training utterance; what happens to longer ones says `unusable`."""
+    """Longest training utterance; `unusable` says what happens to longer ones."""
     unusable: Literal["refuse", "exclude"] = "refuse"
     """Utterances that cannot be trained on: list them and stop, or list them and leave them out."""
     workers: int = 0

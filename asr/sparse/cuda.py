@@ -15,7 +15,7 @@ from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import CellKind
-from asr.sparse.torch_layers import SparseLinear
+from asr.sparse.torch_layers import SparseLinear, check_input
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
 from asr.sparse.weight import Weight
 
@@ -66,7 +66,7 @@ class CsrLinear(SparseLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x (..., in_features)` -> `(..., out_features)`. Raises AsrError if gradients are on."""
-        check(self, x)
+        check_input(self, x, self.options.device)
         y = times(_csr(self, "weight"), x.reshape(-1, x.shape[-1]), self.bias)
         return y.reshape(*x.shape[:-1], self.out_features)
 
@@ -77,7 +77,7 @@ class _CsrRecurrent(_SparseRecurrent):
     weight_type = CsrWeight
 
     def _run(self, x: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, State]:
-        check(self, x)
+        check_input(self, x, self.options.device)
         given: Parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
         self._check_state(list(given), len(x))
         if lengths is not None and int(lengths.max()) > x.shape[1]:
@@ -154,21 +154,6 @@ def step(kind: CellKind, given: Tensor, recurrent: Tensor, state: Parts) -> Part
         return torch.sigmoid(o) * torch.tanh(c), c
     total = given + recurrent
     return (torch.tanh(total) if kind == "rnn_tanh" else torch.relu(total),)
-
-
-def check(layer: SparseLinear | _SparseRecurrent, x: Tensor) -> None:
-    """Raise AsrError for an input of another device or type, and where gradients are on."""
-    device = torch.device(layer.options.device)
-    if x.device.type != device.type or x.dtype != torch.float32:
-        raise AsrError(
-            f"{type(layer).__name__} runs on {device} in float32, its input is {x.dtype} on "
-            f"{x.device}"
-        )
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise AsrError(
-            f"{type(layer).__name__} has no gradients: call the model under "
-            "torch.inference_mode(), and train the dense model"
-        )
 
 
 def _csr(layer: SparseLinear | _SparseRecurrent, name: str) -> Tensor:

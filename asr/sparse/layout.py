@@ -65,6 +65,7 @@ class Layout:
 
     @property
     def elements(self) -> int:
+        """Elements of the tensor, zeros included."""
         return math.prod(self.shape)
 
     @property
@@ -81,6 +82,7 @@ class Layout:
 
     @property
     def mask_bytes(self) -> int:
+        """Bytes of the mask before the values; 0 of a dense tensor."""
         if self.encoding == "dense":
             return 0
         return -(-self.elements // (8 * (BLOCK if self.encoding == "block" else 1)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr.errors import AsrError
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.file import read_csr, write
-from asr.sparse.formats import Values
+from asr.sparse.formats import Array, Values
 from asr.sparse.header import Header
 from asr.sparse.torch_layers import SparseLayer
 
@@ -35,19 +35,31 @@ def save(
     >>> [entry.name for entry in header.tensors]
     ['weight', 'bias']
     """
-    arrays: dict[str, Any] = {}
-    seen: dict[Any, Any] = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise AsrError(f"{path}: not written: {name!r} of the state is not a tensor")
-        # By address: a state_dict detaches each name's tensor anew.
+    return write(path, to_arrays(model), {"kind": KIND, "metadata": metadata or {}}, values)
+
+
+def to_arrays(model: nn.Module, floats: torch.dtype | None = None) -> dict[str, Array]:
+    """The tensors of `model.state_dict()` by name; a tied one is one array under all its names.
+
+    `floats` is the type that floating ones become; None: their own, but bfloat16, which numpy
+    lacks, float32. bool becomes uint8. Those on the CPU that keep their type share the model's
+    memory.
+    """
+    nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
+    arrays: dict[str, Array] = {}
+    seen: dict[Any, tuple[Array, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        # By address and not by identity: a state_dict detaches each name's tensor anew.
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if not tensor.numel() or key not in seen:
-            nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
-            plain = tensor.to("cpu", nearest.get(tensor.dtype, tensor.dtype)).contiguous()
+            kind = floats if floats and tensor.is_floating_point() else tensor.dtype
+            plain = tensor.to("cpu", nearest.get(kind, kind)).contiguous()
             seen[key] = (plain.numpy(), tensor)  # keeps the tensor alive, and so its address
         arrays[name] = seen[key][0]
-    return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
+    return arrays
 
 
 def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:

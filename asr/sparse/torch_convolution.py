@@ -1,6 +1,6 @@
 """`nn.Conv1d` and `nn.Conv2d` on sparse kernels: a product with the patches of the input."""
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.torch_layers import SparseLayer, optional_array, to_array
+from asr.sparse.torch_layers import SparseLayer, check_input, optional_array
 from asr.sparse.weight import AUTO, Options
 
 CHUNK_BYTES = 2**19
@@ -16,35 +16,49 @@ CHUNK_BYTES = 2**19
 
 
 class _SparseConv(SparseLayer):
-    """What both share. Attributes have the names of torch's convolutions."""
+    """What both share. Arguments and attributes are those of torch's convolutions."""
+
+    dimensions: ClassVar[int]
+    """Of the kernel: a size, stride or padding may be one number or one for each."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
-        padding: tuple[int, ...] | str,
-        dilation: tuple[int, ...],
-        groups: int,
-        bias: bool,
-        padding_mode: str,
-        options: Options,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        options: Options = AUTO,
     ) -> None:
         if groups != 1:
             raise AsrError(f"a sparse convolution has one group, not {groups}")
-        shapes: dict[str, tuple[int, ...]] = {"weight": (out_channels, in_channels, *kernel_size)}
+        sizes = [self._each(value) for value in (kernel_size, stride, dilation)]
+        shapes: dict[str, tuple[int, ...]] = {"weight": (out_channels, in_channels, *sizes[0])}
         super().__init__(shapes | ({"bias": (out_channels,)} if bias else {}), options)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
-        self.padding, self.groups, self.padding_mode = padding, groups, padding_mode
-        self._edges = _edges(padding, kernel_size, stride, dilation)
+        self.kernel_size, self.stride, self.dilation = sizes
+        self.padding = padding if isinstance(padding, str) else self._each(padding)
+        self.groups, self.padding_mode = groups, padding_mode
+        self._edges = _edges(self.padding, self.kernel_size, self.stride, self.dilation)
         if not bias:
             self.bias = None
 
+    @classmethod
+    def from_dense(cls, layer: nn.Conv1d | nn.Conv2d, options: Options = AUTO) -> Self:
+        """The same layer without the zeros."""
+        return cls(**_arguments(layer), options=options).load(layer)
+
+    @classmethod
+    def _each(cls, value: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (value,) * cls.dimensions if isinstance(value, int) else tuple(value)
+
     def forward(self, x: Tensor) -> Tensor:
         """As the dense layer, with or without a batch. Raises AsrError if gradients are on."""
-        dimensions = len(self.kernel_size)
+        dimensions = self.dimensions
         if x.dim() not in (dimensions + 1, dimensions + 2) or x.shape[-1 - dimensions] != (
             self.in_channels
         ):
@@ -52,7 +66,7 @@ class _SparseConv(SparseLayer):
                 f"{type(self).__name__} takes {self.in_channels} channels and {dimensions} more "
                 f"dimensions, with or without a batch before them, not {list(x.shape)}"
             )
-        to_array(self, x[:0])  # refuses a wrong device or type before anything is padded
+        check_input(self, x)
         batched = x if x.dim() == dimensions + 2 else x[None]
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         if any(self._edges):
@@ -103,63 +117,13 @@ class _SparseConv(SparseLayer):
 class SparseConv1d(_SparseConv):
     """`nn.Conv1d` of one group on a sparse kernel, inference only."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int] | str = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        options: Options = AUTO,
-    ) -> None:
-        sizes = [_each(value, 1) for value in (kernel_size, stride, dilation)]
-        pad = padding if isinstance(padding, str) else _each(padding, 1)
-        super().__init__(
-            *(in_channels, out_channels, sizes[0], sizes[1], pad, sizes[2]),
-            *(groups, bias, padding_mode, options),
-        )
-
-    @classmethod
-    def from_dense(cls, layer: nn.Conv1d, options: Options = AUTO) -> "SparseConv1d":
-        """The same layer without the zeros."""
-        return cls(**_arguments(layer), options=options).load(layer)
+    dimensions = 1
 
 
 class SparseConv2d(_SparseConv):
     """`nn.Conv2d` of one group on a sparse kernel, inference only."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        options: Options = AUTO,
-    ) -> None:
-        sizes = [_each(value, 2) for value in (kernel_size, stride, dilation)]
-        pad = padding if isinstance(padding, str) else _each(padding, 2)
-        super().__init__(
-            *(in_channels, out_channels, sizes[0], sizes[1], pad, sizes[2]),
-            *(groups, bias, padding_mode, options),
-        )
-
-    @classmethod
-    def from_dense(cls, layer: nn.Conv2d, options: Options = AUTO) -> "SparseConv2d":
-        """The same layer without the zeros."""
-        return cls(**_arguments(layer), options=options).load(layer)
-
-
-def _each(value: Any, count: int) -> Any:
-    return tuple(value) if isinstance(value, tuple | list) else (value,) * count
+    dimensions = 2
 
 
 def _edges(

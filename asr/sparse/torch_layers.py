@@ -200,23 +200,27 @@ class SparseLinear(SparseLayer):
         return torch.from_numpy(y).view(*x.shape[:-1], self.out_features)
 
 
-def to_array(layer: nn.Module, x: Tensor) -> Any:
-    """An input as a contiguous array.
-
-    Raises AsrError for another device or type than float32 on the CPU, and if gradients would have
-    to flow back through it.
-    """
-    name = type(layer).__name__
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+def check_input(layer: nn.Module, x: Tensor, device: str = "cpu") -> None:
+    """Raise AsrError for an input that is not float32 on this kind of device, and where gradients
+    would have to flow back through it."""
+    name, kind = type(layer).__name__, torch.device(device).type
+    if x.device.type != kind or x.dtype != torch.float32:
+        where, advice = device, ""
+        if kind == "cpu":
+            where, advice = "the CPU", "; for a GPU there is sparsify(model, device='cuda')"
         raise AsrError(
-            f"{name} runs on the CPU in float32, its input is {x.dtype} on {x.device}; for a GPU "
-            "there is sparsify(model, device='cuda')"
+            f"{name} runs on {where} in float32, its input is {x.dtype} on {x.device}{advice}"
         )
     if torch.is_grad_enabled() and x.requires_grad:
         raise AsrError(
             f"{name} has no gradients: call the model under torch.inference_mode(), and train "
             "the dense model"
         )
+
+
+def to_array(layer: nn.Module, x: Tensor) -> Any:
+    """An input as a contiguous array. Raises AsrError as `check_input` does."""
+    check_input(layer, x)
     return x.detach().contiguous().numpy()
 
 

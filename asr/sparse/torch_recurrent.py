@@ -1,7 +1,7 @@
 """`nn.GRU`, `nn.LSTM` and `nn.RNN` on sparse kernels, with all layers, directions and lengths."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ State = Tensor | tuple[Tensor, Tensor]
 
 class _SparseRecurrent(SparseLayer):
     """What the three types share. Attributes have the names of `nn.RNNBase`."""
+
+    own_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments that only this type has."""
 
     def __init__(
         self,
@@ -45,6 +48,15 @@ class _SparseRecurrent(SparseLayer):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first = bias, batch_first
         self.dropout, self.bidirectional = dropout, bidirectional
+
+    @classmethod
+    def from_dense(cls, layer: nn.RNNBase, options: Options = AUTO) -> Self:
+        """The same layers without the zeros."""
+        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
+        given: dict[str, Any] = {
+            name: getattr(layer, name) for name in (*names, "bidirectional", *cls.own_arguments)
+        }
+        return cls(**given, options=options).load(layer)
 
     def cell(self, layer: int = 0, reverse: bool = False, backwards: bool | None = None) -> Cell:
         """One direction of one layer for the kernels.
@@ -153,14 +165,11 @@ class SparseGRU(_SparseRecurrent):
             *(bidirectional, options),
         )
 
-    @classmethod
-    def from_dense(cls, layer: nn.GRU, options: Options = AUTO) -> "SparseGRU":
-        """The same layers without the zeros."""
-        return cls(**_arguments(layer), options=options).load(layer)
-
 
 class SparseLSTM(_SparseRecurrent):
     """`nn.LSTM` without projection on sparse kernels, inference only."""
+
+    own_arguments = ("proj_size",)
 
     def __init__(
         self,
@@ -181,14 +190,11 @@ class SparseLSTM(_SparseRecurrent):
             *(bidirectional, options),
         )
 
-    @classmethod
-    def from_dense(cls, layer: nn.LSTM, options: Options = AUTO) -> "SparseLSTM":
-        """The same layers without the zeros."""
-        return cls(**_arguments(layer), proj_size=layer.proj_size, options=options).load(layer)
-
 
 class SparseRNN(_SparseRecurrent):
     """`nn.RNN` on sparse kernels, inference only."""
+
+    own_arguments = ("nonlinearity",)
 
     def __init__(
         self,
@@ -210,17 +216,6 @@ class SparseRNN(_SparseRecurrent):
             *(dropout, bidirectional, options),
         )
         self.nonlinearity = nonlinearity
-
-    @classmethod
-    def from_dense(cls, layer: nn.RNN, options: Options = AUTO) -> "SparseRNN":
-        """The same layers without the zeros."""
-        kind = layer.nonlinearity
-        return cls(**_arguments(layer), nonlinearity=kind, options=options).load(layer)
-
-
-def _arguments(layer: nn.RNNBase) -> dict[str, Any]:
-    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
-    return {name: getattr(layer, name) for name in (*names, "bidirectional")}
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

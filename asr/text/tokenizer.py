@@ -176,7 +176,7 @@ def train_sentencepiece(
     """Train `size` byte-pair tokens on normalised texts and write the model file `path`.
 
     The same texts give the same bytes. The tokenizer has size + 1 tokens: the blank comes first.
-    Raises AsrError if there are no texts, or if they cannot give that many tokens, or that few.
+    Raises AsrError if there are no texts, or if `size` is too large or too small for them.
     """
     # SentencePiece warns about empty texts, and takes a line feed for the end of a text.
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]

@@ -76,7 +76,7 @@ def spec(
 ) -> Tensor:
     """SpecAugment without warping (Park et al. 2019): a copy of `(frames, mels)` with masks.
 
-    Masked areas become `fill`; 0 is the mean after normalisation by utterance. A time mask is
+    Masked areas become `fill`; 0 is the mean of normalised features. A time mask is
     never longer than a fifth of the utterance.
     """
     features = features.clone()

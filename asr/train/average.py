@@ -11,8 +11,8 @@ saves and restores it with all other tensors.
 from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -69,16 +69,11 @@ class WeightAveraging(Callback):
         self.changed = changed
         self._seen = 0
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seen = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        index: int,
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         if trainer.global_step == self._seen:  # gradients are still being accumulated
             return

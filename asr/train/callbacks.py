@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,7 +43,7 @@ class SeedEachStep(Callback):
         self.seed = seed
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, index: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int
     ) -> None:
         state = self.seed
         for number in (trainer.current_epoch, index, trainer.global_rank):
@@ -65,12 +65,7 @@ class ResumePoint(Checkpoint):
         self._saved = (time.monotonic(), 0)
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        index: int,
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         when, step = self._saved
         if trainer.global_step == step or accumulating(trainer):
@@ -81,12 +76,10 @@ class ResumePoint(Checkpoint):
         if (late or due) and not trainer.is_last_batch:
             self.save(trainer)
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
 
-    def save(self, trainer: lightning.Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
         """Write the resume point now."""
         with atomic_path(self.path) as temporary:
             trainer.save_checkpoint(temporary)
@@ -105,9 +98,7 @@ class BestModel(Checkpoint):
         self.eligible = eligible
         self.best: dict[str, Any] = {"epoch": None, "wer": float("inf")}
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         wer = trainer.callback_metrics.get("dev_wer")
         if wer is None or not self.eligible():
             return
@@ -133,12 +124,7 @@ class SparsityCurve(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        index: int,
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         pruner = self.pruner()
         if pruner is None or not pruner.curve:
@@ -149,9 +135,7 @@ class SparsityCurve(Callback):
         totals = {"step": step, "pruned": sparsity, "model": pruner.model_sparsity()}
         self.rows.append(totals | pruner.sparsities())
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.rows and trainer.is_global_zero:
             atomic_write_text(self.path, as_csv(list(self.rows[0]), self.rows))
 
@@ -181,16 +165,11 @@ class Figures(Callback):
         self._losses: list[float] = []
         self._parts: dict[str, list[float]] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.monotonic()
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        index: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         if isinstance(outputs, dict) and outputs.get("loss") is not None:
             # Lightning hands on the loss as it was divided for the accumulation of gradients.
@@ -199,9 +178,7 @@ class Figures(Callback):
                 if name in outputs:
                     self._parts.setdefault(name, []).append(float(outputs[name]))
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -252,7 +229,7 @@ class TrainingProgress(Callback):
         self.console = console
         self._bar: Progress | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.console.is_terminal or not trainer.is_global_zero:
             return
         self._bar = Progress(
@@ -274,19 +251,12 @@ class TrainingProgress(Callback):
         self._bar.start()
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        index: int,
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         if self._bar:
             self._bar.update(self._task, completed=trainer.global_step)
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row = self.figures.rows[-1]
         text = f"loss {row['train_loss']:.3f}"
         if row["dev_wer"] is not None:
@@ -303,14 +273,11 @@ class TrainingProgress(Callback):
                 highlight=False,
             )
 
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
 
     def on_exception(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        exception: BaseException,
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         self._stop()
 

@@ -123,7 +123,7 @@ class SpeechDataset(Dataset[Item]):
             draw = augment.generator(self.seed, epoch, utterance.id)
             samples = augment.waveform(samples, self.changes, draw, rate)
             features = frontend.features(samples, self.settings)
-            mean = 0.0 if self.settings.normalise == "utterance" else float(features.mean())
+            mean = float(features.mean()) if self.settings.normalise == "none" else 0.0
             features = augment.spec(features, self.changes, draw, fill=mean)
         return utterance.id, features, _tokens(utterance, self.tokenizer), len(samples) / rate
 

@@ -1,6 +1,6 @@
 """What a trained teacher adds to the CTC loss of a student, on the same augmented batch.
 
-CTC posteriors are spikes amid blanks, and nothing ties the spike of a token to a frame: two good
+CTC posteriors are spikes between blanks, and nothing ties the spike of a token to a frame: two good
 networks write it at different frames. `frame` is the naive baseline for that reason, `nonblank`
 counts mostly the frames where the teacher writes tokens, `sequence` needs no alignment at all.
 """

@@ -1,7 +1,6 @@
 """Grids of trainings: plain `asr train` commands, several at once, each a resumable run folder."""
 
 import bisect
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,8 @@ from rich.console import Console
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
+from asr.model.shapes import count_parameters
+from asr.report.records import read_record
 from asr.settings.run import Run
 from asr.settings.yaml import from_mapping, load, read_yaml
 from asr.train.folder import run_folder
@@ -97,10 +98,10 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
         for needed in sorted(run.needs):
             if needed not in names:
                 raise AsrError(
-                    f"{path}: run {run.name!r} needs {needed!r}, which no run above it is"
+                    f"{path}: run {run.name!r} needs {needed!r}, which is not a run above it"
                 )
         if not run.name or run.name in names:
-            raise AsrError(f"{path}: every run needs a name of its own; {run.name!r} is not")
+            raise AsrError(f"{path}: every run needs a name of its own, found {run.name!r}")
         names.append(run.name)
     if content.workers < 1:
         raise AsrError(f"{path}: workers={content.workers}: at least 1")
@@ -132,10 +133,9 @@ def overrides_of(grid: Grid, run: GridRun) -> list[str]:
     words = _words(run, grid)
     if run.match:
         settings = load(Run, grid.base, words)
-        record = read_record(folder_of(grid, run.match))
-        outputs = record["settings"]["model"]["outputs"]
-        model = replace(settings.model, outputs=outputs)
-        words.append(f"model.hidden={matching_hidden(model, record['model']['nonzeros'])}")
+        record = read_record(folder_of(grid, run.match) / "record.json")
+        model = replace(settings.model, outputs=record.settings["model"]["outputs"])
+        words.append(f"model.hidden={matching_hidden(model, record.model.nonzeros)}")
     return words
 
 
@@ -162,7 +162,6 @@ def matching_hidden(dimensions: Model, parameters: int, within: float = 0.05) ->
     Raises:
         AsrError: if no width comes within that fraction of it.
     """
-    from asr.model.torch_network import count_parameters
 
     def size(hidden: int) -> int:
         return count_parameters(replace(dimensions, hidden=hidden))
@@ -188,11 +187,6 @@ def settings_of(grid: Grid, name: str) -> Run:
 def folder_of(grid: Grid, name: str) -> Path:
     """Run folder of the run called `name`."""
     return run_folder(settings_of(grid, name))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a finished run."""
-    return json.loads((folder / "record.json").read_text())
 
 
 def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[str]:
@@ -295,9 +289,9 @@ def _collect(folder: Path, target: Path) -> None:
 
 
 def _report(name: str, path: Path, seconds: float, console: Console) -> None:
-    record = json.loads(path.read_text())
-    tests = ", ".join(f"{k} {100 * v['wer']:.1f} %" for k, v in record["evaluation"].items())
+    record = read_record(path)
+    tests = ", ".join(f"{k} {100 * v.wer:.1f} %" for k, v in record.evaluation.items())
     console.print(
-        f"{name}: {record['model']['nonzeros']:,} non-zeros, WER {tests} ({seconds:.0f} s)",
+        f"{name}: {record.model.nonzeros:,} non-zeros, WER {tests} ({seconds:.0f} s)",
         highlight=False,
     )

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from asr.decode.greedy import decode
 from asr.errors import AsrError
+from asr.evaluate.wer import errors_of, sum_errors
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
 from asr.text.tokenizer import Tokenizer
@@ -123,8 +124,6 @@ class SpeechTraining(lightning.LightningModule):
         return parts["loss"] if self.teacher is None else parts
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        import jiwer
-
         network = self.model if self.average is None else self.average
         log_probs, lengths = network(batch.features, batch.feature_lengths)
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
@@ -136,9 +135,9 @@ class SpeechTraining(lightning.LightningModule):
             self.tokenizer.decode(target[:length].tolist())
             for target, length in zip(batch.targets, batch.target_lengths, strict=True)
         ]
-        counts = jiwer.process_words(references, hypotheses)
-        self._dev["errors"] += counts.substitutions + counts.deletions + counts.insertions
-        self._dev["words"] += counts.hits + counts.substitutions + counts.deletions
+        counts = sum_errors(errors_of(references, hypotheses))
+        self._dev["errors"] += counts.total
+        self._dev["words"] += counts.words
 
     def on_validation_epoch_end(self) -> None:
         sums = torch.tensor([float(v) for v in self._dev.values()], dtype=torch.float64)

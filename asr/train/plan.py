@@ -76,7 +76,7 @@ def _utterances(settings: Run) -> list[Utterance]:
     found = [u for entry in data.train for u in sources.resolve(entry, data.root, data.spoken)]
     kept = [u for u in found if u.duration <= data.max_seconds]
     if not kept:
-        raise AsrError(f"data.train: nothing of {len(found)} utterances is short enough to use")
+        raise AsrError(f"data.train: none of {len(found)} utterances is short enough to use")
     return kept
 
 
@@ -93,7 +93,7 @@ def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
 
 
 def _outputs(settings: Run) -> int:
-    """Symbols of the network; SentencePiece units that are not learnt yet have the size asked."""
+    """Outputs of the network; a tokenizer that is not trained yet has the size asked for."""
     if settings.tokenizer.kind == "characters":
         return CharacterTokenizer().size
     if settings.tokenizer.file:

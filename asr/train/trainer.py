@@ -1,7 +1,7 @@
 """Lightning's Trainer as this project uses it, and the one place that reads its inside.
 
-Whatever depends on a warning, an attribute or a default that Lightning may change stands here, so
-that a new version of it is checked by reading one file.
+All that depends on a warning, an attribute or a default that Lightning may change is in this file,
+so that a new version of Lightning is checked by reading it.
 """
 
 import logging
@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
 
 
 def make_trainer(settings: Run, callbacks: list[Any]) -> lightning.Trainer:
-    """A Trainer on one device that writes nothing by itself: files are the callbacks' business."""
+    """A Trainer on one device that writes nothing by itself: the callbacks write all files."""
     return lightning.Trainer(
         accelerator="gpu" if device().type == "cuda" else "cpu",
         devices=1,

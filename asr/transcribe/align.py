@@ -40,7 +40,7 @@ def align(
     """
     written = _original_words(text)
     if not written:
-        raise AsrError("align: the text has no word in it")
+        raise AsrError("align: the text has no words")
     tokens = recogniser.tokenizer.encode(" ".join(form for _, form in written))
     chunked = TranscribeOptions(chunks=options or ChunkOptions())
     [(log_probs, seconds)] = recogniser.run(source, chunked)
@@ -98,7 +98,7 @@ def read_text(text: str) -> str:
 def _original_words(text: str) -> list[tuple[str, str]]:
     """Words as they are written, each with its normal form (one word or more)."""
     words: list[tuple[str, str]] = []
-    leading = ""  # what is before the first word and not said, such as a dash
+    leading = ""  # what precedes the first word and is not spoken, such as a dash
     for original in text.split():
         form = normalise(original)
         if form:

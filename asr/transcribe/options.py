@@ -27,7 +27,7 @@ class TranscribeOptions:
     channel: int | None = None
     """Transcribe this channel alone, counted from 1; None: all channels mixed."""
     case: Literal["lower", "upper"] | None = None
-    """Lower or upper case of all texts; None: that of the model's tokenizer."""
+    """Lower or upper case of all texts, instead of that of the model's tokenizer."""
 
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:

@@ -22,7 +22,7 @@ from asr.decode.hypothesis import Word
 from asr.text.tokenizer import BLANK
 
 _SAME_SECONDS = 0.3
-"""Two chunks' equal words are one if their middles are no further apart."""
+"""Equal words of two chunks are the same word if their midpoints are at most this far apart."""
 
 
 def join_log_probs(

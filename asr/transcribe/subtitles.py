@@ -21,9 +21,9 @@ class SubtitleOptions:
     """Limits of a cue in SubRip (srt) and WebVTT (vtt) files."""
 
     line_length: int = 42
-    """Characters of a line at most."""
+    """Most characters in a line."""
     lines: int = 2
-    """Lines of a cue at most."""
+    """Most lines in a cue."""
     max_seconds: float = 7.0
     """A cue stays no longer than this."""
     min_seconds: float = 1.0
@@ -31,7 +31,7 @@ class SubtitleOptions:
     min_gap: float = 0.08
     """Seconds between two cues (two frames of film), so that the viewer sees the change."""
     pause: float = 1.5
-    """A silence of as many seconds always ends a cue."""
+    """A silence of this many seconds always ends a cue."""
 
     def __post_init__(self) -> None:
         if self.line_length < 8:

@@ -31,7 +31,7 @@ SURE = 0.9
 
 
 def reliability_rows(tests: dict[str, ScoredWords]) -> list[dict[str, Any]]:
-    """A row for each class of confidence: how many of its words are right, in each test set."""
+    """A row for each bin of confidence: how many of its words are right, in each test set."""
     rows: list[dict[str, Any]] = [
         {"confidence": f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}"} | dict.fromkeys(tests)
         for i in range(BINS)
@@ -46,18 +46,18 @@ def reliability_rows(tests: dict[str, ScoredWords]) -> list[dict[str, Any]]:
 def describe_test(name: str, words: ScoredWords) -> str:
     """Calibration error and separation of one test set."""
     error = calibration_error(words.rows(BINS))
-    apart = separation(words.confidences, words.right)
+    auc = separation(words.confidences, words.right)
     return (
         f"{name}: {len(words.right):,} words, {100 * words.right.mean():.1f} % right; "
         f"calibration error {100 * error:.1f} %; a right word has a higher confidence than a wrong "
-        f"one in {100 * apart:.1f} %"
+        f"one in {100 * auc:.1f} %"
     )
 
 
 def in_noise(
     recogniser: Recogniser, folder: Path, options: TranscribeOptions, calibration: Calibration
 ) -> tuple[np.ndarray, float, int]:
-    """Confidences of all words recognised in recordings without speech, minutes, recordings."""
+    """Confidences of all words recognised in noise; minutes and number of recordings."""
     paths = [found.path for found in audio.find([folder]) if "rir" not in found.relative.parts]
     transcripts = list(recogniser.transcribe(paths, options))
     raw = np.array([word.confidence for t in transcripts for word in t.words])
@@ -65,7 +65,7 @@ def in_noise(
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Fit on dev, apply to test and to noise, write the record."""
+    """Fit on the dev sets, apply to the test sets and to noise, write the record."""
     recogniser = load(arguments.model, threads=1)
     recogniser.calibration = None
     decoding = DecoderOptions()
@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace) -> None:
         for name in arguments.test
     }
     notes = [
-        "Cells: percent of the words in this class of confidence that are right, of how many.",
+        "Cells: percent of the words with this confidence that are right, and the number of words.",
         f"decoder {describe(decoding)}; map fitted on {' and '.join(arguments.dev)} "
         f"({sum(len(words.right) for words in dev):,} words): slope {calibration.slope:.3f}, "
         f"offset {calibration.offset:.3f}.",

@@ -1,11 +1,11 @@
-"""Word error rate by decoder: greedy, beam, beam with a language model that was tuned on dev.
+"""Word error rate by decoder: greedy, beam search, beam search with a tuned language model.
 
     python recipes/benchmarks/decoders.py MODEL LM DATA -o RECORD.json --label NAME
 
 DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`. The network
-is run once on every recording. Weight and word bonus are tried on all dev sets together; each test
-set is then decoded once by each decoder. Intervals, and those of the differences to greedy
-decoding, are drawn over speakers where at least five are known, else over utterances.
+runs once on every recording. Weight and word bonus are tuned on all dev sets together; then each
+decoder decodes each test set once. Intervals of error rates, and of their differences to greedy
+decoding, are bootstrapped over speakers where at least five are known, else over utterances.
 """
 
 import argparse
@@ -92,7 +92,9 @@ def measure(arguments: argparse.Namespace) -> None:
             DisplayColumn("Decoder", "decoder"),
             *(DisplayColumn(f"WER %, {name}", name, "rate") for name in arguments.test),
             *(
-                DisplayColumn(f"Less greedy, points, {name}", f"{name} against greedy", "change")
+                DisplayColumn(
+                    f"Difference to greedy, points, {name}", f"{name} against greedy", "change"
+                )
                 for name in arguments.test
             ),
         ],

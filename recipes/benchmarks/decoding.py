@@ -1,11 +1,11 @@
-"""How long decoding takes beside the length of the recordings, on one core.
+"""The real-time factor of decoding on one core.
 
     python recipes/benchmarks/decoding.py MODEL MANIFEST LM [-o RECORD.json]
 
-MODEL is run once on the first utterances (40) of MANIFEST; then every decoder reads the same
-log-probabilities. Printed is processor time over audio time: with the C search, and with the same
-search in Python (that of an installation without a compiler, on fewer utterances). Required: at
-most 0.1 for beam 32 with a 3-gram in C.
+MODEL runs once on the first utterances (40) of MANIFEST; then every decoder reads the same
+log-probabilities. The script prints processor time over audio time for the C search, and for the
+same search in Python (which an installation without a compiler uses) on fewer utterances. It exits
+with status 1 if beam 32 with the language model in C takes more than 0.1.
 """
 
 import argparse
@@ -83,12 +83,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
     parser.add_argument("lm", type=Path, help="a language model")
-    parser.add_argument("--utterances", type=int, default=40, help="only the first")
+    parser.add_argument(
+        "--utterances", type=int, default=40, help="number of utterances, the first ones"
+    )
     parser.add_argument("--label", default="", help="name of the network in the table")
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     reached = measure(parser.parse_args(words))
     if reached is None:
-        print("the C search was not built, so there is nothing to compare with the limit")
+        print("the C search is not built, so nothing can be compared with the limit")
         return 1
     print(
         f"beam 32 with the language model in C: {reached:.4f} of real time, at most {LIMIT} allowed"
@@ -113,7 +115,7 @@ def decoders(
 
 
 def processor_seconds(decoder: Decoder, rows: Rows) -> float:
-    """Of decoding all `rows`, after one to warm up; other programs do not disturb it."""
+    """Processor time to decode all `rows`, after one to warm up."""
     decoder.decode(rows[0])
     started = time.process_time()
     for row in rows:

@@ -3,10 +3,10 @@
     python recipes/benchmarks/gpu.py [--quick] [--again]
 
 A bidirectional GRU layer of as many inputs as hidden units over 250 frames, N utterances at once,
-90.6 % zeros: cuDNN in fp32 and bfloat16 with the zeros multiplied, against `CsrGRU` without. This
-is the paper's own route. Every call is waited for, so a time is what a caller sees. Without a GPU
-nothing is timed: the record says "not run", and `tests/sparse/test_cuda.py` checks the same layers
-against dense ones on the CPU.
+90.6 % zeros: cuDNN in fp32 and bfloat16, which multiplies the zeros too, against `CsrGRU`, which
+does not. The paper used cuSPARSE as well. Each call is synchronised before the clock stops. Without
+a GPU nothing is timed and the record says "not run"; `tests/sparse/test_cuda.py` checks the same
+layers against dense ones on the CPU.
 """
 
 import copy
@@ -40,8 +40,8 @@ def pruned(hidden: int) -> nn.GRU:
     return layer
 
 
-def waited(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """A call that returns when the GPU is done."""
+def synchronised(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """A call that returns when the GPU has finished."""
 
     def call() -> Tensor:
         with torch.inference_mode():
@@ -52,7 +52,7 @@ def waited(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return call
 
 
-def condition(script: Script, hidden: int, columns: int) -> None:
+def measure(script: Script, hidden: int, columns: int) -> None:
     """Time one size and number of utterances."""
     key = f"gru-{hidden}-n{columns}"
     if script.done(key):
@@ -62,11 +62,11 @@ def condition(script: Script, hidden: int, columns: int) -> None:
     x = torch.randn(columns, FRAMES // (10 if script.quick else 1), hidden)
     with torch.inference_mode():
         expected = dense(x)[0]
-    there = x.cuda()
+    on_gpu = x.cuda()
     calls = {
-        "torch fp32": waited(copy.deepcopy(dense).cuda(), there),
-        "torch bf16": waited(copy.deepcopy(dense).cuda().bfloat16(), there.bfloat16()),
-        "torch.sparse CSR": waited(sparse, there),
+        "torch fp32": synchronised(copy.deepcopy(dense).cuda(), on_gpu),
+        "torch bf16": synchronised(copy.deepcopy(dense).cuda().bfloat16(), on_gpu.bfloat16()),
+        "torch.sparse CSR": synchronised(sparse, on_gpu),
     }
     details: dict[str, dict[str, Any]] = {
         name: {"error": float((call().cpu().float() - expected).abs().max())}
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     script.record.parts.pop("not run", None)
     for hidden in SIZES[:1] if script.quick else SIZES:
         for columns in COLUMNS[:1] if script.quick else COLUMNS:
-            condition(script, hidden, columns)
+            measure(script, hidden, columns)
     return 0
 
 

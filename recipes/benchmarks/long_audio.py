@@ -1,9 +1,9 @@
-"""Hours of audio: peak memory and time of `asr transcribe`, each in a process of its own.
+"""Peak memory and time of `asr transcribe` for hours of audio, each in its own process.
 
     python recipes/benchmarks/long_audio.py MODEL DATA -o RECORD.json [--lm LM]
 
-The recordings of one set of DATA are joined, again and again, to one FLAC file of each length.
-Memory should not grow with the length; two hours must fit into 1 GB.
+The recordings of DATA, a set, are joined and repeated to one FLAC file of each length. Memory
+should not grow with the length; the script exits with status 1 if it takes more than 1 GB.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LIMIT_MIB = 1e9 / 2**20
 
 
 def join(paths: list[str], hours: float, target: Path) -> float:
-    """Write recordings one after another until there are `hours`; the seconds written."""
+    """Write recordings one after another until there are `hours` of them; the seconds written."""
     written = 0
     with soundfile.SoundFile(target, "w", samplerate=RATE, channels=1, subtype="PCM_16") as file:
         for path in cycle(paths):
@@ -38,7 +38,7 @@ def join(paths: list[str], hours: float, target: Path) -> float:
             written += len(samples)
             if written >= hours * 3600 * RATE:
                 return written / RATE
-    raise AsrError("there is no recording to join; give a set with recordings")
+    raise AsrError("this set has no recordings to join")
 
 
 CHILD = """
@@ -61,7 +61,7 @@ def run(words: list[str]) -> tuple[float, float]:
 
 
 def measure(arguments: argparse.Namespace) -> bool:
-    """Time every length and decoder, write the record; whether memory stayed within 1 GB."""
+    """Time every length and decoder and write the record; True if memory stayed within 1 GB."""
     paths = [u.audio_filepath for u in sources.resolve(str(arguments.data))]
     decoders: dict[str, list[str]] = {"greedy": []}
     if arguments.lm:

@@ -1,11 +1,12 @@
-"""Real masks beside random ones: what uneven rows cost, in bytes of the layout and in time.
+"""What the uneven rows of real masks cost beside random masks, in bytes and in time.
 
     python recipes/benchmarks/masks.py [MODEL ...] [--quick] [--allow-busy] [--again]
 
 Training does not prune every row alike, and a layout that pads groups of rows to the longest of
-them pays for that. Each recurrent layer of the MODELs (the committed trained network) is run with
-its own mask, and with a random mask of the same sparsity in each matrix. Beside them, layers of
-800 units whose rows' densities are drawn from log-normal distributions. One thread, 250 frames.
+them pays for that. Each recurrent layer of the MODELs (by default the committed trained network)
+runs with its own mask and with a random mask of the same sparsity in each matrix. In addition,
+layers of 800 units run with densities of rows that are drawn from log-normal distributions. One
+thread, 250 frames.
 """
 
 import argparse
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.layers import CellWeights, LayerWeights, layer_of
 from lib.script import Script, finish, start
 from lib.sparse import Variant, sparse_layer
 from lib.tables import masks_display
 from lib.weights import random_layer
 
-from asr.benchmark.layers import CellWeights, LayerWeights, layer_of
 from asr.model.metadata import Metadata
 from asr.report.table import Column, Table
 from asr.sparse import read
@@ -32,7 +33,7 @@ FRAMES = 250
 
 
 def changed(layer: LayerWeights, change: Callable[[np.ndarray], np.ndarray]) -> LayerWeights:
-    """The layer with both matrices of each cell changed."""
+    """The layer with a change of both matrices of each cell."""
     return LayerWeights(
         layer.cell,
         tuple(
@@ -50,7 +51,7 @@ def shuffled(matrix: np.ndarray) -> np.ndarray:
 
 
 def skewed(matrix: np.ndarray, sigma: float) -> np.ndarray:
-    """Rows keep log-normal fractions, `1 - SPARSITY` on average."""
+    """The matrix pruned to log-normal densities of rows, `1 - SPARSITY` on average."""
     generator = np.random.default_rng(7)
     kept = generator.lognormal(0.0, sigma, len(matrix))
     kept = np.minimum(kept * (1 - SPARSITY) / kept.mean(), 1.0)
@@ -58,7 +59,7 @@ def skewed(matrix: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def row_spread(layer: LayerWeights) -> float:
-    """Standard deviation over mean of the kept weights of a row, over all matrices together."""
+    """Standard deviation over mean of the non-zero weights per row, over all matrices."""
     counts = [
         np.count_nonzero(m, axis=1) / max(np.count_nonzero(m, axis=1).mean(), 1e-9)
         for c in layer.cells
@@ -82,12 +83,12 @@ def layers(paths: Sequence[Path], quick: bool) -> Iterator[tuple[str, LayerWeigh
 
 
 def pattern_of(layer: LayerWeights) -> str:
-    """The pattern that the recurrent matrix of the first cell has."""
+    """The pattern of the recurrent matrix of the first cell."""
     return from_dense(layer.cells[0].weight_hh).pattern
 
 
 def measure(script: Script, key: str, real: LayerWeights, other: LayerWeights) -> None:
-    """One layer with both masks, one and eight utterances at once."""
+    """Measure one layer with both masks, for one and for eight utterances at once."""
     frames = 12 if script.quick else FRAMES
     masks = {"its mask": real, "random mask": other}
     made = {name: sparse_layer(layer, Variant(name, "element")) for name, layer in masks.items()}
@@ -113,7 +114,7 @@ def measure(script: Script, key: str, real: LayerWeights, other: LayerWeights) -
 
 
 def table(key: str, results: Sequence[dict[str, Any]]) -> Table:
-    """Time, bytes, sparsity and evenness of each mask."""
+    """Time, bytes, sparsity and spread of the rows of each mask."""
     cells = tuple(
         (
             row["name"],

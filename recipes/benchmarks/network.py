@@ -1,12 +1,12 @@
-"""A whole network on 10 s of audio: the native backend against every dense runtime installed.
+"""A whole network on 10 s of audio: the native backend against all installed dense runtimes.
 
     python recipes/benchmarks/network.py [--quick] [--only 5x800] [--allow-busy] [--again]
 
-Features to log-probabilities of one utterance: convolutions (11 x 5 and 5 x 5, the light ones),
-5 x 800 or 3 x 512 bidirectional GRU with directions summed, output layer, with 1 and 2 threads.
-The dense alternatives compute the same network with batch norms folded; the sparse ones have
-90.6 % of the recurrent layers' weights zero. Beside them the features of both sides, from samples.
-The error is the largest difference of a log-probability from torch's fp32 of the same weights.
+From features to log-probabilities of one utterance: convolutions (11 x 5 and 5 x 5), 5 x 800 or
+3 x 512 bidirectional GRU with directions summed, output layer, with 1 and 2 threads. The dense
+alternatives compute the same network with batch norms folded; in the sparse ones 90.6 % of the
+weights of recurrent layers are zero. Both ways to compute the features are timed as well. The error
+is the largest difference of a log-probability from torch in fp32 with the same weights.
 """
 
 import argparse
@@ -32,14 +32,14 @@ VARIANTS = (*MAIN, Variant("element, exact", "element", exact=True))
 
 
 def dimensions_of(layers: int, hidden: int) -> Model:
-    """The network of the benchmark; batch norms are folded away."""
+    """Dimensions of a network of the benchmark; its batch norms are folded."""
     return Model(layers=layers, hidden=hidden, batch_norm=False)
 
 
 def sparse_networks(
     dimensions: Model, features: np.ndarray, threads: int
 ) -> tuple[dict[str, Callable[[], object]], dict[str, dict[str, Any]]]:
-    """The native backend on a network pruned in each pattern: calls, and details for a record."""
+    """The native backend on a network pruned in each pattern: calls, and details for the record."""
     lengths = np.full(len(features), features.shape[1])
     calls: dict[str, Callable[[], object]] = {}
     details = {}
@@ -62,7 +62,7 @@ def sparse_networks(
 
 
 def frontends(samples: np.ndarray) -> dict[str, Computation]:
-    """Both ways to make features of samples."""
+    """Both ways to compute features from samples."""
     import torch
 
     from asr.features.logmel_torch import features as torch_features
@@ -82,7 +82,7 @@ def frontends(samples: np.ndarray) -> dict[str, Computation]:
 
 
 def measure(script: Script, size: str, dimensions: Model, threads: int, seconds: float) -> None:
-    """Measure one network with one number of threads and write it down."""
+    """Measure one network with a number of threads and record it."""
     generator = np.random.default_rng(4)
     samples = 0.1 * generator.standard_normal(round(seconds * 16000), np.float32)
     fronts = frontends(samples)
@@ -121,7 +121,9 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
 
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--only", default="", help="keys that begin so, such as 5x800-t2")
+        parser.add_argument(
+            "--only", default="", help="only keys that begin with this, such as 5x800-t2"
+        )
 
     script = start("network", __doc__ or "", network_display, arguments, add)
     sizes = {"2x32": (2, 32)} if script.quick else SIZES

@@ -1,15 +1,14 @@
-"""What the pruner costs a training: its own time against the median step, and its memory.
+"""What pruning costs a training: the time of the pruner beside a training step, and its memory.
 
     python recipes/benchmarks/pruner_cost.py [--quick] [--threads 1] [--steps 10] [-o RECORD]
 
-Three bidirectional GRU layers of 512 under batches of 16 utterances of 10 s, which are 250 frames
-of 40 ms. A training step is forward, backward, clipping and AdamW. The pruner's own time is
-`mask_gradients()` and `step()`: at plain steps, which are nearly all, and at updates of the masks,
-of which there is one in 100 steps, as in the paper; the ratio is the time of 100 steps of the
-pruner over that of 100 median steps of training, in brackets with the fastest and the slowest of
-the pruner's times. Measured half-way through a schedule towards 0.9. `Kept` is what the pruner
-holds between steps, as a fraction of the bytes of the weights it prunes; the last column is the
-memory that an update needs for a moment.
+Three bidirectional GRU layers of 512 units, batches of 16 utterances of 10 s (250 frames of 40 ms).
+A training step is forward, backward, clipping and AdamW. The time of the pruner is that of
+`mask_gradients()` and `step()`, at plain steps and at updates of the masks. The ratio is the time
+of the pruner in 100 steps, one of which is an update, over that of 100 median training steps; in
+brackets with the fastest and the slowest times of the pruner. It is measured halfway through a
+schedule towards 0.9. `Memory` is what the pruner holds between steps, as a fraction of the bytes of
+the weights that it prunes; the last column is the additional memory during an update.
 
 On an idle machine of 2 cores (AMD EPYC, torch 2.14, 1 thread, float32) the pruner took 0.18 to
 0.22 % of a step of 3.4 s, whatever the rule; RESULTS.md has the table.
@@ -38,7 +37,7 @@ LIMIT = 0.01
 PRUNED = ["rnn*"]
 PAPERS_FREQUENCY = 100
 FREQUENCY, STEPS = 4, 160
-"""Updates come more often here than in a training, so that enough of them are timed."""
+"""Updates are more frequent here than in a training, so that enough of them are timed."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +66,22 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds, each as measured."""
+    """Seconds of the pruner at plain steps and at updates."""
 
     plain: list[float]
     update: list[float]
 
-    def a_step(self, pick: Callable[[list[float]], float]) -> float:
-        """Seconds of the pruner a step, when one step in PAPERS_FREQUENCY is an update."""
+    def per_step(self, pick: Callable[[list[float]], float]) -> float:
+        """Mean seconds of the pruner per step if one in PAPERS_FREQUENCY is an update."""
         rest = PAPERS_FREQUENCY - 1
         return (rest * pick(self.plain) + pick(self.update)) / PAPERS_FREQUENCY
 
 
 def rules(model: nn.Module) -> dict[str, Rule]:
-    """Each kind of pruning that is measured; 0.9 of the weights are gone at its end."""
+    """Each kind of pruning that is measured; its target sparsity is 0.9."""
     ramp = ThresholdRamp(start=0, ramp=STEPS // 2, end=STEPS + 1, frequency=FREQUENCY)
     cubic = Cubic(start=0, end=STEPS, frequency=FREQUENCY, target=0.9)
-    # New GRU weights are uniform, and so a fraction is a threshold.
+    # New GRU weights are uniform, so the 0.9 quantile of their size is 0.9 of the largest.
     q = {n: 0.9 * float(w.detach().abs().max()) for n, w in find(model, PRUNED).items()}
     return {
         "ramp with q": Rule(ramp, thresholds=q),
@@ -98,17 +97,17 @@ def rules(model: nn.Module) -> dict[str, Rule]:
 def training_steps(
     model: nn.Module, optimiser: torch.optim.Optimizer, size: Size, count: int
 ) -> list[float]:
-    """Seconds of each of `count` training steps, after one that is not counted."""
+    """Seconds of each of `count` training steps, after one to warm up."""
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(size.batch, size.frames, size.hidden, generator=generator)
-    symbols = torch.randint(1, 29, (size.batch, size.frames // 5), generator=generator)
-    lengths = [torch.full((size.batch,), n) for n in (size.frames, symbols.shape[1])]
+    tokens = torch.randint(1, 29, (size.batch, size.frames // 5), generator=generator)
+    lengths = [torch.full((size.batch,), n) for n in (size.frames, tokens.shape[1])]
     seconds = []
     for _ in range(1 + count):
         started = time.perf_counter()
         optimiser.zero_grad()
         log_probs = model(features).transpose(0, 1)
-        nn.functional.ctc_loss(log_probs, symbols, *lengths).backward()
+        nn.functional.ctc_loss(log_probs, tokens, *lengths).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         seconds.append(time.perf_counter() - started)
@@ -116,7 +115,7 @@ def training_steps(
 
 
 def pruner_steps(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -> Times:
-    """Seconds of the pruner's steps from half-way to three quarters of the schedule."""
+    """Seconds of the steps of the pruner, from halfway to three quarters of the schedule."""
     times = Times([], [])
     for step in range(1, 3 * STEPS // 4 + 1):
         started = time.perf_counter()
@@ -128,8 +127,8 @@ def pruner_steps(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -
     return times
 
 
-def kept_bytes(pruner: Pruner) -> int:
-    """Bytes of all tensors that the pruner holds, model and optimiser left out."""
+def state_bytes(pruner: Pruner) -> int:
+    """Bytes of all tensors that the pruner holds, without model and optimiser."""
 
     def tensors(value: object) -> Iterator[Tensor]:
         if isinstance(value, Tensor):
@@ -143,16 +142,16 @@ def kept_bytes(pruner: Pruner) -> int:
 
 
 def update_mib(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -> float | None:
-    """Memory that the next update needs for a while; None where the system does not tell.
+    """Additional memory that the next update needs; None if the system cannot measure it.
 
-    That is the highest resident memory meanwhile, above what is resident before it when the
-    allocator holds nothing back.
+    That is the peak of the resident memory during the update, less what is resident before it once
+    the allocator has returned its free memory.
     """
     while not rule.schedule.is_update(pruner.steps + 1):
         pruner.step(optimiser)
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what is there now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is resident now
         before = resident_mib("VmRSS")
         pruner.step(optimiser)
         return resident_mib("VmHWM") - before
@@ -161,7 +160,7 @@ def update_mib(pruner: Pruner, optimiser: torch.optim.Optimizer, rule: Rule) -> 
 
 
 def resident_mib(which: str) -> float:
-    """Resident memory now (VmRSS), or the highest so far (VmHWM)."""
+    """Resident memory now (VmRSS), or its peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(which)) / 1024
 
@@ -171,7 +170,7 @@ COLUMNS = [
     DisplayColumn("Plain step, ms", "plain_ms", ".2f"),
     DisplayColumn("Update, ms", "update_ms", ".0f"),
     DisplayColumn("Of the training, %", "percent", "figure"),
-    DisplayColumn("Kept, of the weights", "kept", ".2f"),
+    DisplayColumn("Memory, of the weights", "kept", ".2f"),
     DisplayColumn("More memory in an update, MiB", "update_mib", ".0f"),
 ]
 
@@ -179,7 +178,7 @@ COLUMNS = [
 def measure(
     model: nn.Module, optimiser: torch.optim.Optimizer, median: float
 ) -> tuple[list[dict[str, Any]], list[float]]:
-    """A row for each rule, and its time over that of a training step of `median` seconds."""
+    """A row for each rule, and the time of the pruner over a training step of `median` seconds."""
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights = sum(weight.numel() for weight in find(model, PRUNED).values())
     rows, ratios = [], []
@@ -187,7 +186,9 @@ def measure(
         model.load_state_dict(fresh)
         pruner = Pruner(model, rule)
         times = pruner_steps(pruner, optimiser, rule)
-        low, middle, high = (times.a_step(pick) / median for pick in (min, statistics.median, max))
+        low, middle, high = (
+            times.per_step(pick) / median for pick in (min, statistics.median, max)
+        )
         ratios.append(middle)
         rows.append(
             {
@@ -196,14 +197,14 @@ def measure(
                 "update_ms": 1e3 * statistics.median(times.update),
                 "percent": f"{100 * middle:.2f} ({100 * low:.2f}-{100 * high:.2f})",
                 "update_mib": update_mib(pruner, optimiser, rule),
-                "kept": kept_bytes(pruner) / (4 * weights),
+                "kept": state_bytes(pruner) / (4 * weights),
             }
         )
     return rows, ratios
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure, print a table; status 1 if a rule takes more than LIMIT of the training."""
+    """Measure and print a table; status 1 if a rule takes more than LIMIT of the training."""
     parser = argparse.ArgumentParser(description="What the pruner costs a training.")
     parser.add_argument("--quick", action="store_true", help="a small network, in seconds")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,41 +1,41 @@
-"""Whole recognisers on the same recordings: word errors, time, memory, bytes; PocketSphinx too.
+"""Word errors, time, memory and bytes of whole recognisers, PocketSphinx among them.
 
     python recipes/benchmarks/recogniser.py DATA -o recipes/results/recogniser/NAME.json \\
         --network 'dense=dense.asr' --network 'sparse=sparse.asr' --lm books.lm --pocketsphinx
 
 DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`, and with
 `utterances.tsv` (columns subset, utterance, age) for the sets of `--by-age`: these are displayed
-whole and also split into adults and children (under 13). Every network decodes each test set once
-greedily and, with `--lm`, once by beam search; weight and word bonus are those with the lowest WER
-on the dev sets together, for each network by itself, unless given. PocketSphinx 5.1.1 (extra
-`bench`) runs with its defaults and the model in its wheel.
+whole and split into adults and children (under 13). Every network decodes each test set once
+greedily and, with `--lm`, once by beam search. Weight and word bonus are given, or tuned for each
+network to the lowest WER on all dev sets together. PocketSphinx 5.1.1 (extra `bench`) runs with its
+defaults and the model in its wheel.
 
-Each recogniser, decoder and set is a process of its own with one thread, which transcribes one
-file after another. A network with fewer zeros than half runs in the backend, torch or native, that
-took less time for some dev recordings; others in the native one. The result of each process is
-cached below ASR_RUNS (or `--work`), so run the same command to continue, and a network that is
-added later is run alone; what was measured in another run, or with other code, is marked in the
-record. `--again` measures anew.
+Each recogniser, decoder and set has its own process with one thread, which transcribes one file
+after another. A network of which less than half is zeros runs in the backend, torch or native, that
+took less time for some dev recordings; other networks run in the native one. The result of each
+process is cached below ASR_RUNS (or in `--work`): run the same command to continue. If a network is
+added later, only that one is run. Results of other runs or other code are marked in the record.
+`--again` measures everything once more.
 
 The record (`asr report recipes/results/recogniser -o OUT --results recipes/RESULTS.md`):
 
-    rows         one a recogniser and decoder:
+    rows         one for each recogniser and decoder:
       network      label as given, or `PocketSphinx`
-      decoder      `greedy`, `beam with LM`; of PocketSphinx `its own`
+      decoder      `greedy` or `beam with LM`; `its own` for PocketSphinx
       wer SET      {wer, low, high, words, utterances, ...}, fractions with their 95 % interval
       cer SET      {value, low, high}, fractions; SET is a test set, or `SET adults`, `SET children`
       nonzeros, parameters       of the network; null for PocketSphinx
       bytes        of all model files together; model_bytes (with a dictionary), lm_bytes (0: none)
       rtf          processor seconds / audio seconds over all sets; wall_rtf by the clock
-      load_seconds from the start of a process: Python, imports, opening files; the median over
-                   sets; not in rtf
+      load_seconds from the start of a process: Python, imports, opening files; not part of
+                   rtf; the median over sets
       peak_bytes   largest resident memory of any of its processes
       backend      what ran it
     tables       how rows are displayed, and the `Differences`, whose rows are:
-      network, decoder, less (who is taken off: label, or `PocketSphinx`)
-      change SET   {wer, low, high, p, relative}: WER of network - WER of `less`, by a paired
-                   bootstrap; relative is that difference / WER of `less`
-      time_ratio   rtf of network / rtf of `less`
+      network, decoder, baseline (label of another network, or `PocketSphinx`)
+      change SET   {wer, low, high, p, relative}: WER of the network - WER of the baseline, by a
+                   paired bootstrap; relative is that difference / WER of the baseline
+      time_ratio   rtf of the network / rtf of the baseline
       same_run     whether both were timed in one run on one machine
     details      limit (utterances of each set; null: all of them), sets, networks (file, backends
                  tried, tuning), lm, pocketsphinx, parts (each process: set, day, seconds, ...)
@@ -106,36 +106,40 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def pair(word: str) -> tuple[str, str]:
-    """`LABEL=VALUE`; a path may hold further signs, a label none."""
+    """Split `LABEL=VALUE` at the first `=`; a path may contain more of them."""
     label, sign, value = word.partition("=")
     if not (label and sign and value):
-        raise AsrError(f"{word}: LABEL=FILE, or LABEL=WEIGHT,BONUS")
+        raise AsrError(f"{word}: must be LABEL=FILE, or LABEL=WEIGHT,BONUS")
     return label, value
 
 
 def numbers(word: str) -> tuple[float, float]:
-    """`WEIGHT,BONUS`."""
+    """The two numbers of `WEIGHT,BONUS`."""
     try:
         weight, bonus = map(float, word.split(","))
     except ValueError:
-        raise AsrError(f"{word}: a weight and a bonus with a comma between, as in 0.6,1") from None
+        raise AsrError(
+            f"{word}: must be a weight and a bonus with a comma between them, as in 0.6,1"
+        ) from None
     return weight, bonus
 
 
 def checked(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments in their types. Raises AsrError for what does not go together."""
+    """The arguments with their types. Raises AsrError for those that contradict each other."""
     arguments.network = [(label, Path(file)) for label, file in map(pair, arguments.network)]
     arguments.tuned = {label: numbers(v) for label, v in map(pair, arguments.tuned)}
     labels = [label for label, _ in arguments.network]
     if not labels and not arguments.pocketsphinx:
         raise AsrError("nothing to measure: give --network LABEL=FILE, --pocketsphinx or both")
     if len({report.POCKETSPHINX, *labels}) <= len(labels):
-        raise AsrError(f"--network: every label once, and not {report.POCKETSPHINX}: {labels}")
+        raise AsrError(f"--network: use every label once, and not {report.POCKETSPHINX}: {labels}")
     if unknown := sorted(set(arguments.tuned) - set(labels)):
         raise AsrError(f"--tuned: no --network has the label {', '.join(unknown)}")
     given = (arguments.lm_weight, arguments.word_bonus)
     if (given[0] is None) != (given[1] is None):
-        raise AsrError("--lm-weight and --word-bonus: both, or neither to have them tuned on dev")
+        raise AsrError(
+            "--lm-weight and --word-bonus: give both, or neither to tune them on the dev sets"
+        )
     arguments.values = None if given[0] is None else given
     searched = (arguments.beam, arguments.unknown_score) != (BEAM, 0.0)
     if not arguments.lm and (arguments.tuned or arguments.values or searched):
@@ -152,17 +156,24 @@ def main(words: list[str]) -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
     parser.add_argument("--network", action="append", default=[], metavar="LABEL=FILE")
-    parser.add_argument("--pocketsphinx", action="store_true", help="measure it too")
-    parser.add_argument("--lm", type=Path, help="decode by beam search with this model too")
+    parser.add_argument("--pocketsphinx", action="store_true", help="measure PocketSphinx too")
+    parser.add_argument("--lm", type=Path, help="language model; decode by beam search too")
     parser.add_argument("--beam", type=int, default=BEAM)
-    parser.add_argument("--unknown-score", type=float, default=0.0, help="of words it lacks")
-    parser.add_argument("--lm-weight", type=float, help="of every network; else tuned on dev")
-    parser.add_argument("--word-bonus", type=float, help="of every network; else tuned on dev")
+    parser.add_argument(
+        "--unknown-score",
+        type=float,
+        default=0.0,
+        help="score of words outside the vocabulary of --lm",
+    )
+    parser.add_argument("--lm-weight", type=float, help="for every network (default: tuned on dev)")
+    parser.add_argument(
+        "--word-bonus", type=float, help="for every network (default: tuned on dev)"
+    )
     parser.add_argument("--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS")
     parser.add_argument("--dev", nargs="+", default=DEV)
     parser.add_argument("--test", nargs="+", default=TEST)
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="which of --test to split")
-    parser.add_argument("--limit", type=int, help="utterances of each test set; for trying it")
+    parser.add_argument("--limit", type=int, help="utterances of each test set, for a trial run")
     parser.add_argument("--work", type=Path, help="folder of the cache")
     parser.add_argument("--again", action="store_true", help="use no result of an earlier run")
     measure(checked(parser.parse_args(words)))

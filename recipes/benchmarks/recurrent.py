@@ -3,14 +3,15 @@
     python recipes/benchmarks/recurrent.py [--quick] [--only gru-800] [--allow-busy] [--again]
 
 A bidirectional layer of as many inputs as hidden units over 250 frames (10 s of audio at 40 ms),
-N utterances at once, all in one process, in turn, on the same input. Weights are Gaussian, pruned
-by magnitude in each pattern. GRU: hidden 512, 800 and 1760, N 1, 8 and 32; LSTM and plain RNN:
-hidden 800, N 1 and 8; all with 1 and with 2 threads. Sparsities 81.25, 90.6 and 93.75 %, and with
-2 threads and N 1 or 8 also 50, 75 and 87.5 %, for the point from which on sparsity pays.
+N utterances at once. All variants run in one process, in turn, on the same input. Weights are
+Gaussian, pruned by magnitude in each pattern. GRU: hidden 512, 800 and 1760, N 1, 8 and 32; LSTM
+and plain RNN: hidden 800, N 1 and 8; all with 1 and with 2 threads. Sparsities 81.25, 90.6 and
+93.75 %, and with 2 threads and N 1 or 8 also 50, 75 and 87.5 %, to find the sparsity from which
+sparse is faster.
 
-Every condition is a part of the record and is written when it is done; a rerun goes on. The error
-is the largest difference of an output from torch's fp32 (or numpy's) with the same weights, for
-one utterance.
+Every condition is a part of the record and is written when it is done; run the same command to
+continue. The error is the largest difference of an output from torch (or numpy) in fp32 with the
+same weights, for one utterance.
 """
 
 import argparse
@@ -21,25 +22,25 @@ from typing import Any
 import numpy as np
 from lib.cells import fastest
 from lib.dense_layer import DenseLayer
+from lib.layers import LayerWeights
 from lib.script import Script, finish, rows, show, start
 from lib.sparse import MAIN, OTHERS, SparseLayer, Variant, runs_here, sparse_layer
 from lib.speed_tables import USUAL, recurrent_display
 from lib.weights import prune_layer, random_layer
 
 from asr.benchmark.dense import Computation
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.kernels import CellKind, Recurrent
 
 SPARSITIES = (0.8125, 0.90625, 0.9375)
 CROSSOVER = (0.5, 0.75, 0.875)
 FRAMES = 250
-HOPELESS = 2.5
+TOO_SLOW = 2.5
 """A dense alternative this many times slower than the fastest at N = 8 is left out at N = 32."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What one part of the record was measured with."""
+    """The conditions of one part of the record."""
 
     cell: CellKind
     hidden: int
@@ -51,7 +52,7 @@ class Condition:
         return f"{self.cell}-{self.hidden}-n{self.columns}-t{self.threads}"
 
     def runs(self, every: bool) -> Iterator[tuple[Variant, float]]:
-        """The sparse layers of this condition."""
+        """The sparse layers to time, with their sparsities."""
         sparsities = list(SPARSITIES) if every else [USUAL]
         if every and self.threads == 2 and self.columns <= 8:
             sparsities += CROSSOVER
@@ -74,7 +75,7 @@ def conditions(quick: bool) -> list[tuple[CellKind, int, tuple[int, ...]]]:
 
 
 class Layers:
-    """The sparse layers of one cell and size, each laid out and checked once."""
+    """The sparse layers of one cell and size; each is prepared and checked once."""
 
     def __init__(self, weights: LayerWeights, frames: int) -> None:
         self.weights = weights
@@ -120,16 +121,16 @@ def measure(
     layers: Layers,
     dense: DenseLayer,
     errors: dict[str, dict[str, Any]],
-    hopeless: set[str],
+    too_slow: set[str],
 ) -> None:
-    """Measure one condition and write it down."""
+    """Measure one condition and record it."""
     generator = np.random.default_rng(3)
     shape = (condition.columns, layers.x.shape[1], layers.weights.inputs)
     x = generator.standard_normal(shape, np.float32)
     alternatives = dense.alternatives(x)
-    for name in hopeless:
+    for name in too_slow:
         if alternatives.found.pop(name, None):
-            alternatives.absent[name] = f"over {HOPELESS} times slower than the fastest at N = 8"
+            alternatives.absent[name] = f"over {TOO_SLOW} times slower than the fastest at N = 8"
     calls: dict[str, Any] = {name: c.run for name, c in alternatives.found.items()}
     kinds, details = dict.fromkeys(calls, "dense"), dict(errors)
     every = condition.cell == "gru"
@@ -154,8 +155,8 @@ def measure(
     show(condition.key, results, alternatives.absent)
     best = fastest(results)
     if condition.columns == 8 and best is not None:
-        limit = HOPELESS * best["seconds"]
-        hopeless |= {r["name"] for r in results if r["kind"] == "dense" and r["seconds"] > limit}
+        limit = TOO_SLOW * best["seconds"]
+        too_slow |= {r["name"] for r in results if r["kind"] == "dense" and r["seconds"] > limit}
 
 
 def sparse_call(layer: Recurrent, x: np.ndarray, threads: int) -> Any:
@@ -165,7 +166,9 @@ def sparse_call(layer: Recurrent, x: np.ndarray, threads: int) -> Any:
 
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--only", default="", help="keys that begin so, such as gru-800-n1")
+        parser.add_argument(
+            "--only", default="", help="only keys that begin with this, such as gru-800-n1"
+        )
 
     script = start("recurrent", __doc__ or "", recurrent_display, arguments, add)
     frames = 12 if script.quick else FRAMES
@@ -185,10 +188,10 @@ def main(arguments: Sequence[str]) -> int:
         for threads in dict.fromkeys(condition.threads for condition in todo):
             dense = DenseLayer(weights, threads)
             errors = dense_errors(dense.alternatives(layers.x).found, expected)
-            hopeless: set[str] = set()
+            too_slow: set[str] = set()
             for condition in todo:
                 if condition.threads == threads:
-                    measure(script, condition, layers, dense, errors, hopeless)
+                    measure(script, condition, layers, dense, errors, too_slow)
     return 0
 
 

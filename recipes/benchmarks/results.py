@@ -1,9 +1,9 @@
-"""Write the tables of all committed records into recipes/RESULTS.md, between their markers.
+"""Writes the tables of all records into recipes/RESULTS.md, between their markers.
 
     python recipes/benchmarks/results.py [RECORDS RESULTS.md]
 
-RECORDS is a folder of folders of records, one or more recipes each. A recipe without markers in the
-file is left out. The pictures are written beside the records of trainings.
+RECORDS is a folder of folders with records of one or more recipes. A recipe without markers in the
+file is left out. Plots are written beside the records of trainings.
 """
 
 import json
@@ -19,7 +19,7 @@ RECIPES = Path(__file__).parents[1]
 
 
 def recipes(folder: Path) -> dict[str, list[Path]]:
-    """Records by their recipe, each recipe's in one folder. Raises AsrError if there are none."""
+    """Records by recipe. Raises AsrError if there are none."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*/*.json")):
         found.setdefault(json.loads(path.read_text(encoding="utf-8"))["recipe"], []).append(path)
@@ -29,7 +29,7 @@ def recipes(folder: Path) -> dict[str, list[Path]]:
 
 
 def write_results(folder: Path, results: Path) -> list[str]:
-    """Rewrite every section that the file has markers for; the names of the recipes."""
+    """Rewrite every section for which the file has markers; the names of the recipes."""
     try:
         text = results.read_text(encoding="utf-8")
     except OSError as error:
@@ -47,7 +47,7 @@ def write_results(folder: Path, results: Path) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) not in (0, 2):
-        raise AsrError("give nothing, or the folder of records and the Markdown file")
+        raise AsrError("give no arguments, or the folder of records and the Markdown file")
     places = map(Path, arguments) if arguments else (RECIPES / "results", RECIPES / "RESULTS.md")
     folder, results = places
     print(f"{results}: {', '.join(write_results(folder, results))}")

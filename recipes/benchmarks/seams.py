@@ -2,11 +2,10 @@
 
     python recipes/benchmarks/seams.py MODEL MANIFEST [-o RECORD.json]
 
-Each utterance is repeated to a recording of 40 s, so that every word is both near seams and
-away from them: the same sounds, the same voice, another place in the chunk. A seam's extra errors
-are those on the words within a second of it, less those of the same words elsewhere. (Different
-utterances end to end would measure something else: voices and levels that change every three
-seconds under one normalisation.)
+Each utterance is repeated to a recording of 40 s, so that every word occurs near seams and away
+from them, with the same sounds and voice. The extra errors of a seam are those on the words within
+a second of it, minus those of the same words elsewhere. (Joining different utterances would measure
+something else: voices and levels that change every three seconds under one normalisation.)
 """
 
 import argparse
@@ -45,7 +44,7 @@ OPTIONS = [
 
 @dataclass(frozen=True)
 class Repeated:
-    """An utterance again and again: samples, and the words of one round with their middles."""
+    """A repeated utterance: samples, words of one round, middles of all words in seconds."""
 
     samples: np.ndarray
     words: list[str]
@@ -64,7 +63,7 @@ def repeat(recogniser: Recogniser, path: str, text: str) -> Repeated:
 
 
 def errors(recording: Repeated, transcript: Transcript) -> np.ndarray:
-    """Errors on each word of the reference; an inserted one counts for the word after it."""
+    """Errors on each word of the reference; an insertion counts for the word after it."""
     reference = recording.words * recording.rounds
     counts = np.zeros(len(reference))
     for part in jiwer.process_words(" ".join(reference), transcript.text).alignments[0]:
@@ -106,7 +105,7 @@ COLUMNS = [
 def row(
     recogniser: Recogniser, recordings: list[Repeated], options: ChunkOptions
 ) -> dict[str, Any]:
-    """What one way of splitting costs on all recordings."""
+    """A row of the record: what one way of splitting costs on all recordings."""
     samples = (recording.samples for recording in recordings)
     transcripts = list(recogniser.transcribe(samples, TranscribeOptions(chunks=options)))
     found = [
@@ -130,7 +129,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("manifest", help="a manifest, or a folder of recordings with texts")
-    parser.add_argument("--utterances", type=int, default=120, help="at most")
+    parser.add_argument("--utterances", type=int, default=120, help="at most this many")
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     arguments = parser.parse_args(words)
     recogniser = load(arguments.model, threads=1)
@@ -145,7 +144,7 @@ def main(words: list[str]) -> int:
         note = (
             f"{len(recordings)} recordings of {RECORDING_SECONDS:g} s, each an utterance of "
             f"{Path(arguments.manifest).name} repeated; extra errors: on words within "
-            f"{NEAR_SECONDS:g} s of a seam, less those of the same words elsewhere."
+            f"{NEAR_SECONDS:g} s of a seam, minus those of the same words elsewhere."
         )
         label = arguments.model.name
         write_measurement(arguments.output, "seams", label, command(), COLUMNS, rows, [note])

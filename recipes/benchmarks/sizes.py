@@ -2,9 +2,9 @@
 
     python recipes/benchmarks/sizes.py [--quick] [--again]
 
-One GRU matrix of 5280 x 1760 and whole networks, Gaussian weights pruned by magnitude. The honest
-opponents are the int8 file of the dense network (one scale per row) and the zipped file of each.
-Nothing is timed, so any machine will do.
+One GRU matrix of 5280 x 1760 and whole networks, Gaussian weights pruned by magnitude. They are
+compared with the int8 file of the dense network (one scale per row) and with zipped files. Nothing
+is timed, so any machine gives the same figures.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ def zipped(content: bytes) -> int:
 
 
 def int8(tensors: Tensors) -> bytes:
-    """Matrices as int8 with one fp32 scale per row, the rest as it is."""
+    """Matrices as int8 with one fp32 scale per row; other tensors unchanged."""
     parts = []
     for tensor in tensors.values():
         if tensor.ndim < 2:
@@ -50,7 +50,7 @@ def int8(tensors: Tensors) -> bytes:
 
 
 def dense_bytes(tensors: Tensors) -> list[dict[str, Any]]:
-    """Of the dense network."""
+    """Bytes of the dense network in each encoding."""
     fp32 = b"".join(tensor.tobytes() for tensor in tensors.values())
     small = int8(tensors)
     return [

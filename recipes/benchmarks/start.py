@@ -1,10 +1,11 @@
-"""From the shell prompt to the text, and peak memory: the torch backend against the native one.
+"""Time from the shell prompt to the text, and peak memory: torch against the native backend.
 
     python recipes/benchmarks/start.py [--quick] [--allow-busy] [--again]
 
-`asr transcribe` in a process of its own, again and again, in turn, on spoken recordings of 5 and
-60 s (made with espeak-ng): with a small trained network, whose texts of both backends are compared,
-and with an untrained 3 x 512 network, 90.6 % sparse, both packed. Files lie in the system's cache.
+`asr transcribe` runs in a new process each time, in turn with both backends, on spoken recordings
+of 5 and 60 s (made with espeak-ng): with a small trained network, for which the texts of both
+backends are compared, and with an untrained 3 x 512 network with 90.6 % zeros. Both files are
+packed and in the cache of the operating system.
 """
 
 import argparse
@@ -38,7 +39,7 @@ BACKENDS = ("torch", "native")
 SECONDS = (5, 60)
 ROUNDS = 3
 
-# The memory of a process counts that of the one which started it, so a small one must.
+# Peak memory of a new process includes that of its parent before `exec`, so the parent is small.
 _RUN = """
 import json, os, subprocess, sys, tempfile, time
 with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -76,7 +77,7 @@ def speech(seconds: float) -> np.ndarray:
 
 
 def untrained(path: Path, layers: int, hidden: int) -> Path:
-    """A packed network that was never trained, 90.6 % sparse."""
+    """Write a packed, untrained network with 90.6 % zeros."""
     tokenizer = CharacterTokenizer()
     dimensions = Model(layers=layers, hidden=hidden, batch_norm=False, outputs=tokenizer.size)
     metadata = Metadata(dimensions, Frontend(), tokenizer.to_plain(), packed="fp16")
@@ -126,7 +127,7 @@ def measure(script: Script, key: str, model: Path, recordings: dict[str, Path]) 
 
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", type=Path, help="measure with this model file alone")
+        parser.add_argument("--model", type=Path, help="measure only this model file")
 
     script = start("start", __doc__ or "", start_display, arguments, add)
     with tempfile.TemporaryDirectory() as name:

@@ -1,13 +1,13 @@
-"""Word error rate beside speed: one trained network, run in every way that rounds differently.
+"""Word error rate of one trained network, run in every way that rounds differently.
 
     python recipes/benchmarks/wer.py [--model FILE] [--set ENTRY ...] [--root FOLDER] [--quick]
 
-The committed sparse network on the test set of the built-in spoken corpus (small grammar), or a
-model of one's own on any sets (manifests, folders as in `data.test`). torch in fp32, torch's
-dynamic int8, the native backend exact, as it is, and from a file packed with int8 values. Also
-counted are the utterances whose text is not that of torch in fp32, by how many letters they differ,
-and the output frames whose likeliest token is another one; how sure torch in fp32 was of those
-frames says whether rounding is the cause. Nothing is timed.
+By default the committed sparse network on the test set of the built-in spoken corpus (small
+vocabulary); or your model on any sets (manifests and folders as in `data.test`). It is run by torch
+in fp32, torch's dynamic int8, the native backend with `exact`, without it, and from a file packed
+with int8 values. The record also counts utterances whose text differs from that of torch in fp32,
+the letters that differ, and the output frames with another likeliest token; how far that token led
+in torch says whether rounding is the cause. Nothing is timed.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
 
 
 def backends(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
-    """Every way to run the network; the first is what the others are compared with."""
+    """Every way to run the network; the others are compared with the first."""
 
     def quantised() -> Backend:
         loaded = load_model(model)
@@ -85,7 +85,7 @@ class Frames:
 
 
 def letters_changed(expected: Sequence[str], texts: Sequence[str]) -> int:
-    """Letters to substitute, delete or insert to make one list of texts the other."""
+    """Letters to substitute, delete or insert to turn one list of texts into the other."""
     found = load_jiwer().process_characters(list(expected), list(texts))
     return int(found.substitutions + found.deletions + found.insertions)
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--model", type=Path, default=TRAINED)
         parser.add_argument("--set", nargs="*", default=["spoken:test"])
-        parser.add_argument("--root", default="", help="folder that the sets lie in")
+        parser.add_argument("--root", default="", help="folder of the sets")
 
     script = start("wer", __doc__ or "", wer_display, arguments, add, timed=False)
     model: Path = script.options.model

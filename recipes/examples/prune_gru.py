@@ -1,11 +1,11 @@
-"""`nn.GRU` pruned in a plain torch loop, then written to a file in which zeros take no space.
+"""Prunes `nn.GRU` in a plain torch loop, then writes a file in which zeros take no space.
 
     python recipes/examples/prune_gru.py [steps]
 
-The network predicts the next value of a noisy sine wave whose period it has to find out. The
-paper's ramp drops recurrent weights while it trains, corrected on the way so that nine in ten are
-gone at the end; then `asr.sparse` writes the network, and what is read back computes the same.
-Only the lines that name `pruner` are about pruning.
+The network predicts the next value of a noisy sine wave of unknown period. The paper's ramp prunes
+its recurrent weights while it trains, with slopes that are corrected to end at nine tenths zeros.
+`asr.sparse` then writes the network, and the network read from the file computes the same. Only the
+lines with `pruner` are about pruning.
 """
 
 import sys
@@ -20,7 +20,7 @@ from asr.pruning import Pruner, Rule, ThresholdRamp
 
 
 class Predictor(nn.Module):
-    """A GRU and a linear layer: (batch, time, 1) -> the value after each."""
+    """A GRU and a linear layer: (batch, time, 1) -> the next value at each time."""
 
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def waves(generator: torch.Generator, batch: int = 32, length: int = 41) -> Tens
 
 @torch.no_grad()
 def error(model: nn.Module) -> float:
-    """Mean square error on waves that training never saw, after the first ten values."""
+    """Mean squared error on waves that are not in training, after the first ten values."""
     unseen = waves(torch.Generator().manual_seed(999), batch=256)
     return float((model(unseen[:, :-1]) - unseen[:, 1:])[:, 10:].square().mean())
 
@@ -54,7 +54,7 @@ def train(model: nn.Module, steps: int, pruner: Pruner | None = None) -> None:
         batch = waves(generator)
         (model(batch[:, :-1]) - batch[:, 1:]).square().mean().backward()
         if pruner:
-            pruner.mask_gradients()  # before clipping, so that dropped weights do not count in it
+            pruner.mask_gradients()  # before clipping: pruned weights have no part in the norm
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if pruner:
@@ -63,7 +63,7 @@ def train(model: nn.Module, steps: int, pruner: Pruner | None = None) -> None:
 
 
 def main(steps: int = 400, folder: Path | None = None) -> dict[str, float]:
-    """Train a dense and a pruned network, write the pruned one, read it back; the figures."""
+    """Train a dense and a pruned network, write the pruned one and read it back; the figures."""
     torch.manual_seed(1)
     dense = Predictor()
     train(dense, steps)
@@ -82,12 +82,12 @@ def main(steps: int = 400, folder: Path | None = None) -> dict[str, float]:
             compress: sparse.write(path, arrays, {"hidden": 64}, compress=compress).file_bytes
             for compress in (False, True)
         }
-        again = Predictor()
-        again.load_state_dict({n: torch.from_numpy(a) for n, a in sparse.read(path)[0].items()})
+        restored = Predictor()
+        restored.load_state_dict({n: torch.from_numpy(a) for n, a in sparse.read(path)[0].items()})
     figures = {
         "dense error": error(dense),
         "pruned error": error(model),
-        "read back error": error(again),
+        "read back error": error(restored),
         "sparsity": pruner.sparsity(),
         "dense bytes": sizes[False],
         "packed bytes": sizes[True],

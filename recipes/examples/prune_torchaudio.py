@@ -1,12 +1,11 @@
-"""A network of torchaudio with a CTC head, pruned while Lightning trains it, without speech code.
+"""Prunes a torchaudio network while Lightning trains it with CTC.
 
     python recipes/examples/prune_torchaudio.py [steps]
 
 torchaudio's DeepSpeech (three linear layers, a bidirectional RNN, two linear layers) learns to
-write down which of five tones sound one after the other: 2 to 6 tones of 80 to 160 ms, other
-pitches, lengths and noise every time. All its matrices but the last end with a tenth of their
-weights. To prune a network of your own, hand `PruningCallback` to your Trainer; nothing else here
-is about pruning.
+transcribe melodies of five tones: 2 to 6 tones of 80 to 160 ms, with random pitch, length and
+noise. All its matrices but the last end with a tenth of their weights. To prune your network, pass
+`PruningCallback` to your Trainer; nothing else here is about pruning.
 """
 
 import itertools
@@ -25,29 +24,29 @@ from asr.pruning import Cubic, PruningCallback, Rule, statistics
 
 SAMPLE_RATE = 8000
 HERTZ = (330.0, 440.0, 587.0, 784.0, 1047.0)
-"""Pitch of each tone; tone number n is the CTC symbol n + 1, and 0 is the blank."""
+"""Pitch of each tone; tone n has the CTC label n + 1, and 0 is the blank."""
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def melody(generator: torch.Generator) -> tuple[Tensor, list[int]]:
-    """Samples of some tones with short gaps between them, and the tones' symbols."""
+    """Samples of some tones with short gaps between them, and their labels."""
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     count = int(torch.randint(2, 7, (), generator=generator))
-    symbols = torch.randint(1, 1 + len(HERTZ), (count,), generator=generator).tolist()
+    labels = torch.randint(1, 1 + len(HERTZ), (count,), generator=generator).tolist()
     parts = []
-    for symbol in symbols:
+    for label in labels:
         time = torch.arange(int(SAMPLE_RATE * draw(0.08, 0.16))) / SAMPLE_RATE
-        pitch = HERTZ[symbol - 1] * draw(0.97, 1.03)
+        pitch = HERTZ[label - 1] * draw(0.97, 1.03)
         parts += [torch.zeros(320), draw(0.3, 1.0) * torch.sin(2 * torch.pi * pitch * time)]
     samples = torch.cat([*parts, torch.zeros(320)])
-    return samples + 0.05 * torch.randn(len(samples), generator=generator), symbols
+    return samples + 0.05 * torch.randn(len(samples), generator=generator), labels
 
 
 class Melodies(IterableDataset[Batch]):
-    """Batches without end: features (batch, 1, frames, 32), frames, symbols, numbers of symbols."""
+    """Endless batches: features (batch, 1, frames, 32), frames, labels, numbers of labels."""
 
     def __init__(self, seed: int, batch: int = 16) -> None:
         self.seed, self.batch = seed, batch
@@ -61,17 +60,17 @@ class Melodies(IterableDataset[Batch]):
             pairs = [melody(generator) for _ in range(self.batch)]
             mels = [(self.features(samples) + 1e-3).log().T for samples, _ in pairs]
             padded = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True, padding_value=-7.0)
-            symbols = [torch.tensor(symbols) for _, symbols in pairs]
+            labels = [torch.tensor(labels) for _, labels in pairs]
             yield (
                 padded[:, None] / 4.0,
                 torch.tensor([len(mel) for mel in mels]),
-                torch.cat(symbols),
-                torch.tensor([len(s) for s in symbols]),
+                torch.cat(labels),
+                torch.tensor([len(s) for s in labels]),
             )
 
 
 class Recogniser(lightning.LightningModule):
-    """torchaudio's network under the CTC loss."""
+    """torchaudio's network with the CTC loss."""
 
     def __init__(self, hidden: int = 96) -> None:
         super().__init__()
@@ -80,9 +79,9 @@ class Recogniser(lightning.LightningModule):
         )
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        features, frames, symbols, counts = batch
+        features, frames, labels, counts = batch
         log_probs = self.net(features).transpose(0, 1)
-        return torch.nn.functional.ctc_loss(log_probs, symbols, frames, counts)
+        return torch.nn.functional.ctc_loss(log_probs, labels, frames, counts)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), 2e-3)
@@ -90,12 +89,12 @@ class Recogniser(lightning.LightningModule):
 
 @torch.no_grad()
 def error_rate(net: torch.nn.Module, batches: int = 8) -> float:
-    """Wrong, missing and extra tones over tones, of melodies that are not in training."""
+    """Wrong, missing and extra tones over all tones, for melodies that are not in training."""
     net.eval()
     wrong = total = 0
-    for features, frames, symbols, counts in itertools.islice(Melodies(seed=999), batches):
+    for features, frames, labels, counts in itertools.islice(Melodies(seed=999), batches):
         best = net(features).argmax(-1)
-        for path, length, truth in zip(best, frames, symbols.split(counts.tolist()), strict=True):
+        for path, length, truth in zip(best, frames, labels.split(counts.tolist()), strict=True):
             recognised = [s for s, _ in itertools.groupby(path[:length].tolist()) if s]
             wrong += torchaudio.functional.edit_distance(truth.tolist(), recognised)
             total += len(truth)
@@ -103,7 +102,7 @@ def error_rate(net: torch.nn.Module, batches: int = 8) -> float:
 
 
 def main(steps: int = 500) -> tuple[float, float]:
-    """Train, print what was reached; returns the error rate and the sparsity of what is pruned."""
+    """Train and print the results; the error rate and the sparsity of the pruned tensors."""
     torch.manual_seed(1)
     module = Recogniser()
     pruning = PruningCallback(

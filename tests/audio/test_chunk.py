@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from process import run_asr
+from command_line import run_asr
 from tone_network import LETTERS, RATE, save_tone_model, speak
 
 from asr import audio
@@ -36,7 +36,7 @@ def chunks_of_file(path: Path, options: ChunkOptions | None = None) -> Iterator[
 
 @pytest.mark.parametrize("seconds", [0.5, 9.99, 10.0, 10.01, 17.9, 18.0, 18.1, 20.0, 33.3, 57.0])
 @pytest.mark.parametrize("block", [7, 1000, 100000])
-def test_every_sample_is_in_a_chunk_and_neighbours_share_the_overlap(
+def test_every_sample_is_in_a_chunk_and_neighbours_have_the_overlap_in_common(
     seconds: float, block: int
 ) -> None:
     rate = 100
@@ -55,7 +55,7 @@ def test_every_sample_is_in_a_chunk_and_neighbours_share_the_overlap(
         assert before.place.end - after.place.start >= 2.0 - 1e-9
 
 
-def test_no_samples_are_no_chunks() -> None:
+def test_no_samples_give_no_chunks() -> None:
     assert list(split([np.zeros(0, np.float32)], 100)) == []
     assert list(split(iter([]), 100)) == []
 
@@ -68,7 +68,7 @@ def bursts(pauses: list[tuple[float, float]], seconds: float, rate: int = 1000) 
     return samples.astype(np.float32)
 
 
-def test_split_on_silence_splits_in_pauses_and_nothing_is_shared() -> None:
+def test_split_on_silence_splits_in_pauses_without_overlap() -> None:
     pauses = [(3.0, 3.5), (7.0, 7.6), (14.0, 14.5), (22.0, 23.0), (28.5, 29.0)]
     places = places_of(bursts(pauses, 31.0), 1000, ChunkOptions(10.0, 2.0, split_on_silence=True))
     assert places[0][0] == 0
@@ -90,7 +90,7 @@ def test_split_on_silence_overlaps_where_there_is_no_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [8.01, 9.0, 11.0, 15.9, 16.0])
-def test_split_on_silence_leaves_no_splinter_at_the_end(seconds: float) -> None:
+def test_split_on_silence_leaves_no_tiny_chunk_at_the_end(seconds: float) -> None:
     pauses = [(i, i + 0.3) for i in range(1, 16)]
     places = places_of(bursts(pauses, seconds), 1000, ChunkOptions(8.0, 1.0, split_on_silence=True))
     assert all(2.0 <= end - start <= 8.0 for start, end in places)
@@ -142,7 +142,7 @@ def test_the_change_is_made_at_the_equal_word_nearest_to_the_centre() -> None:
     assert seam(left, right) == "B C D"
 
 
-def test_a_word_said_twice_stays_twice() -> None:
+def test_a_word_spoken_twice_is_written_twice() -> None:
     left = [word("NO", 8.6, 8.8), word("NO", 9.2, 9.4)]
     assert seam(left, left) == "NO NO"
 
@@ -153,17 +153,17 @@ def test_without_an_equal_word_the_change_is_made_in_a_gap() -> None:
     assert seam(left, right) == "A BAT Y"
 
 
-def test_two_readings_of_the_word_at_the_centre_become_the_surer_one() -> None:
+def test_of_two_hypotheses_for_the_word_at_the_centre_the_more_confident_is_written() -> None:
     left = [word("LEFT", 8.1, 9.9, 0.4)]
     right = [word("RIGHT", 8.2, 9.95, 0.7)]
     assert seam(left, right) == "RIGHT"
     assert seam([word("LEFT", 8.1, 9.8, 0.8)], right) == "LEFT"
-    # Middles on the far sides: neither chunk would have it.
+    # Both middles are on the far side of the seam: neither chunk would contain the word.
     lost_left, lost_right = word("L", 8.2, 9.98, 0.8), word("R", 8.05, 9.8, 0.3)
     assert seam([lost_left], [lost_right]) == "L"
 
 
-def test_chunks_that_share_nothing_are_put_end_to_end() -> None:
+def test_chunks_without_overlap_are_concatenated() -> None:
     words = join_words(
         [(Place(0, 10), [word("A", 9.9, 10.02)]), (Place(10, 20), [word("A", 0, 0.1)])]
     )
@@ -241,7 +241,7 @@ def test_blocks_of_a_resampled_file_are_what_loading_it_gives(tmp_path: Path) ->
         assert np.abs(chunk.samples[: len(expected)] - expected).max() < 1e-4
 
 
-def test_a_long_file_that_is_cut_short_is_refused_at_its_end(tmp_path: Path) -> None:
+def test_a_long_truncated_file_is_refused_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "truncated.wav"
     soundfile.write(path, np.zeros(16000 * 40, np.int16), 16000)
     path.write_bytes(path.read_bytes()[: 16000 * 2 * 30])
@@ -281,10 +281,10 @@ def test_two_hours_take_less_than_a_gigabyte(trained: Path, tmp_path: Path) -> N
     path = write_long(tmp_path / "long.wav", 120, rate=16000)
     result = run_asr("transcribe", path, "--model", trained, "-o", tmp_path / "out", timeout=3000)
     assert result.returncode == 0, result.stderr
-    # The largest of all children that were waited for, in kilobytes.
+    # Peak memory of the largest child process, in kilobytes.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20
 
 
-def test_cutting_needs_no_torch() -> None:
+def test_splitting_needs_no_torch() -> None:
     code = "import sys, asr.audio.chunk; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

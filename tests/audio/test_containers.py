@@ -1,4 +1,4 @@
-"""Containers of phones and browsers: their audio is read, and what is damaged is refused."""
+"""Containers of phones and browsers: their audio is read, damaged files are refused."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_the_audio_of_a_container_is_read(tmp_path: Path, suffix: str) -> None:
     assert amplitudes.max() == pytest.approx(0.5, abs=0.02)
 
 
-def test_channels_are_mixed_and_said(tmp_path: Path) -> None:
+def test_mixing_channels_is_noted(tmp_path: Path) -> None:
     stereo = np.stack([tone(1.0, 48000), tone(1.0, 48000, 880.0)])
     recording = load(encode(tmp_path / "a.m4a", stereo, layout="stereo"))
     assert recording.notes[0] == "2 channels mixed"
@@ -83,7 +83,7 @@ def test_blocks_of_a_container_are_what_load_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "webm"])
-def test_a_container_cut_in_half_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_half_a_container_is_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 4 * 48000).astype(np.float32)
     path = encode(tmp_path / f"a.{suffix}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -91,7 +91,7 @@ def test_a_container_cut_in_half_is_refused(tmp_path: Path, suffix: str) -> None
         load(path)
 
 
-def test_a_container_without_sound_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
+def test_a_container_without_audio_and_a_file_that_is_not_one_are_refused(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "film.mp4"), "w") as container:
         pictures = container.add_stream("mpeg4", rate=10)
         pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
@@ -106,7 +106,7 @@ def test_a_container_without_sound_and_one_that_is_none_are_refused(tmp_path: Pa
     assert header_seconds(tmp_path / "words.mp4") == 0.0
 
 
-def test_a_container_is_known_by_its_content_where_the_name_says_nothing(tmp_path: Path) -> None:
+def test_a_container_is_recognised_by_its_content_if_the_name_has_no_suffix(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.m4a", tone(1.0, 48000)).rename(tmp_path / "stdin")
     assert load(path).seconds == pytest.approx(1.0, abs=0.1)
 
@@ -117,7 +117,7 @@ def test_containers_are_found_in_folders(tmp_path: Path) -> None:
     assert [item.path.name for item in find([tmp_path])] == ["a.m4a", "b.WEBM", "c.wav"]
 
 
-def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.m4a", tone(1.0, 48000))
     code = f"""import sys; sys.modules["av"] = None
 from asr.audio import header_seconds, load

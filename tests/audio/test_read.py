@@ -1,4 +1,4 @@
-"""Recordings in, mono float32 out; what is missing, damaged or no audio is refused by name."""
+"""Recordings become mono float32; missing, damaged and other files are refused by name."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_16_bit_samples_come_back_exactly_and_without_notes(tmp_path, suffix):
     assert recording.seconds == 0.125
 
 
-def test_channels_are_mixed_and_another_rate_is_resampled_and_both_are_said(tmp_path):
+def test_channels_are_mixed_and_other_rates_resampled_and_both_are_noted(tmp_path):
     left, right = tone(1.0, 44100), tone(1.0, 44100, 880.0)
     recording = load(write(tmp_path / "a.wav", np.stack([left, right], 1), 44100, subtype="FLOAT"))
     assert recording.notes == ("2 channels mixed", "44100 Hz resampled to 16000 Hz")
@@ -66,7 +66,7 @@ def test_lossy_formats_are_decoded(tmp_path, suffix, options):
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
+def test_blocks_together_are_what_load_gives_for_any_length(tmp_path, rate):
     samples = np.stack([noise(rate * 40), tone(40.0, rate)], 1)
     path = write(tmp_path / "a.flac", samples, rate)
     with open_recording(path) as recording:
@@ -77,7 +77,7 @@ def test_blocks_are_what_load_gives_whatever_the_length(tmp_path, rate):
     assert np.array_equal(joined, whole)
 
 
-def test_blocks_of_a_file_that_is_cut_short_come_before_the_error(tmp_path):
+def test_blocks_of_a_truncated_file_come_before_the_error(tmp_path):
     path = cut_in_half(write(tmp_path / "a.wav", noise(16000 * 80)))
     with open_recording(path) as recording:
         blocks = stream(recording)
@@ -86,7 +86,7 @@ def test_blocks_of_a_file_that_is_cut_short_come_before_the_error(tmp_path):
             list(blocks)
 
 
-def test_the_length_is_read_from_the_header_where_there_is_one(tmp_path):
+def test_the_length_is_read_from_the_header_if_there_is_one(tmp_path):
     assert header_seconds(write(tmp_path / "a.flac", noise(24000))) == 1.5
     (tmp_path / "b.wav").write_text("no audio")
     assert header_seconds(tmp_path / "b.wav") == 0.0
@@ -94,14 +94,14 @@ def test_the_length_is_read_from_the_header_where_there_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "mp3"])
-def test_a_recording_cut_in_half_is_refused(tmp_path, suffix, capfd):
+def test_half_a_recording_is_refused(tmp_path, suffix, capfd):
     path = cut_in_half(write(tmp_path / f"a.{suffix}", noise(32000)))
     with pytest.raises(AsrError, match=rf"a\.{suffix}: .*truncated"):
         load(path)
-    capfd.readouterr()  # libmpg123 complains on standard error by itself
+    capfd.readouterr()  # libmpg123 prints warnings on standard error
 
 
-def test_a_flac_cut_at_every_tenth_of_its_length_is_refused(tmp_path):
+def test_a_flac_truncated_at_every_tenth_of_its_length_is_refused(tmp_path):
     path = write(tmp_path / "a.flac", noise(32000))
     content = path.read_bytes()
     for tenths in range(1, 10):
@@ -123,7 +123,7 @@ def test_a_wav_from_a_pipe_with_an_open_length_is_read(tmp_path):
     ("content", "fragment"),
     [(b"", "the file is empty"), (b"these are words, no audio" * 20, "not audio")],
 )
-def test_a_file_that_is_no_audio_is_refused(tmp_path, content, fragment):
+def test_a_file_that_is_not_audio_is_refused(tmp_path, content, fragment):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with pytest.raises(AsrError, match=rf"a\.wav: .*{fragment}"):
@@ -144,7 +144,7 @@ def test_zero_samples_are_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
+def test_samples_that_are_nan_are_refused(tmp_path, value):
     samples = noise(1000)
     samples[500] = value
     with pytest.raises(AsrError, match=r"a\.wav: .*infinite or not a number"):
@@ -163,7 +163,7 @@ def test_find_walks_folders_sorted_and_mirrors_from_what_was_given(tmp_path):
     ]
 
 
-def test_find_refuses_what_holds_no_recording(tmp_path):
+def test_find_refuses_a_folder_without_recordings(tmp_path):
     (tmp_path / "note.txt").touch()
     with pytest.raises(AsrError, match=r"folder without audio; looked for .*flac .*wav"):
         find([tmp_path])

@@ -1,4 +1,4 @@
-"""Rooms, noise, bands and codecs change what they should and leave words where they are."""
+"""Rooms, noise, bands and codecs change the sound but not the position of words."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def best_lag(after: np.ndarray, before: np.ndarray, widest: int = 800) -> int:
     return max(lags, key=lambda lag: float(np.dot(np.roll(after, -lag), before)))
 
 
-def test_a_room_keeps_power_and_place_and_adds_a_tail():
+def test_a_room_preserves_power_and_position_and_adds_a_tail():
     before = clicks()
     response = simulate.synthetic_response(RATE, np.random.default_rng(1))
     late = np.concatenate([np.zeros(2000, np.float32), response])  # a recording's own delay
@@ -52,7 +52,7 @@ def test_a_room_keeps_power_and_place_and_adds_a_tail():
     assert np.abs(before[between]).max() == 0 < np.abs(after[between]).max()
 
 
-def test_a_band_keeps_what_is_inside_and_drops_what_is_outside():
+def test_a_band_passes_frequencies_inside_and_removes_those_outside():
     time = np.arange(RATE) / RATE
     before = sum(np.sin(2 * np.pi * f * time) for f in (100, 1000, 5000)).astype(np.float32)
     after = np.abs(np.fft.rfft(simulate.band_limit(before, 300, 3400, RATE)))
@@ -72,7 +72,7 @@ def test_a_codec_changes_the_samples_but_not_the_words(codec, level):
     assert np.corrcoef(after, before)[0, 1] > 0.9
 
 
-def test_each_is_drawn_as_often_as_is_asked_and_leaves_other_draws_alone():
+def test_each_is_drawn_with_its_probability_and_independently_of_the_others():
     plain = AugmentSettings(speeds=[1.0], gain_decibels=0.0)
     before = clicks()
     changed = {}

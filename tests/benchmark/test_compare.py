@@ -1,4 +1,4 @@
-"""`asr benchmark FILE` measures a person's own model and says plainly when sparse loses."""
+"""`asr benchmark FILE` measures a model file, and its verdict says if sparse is slower."""
 
 import dataclasses
 import sys
@@ -39,7 +39,9 @@ def result(
 
 
 def test_the_trained_network_is_measured_in_every_way_there_is(trained: Path) -> None:
-    found = benchmark(trained, seconds=0.5, threads=1)
+    before = torch.get_num_threads()
+    found = benchmark(trained, seconds=0.5, threads=before + 1)
+    assert torch.get_num_threads() == before
     assert {"torch fp32", OWN_DENSE, SPARSE, EXACT} <= set(found.measured.timings)
     assert found.sparsity == pytest.approx(0.91, abs=0.02)
     assert found.errors["torch fp32"] == 0
@@ -71,7 +73,7 @@ def test_the_command_prints_the_verdict(
     assert "Sparse is" in out or "Sparse LOSES here" in out
 
 
-def test_it_says_plainly_which_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_names_the_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asr.benchmark.compare.library", lambda: object())
     wins = result({"torch fp32": 0.5, "torch int8": 0.1, SPARSE: 0.04}).table()
     assert "Sparse is 2.50 times as fast as torch int8 here." in wins
@@ -88,7 +90,7 @@ def test_a_busy_machine_and_a_missing_runtime_are_named() -> None:
     assert "our own dense kernel, as no other runtime is installed" in table
 
 
-def test_without_torch_and_runtimes_the_dense_side_is_our_own(
+def test_without_torch_and_runtimes_our_own_dense_kernels_are_measured(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("torch", "onnx", "onnxruntime", "openvino"):
@@ -118,7 +120,7 @@ def test_a_runtime_that_fails_when_it_runs_is_absent_with_the_reason(
     assert "torch fp32" in found.measured.timings
 
 
-def test_numbers_that_make_no_sense_and_recordings_too_short_are_refused(
+def test_impossible_numbers_and_too_short_recordings_are_refused(
     trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(AsrError, match=r"seconds=0 \(0\.1 to 120\)"):

@@ -1,4 +1,4 @@
-"""The dense alternatives compute what torch computes in fp32, or say why they are not there."""
+"""The dense alternatives compute what torch computes in fp32, or are absent with a reason."""
 
 import dataclasses
 import sys
@@ -12,13 +12,13 @@ from lib.dense_layer import DenseLayer
 from lib.sparse import MAIN, sparse_layer
 from lib.weights import keep, prune_layer, random_layer, random_tensors, sparsity_of
 
-from asr.benchmark.dense import NAMES, Computation, DenseAlternatives, DenseNetwork, torch_network
+from asr.benchmark.dense import NAMES, Computation, DenseAlternatives, DenseNetwork
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import read_model, save_model
 from asr.model.fold import fold_tensors
-from asr.model.torch_network import DeepSpeech
+from asr.model.torch_network import DeepSpeech, from_arrays
 from asr.sparse.csr import BLOCK, pattern_of
 from asr.sparse.kernels import CellKind
 from asr.text.tokenizer import CharacterTokenizer
@@ -29,14 +29,14 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 0.05, "int8": 0.2}
 
 @pytest.fixture(autouse=True)
 def threads():
-    """The alternatives set torch's threads; other tests want theirs back."""
+    """Restore torch's number of threads, which the alternatives set."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 def check(found: dict, absent: dict, expected: np.ndarray) -> None:
-    """Every alternative is there and right, or is named with a reason."""
+    """Every alternative is present and right, or absent with a reason."""
     assert {*found, *absent} == set(NAMES)
     assert "torch fp32" in found
     for name, computation in found.items():
@@ -56,14 +56,14 @@ def test_every_dense_layer_computes_the_same(cell: CellKind, directions: int) ->
     found = DenseLayer(layer, 1).alternatives(x)
     module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(cell)
     extra = {} if module else {"nonlinearity": cell.removeprefix("rnn_")}
-    twin = (module or torch.nn.RNN)(
+    dense = (module or torch.nn.RNN)(
         24, 32, bidirectional=directions == 2, batch_first=True, **extra
     )
     with torch.no_grad():
         for weights, suffix in zip(layer.cells, ("", "_reverse"), strict=False):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                getattr(twin, f"{name}_l0{suffix}").copy_(torch.from_numpy(getattr(weights, name)))
-        expected = twin(torch.from_numpy(x))[0].numpy()
+                getattr(dense, f"{name}_l0{suffix}").copy_(torch.from_numpy(getattr(weights, name)))
+        expected = dense(torch.from_numpy(x))[0].numpy()
     check(found.found, found.absent, expected)
 
 
@@ -95,7 +95,7 @@ def test_a_folded_network_computes_the_same_in_every_runtime(changes: dict, tmp_
     check(found.found, found.absent, expected)
 
 
-def test_a_matrix_that_both_directions_share_may_stand_in_a_file_once() -> None:
+def test_a_matrix_of_both_directions_may_be_stored_once() -> None:
     tensors = DeepSpeech(Model(hidden=16, layers=1, shared_input=True)).state_dict()
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     both, dimensions = fold_tensors(arrays, Model(hidden=16, layers=1, shared_input=True))
@@ -118,7 +118,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         assert "not installed" in found.absent[name]
 
 
-def test_an_opponent_that_fails_is_absent_with_its_reason_and_the_others_run() -> None:
+def test_an_alternative_that_fails_is_absent_with_its_reason_and_the_others_run() -> None:
     def fail() -> None:
         raise RuntimeError("Could not create a primitive descriptor\nsource: onednn.cpp:12")
 
@@ -141,7 +141,7 @@ def test_random_masks_have_the_pattern_and_the_sparsity_that_were_asked_for() ->
         kept = keep(weights, pattern, 0.90625)
         assert pattern_of(kept) == pattern
         assert sparsity_of([kept]) == pytest.approx(0.90625, abs=0.002)
-    # The largest are kept: of each bank, of each block by its norm, of all.
+    # The largest remain: in each bank, of all blocks by their norms, of all elements.
     element = keep(weights, "element", 0.9)
     assert np.abs(weights[element]).min() > np.abs(weights[~element]).max()
     with pytest.raises(AsrError, match=r"sparsity=1\.0: from 0 to below 1"):
@@ -167,14 +167,14 @@ def test_a_sparse_layer_computes_what_torch_computes_with_the_same_zeros() -> No
 def test_random_networks_fit_their_dimensions_and_no_others() -> None:
     dimensions = Model(hidden=16, layers=2, conv_channels=[4, 4], batch_norm=False)
     tensors = random_tensors(dimensions, "element", 0.9)
-    torch_network(tensors, dimensions)  # refuses tensors that do not fit
+    from_arrays(tensors, dimensions)  # refuses tensors that do not fit
     matrices = [v for n, v in tensors.items() if n.startswith("rnn") and v.ndim == 2]
     assert sparsity_of(matrices) == pytest.approx(0.9, abs=0.01)
     with pytest.raises(AsrError, match="without batch_norm"):
         random_tensors(dataclasses.replace(dimensions, batch_norm=True))
 
 
-def test_a_mistake_of_ours_makes_no_opponent_disappear() -> None:
+def test_a_bug_of_ours_is_raised_and_hides_no_alternative() -> None:
     def broken() -> Computation:
         raise TypeError("unexpected keyword argument")
 

@@ -28,9 +28,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return FakeLoadMonitor.loads
 
 
-def test_what_other_programs_used_is_the_work_of_the_system_less_our_own(tmp_path: Path) -> None:
+def test_load_of_other_programs_is_that_of_the_system_minus_our_own(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
-    # user nice system idle iowait irq softirq steal guest: idle time and waiting are no work
+    # user nice system idle iowait irq softirq steal guest: idle and waiting time do not count
     stat.write_text("cpu 100 0 100 5000 70 0 0 0 0 0\ncpu0 1 1 1 1\n")
     monitor = LoadMonitor(stat)
     time.sleep(0.2)
@@ -42,7 +42,7 @@ def test_what_other_programs_used_is_the_work_of_the_system_less_our_own(tmp_pat
     end = time.perf_counter() + 0.1
     while time.perf_counter() < end:
         pass
-    assert monitor.other_load() == 0.0  # our own work, which this file knows nothing of
+    assert monitor.other_load() == 0.0  # only our own work
     assert LoadMonitor(tmp_path / "none").other_load() is None
 
 

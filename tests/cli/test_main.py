@@ -1,4 +1,4 @@
-"""The command line: what a person's mistake prints, exit codes, options, and what is loaded."""
+"""The command line: messages, exit codes, options, and what it imports."""
 
 import dataclasses
 import os
@@ -46,7 +46,7 @@ def asr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of things that a person might hand over by mistake, and one good model."""
+    """A folder of files that a user might pass by mistake, and one valid model."""
     folder = tmp_path_factory.mktemp("files")
     model = DeepSpeech(Model(hidden=8, layers=1, conv_channels=[2, 2]))
     save_model(folder / "model.asr", model, CharacterTokenizer(), Frontend())
@@ -176,7 +176,7 @@ main()"""
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level packages, and rooms of asr, that a fresh interpreter has loaded after `code`."""
+    """Packages, top-level ones and those of asr, that a fresh interpreter imports for `code`."""
     code += "\nimport sys; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = run.stdout.split()
@@ -193,7 +193,7 @@ def test_import_and_help_load_no_torch() -> None:
 
 
 def command(*names: str) -> Any:
-    """The command that `asr NAMES...` runs, and the context that it is parsed in."""
+    """The command of `asr NAMES...`, and the context in which it is parsed."""
     found = typer.main.get_command(cli.app)
     for name in names:
         found = found.commands[name]
@@ -211,14 +211,14 @@ def options_of(*names: str) -> dict[str, Any]:
     [cli_options.DECODING, cli_options.CHUNKS, cli_options.SUBTITLES, cli_options.TRANSCRIBING],
     ids=lambda group: group.name,
 )
-def test_every_field_has_an_option_that_says_what_the_dataclass_says(group) -> None:
+def test_every_field_has_an_option_with_the_help_of_the_dataclass(group) -> None:
     found, texts = options_of("transcribe"), meanings(group.kind)
     assert group.fields
     for field in group.fields:
         option = found[field.name]
         assert texts[field.name]
         assert option.help.startswith(escape(texts[field.name]))
-        assert option.default is None, "None says that an option was not given"
+        assert option.default is None, "None means that the option was not given"
         default = field.default
         if group is not cli_options.DECODING and isinstance(default, int | float) and default:
             assert option.help.endswith(rf"\[default: {default:g}]")
@@ -233,9 +233,9 @@ def test_the_defaults_of_decoding_are_those_of_the_chosen_recogniser() -> None:
         elif field.name == "lm":
             assert r"\[default: english.lm with english, else none]" in found["lm"].help
         else:
-            shown = [v if isinstance(v, str) else f"{v:g}" for v in (english, other)]
-            said = rf"\[default: {shown[0]} with english, else {shown[1]}]"
-            assert found[field.name].help.endswith(said)
+            displayed = [v if isinstance(v, str) else f"{v:g}" for v in (english, other)]
+            expected = rf"\[default: {displayed[0]} with english, else {displayed[1]}]"
+            assert found[field.name].help.endswith(expected)
 
 
 def test_commands_without_alternatives_or_with_two_options_have_no_others() -> None:
@@ -248,8 +248,8 @@ def test_commands_without_alternatives_or_with_two_options_have_no_others() -> N
 
 def test_help_shows_defaults_in_brackets(asr) -> None:
     _, out, _ = asr("transcribe", "--help")
-    for shown in ("[default: english]", "[default: 20]", "May be given several times."):
-        assert shown in " ".join(out.replace("│", " ").split())
+    for displayed in ("[default: english]", "[default: 20]", "May be given several times."):
+        assert displayed in " ".join(out.replace("│", " ").split())
 
 
 def test_the_formats_that_help_lists_are_those_that_are_written() -> None:
@@ -323,7 +323,7 @@ def test_the_shell_completes_commands_options_and_their_values(
     assert sorted(run.stdout.split()) == offered
 
 
-def test_everything_of_the_python_interface_is_in_the_package() -> None:
+def test_every_name_of_the_python_interface_is_in_the_package() -> None:
     import asr as package
 
     for name in package.__all__:

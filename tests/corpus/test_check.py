@@ -1,4 +1,4 @@
-"""Utterances that cannot be trained on are found, explained, refused or left out."""
+"""Utterances that are unusable for training are found, explained, refused or left out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_ctc_alignment_is_refused_exactly_where_its_loss_is_infinite(tmp_path, t
     assert (report.count == 0) is fits
 
 
-def test_need_counts_tokens_and_repeats(tmp_path):
+def test_the_frames_that_ctc_needs_count_tokens_and_repeats(tmp_path):
     fits = utterance(tmp_path, "fits", "ABCDEFGHIJKLMNOPQRSTUVWW")  # 24 tokens, 1 repeat
     lacks_one = utterance(tmp_path, "lacks", "ABCDEFGHIJKLMNOPQRSTUUVVW")  # 25 and 2
     report = check([fits, lacks_one], TOKENIZER, CRITERIA)
@@ -197,7 +197,7 @@ def test_check_command_writes_the_usable_rest(tmp_path, capsys):
     assert "bad: the text is ''" in capsys.readouterr().out
 
 
-def test_check_command_never_overwrites_what_it_checks_nor_writes_nothing(tmp_path):
+def test_check_command_never_overwrites_its_input_and_never_writes_an_empty_manifest(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [utterance(tmp_path, "bad", "")])
     with pytest.raises(AsrError, match="this is the manifest that is checked"):
         check_manifest(tmp_path / "m.jsonl", TOKENIZER, CRITERIA, tmp_path / "." / "m.jsonl")
@@ -213,7 +213,7 @@ def test_make_command_finds_the_layout_and_names_what_cannot_be_opened(tmp_path,
     (own / "a.txt").write_text("ay")
     (own / "b.flac").write_bytes(b"no audio")
     (own / "b.txt").write_text("bee")
-    for _ in range(2):  # the second time its own output lies in the folder
+    for _ in range(2):  # the second time its own output is in the folder
         found = make_manifest("auto", own, own / "m.jsonl")
         assert read_manifest(own / "m.jsonl") == found
         assert [(u.id, u.duration, u.text) for u in found] == [("a", 1, "ay"), ("b", 0, "bee")]

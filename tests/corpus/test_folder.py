@@ -1,4 +1,4 @@
-"""A folder of one's own recordings brings its texts in one of three ways."""
+"""A folder of recordings has its texts in one of three forms."""
 
 import json
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_two_sources_of_texts_must_be_chosen_from(own):
     assert folder.scan(own, "txt") == folder.scan(own, "tsv") == expected(own)
 
 
-def test_the_manifest_that_is_being_made_is_no_source(own):
+def test_the_manifest_that_is_being_made_is_not_a_source(own):
     write_texts(own)
     (own / "out.jsonl").write_text('{"audio_filepath": "top.wav", "text": "old"}\n')
     with pytest.raises(AsrError, match=r"beside recordings, out\.jsonl; choose"):
@@ -95,7 +95,7 @@ def test_the_manifest_that_is_being_made_is_no_source(own):
     assert folder.scan(own, ignore=own / "out.jsonl") == expected(own)
 
 
-def test_no_texts_says_what_was_looked_for(own):
+def test_without_texts_the_error_lists_what_was_searched_for(own):
     with pytest.raises(AsrError, match=r"a \*\.tsv of paths.*a \.txt beside.*a NeMo manifest"):
         folder.scan(own)
     with pytest.raises(AsrError, match=r"no texts; looked for a \.txt beside each recording$"):

@@ -1,4 +1,4 @@
-"""LibriSpeech's layout is read as torchaudio reads it, and more of it."""
+"""LibriSpeech's layout is read as torchaudio reads it, with some extensions."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_other_formats_lie_beside_transcripts(tmp_path, suffix):
     assert found.duration == pytest.approx(0.25, abs=0.02)
 
 
-def test_an_utterance_that_lies_there_twice_is_taken_once_and_lossless(root):
+def test_an_utterance_with_two_files_is_read_once_from_the_lossless_one(root):
     chapter = root / "test-clean" / "61" / "70968"
     write_audio(chapter / "61-70968-0000.mp3")
     assert [u.audio_filepath for u in librispeech.scan(chapter)] == [
@@ -148,19 +148,19 @@ def test_an_id_that_occurs_twice_is_refused_with_both_places(root):
     )
 
 
-def test_a_line_without_text_is_kept_for_the_check_to_name(root):
+def test_a_line_without_text_is_read_and_reported_by_the_check(root):
     chapter = root / "test-clean" / "61" / "70968"
     (chapter / "61-70968.trans.txt").write_text("61-70968-0000\n\n")
     assert [u.text for u in librispeech.scan(chapter)] == [""]
 
 
-def test_unreadable_recording_is_kept_with_duration_zero(root):
+def test_an_unreadable_recording_gets_duration_zero(root):
     chapter = root / "test-clean" / "61" / "70968"
     (chapter / "61-70968-0000.flac").write_bytes(b"no audio")
     assert [u.duration for u in librispeech.scan(chapter)] == [0.0]
 
 
-def test_missing_official_part_lists_the_parts_that_are_there(root):
+def test_a_missing_official_part_lists_the_existing_parts(root):
     with pytest.raises(AsrError) as caught:
         librispeech.scan(root / "train-clean-100")
     assert str(caught.value) == (
@@ -169,12 +169,12 @@ def test_missing_official_part_lists_the_parts_that_are_there(root):
     )
 
 
-def test_misspelt_part_lists_the_parts_that_are_there(root):
+def test_a_misspelt_part_lists_the_existing_parts(root):
     with pytest.raises(AsrError, match=r"no such folder; parts in .*: dev-clean, test-clean"):
         librispeech.scan(root / "dev_clean")
 
 
-def test_folder_without_transcripts_says_so(tmp_path):
+def test_a_folder_without_transcripts_is_refused(tmp_path):
     write_audio(tmp_path / "a.wav")
     with pytest.raises(AsrError, match=r"no \*\.trans\.txt in it or below"):
         librispeech.scan(tmp_path)

@@ -26,7 +26,7 @@ def lines(path: Path, *rows: object) -> Path:
     return path
 
 
-def test_round_trip_keeps_every_field(tmp_path):
+def test_every_field_survives_a_round_trip(tmp_path):
     utterances = [
         Utterance("a/1", str(tmp_path / "audio" / "a 1.wav"), 1.25, "don't — «naïve»\u2028", "a"),
         Utterance("2", "/elsewhere/2.flac", 0.0, "", ""),
@@ -89,15 +89,15 @@ def test_every_bad_line_is_named_with_file_and_line(tmp_path):
     path = lines(tmp_path / "m.jsonl", good, *BAD)
     with pytest.raises(AsrError) as caught:
         read_manifest(path)
-    head, *shown = str(caught.value).splitlines()
+    head, *listed = str(caught.value).splitlines()
     assert head == f"{path}: bad lines: {len(BAD)}"
-    assert len(shown) == len(BAD)
-    for number, (line, fragment) in enumerate(zip(shown, BAD.values(), strict=True), start=2):
+    assert len(listed) == len(BAD)
+    for number, (line, fragment) in enumerate(zip(listed, BAD.values(), strict=True), start=2):
         assert line.startswith(f"  {path}:{number}: ")
         assert fragment in line
 
 
-def test_twenty_bad_lines_are_shown_and_the_others_counted(tmp_path):
+def test_twenty_bad_lines_are_listed_and_the_others_counted(tmp_path):
     with pytest.raises(AsrError) as caught:
         read_manifest(lines(tmp_path / "m.jsonl", *["?"] * 50))
     message = str(caught.value).splitlines()
@@ -139,7 +139,7 @@ def test_empty_manifest_is_refused(tmp_path):
         read_manifest(lines(tmp_path / "m.jsonl", "", ""))
 
 
-def test_corpus_rooms_need_no_torch():
+def test_asr_corpus_needs_no_torch():
     code = (
         "import sys; from asr.corpus import check, commands, folder, librispeech, sources; "
         "sys.exit('torch' in sys.modules)"

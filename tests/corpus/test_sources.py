@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from places import ROOT
+from paths import ROOT
 
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance, write_manifest
@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared" / "speech"
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """One of each: a part in LibriSpeech's layout, own recordings, a manifest of the former."""
+    """One of each kind: a part in LibriSpeech's layout, a folder of recordings, a manifest."""
     chapter = tmp_path / "Libri" / "dev-clean" / "7" / "8"
     own = tmp_path / "own" / "anna"
     for folder, name in ((chapter, "7-8-0000.flac"), (own, "x.wav")):
@@ -63,7 +63,7 @@ def test_absolute_entries_and_the_current_folder(root, monkeypatch):
         ("", "is empty"),
     ],
 )
-def test_entries_that_are_not_there_name_what_is(root, entry, fragment):
+def test_unknown_entries_list_those_that_exist(root, entry, fragment):
     with pytest.raises(AsrError) as caught:
         sources.resolve(entry, str(root))
     assert fragment.format(root=root) in str(caught.value)

@@ -1,4 +1,4 @@
-"""The best CTC path, against enumeration and torchaudio; words and their times from it."""
+"""The best CTC path against enumeration and torchaudio; words and times from it."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoding import collapse, table
+from decoding_data import collapse, table
 from tone_network import HERTZ, RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
 
 from asr import audio
@@ -91,7 +91,7 @@ def test_a_narrow_band_finds_the_same_path_where_text_and_recording_agree() -> N
     assert narrow.score == pytest.approx(whole.score)
 
 
-def test_a_band_that_lost_the_path_says_that_text_and_recording_differ() -> None:
+def test_a_band_that_loses_the_path_gives_an_error_that_text_and_recording_differ() -> None:
     tokens = [int(t) for t in np.random.default_rng(1).integers(1, 29, size=600)]
     with pytest.raises(AsrError, match="differ too much"):
         align(spoken_table(tokens[:300], frames_each=8), tokens, band=100)
@@ -120,7 +120,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
     return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
 
 
-def test_words_begin_and_end_where_they_are_said(tones: Recogniser) -> None:
+def test_words_begin_and_end_where_they_are_spoken(tones: Recogniser) -> None:
     text = "BAD CAFE A FEED"
     [transcript] = tones.transcribe(speak(text))
     assert transcript.text == text
@@ -137,7 +137,7 @@ def test_words_begin_and_end_where_they_are_said(tones: Recogniser) -> None:
     assert transcript.seconds == len(speak(text)) / RATE
 
 
-def test_a_calibration_changes_confidence_and_nothing_else(tones: Recogniser) -> None:
+def test_a_calibration_changes_only_confidences(tones: Recogniser) -> None:
     log_probs = tones.log_probs(speak("BAD CAFE"))
     tokens = TOKENIZER.encode("BAD CAFE")
     raw = find_words(log_probs, tokens, TOKENIZER, 0.01)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import random_log_probs, small_model, spoken_log_probs, write_small_model
+from decoding_data import random_log_probs, small_model, spoken_log_probs, write_small_model
 
 from asr import audio
 from asr.corpus.manifest import read_manifest
@@ -44,7 +44,7 @@ def by_hand(log_probs: np.ndarray) -> dict[tuple[int, ...], tuple[float, float, 
 
 
 def is_ignored(written: list[tuple[int, int]], place: int) -> bool:
-    """A space before the first word, or after another space."""
+    """Spaces before the first word, or after another space."""
     return written[place][0] == 1 and (place == 0 or written[place - 1][0] == 1)
 
 
@@ -65,7 +65,7 @@ def _library_anew(monkeypatch: pytest.MonkeyPatch):
 
 
 class FewTokens(CharacterTokenizer):
-    """Blank, space, apostrophe and A: few enough to try every alignment."""
+    """Blank, space, apostrophe and A: few enough to enumerate every alignment."""
 
     tokens = CharacterTokenizer().tokens[:4]  # type: ignore[assignment]
 
@@ -151,7 +151,7 @@ def test_impossible_tokens_are_left_out():
     assert (best.text, best.score, best.frames) == ("AA", 0.0, (0, 2))
 
 
-def test_threads_share_a_decoder(tmp_path):
+def test_several_threads_use_one_decoder(tmp_path):
     decoder = make_decoder(DecoderOptions("beam", lm=write_small_model(tmp_path)), CHARACTERS)
     rows = [spoken_log_probs(TEXT, CHARACTERS, seed, 1.5) for seed in range(8)]
     alone = [decoder.decode(row) for row in rows]
@@ -209,7 +209,7 @@ def test_c_gives_the_same_numbers_as_python_on_a_trained_network(trained, corpus
         assert in_c == in_python
 
 
-def test_without_the_library_python_decodes_and_says_so(monkeypatch):
+def test_without_the_library_python_decodes_and_is_named(monkeypatch):
     log_probs = spoken_log_probs("A CAT", CHARACTERS, 1, 0.5)
     with_library = make_decoder(DecoderOptions("beam"), CHARACTERS).decode(log_probs)
     python_only(monkeypatch)

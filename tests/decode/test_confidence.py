@@ -1,12 +1,12 @@
-"""Confidence against enumeration; its calibration against its own draws; silence and noise."""
+"""Confidence against enumeration, calibration against samples of itself, silence and noise."""
 
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import collapse, table
-from places import ROOT
+from decoding_data import collapse, table
+from paths import ROOT
 
 from asr.corpus.manifest import read_manifest
 from asr.decode.confidence import (
@@ -35,7 +35,7 @@ def brute(log_probs: np.ndarray, tokens: list[int]) -> float:
 
 
 @pytest.mark.parametrize("tokens", [[1], [1, 2, 3], [2, 2], [3, 1, 3]])
-def test_a_word_alone_has_the_probability_of_all_its_paths(tokens: list[int]) -> None:
+def test_a_single_word_has_the_probability_of_all_its_paths(tokens: list[int]) -> None:
     log_probs = table(6, 4, 7, sharpness=1.0)
     starts = np.arange(len(tokens))
     [found] = span_probabilities(log_probs, tokens, [("W", 0, len(tokens))], starts, starts + 1)
@@ -72,7 +72,7 @@ def test_a_word_of_many_frames_does_not_underflow() -> None:
 
 
 def drawn(slope: float, offset: float, count: int = 20000) -> tuple[np.ndarray, np.ndarray]:
-    """Raw confidences, and words that are right as often as the map says."""
+    """Raw confidences, and words that are right with the probability of the map."""
     draw = np.random.default_rng(5)
     raw = draw.uniform(0.01, 0.999, count)
     return raw, draw.random(count) < Calibration(slope, offset).apply(raw)
@@ -87,7 +87,7 @@ def test_the_fit_finds_the_map_that_the_words_were_drawn_from() -> None:
     assert after < 0.01 < 0.05 < before
 
 
-def test_the_map_keeps_the_order_and_stays_within_0_and_1() -> None:
+def test_the_map_preserves_the_order_and_stays_between_0_and_1() -> None:
     raw = np.array([0.0, 1e-9, 0.2, 0.5, 0.9, 1.0])
     mapped = Calibration(2.0, -3.0).apply(raw)
     assert (np.diff(mapped) >= 0).all()
@@ -183,7 +183,7 @@ def test_silence_and_noise_give_no_word_with_high_confidence(
     spoken = [u.audio_filepath for u in read_manifest(corpus / "test.jsonl")[:12]]
     words = [word for t in recogniser.transcribe(spoken) for word in t.words]
     sure = np.mean([word.confidence >= HIGH for word in words])
-    assert sure > 0.05, "high confidence is for words, and even a weak network has some"
+    assert sure > 0.05, "even a weak network has some words of high confidence"
 
 
 @pytest.mark.skipif(not NOISE.is_dir(), reason="no recorded noise on this machine")

@@ -1,4 +1,4 @@
-"""Options of decoders: what a decoder cannot use is refused, with what to do."""
+"""Options of decoders: contradictions are refused with advice."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """Boosted phrases: a bonus that comes letter by letter, is taken back, or becomes final."""
 
 import pytest
-from decoding import spoken_log_probs, write_small_model
+from decoding_data import spoken_log_probs, write_small_model
 
 from asr.decode import DecoderOptions, make_decoder
 from asr.decode.phrases import ROOT, build_phrases

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, spoken_log_probs, write_small_model
+from decoding_data import SENTENCES, spoken_log_probs, write_small_model
 
 from asr import audio
 from asr.corpus.manifest import read_manifest
@@ -83,7 +83,7 @@ def test_log_probs_of_a_trained_network_give_equal_texts(trained, corpus, tmp_pa
     assert equal >= 0.9 * total
 
 
-def test_no_frames_are_no_words(tmp_path):
+def test_no_frames_give_no_words(tmp_path):
     for options in ({}, {"lm": write_small_model(tmp_path)}):
         found = both(CHARACTERS, **options)[1].decode(np.zeros((0, 29), np.float32))
         assert found[0].text == ""

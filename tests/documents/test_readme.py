@@ -1,4 +1,4 @@
-"""README's commands and its Python, run as they are written."""
+"""The commands and the Python of the README run as written."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.corpus.manifest import read_manifest
 
@@ -29,14 +29,14 @@ def test_the_python_of_the_readme_prunes_packs_and_sparsifies(tmp_path: Path) ->
     zeros = re.search(r"prunable tensors .* (\d+\.\d+)%", run.stdout)
     assert zeros is not None, run.stdout
     assert float(zeros[1]) > 80
-    assert "GRU" in run.stdout.split("whole model")[1], "what sparsify says of the layer"
+    assert "GRU" in run.stdout.split("whole model")[1], "the report of sparsify"
     assert 0 < (tmp_path / "gru.asr").stat().st_size < 20_000
 
 
 def test_the_transcribing_commands_of_the_readme_run(
     trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    block = next(block for block in blocks("bash") if "asr transcribe" in block)
+    block = next(block for block in blocks("bash") if "asr transcribe recordings/" in block)
     utterances = read_manifest(corpus / "test.jsonl")
     shutil.copy(trained, tmp_path / "model.asr")
     (tmp_path / "recordings").mkdir()

@@ -1,4 +1,4 @@
-"""The guide to transcribing does what it says: its commands run, in order, as they are written."""
+"""The commands of the guide to transcribing run in order, as written."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.corpus.manifest import read_manifest
 
@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, trained: Path, corpus: Path) -> Path:
-    """What the guide says there is, and the command `asr` of this source tree."""
+    """The files that the guide assumes, and the command `asr` of this source tree."""
     folder = tmp_path_factory.mktemp("guide")
     shutil.copytree(corpus, folder, dirs_exist_ok=True)
     shutil.copy(trained, folder / "model.asr")

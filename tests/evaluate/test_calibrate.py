@@ -1,4 +1,4 @@
-"""A map fitted on a dev set travels in the model file; the network stays as it was."""
+"""A calibration fitted on a dev set is stored in the model file; the network is unchanged."""
 
 from pathlib import Path
 
@@ -22,14 +22,14 @@ from asr.transcribe.recogniser import load
 ABOUT = {"words": 5, "fitted_on": "dev.jsonl", "decoder": "greedy"}
 
 
-def test_words_are_right_where_the_best_alignment_says_so() -> None:
+def test_words_are_right_where_the_best_alignment_has_them_equal() -> None:
     assert words_right("A B C", ["A", "X", "C"]) == [True, False, True]
     assert words_right("A B", ["X", "A", "B"]) == [False, True, True]
     assert words_right("", ["X"]) == [False]
     assert words_right("A", []) == []
 
 
-def test_a_calibrated_file_says_how_often_its_words_are_right(
+def test_confidences_of_a_calibrated_file_are_the_rate_of_right_words(
     trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain.asr"

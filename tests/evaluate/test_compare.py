@@ -1,4 +1,4 @@
-"""Two results in pairs: the interval by its definition, the list, and what cannot be compared."""
+"""Paired comparison: the interval by its definition, the list, what cannot be compared."""
 
 import random
 from dataclasses import replace
@@ -17,7 +17,7 @@ from asr.evaluate.wer import Row
 
 
 def rows(count: int, fraction_wrong: float, seed: int, speakers: int = 0) -> list[Row]:
-    """Utterances of ten words, each wrong by chance."""
+    """Utterances of ten words, each wrong at random."""
     draw = random.Random(seed)
     result = []
     for i in range(count):

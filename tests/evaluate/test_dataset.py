@@ -20,13 +20,13 @@ from asr.transcribe.recogniser import Recogniser, load
 
 
 def recordings(folder: Path, texts: dict[str, str]) -> list[Utterance]:
-    """Files in which the tone network finds `texts`, claiming to say something else."""
+    """Files that the tone network transcribes as `texts`, with other references."""
     utterances = []
-    for name, (sound, said) in {k: v.split("|") for k, v in texts.items()}.items():
+    for name, (sound, reference) in {k: v.split("|") for k, v in texts.items()}.items():
         samples = speak(sound)
         soundfile.write(folder / f"{name}.wav", samples, RATE)
         utterances.append(
-            Utterance(name, str(folder / f"{name}.wav"), len(samples) / RATE, said, "s")
+            Utterance(name, str(folder / f"{name}.wav"), len(samples) / RATE, reference, "s")
         )
     return utterances
 
@@ -75,7 +75,7 @@ def test_a_long_recording_is_evaluated_as_it_is_transcribed(
     short = TranscribeOptions(chunks=ChunkOptions(2.0, 0.0))
     _, [row], _ = evaluate(tones, [utterance], short)
     [transcript] = tones.transcribe(utterance.audio_filepath, short)
-    assert row.hypothesis == transcript.text != text, "words are lost at seams without overlap"
+    assert row.hypothesis == transcript.text != text, "without overlap words are lost at seams"
 
 
 def test_no_utterances_are_refused(tones: Recogniser) -> None:

@@ -1,4 +1,4 @@
-"""References beside hypotheses: what people read comes back as it was written."""
+"""Files of references and hypotheses are read back as they were written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Weight and word bonus of a language model: found on a dev set, never on a test set."""
+"""Weight and word bonus of a language model are tuned on a dev set, never on a test set."""
 
 from pathlib import Path
 

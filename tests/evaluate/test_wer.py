@@ -16,11 +16,11 @@ def random_texts(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
     draw, words = random.Random(seed), "ONE TWO THREE FOUR FIVE SIX SEVEN".split()  # noqa: SIM905
     references, hypotheses = [], []
     for _ in range(count):
-        said = draw.choices(words, k=draw.randrange(0, 12))
+        reference = draw.choices(words, k=draw.randrange(0, 12))
         found = []
-        for word in said:
+        for word in reference:
             found += draw.choice([[word]] * 7 + [[], [draw.choice(words)], [word, "OH"]])
-        references.append(" ".join(said))
+        references.append(" ".join(reference))
         hypotheses.append(" ".join(found or draw.choices(words, k=draw.randrange(0, 2))))
     return references, hypotheses
 
@@ -40,14 +40,14 @@ def test_rates_and_parts_are_those_of_jiwer() -> None:
     assert got.wer == (got.insertions + got.deletions + got.substitutions) / got.words
 
 
-def test_counts_of_an_utterance_are_those_it_has_alone() -> None:
+def test_counts_of_an_utterance_do_not_depend_on_the_others() -> None:
     references, hypotheses = random_texts(60)
-    for row, said, found in zip(
+    for row, reference, found in zip(
         score(references, hypotheses).per_utterance, references, hypotheses, strict=True
     ):
-        alone = jiwer.process_words(said, found)
+        alone = jiwer.process_words(reference, found)
         assert row == Errors(
-            len(said.split()), alone.substitutions, alone.deletions, alone.insertions
+            len(reference.split()), alone.substitutions, alone.deletions, alone.insertions
         )
 
 
@@ -90,7 +90,7 @@ def test_interval_is_the_bootstrap_of_a_plain_loop() -> None:
     assert got.wer_low < got.wer < got.wer_high
 
 
-def test_interval_covers_what_theory_says_and_repeats_itself() -> None:
+def test_interval_has_the_coverage_of_theory_and_is_reproducible() -> None:
     # 400 one-word utterances of which 100 are wrong: a binomial fraction, sd 0.0217.
     references, hypotheses = ["A"] * 400, ["B"] * 100 + ["A"] * 300
     got = score(references, hypotheses)
@@ -101,7 +101,7 @@ def test_interval_covers_what_theory_says_and_repeats_itself() -> None:
     assert (other.wer_low, other.wer_high) != (got.wer_low, got.wer_high)
 
 
-def test_resampling_speakers_widens_the_interval_when_errors_stick_to_them() -> None:
+def test_resampling_speakers_widens_the_interval_if_errors_depend_on_the_speaker() -> None:
     references = ["A"] * 400
     hypotheses = (["B"] * 10 + ["A"] * 10) * 10 + ["A"] * 200
     speakers = [f"speaker {i // 10}" for i in range(400)]
@@ -122,7 +122,7 @@ def test_thousands_of_utterances_are_scored_in_a_moment() -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_nothing_to_score_and_a_single_speaker_are_refused() -> None:
+def test_no_utterances_and_a_single_speaker_are_refused() -> None:
     with pytest.raises(AsrError, match="no utterances"):
         score([], [])
     with pytest.raises(AsrError, match="needs at least two"):

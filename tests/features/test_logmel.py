@@ -1,11 +1,11 @@
-"""The features in numpy are those in torch that networks are trained with."""
+"""The features in numpy equal those in torch with which networks are trained."""
 
 import doctest
 import tracemalloc
 
 import numpy as np
 import pytest
-from slow_logmel import reference
+from reference_logmel import reference
 
 from asr.features import logmel
 from asr.features.logmel import features, mel_filters
@@ -15,6 +15,7 @@ from asr.features.settings import Frontend
 RATE = 16000
 SETTINGS = [
     Frontend(),
+    Frontend(normalise="utterance"),
     Frontend(normalise="none"),
     Frontend(
         sample_rate=8000, window_seconds=0.032, fft_size=256, mels=40, low_hertz=0, high_hertz=4000
@@ -25,7 +26,7 @@ SETTINGS = [
 
 
 def waveforms() -> dict[str, np.ndarray]:
-    """Two seconds each of what recordings are made of."""
+    """Two seconds of each component of recordings."""
     random = np.random.default_rng(1)
     t = np.arange(2 * RATE) / RATE
     noise = random.standard_normal(len(t))
@@ -70,7 +71,7 @@ def test_the_mel_filters_are_those_of_torchaudio() -> None:
         np.testing.assert_allclose(mel_filters(s), expected.numpy(), atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("normalise", ["utterance", "none"])
+@pytest.mark.parametrize("normalise", ["utterance", "speech", "running", "none"])
 def test_digital_silence_has_the_same_features_in_both(normalise: str) -> None:
     settings = Frontend(normalise=normalise)  # type: ignore[arg-type]
     samples = np.zeros(RATE, np.float32)
@@ -80,7 +81,7 @@ def test_digital_silence_has_the_same_features_in_both(normalise: str) -> None:
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399, 400, 559, 560, 400 + 160 * 127, 400 + 160 * 128])
-def test_there_are_as_many_frames_as_the_settings_say(samples: int) -> None:
+def test_the_number_of_frames_is_that_of_the_settings(samples: int) -> None:
     waveform = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
     found = features(waveform, Frontend())
     assert found.shape == (Frontend().frames(samples), 80)

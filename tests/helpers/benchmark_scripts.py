@@ -1,18 +1,18 @@
-"""The scripts of recipes/benchmarks as modules, and their `lib` on the path."""
+"""Imports the scripts of recipes/benchmarks, with their `lib` on the path."""
 
 import importlib.util
 import sys
 from types import ModuleType
 
-from places import ROOT
+from paths import ROOT
 
 FOLDER = ROOT / "recipes" / "benchmarks"
-# At the end: its scripts must not hide the helpers of the tests.
+# Appended, so that its scripts do not hide the helpers of the tests.
 sys.path.append(str(FOLDER))
 
 
 def script(name: str) -> ModuleType:
-    """A script, imported anew."""
+    """Import a script once more."""
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -213,7 +213,7 @@ def _edit_tensor(choices: Bytes, header: Any, payload: bytearray) -> None:
 
 
 def _repair(header: Any, payload: bytearray) -> None:
-    """Correct offsets and checksums, as somebody who knows the format would."""
+    """Correct offsets and checksums, as an attacker who knows the format would."""
     offset = 0
     for entry in _entries(header):
         if "same_as" in entry:
@@ -251,7 +251,7 @@ def check(content: bytes, path: Path) -> bool:
         peak = tracemalloc.get_traced_memory()[1]
         assert peak <= 1500 * len(content) + 2**22, f"{peak} bytes for a file of {len(content)}"
         assert tensors is not None or (str(path) in message and len(message) < 1500), message
-        assert (tensors is None) == (rows is None), "one way accepts, the other refuses"
+        assert (tensors is None) == (rows is None), "one reader accepts, the other refuses"
         if tensors is not None:
             assert tensors.keys() == rows.keys()
             for name, array in tensors.items():
@@ -266,7 +266,7 @@ def check(content: bytes, path: Path) -> bool:
 
 
 def _run_network(path: Path) -> None:
-    """A sound file of tensors may be a network, which then runs or says why not."""
+    """A valid file of tensors may be a network, which then runs or is refused with the reason."""
     try:
         recogniser = load(path, threads=1, backend="native")
         recogniser.log_probs(np.random.default_rng(0).normal(0, 0.1, 1600).astype(np.float32))
@@ -291,7 +291,7 @@ def _compare(array: np.ndarray, other: Any) -> None:
 
 
 def main() -> None:
-    """Mutate until the time is over, and print how many files were read."""
+    """Mutate until the time is over; print how many files were accepted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()))

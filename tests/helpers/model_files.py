@@ -1,4 +1,4 @@
-"""Small networks as after training, and model files of them."""
+"""Small networks with weights as after training, and model files of them."""
 
 from pathlib import Path
 from typing import Any

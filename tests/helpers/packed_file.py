@@ -1,4 +1,4 @@
-"""A small model file for the tests of the container."""
+"""Tensors of a small model file, for tests of the file format."""
 
 import struct
 

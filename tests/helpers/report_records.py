@@ -1,4 +1,4 @@
-"""Made-up records in the shape of real ones, for the tests of `asr.report` only."""
+"""Invented records in the format of real ones, for the tests of `asr.report`."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def plain_record(
     recipe: str = "sparsity",
     distillation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A whole record; `tests` are WERs by dataset, `half` is half the width of their intervals."""
+    """A complete record; `tests` are WERs by dataset, `half` half the width of their intervals."""
     gates = {"gru": 3, "rnn": 1, "lstm": 4}[cell]
     elements = gates * hidden * hidden
     pruned = sparsity is not None
@@ -92,14 +92,14 @@ def plain_record(
 
 
 def write_all(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """Each record as `<name>.json` in `folder`."""
+    """Write each record as `<name>.json` into `folder`."""
     for record in records:
         write_record(folder / f"{record['name']}.json", record)
     return folder
 
 
 def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
-    """About what the sparsity recipe leaves; `datasets` are factors on the WERs."""
+    """About what the sparsity recipe writes; `datasets` are factors on the WERs."""
 
     def add(name: str, group: str, label: str, wer: float | None, **options: Any) -> None:
         tests = {d: min(0.97, wer * f) for d, f in datasets.items()} if wer else {}
@@ -115,15 +115,20 @@ def whole_grid(datasets: dict[str, float]) -> list[dict[str, Any]]:
             add(f"sparse-{hidden}-{asked}", "sparse", f"GRU {hidden}, {asked} %, sparse", wer,
                 hidden=hidden, sparsity=fraction)  # fmt: skip
     sizes = {record["name"]: record["model"]["nonzeros"] for record in records}
-    for twin, hidden, wer in (("256-90", 100, 0.122), ("128-90", 44, 0.245), ("256-95", 68, 0.165)):
-        add(f"small-{twin}", "small-dense", f"GRU {hidden}, dense of equal non-zeros", wer,
-            hidden=hidden, nonzeros=round(1.02 * sizes[f"sparse-{twin}"]))  # fmt: skip
+    for size, hidden, wer in (("256-90", 100, 0.122), ("128-90", 44, 0.245), ("256-95", 68, 0.165)):
+        add(f"small-{size}", "small-dense", f"GRU {hidden}, dense of equal non-zeros", wer,
+            hidden=hidden, nonzeros=round(1.02 * sizes[f"sparse-{size}"]))  # fmt: skip
     add("rnn-dense", "dense", "RNN 256, dense", 0.201, hidden=256, cell="rnn")
     add("rnn-sparse", "sparse", "RNN 256, 90 %, sparse", 0.236, hidden=256, cell="rnn",
         sparsity=0.893)  # fmt: skip
     add(
-        "pieces-dense", "dense", "GRU 128, pieces, dense", 0.131, hidden=128, tokenizer="pieces 200"
+        "sentencepiece-dense",
+        "dense",
+        "GRU 128, sentencepiece, dense",
+        0.131,
+        hidden=128,
+        tokenizer="sentencepiece 200",
     )
-    add("pieces-sparse", "sparse", "GRU 128, pieces, 90 %, sparse", None, hidden=128,
-        tokenizer="pieces 200", sparsity=0.911)  # fmt: skip
+    add("sentencepiece-sparse", "sparse", "GRU 128, sentencepiece, 90 %, sparse", None, hidden=128,
+        tokenizer="sentencepiece 200", sparsity=0.911)  # fmt: skip
     return records

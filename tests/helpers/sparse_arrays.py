@@ -6,7 +6,7 @@ from asr.sparse.csr import BANK, BLOCK
 
 
 def pruned(shape: tuple[int, ...], sparsity: float, seed: int = 0) -> np.ndarray:
-    """Gaussian weights whose smallest are zero."""
+    """Gaussian weights with the smallest ones set to zero."""
     weights = np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
     weights[np.abs(weights) < np.quantile(np.abs(weights), sparsity)] = 0
     return weights
@@ -21,7 +21,7 @@ def in_blocks(shape: tuple[int, int], sparsity: float, seed: int = 0) -> np.ndar
 
 
 def in_banks(shape: tuple[int, int], kept: int, seed: int = 0) -> np.ndarray:
-    """Gaussian weights, the same count in each bank of 32 columns, none in what is left over."""
+    """Gaussian weights: `kept` in each bank of 32 columns, none in the remaining columns."""
     generator = np.random.default_rng(seed)
     weights = generator.normal(0, 0.05, shape).astype(np.float32)
     banks = weights[:, : shape[1] // BANK * BANK].reshape(shape[0], -1, BANK)

@@ -1,7 +1,7 @@
-"""A network made by hand that truly recognises: each letter is a tone, its weights pick the bands.
+"""A network made by hand that recognises letters: each is a tone, in bands picked by the weights.
 
-Nothing is trained and nothing is constant: the text comes out of the audio, so tests of what
-carries audio to text can ask for exact words.
+It is not trained, and its output is not constant: the text is computed from the audio, so tests of
+transcription can ask for exact words.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ SPOKEN_SECONDS, SILENT_SECONDS = 0.10, 0.06
 
 
 def speak(text: str, rate: int = RATE) -> np.ndarray:
-    """A waveform that the tone network hears as `text`."""
+    """A waveform that the tone network transcribes as `text`."""
     t = np.arange(round(SPOKEN_SECONDS * rate)) / rate
     ramp = np.clip(np.minimum(t, t[::-1]) / 0.02, 0, 1)
     silence = np.zeros(round(SILENT_SECONDS * rate))
@@ -74,5 +74,5 @@ def save_tone_model(path: Path) -> Path:
 
 
 def tone_loaded(folder: Path) -> TorchModel:
-    """The tone network as it comes out of a model file."""
+    """The tone network, read from a model file."""
     return load_model(save_tone_model(folder / "tone.asr"))

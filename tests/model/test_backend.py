@@ -1,4 +1,4 @@
-"""Which backend runs a model file, that both give the same, and what each of them needs."""
+"""Which backend runs a model file, equal results of both, and their requirements."""
 
 import builtins
 import doctest
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from process import run_asr
+from command_line import run_asr
 from tone_network import RATE, save_tone_model, speak
 
 from asr import audio
@@ -170,7 +170,7 @@ def test_threads_are_restored_after_an_error(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_backends_with_threads_of_their_own_are_used_by_several_threads(tmp_path: Path) -> None:
+def test_backends_with_several_threads_are_used_by_several_threads(tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
     backends = [open_backend(dense, threads) for threads in (1, 2, None)]
     rows = [backends[0].features(speak(text)) for text in ("BAD CAFE", "FEED A BEE")]
@@ -183,7 +183,7 @@ def test_backends_with_threads_of_their_own_are_used_by_several_threads(tmp_path
     assert torch.get_num_threads() == before
 
 
-def test_utterances_of_a_batch_get_what_they_get_alone(trained: Path) -> None:
+def test_utterances_in_a_batch_get_the_same_result_as_one_by_one(trained: Path) -> None:
     rows = [np.random.default_rng(n).standard_normal((n, 80), np.float32) for n in (1, 90, 41)]
     for backend in (open_backend(trained, exact=True), open_backend(trained, backend="torch")):
         for row, together in zip(rows, backend.log_probs(rows), strict=True):
@@ -222,10 +222,10 @@ def test_without_a_cuda_device_cuda_is_refused_and_auto_is_the_cpu(
     assert backend.describe().endswith(", fp32")
 
 
-def test_a_dense_network_runs_on_a_cuda_device_where_there_is_one(
+def test_a_dense_network_runs_on_a_cuda_device_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a CPU can show: where the network is moved to, that TF32 is off, what is said."""
+    """Checks possible on a CPU: the device of the network, TF32 off, the description."""
     moved: list[str] = []
     tf32: list[bool] = []
 
@@ -261,7 +261,7 @@ def test_log_probabilities_on_a_cuda_device_are_those_of_the_cpu(trained: Path) 
         np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
 
 
-def test_a_packed_file_says_that_it_runs_on_the_cpu(trained: Path, tmp_path: Path) -> None:
+def test_a_packed_file_is_reported_to_run_on_the_cpu(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"device=cuda: a packed file runs on the CPU; leave device"):
         open_backend(trained, device="cuda")
     dense = save_tone_model(tmp_path / "tone.asr")
@@ -272,14 +272,14 @@ def test_a_packed_file_says_that_it_runs_on_the_cpu(trained: Path, tmp_path: Pat
 
 def test_the_backend_is_named_in_evaluations(trained: Path, corpus: Path) -> None:
     source = str(corpus / "test.jsonl")
-    said = {
+    printed = {
         (backend, exact): evaluate_to(trained, source, backend=backend, exact=exact).splitlines()[3]
         for backend, exact in (("torch", False), ("auto", False), ("native", True))
     }
-    assert said["torch", False].startswith("backend torch ")
-    assert said["auto", False].startswith("backend native (")
-    assert said["native", True].endswith(", exact")
-    assert ("(C library, " in said["auto", False]) == (library() is not None)
+    assert printed["torch", False].startswith("backend torch ")
+    assert printed["auto", False].startswith("backend native (")
+    assert printed["native", True].endswith(", exact")
+    assert ("(C library, " in printed["auto", False]) == (library() is not None)
 
 
 def test_info_names_library_instruction_set_and_kernels(trained: Path, tmp_path: Path) -> None:
@@ -304,13 +304,13 @@ def test_forced_instruction_sets_and_the_missing_library_are_named(
         monkeypatch.setenv("ASR_NATIVE", "0")
     elif library():
         monkeypatch.setenv("ASR_LEVEL", level)
-    shown = " ".join(run_asr("info", trained).stdout.split())
+    printed = " ".join(run_asr("info", trained).stdout.split())
     if level and library():
-        assert "backend native, C library, plain" in shown
-        assert "recurrent weights: csr" in shown
+        assert "backend native, C library, plain" in printed
+        assert "recurrent weights: csr" in printed
     else:
-        assert "backend native, numpy alone, slow" in shown
-        assert "recurrent weights: numpy" in shown
+        assert "backend native, numpy alone, slow" in printed
+        assert "recurrent weights: numpy" in printed
 
 
 def test_transcribing_a_packed_file_loads_no_torch(trained: Path, sounds: list[str]) -> None:

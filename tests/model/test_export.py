@@ -48,7 +48,7 @@ def test_every_kind_of_network_is_the_same_in_onnx_runtime(tmp_path, variant):
     assert found == pytest.approx(expected.numpy(), abs=2e-5)
 
 
-def test_what_lies_beyond_a_length_changes_nothing(tmp_path):
+def test_frames_beyond_a_length_change_nothing(tmp_path):
     export(save(tmp_path / "model.asr", network()), tmp_path / "model.onnx")
     features = np.random.default_rng(0).normal(0, 1, (2, 50, 80)).astype(np.float32)
     found, _ = run(tmp_path / "model.onnx", features, [50, 21])

@@ -1,4 +1,4 @@
-"""A model file is its network again, dense or packed, and describes itself without torch."""
+"""A model file, dense or packed, restores its network, and is described without torch."""
 
 import dataclasses
 import doctest
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from model_files import SMALL, VARIANTS, network, save
+from pruned_networks import parameters_of
 
 from asr.errors import AsrError
 from asr.features.settings import Frontend
@@ -20,7 +21,7 @@ from asr.model.dimensions import Model
 from asr.model.file import load_model, load_weights, save_model
 from asr.model.info import describe
 from asr.model.pack import pack
-from asr.model.torch_network import DeepSpeech, count_parameters
+from asr.model.torch_network import DeepSpeech
 from asr.sparse import read, write
 from asr.text.tokenizer import CharacterTokenizer
 
@@ -76,7 +77,7 @@ def test_tokenizer_frontend_and_training_come_back(tmp_path):
 def test_a_tied_matrix_is_stored_once_and_tied_again(tmp_path):
     tied = network(dataclasses.replace(SMALL, shared_input=True))
     path = save(tmp_path / "model.asr", tied)
-    assert describe(path).parameters.elements == count_parameters(tied)
+    assert describe(path).parameters.elements == parameters_of(tied)
     assert load_weights(path).keys() == tied.state_dict().keys()
     layer = load_model(path).model.rnn[0]
     assert layer.forward_cell.weight_ih_l0 is layer.backward_cell.weight_ih_l0
@@ -130,7 +131,7 @@ def test_pruned_tensors_shrink_to_a_fraction(tmp_path, values, fraction):
     assert report.warnings == ()
 
 
-def test_the_report_says_what_packing_did_and_when_it_gains_little(tmp_path):
+def test_the_report_shows_the_effect_of_packing_and_when_it_gains_little(tmp_path):
     path = save(tmp_path / "model.asr", network(sparsity=0.2))
     report = pack(path, tmp_path / "packed.asr", "fp32")
     table = report.table()
@@ -164,12 +165,12 @@ def test_a_description_counts_what_the_network_has(tmp_path):
     for file, values, packed in ((path, "fp32", False), (tmp_path / "packed.asr", "fp16", True)):
         found = describe(file)
         assert (found.values, found.packed) == (values, packed)
-        assert found.parameters.elements == count_parameters(model)
+        assert found.parameters.elements == parameters_of(model)
         assert found.parameters.nonzeros == nonzeros
         assert found.bytes == file.stat().st_size
         assert found.metadata.model == model.dimensions
         table = found.table()
-        assert f"{count_parameters(model):,}, {nonzeros:,} not zero" in table
+        assert f"{parameters_of(model):,}, {nonzeros:,} not zero" in table
         assert "29 characters, the blank included" in table
         assert "2 x gru 12, both directions, sum, batch norm" in table
         assert "training.run.name" in table

@@ -1,14 +1,14 @@
-"""Folding batch norms: sparse and dense matrices alike, zeros stay, tied matrices stay tied."""
+"""Folding batch norms in sparse and dense matrices: zeros stay, tied matrices stay tied."""
 
 import numpy as np
 import pytest
-from networks import network
+from pruned_networks import network
 
 from asr.errors import AsrError
 from asr.model.fold import fold_before, fold_tensors
 from asr.model.shapes import check_shapes
-from asr.model.torch_network import to_arrays
 from asr.sparse.csr import CsrMatrix, from_dense
+from asr.sparse.state_dict import to_arrays
 
 
 def test_a_sparse_matrix_and_its_dense_copy_fold_alike() -> None:

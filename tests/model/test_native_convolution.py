@@ -1,4 +1,4 @@
-"""Convolutions without torch are torch's, for every instruction set, strip, edge and kernel."""
+"""Convolutions without torch equal torch's for every instruction set, strip, edge and kernel."""
 
 import math
 from typing import NamedTuple
@@ -34,7 +34,7 @@ LEVELS_HERE = LEVELS[: level() + 1] if library() else ()
 
 
 def draw(layers: list[Layer], zeros: float = 0.0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights and biases; most outputs lie inside of 0 to 20, some beyond."""
+    """Weights and biases; most outputs are between 0 and 20, some beyond."""
     random = np.random.default_rng(2)
     drawn = []
     for layer in layers:
@@ -97,7 +97,7 @@ def test_dense_convolutions_are_torch_s(shape: str, used: str) -> None:
 
 
 @pytest.mark.parametrize("frames", [STRIP * 4 - 3, STRIP * 4, STRIP * 4 + 1, STRIP * 9 + 5])
-def test_strips_meet_without_a_seam(frames: int) -> None:
+def test_strips_of_a_convolution_join_without_a_seam(frames: int) -> None:
     layers, weights = SHAPES["default"], draw(SHAPES["default"])
     stack = stack_of(layers, weights, LEVELS[level()])
     assert len(stack.strips(frames)) == math.ceil(math.ceil(frames / 4) / STRIP)

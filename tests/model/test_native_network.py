@@ -1,15 +1,16 @@
-"""The network without torch is `DeepSpeech` in evaluation: every cell and variant."""
+"""The network without torch equals `DeepSpeech` in evaluation mode, for every cell and variant."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pruned_networks import folded as folded_network
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.model.native_network import Network
-from asr.model.torch_network import DeepSpeech, fold_batch_norm
+from asr.model.torch_network import DeepSpeech
 from asr.sparse.csr import from_dense
 from asr.sparse.kernels import LEVELS, level
 
@@ -61,7 +62,7 @@ def torch_log_probs(
 ) -> tuple[Any, Any]:
     with torch.inference_mode():
         result, counts = model(torch.from_numpy(features), torch.from_numpy(lengths))
-    assert result[0, 0].exp().max() < 0.95  # not decided beforehand
+    assert result[0, 0].exp().max() < 0.95  # no token is certain
     return result.numpy(), counts.numpy()
 
 
@@ -116,7 +117,7 @@ def test_an_utterance_s_result_depends_on_no_other() -> None:
 @pytest.mark.parametrize("variant", VARIANTS[:3], ids=str)
 def test_a_network_with_norms_folded_by_torch_gives_the_same(variant: dict[str, Any]) -> None:
     model = network(Model(**SMALL | variant))
-    folded = fold_batch_norm(model)
+    folded = folded_network(model)
     features, lengths = batch(model.dimensions)
     expected, _ = torch_log_probs(model, features, lengths)
     native = Network(arrays(folded), folded.dimensions, exact=True)
@@ -132,7 +133,7 @@ def test_a_dense_network_runs_too() -> None:
     np.testing.assert_allclose(native.log_probs(features, lengths)[0], expected, atol=1e-4, rtol=0)
 
 
-def test_the_tied_matrix_may_be_given_once_or_twice_and_is_laid_out_once() -> None:
+def test_the_tied_matrix_may_be_given_once_or_twice_and_is_prepared_once() -> None:
     dimensions = Model(**SMALL, shared_input=True)
     tensors = arrays(network(dimensions))
     native = Network(tensors, dimensions)

@@ -1,4 +1,4 @@
-"""The layers of the network alone: norms over the valid frames, cells, how they are initialised."""
+"""Single layers of the network: norms over the valid frames, cells, initialisation."""
 
 import copy
 import dataclasses
@@ -39,7 +39,7 @@ def test_masked_norm_equals_batch_norm_of_the_concatenated_valid_frames():
 
 
 @pytest.mark.parametrize("valid", [0, 1])
-def test_masked_norm_of_fewer_than_two_frames_is_finite_and_keeps_its_statistics(valid):
+def test_masked_norm_of_fewer_than_two_frames_is_finite_and_does_not_change_its_statistics(valid):
     norm = MaskedBatchNorm(3)
     nn.init.constant_(norm.bias, 0.25)
     before = copy.deepcopy(norm.state_dict())
@@ -53,7 +53,7 @@ def test_masked_norm_of_fewer_than_two_frames_is_finite_and_keeps_its_statistics
     torch.testing.assert_close(norm.state_dict(), before)
 
 
-def test_a_hooked_cell_is_called_itself():
+def test_a_cell_with_hooks_is_called_itself():
     layer = RecurrentLayer(4, SMALL, dropout=0.0)
     seen: list[int] = []
     layer.forward_cell.register_forward_hook(lambda *_: seen.append(1))

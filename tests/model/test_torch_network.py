@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from pruned_networks import folded as folded_network
+from pruned_networks import parameters_of
 from torch import Tensor, nn
 
 from asr.model import torch_recurrence as recurrence
 from asr.model.dimensions import Model
-from asr.model.shapes import parameter_shapes
+from asr.model.shapes import count_parameters, parameter_shapes
 from asr.model.torch_layers import MaskedBatchNorm
-from asr.model.torch_network import DeepSpeech, count_parameters, fold_batch_norm
+from asr.model.torch_network import DeepSpeech
 
 CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"]
 DIRECTIONS: list[dict[str, Any]] = [
@@ -31,7 +33,7 @@ SMALL = Model(
 
 
 def network(dimensions: Model, seed: int = 0) -> DeepSpeech:
-    """A network in evaluation mode whose norms have seen some data and have odd parameters."""
+    """A network in evaluation mode with batch norms that have statistics and unusual parameters."""
     torch.manual_seed(seed)
     model = DeepSpeech(dimensions)
     for module in model.modules():
@@ -217,12 +219,12 @@ def test_under_autocast_a_frozen_network_takes_the_fast_path_too(cell, monkeypat
         monkeypatch.setattr(recurrence, "supports", lambda cells, x: False)
         found.append(model(*batch[:2])[0])
     torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.02)  # bfloat16
-    assert not torch.equal(found[0], found[1]), "both took one path"
+    assert not torch.equal(found[0], found[1]), "both used the same path"
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
+def test_folding_the_norms_changes_no_outputs_and_no_zeros(cell, directions):
     dimensions = dataclasses.replace(SMALL, cell=cell, **directions)
     model = network(dimensions)
     with torch.no_grad():
@@ -231,7 +233,7 @@ def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
                 parameter[torch.rand_like(parameter) < 0.8] = 0.0
     batch = ragged(dimensions, [40, 25, 33])
     before = copy.deepcopy(model.state_dict())
-    folded = fold_batch_norm(model)
+    folded = folded_network(model)
     assert folded.dimensions == dataclasses.replace(dimensions, batch_norm=False)
     assert not any(isinstance(module, MaskedBatchNorm) for module in folded.modules())
     with torch.no_grad():
@@ -241,19 +243,19 @@ def test_folding_the_norms_keeps_outputs_and_zeros(cell, directions):
         if ".weight_" in name:
             assert torch.equal(parameter == 0, weights[name] == 0)
     torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
-    assert count_parameters(folded) == count_parameters(folded.dimensions)
+    assert parameters_of(folded) == count_parameters(folded.dimensions)
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_parameters_are_counted_from_dimensions_alone(cell, directions):
+def test_parameters_are_counted_from_the_dimensions(cell, directions):
     for batch_norm in (True, False):
         dimensions = Model(cell=cell, hidden=7, layers=3, batch_norm=batch_norm, **directions)
         model = DeepSpeech(dimensions)
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         assert parameter_shapes(dimensions) == shapes
         assert list(parameter_shapes(dimensions)) == list(shapes)
-        assert count_parameters(dimensions) == count_parameters(model)
+        assert count_parameters(dimensions) == parameters_of(model)
 
 
 def test_recurrent_layers_have_the_size_of_the_papers():
@@ -284,7 +286,7 @@ def test_the_shared_input_matrix_is_one_parameter_through_copies_and_files():
         assigned = DeepSpeech(dimensions)
     assigned.load_state_dict(model.state_dict(), assign=True)
     batch = ragged(dimensions, [20, 30])
-    for other in (model, copy.deepcopy(model), loaded, assigned.eval(), fold_batch_norm(model)):
+    for other in (model, copy.deepcopy(model), loaded, assigned.eval(), folded_network(model)):
         for layer in other.rnn:
             assert layer.backward_cell.weight_ih_l0 is layer.forward_cell.weight_ih_l0
         other.train()

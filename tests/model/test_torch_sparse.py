@@ -1,12 +1,12 @@
-"""Networks of our own, sparsified, give what they gave."""
+"""Our networks give the same outputs after `sparsify`."""
 
 import copy
 import pickle
 
 import pytest
 import torch
-from networks import VARIANTS, network
-from pruned import pruned
+from pruned_modules import pruned
+from pruned_networks import VARIANTS, network
 
 from asr.model.file import load_model
 from asr.model.torch_layers import RecurrentLayer
@@ -45,7 +45,7 @@ def test_every_kind_of_network_is_the_same_without_its_zeros(variant, tmp_path):
     assert torch.equal(log_probs(sparse), before)
 
 
-def test_a_shared_input_matrix_is_laid_out_once():
+def test_a_shared_input_matrix_is_prepared_once():
     model = network({"shared_input": True})
     sparsify(model, min_elements=0, kernel=KERNEL)
     layer = model.rnn[1]
@@ -72,7 +72,7 @@ def test_a_network_survives_pickling(sparse):
     assert torch.equal(log_probs(other), log_probs(model))
 
 
-def test_cells_with_hooks_and_foreign_cells_are_kept_dense():
+def test_cells_with_hooks_and_foreign_cells_stay_dense():
     model = network({})
     model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)
 
@@ -86,11 +86,11 @@ def test_cells_with_hooks_and_foreign_cells_are_kept_dense():
     assert isinstance(model.rnn[0], RecurrentLayer)
 
 
-def test_our_layer_is_known_to_the_sparse_room_only_by_registration():
+def test_our_layer_is_known_to_asr_sparse_only_by_registration():
     assert RecurrentLayer in convert._FACTORIES
 
 
-def test_a_trained_network_keeps_its_log_probabilities(trained):
+def test_a_trained_network_has_the_same_log_probabilities(trained):
     model = load_model(trained).model
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, exact=True, kernel=KERNEL)

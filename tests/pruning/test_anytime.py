@@ -85,7 +85,7 @@ class Net(nn.Module):
 
 
 class Training:
-    """Momentum, two batches a step, bfloat16 autocast, clipping: all that gets in the way."""
+    """Momentum, two batches per step, bfloat16 autocast and clipping together."""
 
     def __init__(self, kind: str, seed: int = 0) -> None:
         self.model = Net(seed)
@@ -109,7 +109,7 @@ class Training:
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_resumed_before_on_between_and_after_updates_and_at_the_end_it_is_bit_equal(
+def test_a_training_resumed_at_any_step_is_bit_equal(
     kind: str,
 ) -> None:
     whole = Training(kind)
@@ -137,7 +137,7 @@ def test_resumed_before_on_between_and_after_updates_and_at_the_end_it_is_bit_eq
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_dropped_weights_are_zero_after_every_step_and_masks_lose_only(kind: str) -> None:
+def test_pruned_weights_are_zero_after_every_step_and_masks_never_grow(kind: str) -> None:
     training = Training(kind)
     before = training.pruner.masks()
     for _ in range(STEPS):
@@ -149,7 +149,7 @@ def test_dropped_weights_are_zero_after_every_step_and_masks_lose_only(kind: str
                 assert weight.dtype == torch.float32
                 back = masks[name] & ~before[name]
                 assert kind in ("regrowing", "rigl") or not back.any()
-                assert not weight[back].any(), "what comes back begins at zero"
+                assert not weight[back].any(), "regrown weights begin at zero"
         before = masks
 
 
@@ -157,7 +157,7 @@ def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor
     """The model as a deep copy, a script, and an exported program if `exported`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
-        # Said of any nn.GRU, pruned or not.
+        # This warning is given for any nn.GRU, pruned or not.
         warnings.filterwarnings("ignore", message=r"The tensor attributes self\.rnn\._flat_weights")
         made: list[Any] = [copy.deepcopy(model), torch.jit.script(model)]
         if exported:
@@ -166,7 +166,7 @@ def copies(model: nn.Module, x: Tensor, exported: bool) -> list[Callable[[Tensor
 
 
 @pytest.mark.parametrize("kind", ["ramp to a target", "banks", "rigl", "two rules"])
-def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> None:
+def test_a_pruned_model_is_copied_scripted_and_exported_at_any_step(kind: str) -> None:
     training, x = Training(kind), torch.randn(4, 2, 6)
     model, keys = training.model, list(Net().state_dict())
     for step in range(STEPS + 1):
@@ -189,7 +189,7 @@ def test_copied_scripted_and_exported_at_any_time_without_a_trace(kind: str) -> 
                 assert torch.equal(copied(x), expected), "a copy is not pruned with its model"
 
 
-def test_a_copied_pruner_goes_on_with_a_copied_model() -> None:
+def test_a_copied_pruner_continues_with_a_copied_model() -> None:
     training = Training("ramp to a target")
     for _ in range(12):
         training.step()
@@ -246,13 +246,13 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
     arrays = {name: tensor.numpy() for name, tensor in first.state_dict().items()}
     sparse.write(tmp_path / "pruned.asr", arrays, {}, values="fp16")
     packed = {n: torch.from_numpy(a) for n, a in sparse.read(tmp_path / "pruned.asr")[0].items()}
-    dead = packed["rnn.weight_hh_l0"] == 0
+    zeros = packed["rnn.weight_hh_l0"] == 0
 
     tuned = network(3)
     tuned.load_state_dict(packed)
     pruner = Pruner(tuned, Rule(FixedMask(), ["rnn.weight_hh*"]))
     predict(tuned, 10, pruner)
-    assert torch.equal(tuned["rnn"].weight_hh_l0 == 0, dead)
+    assert torch.equal(tuned["rnn"].weight_hh_l0 == 0, zeros)
 
     second = network(4)
     second.load_state_dict(packed)
@@ -262,7 +262,7 @@ def test_a_network_that_somebody_else_trained_is_pruned_and_then_pruned_further_
     pruner = Pruner(second, rule)
     for _ in range(9):
         loss = predict(second, 10, pruner)
-        assert bool((second["rnn"].weight_hh_l0[dead] == 0).all())
+        assert bool((second["rnn"].weight_hh_l0[zeros] == 0).all())
     assert pruner.finalize().prunable_sparsity == pytest.approx(0.85, abs=1e-3)
     assert loss < 0.02
     assert statistics(second, ["rnn.weight_ih*"]).prunable_sparsity == 0.0

@@ -21,8 +21,8 @@ def test_pruning_the_dense_tensor_below_q_drops_exactly_the_fraction(percentile)
     torch.manual_seed(0)
     weight = torch.randn(100, 30)
     q = calibrate({"w": weight}, ["w"], percentile)["w"]
-    dropped = weight.abs() < q
-    assert int(dropped.sum()) == round(percentile * 3000)
+    pruned = weight.abs() < q
+    assert int(pruned.sum()) == round(percentile * 3000)
 
 
 def test_zeros_count():

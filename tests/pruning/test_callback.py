@@ -64,10 +64,12 @@ class Module(LightningModule):
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **kwargs):
         norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         keeps = self.trainer.callbacks[0].pruner.masks()
-        alive = [p.grad[keeps[n]] if n in keeps else p.grad for n, p in self.net.named_parameters()]
-        dropped = [p.grad[~keeps[n]] for n, p in self.net.named_parameters() if n in keeps]
-        assert all(not grad.any() for grad in dropped)
-        self.norms.append((norm.item(), torch.cat([g.flatten() for g in alive]).norm().item()))
+        unpruned = [
+            p.grad[keeps[n]] if n in keeps else p.grad for n, p in self.net.named_parameters()
+        ]
+        pruned = [p.grad[~keeps[n]] for n, p in self.net.named_parameters() if n in keeps]
+        assert all(not grad.any() for grad in pruned)
+        self.norms.append((norm.item(), torch.cat([g.flatten() for g in unpruned]).norm().item()))
 
 
 def pruning(module, schedule=RAMP):
@@ -102,7 +104,7 @@ def every_step(folder):
 
 @pytest.fixture(scope="module", params=["adamw", "nesterov"])
 def whole(request, tmp_path_factory):
-    """A run that nothing interrupted, with a checkpoint of every step; its callback comes last."""
+    """An uninterrupted run with a checkpoint of every step; its callback comes last."""
     folder = tmp_path_factory.mktemp(request.param)
     module = Module(optimiser=request.param)
     callback = pruning(module)
@@ -139,8 +141,8 @@ def test_every_checkpoint_holds_the_masked_weights_of_its_step(whole):
 def test_gradients_are_masked_before_lightning_clips(whole):
     _, module, _ = whole
     assert len(module.norms) == STEPS
-    for clipped, alive in module.norms:
-        assert min(alive, 0.1) == pytest.approx(min(clipped, 0.1), rel=1e-4)
+    for clipped, unpruned in module.norms:
+        assert min(unpruned, 0.1) == pytest.approx(min(clipped, 0.1), rel=1e-4)
 
 
 def test_model_is_ordinary_after_training(whole):
@@ -162,8 +164,8 @@ def test_accumulated_batches_count_as_one_step(tmp_path):
     assert [step for step, _ in callback.pruner.curve] == [6, 8, 10]
 
 
-def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(tmp_path):
-    module, total = Module(), 3 * STEPS  # batches, taken for steps of the optimiser
+def test_a_training_that_ends_before_pruning_gives_one_warning_at_its_start(tmp_path):
+    module, total = Module(), 3 * STEPS  # batches, counted as optimiser steps
     schedule = Cubic.from_fractions(total, 0.1, 0.6, target=0.9)
     callback = PruningCallback(Rule(schedule, ["rnn*"]), module.net)
     with pytest.warns(
@@ -174,7 +176,7 @@ def test_a_training_that_ends_before_pruning_is_warned_of_once_and_at_its_start(
     assert 0.5 < callback.pruner.sparsity() < 0.9
 
 
-def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_resumes_from(tmp_path):
+def test_a_training_does_not_resume_from_a_checkpoint_that_was_only_tested(tmp_path):
     module = Module()
     module.test_step = module.training_step
     callback = pruning(module)
@@ -192,7 +194,7 @@ def test_a_checkpoint_that_was_tested_is_not_what_the_next_training_resumes_from
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-def test_a_batch_that_is_skipped_at_an_update_of_rigl_leaves_the_mask_as_it_is(tmp_path):
+def test_a_batch_that_is_skipped_at_an_update_of_rigl_does_not_change_the_mask(tmp_path):
     class Skipping(Module):
         def training_step(self, batch, index):
             return None if index == 11 else super().training_step(batch, index)
@@ -222,7 +224,7 @@ class SaveTooEarly(Callback):
 
 
 @pytest.mark.filterwarnings("ignore::asr.pruning.Unfinished")
-def test_checkpoint_between_the_optimisers_step_and_ours_resumes_to_the_same(tmp_path):
+def test_a_checkpoint_between_the_steps_of_optimiser_and_pruner_resumes_to_the_same(tmp_path):
     module = Module()
     module.configure_gradient_clipping = lambda *args, **kwargs: None
     callback = pruning(module)
@@ -235,7 +237,7 @@ def test_checkpoint_between_the_optimisers_step_and_ours_resumes_to_the_same(tmp
             assert torch.equal(there, here)
 
 
-def test_schedule_of_all_steps_is_resolved_once_and_kept(tmp_path):
+def test_a_schedule_of_all_steps_is_resolved_once(tmp_path):
     asked = []
 
     def schedule(total):
@@ -286,7 +288,7 @@ def test_checkpoint_of_another_schedule_is_refused(whole, tmp_path):
 
 
 def test_checkpoint_counted_in_another_unit_is_refused(whole, tmp_path):
-    """Steps of the state that are not the optimiser's: batches, say, under accumulation."""
+    """A state that counts other steps than the optimiser: batches, for example."""
     module, path = change(
         whole, tmp_path / "20.ckpt", lambda c: c["PruningCallback"].update(step=40)
     )
@@ -294,7 +296,7 @@ def test_checkpoint_counted_in_another_unit_is_refused(whole, tmp_path):
         fit(tmp_path, module, [pruning(module)], path)
 
 
-def test_fixed_mask_keeps_zeros_through_training(tmp_path):
+def test_fixed_mask_preserves_zeros_through_training(tmp_path):
     module = Module()
     with torch.no_grad():
         module.net["rnn"].weight_hh_l0[:, ::2] = 0.0
@@ -336,10 +338,10 @@ def test_group_lasso_adds_its_gradients_once_for_each_step_and_before_clipping(
     ]
     fit(tmp_path, module, callbacks, accumulate_grad_batches=accumulate)
     assert len(seen) == STEPS
-    assert min(norm for norm, _ in module.norms[:10]) > 5, "what is clipped has the penalty in it"
+    assert min(norm for norm, _ in module.norms[:10]) > 5, "clipped gradients include the penalty"
     kept = callbacks[0].pruner.masks()["rnn.weight_hh_l0"].view(9, 4, 12).any(1)
     assert int(kept.sum()) == 27
-    # 27 blocks of norm-1 gradients are left of 108: dropped blocks get none.
+    # 27 blocks of norm-1 gradients are left of 108: pruned blocks get none.
     assert seen[-1] == pytest.approx(5 * math.sqrt(27), rel=1e-3)
 
 

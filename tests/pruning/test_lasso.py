@@ -1,4 +1,4 @@
-"""Group lasso: penalty and gradients against autograd and plain sums; what it does to blocks."""
+"""Group lasso: penalty and gradients against autograd and plain sums; its effect on blocks."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_the_penalty_is_the_sum_of_block_norms_ragged_edges_included(
 def test_added_gradients_are_those_of_the_penalty_in_the_loss(rows: int, columns: int) -> None:
     network = model()
     with torch.no_grad():
-        network[1].weight[:4, :4] = 0.0  # a block that is gone must not give NaN
+        network[1].weight[:4, :4] = 0.0  # a block of zeros must not give NaN
     lasso = GroupLasso(network, 0.3, rows, columns)
     lasso.penalty().backward()
     right = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
@@ -53,7 +53,7 @@ def test_added_gradients_are_those_of_the_penalty_in_the_loss(rows: int, columns
     assert bool((network[1].weight.grad[:4, :4] == 1).all()) or rows != 4
 
 
-def test_whole_blocks_shrink_and_the_useful_one_stays() -> None:
+def test_useless_blocks_shrink_and_the_useful_one_stays() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(8, 8, bias=False)
     lasso = GroupLasso(layer, 0.02, 4, 4, ["weight"])
@@ -71,7 +71,7 @@ def test_whole_blocks_shrink_and_the_useful_one_stays() -> None:
     assert max(norms[1:]) < 0.02
 
 
-def test_parameters_without_gradient_are_left_alone() -> None:
+def test_parameters_without_gradient_are_not_changed() -> None:
     network = model()
     GroupLasso(network, 0.3, 4, 4).add_gradients()
     assert all(p.grad is None for p in network.parameters())
@@ -96,7 +96,7 @@ def test_a_replaced_parameter_is_found() -> None:
         (0.1, 4, 4, ["rnn*"], "no prunable weight matches 'rnn"),
     ],
 )
-def test_nonsense_is_refused(
+def test_impossible_values_are_refused(
     weight: float, rows: int, columns: int, tensors: list[str] | None, fragment: str
 ) -> None:
     with pytest.raises(AsrError) as error:

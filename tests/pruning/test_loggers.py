@@ -1,4 +1,4 @@
-"""Sparsity reaches the loggers of Lightning at every update, under names that say of what."""
+"""Sparsity reaches the loggers of Lightning at every update, with clear names."""
 
 import csv
 from pathlib import Path
@@ -33,7 +33,7 @@ class Module(LightningModule):
 
 
 def logged(folder: Path, module: Module, rule: Rule) -> list[dict[str, float]]:
-    """What a CSVLogger has about sparsity after 12 steps, a row at a time."""
+    """Rows that a CSVLogger has about sparsity after 12 steps."""
     trainer = Trainer(
         max_steps=12,
         accelerator="cpu",
@@ -62,7 +62,7 @@ def test_every_update_is_logged_with_its_step_and_all_figures(tmp_path: Path) ->
     assert set(rows[-1]) == {"step", "sparsity", "sparsity_of_model", "sparsity/0.weight"}
 
 
-def test_zeros_that_are_kept_are_logged_at_the_start(tmp_path: Path) -> None:
+def test_zeros_of_the_start_are_logged(tmp_path: Path) -> None:
     module = Module()
     with torch.no_grad():
         module.net[0].weight[:5] = 0.0

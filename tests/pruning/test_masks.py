@@ -1,4 +1,4 @@
-"""Masks keep what is large, stop before a tensor is empty, and are equal on all ranks."""
+"""Masks preserve large weights, never empty a tensor, and are equal on all ranks."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from asr.pruning.masks import (
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.floats(0, 1))
-def test_largest_are_kept_in_exact_number_and_of_equal_ones_the_first(values, sparsity):
+def test_the_largest_remain_in_exact_number_and_of_equal_ones_the_first(values, sparsity):
     scores = torch.tensor(values, dtype=torch.float32)
     count = count_for(scores, None, sparsity)
     assert count == len(values) - round(sparsity * len(values))
@@ -33,7 +33,7 @@ def test_largest_are_kept_in_exact_number_and_of_equal_ones_the_first(values, sp
     assert keep.nonzero().flatten().tolist() == sorted(order[:count])
     if count:
         assert nth_largest(scores, count) == values[order[count - 1]]
-    # What is kept is kept again, and fewer are a part of it.
+    # Idempotent, and a smaller fraction is a subset.
     again = keep_largest(scores.masked_fill(~keep, float("-inf")), count)
     assert torch.equal(again, keep)
     assert not (keep_largest(scores, count - 1) & ~keep).any()
@@ -44,22 +44,22 @@ def test_largest_are_kept_in_exact_number_and_of_equal_ones_the_first(values, sp
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), min_size=1, max_size=20),
     st.floats(0, 1),
 )
-def test_units_of_several_sizes_come_as_near_to_the_fraction_as_they_can(units, sparsity):
+def test_blocks_of_several_sizes_come_as_near_to_the_fraction_as_possible(units, sparsity):
     scores = torch.tensor([float(score) for score, _ in units])
     sizes = torch.tensor([size for _, size in units])
     count = count_for(scores, sizes, sparsity)
     target = sparsity * int(sizes.sum())
     off = abs(int(sizes[~keep_largest(scores, count)].sum()) - target)
     for other in range(len(units) + 1):
-        dropped = int(sizes[~keep_largest(scores, other)].sum())
-        assert off <= abs(dropped - target) + 1e-4
+        pruned = int(sizes[~keep_largest(scores, other)].sum())
+        assert off <= abs(pruned - target) + 1e-4
 
 
-def test_from_zeros_keeps_what_is_not_zero():
+def test_from_zeros_masks_exactly_the_zeros():
     assert from_zeros(torch.tensor([0.0, -0.0, 1e-30, -2.0])).tolist() == [False, False, True, True]
 
 
-def test_sparsity_is_the_dropped_fraction():
+def test_sparsity_is_the_pruned_fraction():
     assert sparsity(torch.tensor([[True, False], [False, False]])) == 0.75
 
 
@@ -76,12 +76,12 @@ def test_nearly_empty_tensor_is_refused_with_name_and_figures():
     check_density("rnn.weight_hh_l0", keep, 0.3)
 
 
-def test_too_large_a_fraction_is_refused_with_another_remedy():
+def test_too_large_a_fraction_is_refused_with_advice():
     with pytest.raises(PrunedTooFar, match=r"100\.00% sparse: 0 of 4 .*lower sparsity.*scope="):
         check_density("w", torch.zeros(4, dtype=torch.bool))
 
 
-def test_empty_tensor_is_refused_whatever_the_density():
+def test_an_empty_tensor_is_refused_at_any_density():
     with pytest.raises(PrunedTooFar, match="0 of 4 weights left"):
         check_density("w", torch.zeros(4, dtype=torch.bool), min_density=0.0)
 
@@ -95,7 +95,7 @@ def test_packed_mask_comes_back(bits):
     assert torch.equal(unpack(packed, keep.shape), keep)
 
 
-def test_packed_mask_keeps_its_shape_and_refuses_another():
+def test_a_packed_mask_has_its_shape_and_refuses_another():
     keep = torch.rand(3, 5, 7) > 0.5
     assert torch.equal(unpack(pack(keep), (3, 5, 7)), keep)
     with pytest.raises(AsrError, match=r"needs 15 bytes of uint8, found \[14\]"):

@@ -1,4 +1,4 @@
-"""Patterns divide a tensor whole: blocks stay blocks, banks keep equal counts, edges count too."""
+"""Patterns cover a whole tensor: whole blocks, equal counts in banks, edges included."""
 
 import json
 from itertools import product
@@ -30,7 +30,7 @@ def test_threshold_of_a_block_grows_with_the_fourth_root_of_its_size():
 
 @settings(max_examples=60, deadline=None)
 @given(sides, sides, sides, sides, st.sampled_from(["max", "l2"]), st.integers(0, 2**31))
-def test_blocks_cover_every_element_once_whatever_the_edges(rows, columns, r, c, score, seed):
+def test_blocks_cover_every_element_once_in_any_shape(rows, columns, r, c, score, seed):
     pattern = Block(r, c, score)
     torch.manual_seed(seed)
     scores = torch.rand(rows, columns) + 0.1
@@ -88,7 +88,7 @@ def test_fraction_is_rounded_to_the_nearest_count_of_a_bank(sparsity, count):
     assert (keep.view(5, 3, 32).sum(2) == count).all()
 
 
-def test_shorter_bank_at_the_end_keeps_proportionally_many():
+def test_a_shorter_bank_at_the_end_has_proportionally_many_weights():
     keep = Bank(32).keep(torch.rand(7, 40), 0.75)
     assert (keep[:, :32].sum(1) == 8).all()
     assert (keep[:, 32:].sum(1) == 2).all()
@@ -100,7 +100,9 @@ def test_shorter_bank_at_the_end_keeps_proportionally_many():
 @given(
     st.integers(1, 4), st.integers(1, 30), st.integers(2, 9), st.floats(0, 0.95), st.integers(0, 9)
 )
-def test_banks_keep_the_largest_and_of_equal_ones_the_first(rows, columns, width, sparsity, seed):
+def test_in_banks_the_largest_remain_and_of_equal_ones_the_first(
+    rows, columns, width, sparsity, seed
+):
     bank = Bank(width)
     torch.manual_seed(seed)
     scores = torch.randint(0, 4, (rows, columns)).float()  # many ties
@@ -112,13 +114,13 @@ def test_banks_keep_the_largest_and_of_equal_ones_the_first(rows, columns, width
             assert sorted(order[:count]) == mask.nonzero().flatten().tolist()
 
 
-def test_what_a_mask_keeps_is_counted_in_each_bank_and_block():
+def test_the_remaining_weights_are_counted_in_each_bank_and_block():
     mask = torch.tensor([[1, 1, 0, 1, 0], [0, 0, 0, 1, 1], [1, 0, 0, 0, 1]]).bool()
     assert Bank(2).counts(mask).tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 1]]
     assert Block(2, 3).count(mask).tolist() == [2, 3, 1, 1]
 
 
-def test_bank_never_keeps_what_may_not_be_kept():
+def test_banks_never_contain_weights_that_were_pruned_before():
     scores = torch.tensor([[float("-inf"), 1.0, float("-inf"), float("-inf")]])
     assert Bank(4).keep(scores, 0.25).tolist() == [[False, True, False, False]]
 

@@ -14,7 +14,7 @@ from asr.pruning.picture import PANELS, density, draw
 
 @pytest.fixture
 def model():
-    """A GRU of 64 units whose hidden weights are dead but for the first row of each gate."""
+    """A GRU of 64 units whose hidden weights are zero except the first row of each gate."""
     torch.manual_seed(0)
     net = nn.ModuleDict({"rnn": nn.GRU(6, 64), "output": nn.Linear(64, 3)})
     with torch.no_grad():
@@ -30,7 +30,7 @@ def drawn(figure):
     return matplotlib.image.imread(io.BytesIO(file.getvalue()))
 
 
-def test_cells_hold_the_share_of_kept_weights():
+def test_cells_hold_the_fraction_of_non_zero_weights():
     weight = torch.zeros(3, 5)
     weight[0, :2] = torch.tensor([0.5, -2.0])
     weight[2, 4] = 1.0
@@ -39,7 +39,7 @@ def test_cells_hold_the_share_of_kept_weights():
     assert density(weight.view(3, 5, 1), 3) == pytest.approx(np.array([[2 / 9, 1 / 6]]))
 
 
-def test_bars_name_every_tensor_with_its_share_and_panels_are_of_sparse_ones(model):
+def test_bars_show_every_tensor_with_its_fraction_and_panels_only_sparse_ones(model):
     figure = draw(model, title="network")
     bars, panel = figure.subfigs[0].axes[0], figure.subfigs[1].axes[0]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([0, 98.4375, 0])
@@ -67,13 +67,13 @@ def test_dark_is_where_weights_are(model):
     assert panel[:2, 5:50].min() < 0.5 < 0.9 < panel[middle:, 5:50].min()
 
 
-def test_a_model_without_zeros_has_bars_alone():
+def test_a_model_without_zeros_has_only_bars():
     figure = draw(nn.Linear(3, 4))
     assert figure.subfigs[1].axes == []
     assert figure.subfigs[1].get_suptitle() == "no tensor has a zero"
 
 
-def test_of_very_many_tensors_the_first_are_drawn_and_it_says_so():
+def test_of_many_tensors_the_first_are_drawn_with_a_note():
     weights = {f"{i}.weight": torch.eye(4) for i in range(PANELS + 3)}
     figure = draw(weights)
     assert len([axes for axes in figure.subfigs[1].axes if axes.get_visible()]) == PANELS

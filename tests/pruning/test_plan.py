@@ -1,4 +1,4 @@
-"""The plan predicts what a Pruner does, where that can be known, and from which weights."""
+"""The plan predicts what a Pruner does, as far as the weights are known."""
 
 import math
 from dataclasses import replace
@@ -91,7 +91,7 @@ def test_banks_end_at_whole_counts(model: nn.Module) -> None:
     assert all(sparsity * 32 == round(sparsity * 32) for _, sparsity in found.curve)
 
 
-def test_fixed_zeros_are_those_that_are_there(model: nn.Module) -> None:
+def test_a_fixed_mask_has_the_zeros_of_the_weights(model: nn.Module) -> None:
     with torch.no_grad():
         model["rnn"].weight_hh_l0[:24] = 0.0
     found = plan(model, Rule(FixedMask(), ["rnn.weight_hh*"]))
@@ -99,7 +99,7 @@ def test_fixed_zeros_are_those_that_are_there(model: nn.Module) -> None:
     assert "no updates, the zeros that are there stay" in found.table()
 
 
-def test_scores_of_ones_own_see_gradients_of_zero(model: nn.Module) -> None:
+def test_custom_scores_get_gradients_of_zero(model: nn.Module) -> None:
     class FirstOrder(Cubic):
         def scores(
             self, step: int, name: str, weight: nn.Parameter, keep: torch.Tensor | None
@@ -117,7 +117,7 @@ def test_the_model_is_left_as_it_is(model: nn.Module) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_bank_says_how_many_columns_it_keeps(model: nn.Module) -> None:
+def test_a_bank_shows_how_many_columns_remain(model: nn.Module) -> None:
     table = plan(model, Rule(CUBIC, pattern=Bank(32))).table()
     assert "to 90.00%: 3 of 32 columns are kept" in table
 

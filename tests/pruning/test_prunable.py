@@ -22,7 +22,7 @@ class Net(nn.Module):
         self.output = nn.Linear(4, 7)
 
 
-def test_all_weights_of_known_modules_are_found_in_order_and_nothing_else():
+def test_exactly_the_weights_of_known_modules_are_found_in_order():
     names = list(find(Net()))
     assert names == [
         "conv.0.weight",
@@ -44,7 +44,7 @@ def test_all_weights_of_known_modules_are_found_in_order_and_nothing_else():
     ]
 
 
-def test_found_parameters_are_the_models_own():
+def test_found_parameters_are_those_of_the_model():
     net = Net()
     own = dict(net.named_parameters())
     assert all(own[name] is parameter for name, parameter in find(net).items())
@@ -58,7 +58,7 @@ def test_patterns_select_by_name(patterns, count):
     assert len(find(Net(), patterns)) == count
 
 
-def test_pattern_that_matches_nothing_lists_what_exists():
+def test_a_name_pattern_without_a_match_lists_the_names():
     with pytest.raises(AsrError, match=r"matches 'rnns\*'; there are:\n  conv\.0\.weight\n"):
         find(Net(), ["rnn*", "rnns*"])
     with pytest.raises(AsrError, match=r"matches 'norm\.weight'"):
@@ -85,7 +85,7 @@ def test_tied_parameter_is_found_once_and_by_either_name():
     assert group_of(net, alias) == "input"
 
 
-def test_shared_module_is_found_once():
+def test_a_module_that_is_used_twice_is_found_once():
     layer = nn.Linear(3, 3)
     assert list(find(nn.Sequential(layer, nn.ReLU(), layer))) == ["0.weight"]
 
@@ -103,7 +103,7 @@ def test_shared_module_is_found_once():
         ("output.weight", "linear"),
     ],
 )
-def test_group_tells_the_kind_of_weight(name, group):
+def test_a_group_is_the_kind_of_weight(name, group):
     assert group_of(Net(), name) == group
 
 
@@ -127,7 +127,7 @@ def test_attention_projections_count_as_linear():
         lambda module, name: prune.l1_unstructured(module, name, 0.5),
     ],
 )
-def test_parts_that_a_weight_is_computed_from_are_no_weights(rewrite):
+def test_tensors_from_which_a_weight_is_computed_are_not_prunable(rewrite):
     """Zeros in the lengths of weight normalisation would empty whole rows."""
     net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
     rewrite(net["rnn"], "weight_hh_l0")
@@ -140,6 +140,6 @@ def test_lazy_weight_without_a_shape_is_refused():
         find(nn.LazyLinear(3))
 
 
-def test_bare_module_is_searched_too():
+def test_a_single_layer_is_searched_too():
     assert list(find(nn.GRU(2, 3))) == ["weight_ih_l0", "weight_hh_l0"]
     assert find(nn.Linear(2, 3))["weight"].shape == torch.Size([3, 2])

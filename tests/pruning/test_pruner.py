@@ -1,4 +1,4 @@
-"""Masks in a plain loop: zeros stay, a resumed run is the same run, the model stays ordinary."""
+"""Masks in a plain loop: zeros stay, resuming changes nothing, the model stays ordinary."""
 
 import copy
 import io
@@ -23,18 +23,18 @@ from asr.pruning.threshold_schedule import ThresholdRamp
 
 @pytest.mark.parametrize("mask_gradients", [True, False])
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_zero_stays_zero_whatever_the_momentum(optimiser, mask_gradients):
+def test_a_pruned_weight_stays_zero_with_any_momentum(optimiser, mask_gradients):
     model, optimiser, pruner = setting(optimiser)
     weights = find(model, ["rnn*"])
-    dead = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in weights.items()}
+    zeroed = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in weights.items()}
     for _ in range(STEPS):
         train(model, optimiser, pruner, 1, mask_gradients)
         for name, weight in weights.items():
-            assert not weight[dead[name]].any()
-            dead[name] |= weight == 0
-    assert all(0.5 < d.float().mean() < 0.99 for d in dead.values())
+            assert not weight[zeroed[name]].any()
+            zeroed[name] |= weight == 0
+    assert all(0.5 < d.float().mean() < 0.99 for d in zeroed.values())
     assert pruner.sparsity() == pytest.approx(
-        sum(int(d.sum()) for d in dead.values()) / sum(d.numel() for d in dead.values())
+        sum(int(d.sum()) for d in zeroed.values()) / sum(d.numel() for d in zeroed.values())
     )
 
 
@@ -66,7 +66,7 @@ def test_mask_is_the_threshold_of_this_step_on_the_weights_of_this_step():
     assert all(torch.equal(pruner.masks()[n], expected[n]) for n in expected)
 
 
-def test_moments_of_dropped_weights_are_zeroed_at_updates():
+def test_moments_of_pruned_weights_are_zeroed_at_updates():
     model, optimiser, pruner = setting("adamw")
     train(model, optimiser, pruner, 64)
     for name, keep in pruner.masks().items():
@@ -77,14 +77,14 @@ def test_moments_of_dropped_weights_are_zeroed_at_updates():
             assert moment[keep].all()
 
 
-def test_gradients_of_living_weights_alone_count_in_clipping():
+def test_only_gradients_of_unpruned_weights_count_in_clipping():
     model, optimiser, pruner = setting()
     train(model, optimiser, pruner, 64)
     optimiser.zero_grad()
     backward(model, 0)
     dense = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
     keeps = pruner.masks()
-    alive = torch.cat(
+    unpruned = torch.cat(
         [
             (p.grad * keeps[n] if n in keeps else p.grad).flatten()
             for n, p in model.named_parameters()
@@ -92,7 +92,7 @@ def test_gradients_of_living_weights_alone_count_in_clipping():
     ).norm()
     pruner.mask_gradients()
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
-    assert norm == pytest.approx(alive.item(), rel=1e-6)
+    assert norm == pytest.approx(unpruned.item(), rel=1e-6)
     assert norm < 0.9 * dense
 
 
@@ -111,7 +111,7 @@ def test_accumulated_batches_count_as_one_optimiser_step():
 
 @pytest.fixture(scope="module", params=["adamw", "nesterov"])
 def whole(request):
-    """A run that nothing interrupted, and the states it could have been resumed from."""
+    """An uninterrupted run, and the states from which it could be resumed."""
     run = setting(request.param)
     model, _, pruner = run
     states = {}
@@ -180,7 +180,7 @@ def test_state_for_another_shape_is_refused():
         other.load_state_dict(pruner.state_dict())
 
 
-def test_finalize_leaves_an_ordinary_model():
+def test_the_model_is_ordinary_after_finalize():
     model, optimiser, pruner = setting()
     keys, names = list(model.state_dict()), [n for n, _ in model.named_modules()]
     train(model, optimiser, pruner, STEPS)
@@ -209,7 +209,7 @@ def test_deepcopy_script_and_export_work_under_pruning():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is")
         scripted = torch.jit.script(model)
-        # Said of any nn.GRU, pruned or not.
+        # This warning is given for any nn.GRU, pruned or not.
         warnings.filterwarnings("ignore", message=r"The tensor attributes self\.rnn\._flat_weights")
         exported = torch.export.export(model.eval(), (x,)).module()
     for other in (copied, scripted, exported):
@@ -262,7 +262,7 @@ def test_tied_parameter_is_masked_once_under_its_first_name():
         Pruner(net, Rule(RAMP, thresholds=both))
 
 
-def test_fixed_mask_keeps_the_zeros_it_finds():
+def test_fixed_mask_preserves_the_zeros_of_the_model():
     model, optimiser, pruner = setting()
     train(model, optimiser, pruner, STEPS)
     pruner.finalize()
@@ -287,7 +287,7 @@ def test_fixed_mask_resumes_with_the_masks_of_its_beginning():
     assert resumed.masks()["rnn.weight_hh_l0"].all(dim=1).sum() == 35
 
 
-def test_tensor_pruned_too_far_stops_before_anything_is_zeroed():
+def test_a_tensor_that_would_be_pruned_too_far_stops_before_anything_is_zeroed():
     model = Net()
     thresholds = dict.fromkeys(find(model), 1e-2) | {"output.weight": 50.0}
     pruner = Pruner(model, Rule(RAMP, thresholds=thresholds))
@@ -298,7 +298,7 @@ def test_tensor_pruned_too_far_stops_before_anything_is_zeroed():
     assert all(weight.all() for weight in find(model).values())
 
 
-def test_hash_tells_masks_apart():
+def test_different_masks_have_different_hashes():
     runs = [setting(), setting()]
     for run in runs:
         train(*run, 10)
@@ -344,7 +344,7 @@ def test_weights_that_are_not_finite_stop_the_update():
         pruner.step()
 
 
-def test_pruning_that_is_ended_before_its_last_update_is_warned_of():
+def test_pruning_that_ends_before_its_last_update_gives_a_warning():
     model, optimiser, pruner = setting()
     train(model, optimiser, pruner, 40)
     with pytest.warns(Unfinished, match=r"step 40 with \d+\.\d+% .* update is after step 64"):
@@ -354,7 +354,7 @@ def test_pruning_that_is_ended_before_its_last_update_is_warned_of():
     pruner.finalize()
 
 
-def test_numbers_of_numpy_and_torch_are_plain_ones_in_the_checkpoint():
+def test_numbers_of_numpy_and_torch_are_plain_numbers_in_the_checkpoint():
     ramp = ThresholdRamp(4, 20, 66, 2, np.float64(1.5))
     rules = [
         Rule(

@@ -1,4 +1,4 @@
-"""What rules make of a model in training: scopes, scores, regrowth, patterns, refusals."""
+"""Rules applied to a model in training: scopes, scores, regrowth, patterns, errors."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -98,7 +98,7 @@ def test_scores_of_a_schedule_decide_which_weights_stay():
     model = Net()
 
     def scored(make):
-        """Half at the first step, by other scores than magnitudes."""
+        """Prune half at the first step, by other scores than magnitudes."""
 
         class ByScores(OneShot):
             def scores(self, step, name, weight, keep):
@@ -144,7 +144,7 @@ def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
     seen = []
 
     class TurnRound(Again):
-        """Grows what had been dropped: the mask turns round at every update."""
+        """Regrow the pruned weights: the mask is inverted at every update."""
 
         def scores(self, step, name, weight, keep):
             seen.append(weight.grad.count_nonzero().item())
@@ -169,7 +169,7 @@ def test_regrown_weights_start_at_zero_and_the_score_sees_dense_gradients():
     assert seen == [432, 432]
 
 
-def test_zeros_that_were_there_stay_when_a_pruned_network_is_pruned_further():
+def test_zeros_stay_when_a_pruned_network_is_pruned_further():
     model = Net()
     with torch.no_grad():
         model.rnn.weight_hh_l0[:, :6] = 0.0
@@ -182,7 +182,7 @@ def test_zeros_that_were_there_stay_when_a_pruned_network_is_pruned_further():
 
 
 @pytest.mark.parametrize("pattern", [Block(4, 1), Block(5, 5), Block(4, 4, "l2"), Bank(8)], ids=str)
-def test_patterns_are_kept_through_training(pattern):
+def test_masks_follow_their_pattern_through_training(pattern):
     model = Net()
     pruner = Pruner(model, Rule(Cubic(4, 66, 2, 0.75), ["rnn*"], pattern))
     train(model, OPTIMISERS["adamw"](model.parameters()), pruner, STEPS)
@@ -199,7 +199,7 @@ def test_patterns_are_kept_through_training(pattern):
 
 @dataclass(frozen=True)
 class Back(SparsitySchedule):
-    """Half at step 1, nothing from step 2 on."""
+    """Half at step 1, none from step 2 on."""
 
     regrows: ClassVar[bool] = True
 
@@ -213,7 +213,7 @@ class Back(SparsitySchedule):
         return self.target if step == 1 else 0.0
 
 
-def test_all_that_was_dropped_may_come_back():
+def test_all_pruned_weights_may_come_back():
     model = Net()
     pruner = Pruner(model, Rule(Back(), ["rnn.weight_hh_l0"]))
     optimiser = OPTIMISERS["adamw"](model.parameters())
@@ -226,7 +226,7 @@ def test_all_that_was_dropped_may_come_back():
 
 
 @pytest.mark.parametrize("pattern", [Bank(4), Block(6, 6)], ids=str)
-def test_zeros_that_were_kept_do_not_hinder_going_on_at_the_same_sparsity(pattern):
+def test_a_sparse_network_can_be_pruned_further_at_the_same_sparsity(pattern):
     """A sparsity that the pattern rounds up is not above the target: after a resume, or further."""
     rule = Rule(Cubic(4, 66, 2, 0.65), ["rnn*hh*"], pattern, keep_zeros=True)
     model = Net()

@@ -1,4 +1,4 @@
-"""RigL: which weights are replaced when, against Algorithm 1 worked out by itself."""
+"""RigL: replaced weights against an independent implementation of Algorithm 1."""
 
 import copy
 from typing import Any
@@ -93,7 +93,9 @@ def test_a_replacement_is_that_of_the_algorithm_and_new_weights_begin_at_zero() 
     pruner.mask_gradients()
     parameters = {n: p for n, p in model.named_parameters() if n in before}
     dense = {n: p.grad.numpy().copy() for n, p in parameters.items() if p.grad is not None}
-    assert all((dense[n][~before[n]] != 0).mean() > 0.5 for n in before), "left dense to be read"
+    assert all((dense[n][~before[n]] != 0).mean() > 0.5 for n in before), (
+        "dense gradients remain readable"
+    )
     optimiser.step()
     moved = {n: p.detach().numpy().copy() for n, p in parameters.items()}
     pruner.step(optimiser)
@@ -108,7 +110,9 @@ def test_a_replacement_is_that_of_the_algorithm_and_new_weights_begin_at_zero() 
         for moment in ("exp_avg", "exp_avg_sq"):
             state = optimiser.state[parameters[name]][moment]
             assert not state[~mask].any()
-            assert not state[mask & ~torch.from_numpy(before[name])].any(), "nothing from before"
+            assert not state[mask & ~torch.from_numpy(before[name])].any(), (
+                "no moments of earlier weights"
+            )
 
 
 def test_the_number_of_weights_never_changes_and_gradients_are_masked_between_updates() -> None:
@@ -177,7 +181,7 @@ def test_resumed_at_any_step_it_ends_with_equal_weights(stopped: int) -> None:
     )
 
 
-def test_without_gradients_it_says_in_which_order_to_call() -> None:
+def test_without_gradients_the_error_names_the_order_of_calls() -> None:
     model = layers()
     optimiser, pruner = trainer(model)
     for _ in range(3):
@@ -197,7 +201,7 @@ def test_without_gradients_it_says_in_which_order_to_call() -> None:
         ({"drop_fraction": 0.0}, "RigL: drop_fraction=0.0: a fraction"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragment: str) -> None:
+def test_impossible_numbers_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(AsrError) as error:
         rule(**options)
     assert fragment in str(error.value)
@@ -207,13 +211,13 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], fragmen
     "options",
     [{"pattern": Block(4, 4)}, {"scope": "global"}],
 )
-def test_it_takes_no_other_choice_of_weights(options: dict[str, Any]) -> None:
+def test_rigl_refuses_other_ways_to_choose_weights(options: dict[str, Any]) -> None:
     with pytest.raises(AsrError, match="it replaces single weights of each tensor"):
         Rule(RigL(12, 4, 0.8), **options)
     with pytest.raises(AsrError, match="it lets weights come back, which keep_zeros forbids"):
         Rule(RigL(12, 4, 0.8), keep_zeros=True)
 
 
-def test_a_window_without_room_is_refused() -> None:
+def test_a_window_too_short_for_updates_is_refused() -> None:
     with pytest.raises(AsrError, match="20 updates do not fit"):
         RigL.from_fractions(40, end=0.5, mask_updates=20)

@@ -1,4 +1,4 @@
-"""The threshold ramp gives the figures of the paper's algorithm, and refuses units mixed up."""
+"""The threshold ramp has the values of the paper's algorithm, and refuses mixed units."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""What is ranked together: against torch's own pruning, in every scope, thresholds, ties."""
+"""Ranking of weights: against torch's own pruning, in every scope, with thresholds and ties."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -108,7 +108,7 @@ def at_or_above(weight, eps, previous=None):
     return masks["weight"][0]
 
 
-def test_weight_at_the_threshold_is_kept():
+def test_a_weight_at_the_threshold_remains():
     weight = torch.tensor([-0.5, 0.25, 0.125, -0.25, 0.0])
     assert at_or_above(weight, 0.25).tolist() == [True, True, False, True, False]
 
@@ -181,13 +181,13 @@ shapes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 @settings(max_examples=60, deadline=None)
 @given(patterns, shapes, st.lists(st.floats(0.05, 0.8), min_size=1, max_size=4), st.integers(0, 99))
-def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sparsities, seed):
+def test_masks_never_grow_follow_their_pattern_and_count_exactly(pattern, shape, sparsities, seed):
     torch.manual_seed(seed)
     model = nn.Linear(shape[1], shape[0], bias=False)
     (name,) = find(model)
     alive = {}
     for sparsity in sorted(sparsities):
-        with torch.no_grad():  # as an optimiser would, those that were dropped included
+        with torch.no_grad():  # as an optimiser would, pruned weights included
             model.weight.copy_(torch.randint(-3, 4, shape) / 2 + 0.1)
         (group,) = ranking_groups(model, [Rule(OneShot(1, sparsity), pattern=pattern)])
         weights = {name: model.weight}
@@ -195,7 +195,7 @@ def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sp
         again = group.masks_at(1, weights, {name: keep})[0][name]
         assert torch.equal(keep, again), "idempotent"
         assert not alive or not (keep & ~alive[name]).any(), "monotonic"
-        dropped = int((~keep).sum())
+        pruned = int((~keep).sum())
         if isinstance(pattern, Bank):
             for bank in keep.split(pattern.columns, dim=1):
                 short = None if bank.shape[1] == pattern.columns else bank.shape[1]
@@ -205,7 +205,7 @@ def test_masks_only_lose_keep_their_pattern_and_count_exactly(pattern, shape, sp
             assert torch.equal(pattern.expand(units, keep.shape), keep), "blocks whole"
             sizes = pattern.sizes(keep.shape)
             largest = keep.numel() // len(units) if sizes is None else int(sizes.max())
-            assert abs(dropped - sparsity * keep.numel()) <= largest / 2 + 1e-4, "counted"
+            assert abs(pruned - sparsity * keep.numel()) <= largest / 2 + 1e-4, "counted"
         alive = {name: keep}
 
 
@@ -224,7 +224,7 @@ def test_ramp_ends_within_half_a_point_of_its_target_while_weights_move(pattern,
     sparsities = [sparsity for _, sparsity in pruner.curve]
     assert sparsities == sorted(sparsities)
     assert len(sparsities) == RAMP.mask_updates
-    # Whole blocks of up to 15 elements in tensors of 400.
+    # Blocks of up to 15 elements in tensors of 400.
     assert sparsities[-1] == pytest.approx(0.9, abs=0.005 if pattern == Element() else 0.02)
     # The largest of a block varies little from block to block, so most fall in the last third.
     assert (0.1 if pattern == Element() else 0.0) < sparsities[len(sparsities) // 2] < 0.85

@@ -1,4 +1,4 @@
-"""Schedules of sparsities give the published figures, and refuse what cannot be meant."""
+"""Schedules of sparsities have the published values and refuse impossible ones."""
 
 import json
 import warnings
@@ -66,7 +66,7 @@ def test_last_update_is_at_the_target_even_when_the_window_is_not_a_multiple():
         (OneShot(7, 0.5), [7], 7),
     ],
 )
-def test_updates_come_at_their_steps_alone(schedule, updates, finished):
+def test_updates_are_only_at_their_steps(schedule, updates, finished):
     assert list(schedule.update_steps) == updates
     assert [step for step in range(6000) if schedule.is_update(step)] == updates
     assert not schedule.is_finished(finished - 1)
@@ -143,12 +143,12 @@ def test_fractions_of_all_steps(make, expected):
         (lambda: OneShot.from_fractions(100, 1.5), r"0 <= at <= 1, got at=1\.5"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(make, fragment):
+def test_impossible_values_are_refused(make, fragment):
     with pytest.raises(AsrError, match=fragment):
         make()
 
 
-def test_few_updates_are_warned_of_with_a_frequency_that_is_enough():
+def test_few_updates_give_a_warning_with_a_sufficient_frequency():
     with pytest.warns(FewUpdates, match="Cubic: only 11 updates .* choose frequency=3 or less"):
         Cubic(0, 110, 10, 0.9)
     with warnings.catch_warnings():

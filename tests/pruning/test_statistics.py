@@ -10,7 +10,7 @@ from asr.pruning.statistics import statistics
 
 @pytest.fixture
 def model():
-    """GRU of 4 units whose update gate is dead and whose reset gate is half dead, and a Linear."""
+    """A GRU of 4 units whose update gate is zero and reset gate half zero, and a Linear."""
     net = nn.ModuleDict({"rnn": nn.GRU(2, 4), "norm": nn.LayerNorm(4), "output": nn.Linear(4, 3)})
     with torch.no_grad():
         for parameter in net.parameters():
@@ -114,7 +114,7 @@ def test_layers_and_groups_add_up_their_tensors():
     assert "layer rnn.l1_reverse" in stats.table()
 
 
-def test_pattern_that_matches_nothing_lists_what_exists(model):
+def test_a_name_pattern_without_a_match_lists_the_names(model):
     for given in (model, model.state_dict()):
         with pytest.raises(AsrError, match=r"matches 'lstm\*'; there are:\n  rnn\.weight_ih_l0"):
             statistics(given, ["lstm*"])

@@ -1,4 +1,4 @@
-"""The corrected ramp keeps its shape, never falls, and ends at its target."""
+"""The corrected ramp has the same shape, never falls, and ends at its target."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_constant_prediction_is_the_paper_s_ramp():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1e-3, 10), min_size=89, max_size=89), st.none() | st.floats(1e-3, 10))
-def test_threshold_never_falls_nor_passes_the_one_at_the_target(quantiles, q):
+def test_the_threshold_never_falls_and_never_exceeds_that_of_the_target(quantiles, q):
     corrected, before = TargetThreshold(RAMP, q), 0.0
     for step, quantile in zip(RAMP.update_steps, sorted(quantiles), strict=True):
         eps = corrected.raise_to(step, quantile)
@@ -50,7 +50,7 @@ def test_weights_that_shrink_below_the_threshold_do_not_cost_the_target():
     assert eps == 0.3
 
 
-def test_known_q_counts_at_first_and_not_at_the_end():
+def test_a_known_q_has_influence_at_first_and_none_at_the_end():
     free, known = TargetThreshold(RAMP), TargetThreshold(RAMP, q=1.0)
     assert known.raise_to(1100, 0.5) > 1.8 * free.raise_to(1100, 0.5)
     for step in RAMP.update_steps[1:]:
@@ -58,7 +58,7 @@ def test_known_q_counts_at_first_and_not_at_the_end():
     assert known.eps == 0.5
 
 
-def test_state_goes_on_bit_for_bit():
+def test_a_restored_state_continues_bit_for_bit():
     whole, stopped = TargetThreshold(RAMP), TargetThreshold(RAMP)
     for step in RAMP.update_steps[:40]:
         whole.raise_to(step, step / 7)

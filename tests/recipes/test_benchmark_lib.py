@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: records that are continued, and options."""
+"""Code shared by the benchmark scripts: records that are continued, and options."""
 
 import json
 import time
@@ -89,7 +89,7 @@ def test_a_busy_machine_is_refused_before_anything_is_prepared(
     assert start("x", "", display, ["--allow-busy"]).allow_busy
 
 
-def test_quick_figures_are_written_only_where_one_asks_for_them(tmp_path: Path) -> None:
+def test_quick_figures_are_written_only_with_output(tmp_path: Path) -> None:
     assert start("x", "", display, ["--quick"], timed=False).record.path is None
     script = start("x", "", display, ["--quick", "--output", str(tmp_path)], timed=False)
     assert script.record.path == tmp_path / "x.json"

@@ -19,7 +19,7 @@ RECORDS = FOLDER.parent / "results"
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch):
-    """Also where the C library is absent the scripts are run, on numpy; torch keeps its threads."""
+    """Run the scripts without the C library too, on numpy; restore the threads of torch."""
     monkeypatch.setattr("lib.script.library", object)
     before = torch.get_num_threads()
     yield
@@ -32,7 +32,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, records: Path, *arguments: object) -> dict:
-    """The parts of the record; a script that has run already measures nothing again."""
+    """The parts of the record; parts of an earlier run are not measured again."""
     words = ["--quick", "--output", str(records), *map(str, arguments)]
     assert script(name).main(words) == 0
     return read_parts(records / f"{name}.json")
@@ -65,7 +65,7 @@ def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["error"] < 0.02, row["name"]
     assert "gru-64-n1-t2" in capsys.readouterr().out
     run("recurrent", records, *ONLY["recurrent"])
-    assert "in the record already" in capsys.readouterr().out
+    assert "already in the record" in capsys.readouterr().out
 
 
 def test_network(records: Path) -> None:
@@ -120,7 +120,7 @@ def test_start(records: Path) -> None:
     assert rows["native, 5 s"]["peak_mib"] < 150 < rows["torch, 5 s"]["peak_mib"]
 
 
-def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
+def test_gpu_is_recorded_as_not_run_without_a_gpu(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--quick", "--output", str(records)]
@@ -135,7 +135,7 @@ def test_gpu_says_that_it_was_not_run_where_there_is_no_gpu(
     text = (records / "gpu.json").read_text()
     assert '"rows": [{"GPU": "not run: torch finds no CUDA GPU on this machine"}]' in text
     assert script("gpu").main(arguments) == 0
-    assert "in the record already" in capsys.readouterr().out
+    assert "already in the record" in capsys.readouterr().out
 
 
 def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
@@ -189,7 +189,7 @@ def test_the_break_even_is_where_the_times_cross() -> None:
     assert break_even(rows, None) == "-"
 
 
-def test_committed_records_are_whole_and_were_measured_on_an_idle_machine() -> None:
+def test_committed_records_are_complete_and_were_measured_on_an_idle_machine() -> None:
     paths = list((RECORDS / "benchmarks").glob("*.json"))
     assert paths
     for path in paths:

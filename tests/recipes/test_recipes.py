@@ -1,4 +1,4 @@
-"""Recipes run from end to end in a small setting: the demo, a grid, LibriSpeech in miniature."""
+"""Recipes run from end to end in miniature: the demo, the grids, LibriSpeech."""
 
 import json
 import runpy
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from places import ROOT
+from paths import ROOT
 
 from asr.audio import load as load_audio
 from asr.corpus.manifest import read_manifest
+from asr.errors import AsrError
 from asr.report import read_records
 from asr.settings.run import Run
 from asr.settings.yaml import load
@@ -27,13 +28,13 @@ def small(corpus: Path, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_demo_ends_with_a_table_speeds_and_transcripts(
+def test_the_demo_prints_a_table_speeds_and_transcripts(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo = runpy.run_path(str(RECIPES / "demo.py"))
     status = demo["main"]([*small(corpus, tmp_path), "pruning.tolerance=0.4", "data.workers=0"])
-    said = capsys.readouterr().out
-    assert status == 0, said
+    printed = capsys.readouterr().out
+    assert status == 0, printed
     folder = tmp_path / "demo"
     records = {p.stem: json.loads(p.read_text()) for p in (folder / "records").glob("*.json")}
     sparse, small_dense = records["large-sparse"]["model"], records["small-dense"]["model"]
@@ -42,16 +43,15 @@ def test_the_demo_ends_with_a_table_speeds_and_transcripts(
     for name in ("report.html", "plot.png", "plot.svg", "table.md", "table.csv"):
         assert (folder / "report" / name).stat().st_size > 500
     assert json.loads((folder / "records/large-sparse.json").read_text())["speed"]["threads"] == 1
-    for part in ("real-time factor", "packed.asr", "said ", "heard", "minutes"):
-        assert part in said
+    for part in ("real-time factor", "packed.asr", "reference ", "hypothesis ", "minutes"):
+        assert part in printed
 
 
-def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
+def test_a_grid_copies_its_records_and_rewrites_its_section_of_the_results(
     corpus: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "base.yaml").write_text((RECIPES / "spoken.yaml").read_text())
-    grid = tmp_path / "grid.yaml"
-    grid.write_text(
+    (tmp_path / "sparsity.yaml").write_text(
         "base: base.yaml\nworkers: 2\nset: [recipe=sparsity]\nruns:\n"
         '  - {name: large, set: ["data.train=[train.jsonl]"]}\n'
         '  - {name: impossible, set: ["data.train=[none.jsonl]"]}\n'
@@ -59,10 +59,10 @@ def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
     )
     results = tmp_path / "RESULTS.md"
     results.write_text("before\n<!-- asr report: sparsity -->\n<!-- end: sparsity -->\nafter\n")
-    recipe = runpy.run_path(str(RECIPES / "sparsity.py"))
+    recipe = runpy.run_path(str(RECIPES / "grid.py"))
     words = [w for w in small(corpus, tmp_path / "runs") if "data.train" not in w]
-    status = recipe["main"](words, grid, tmp_path / "records", results)
-    assert status == 1, "a run failed, and that must not go unseen"
+    status = recipe["main"](["sparsity", *words], tmp_path, tmp_path / "records", results)
+    assert status == 1, "a run failed"
     assert [p.stem for p in (tmp_path / "records").glob("*.json")] == ["large"]
     written = results.read_text()
     assert written.startswith("before\n")
@@ -70,7 +70,15 @@ def test_a_grid_collects_records_and_rewrites_its_part_of_the_results(
     assert "large" in written
 
 
-def test_librispeech_recipe_trains_on_a_miniature_in_the_real_layout(
+@pytest.mark.parametrize("words", [[], ["demo"], ["model.hidden=8"]])
+def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
+    words: list[str],
+) -> None:
+    with pytest.raises(AsrError, match="name of a grid: sparsity or methods"):
+        runpy.run_path(str(RECIPES / "grid.py"))["main"](words)
+
+
+def test_the_librispeech_recipe_trains_on_a_miniature_in_the_same_layout(
     corpus: Path, tmp_path: Path
 ) -> None:
     parts = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
@@ -106,13 +114,13 @@ def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Pa
     (tmp_path / "methods.yaml").write_text("\n  - {".join(kept))
     results = tmp_path / "RESULTS.md"
     results.write_text("<!-- asr report: methods -->\n<!-- end: methods -->\n")
-    recipe = runpy.run_path(str(RECIPES / "methods.py"))
+    recipe = runpy.run_path(str(RECIPES / "grid.py"))
     words = [
         *small(corpus, tmp_path / "runs"), "model.hidden=32", "pruning.tolerance=0.02",
         "training.epochs=4", "training.progress=false",
     ]  # fmt: skip
     words = [w for w in words if not w.startswith("pruning.percentile")]
-    status = recipe["main"](words, tmp_path / "methods.yaml", tmp_path / "records", results)
+    status = recipe["main"](["methods", *words], tmp_path, tmp_path / "records", results)
     assert status == 0
     records = read_records(tmp_path / "records")
     assert len(records) == len(kept) - 1

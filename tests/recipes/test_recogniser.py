@@ -1,4 +1,4 @@
-"""The benchmark of whole recognisers: its figures are right where the errors are known."""
+"""The benchmark of whole recognisers has the right figures for networks of known errors."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from benchmark_scripts import FOLDER, script
 from lib import contestants
 from lib.rates import character_rate, rate
 from lib.recognisers import Job, Outcome, pocketsphinx_bytes, run, work
-from places import ROOT
+from paths import ROOT
 from tone_network import LETTERS, RATE, speak, tone_model
 
 from asr.corpus import sources
@@ -30,7 +30,7 @@ from asr.report import report
 from asr.text.tokenizer import CharacterTokenizer
 
 SPEECH = ROOT.parent / "shared" / "speech"
-SAID = {"1": ("AB CD", "30"), "2": ("BAD CAFE", "12"), "3": ("FED", "13")}
+SPEAKERS = {"1": ("AB CD", "30"), "2": ("BAD CAFE", "12"), "3": ("FED", "13")}
 """Text and age of each speaker."""
 
 
@@ -48,29 +48,31 @@ def recogniser() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sets of tones, three networks that recognise them, a language model."""
+    """Two sets of tones, three networks (one does not recognise A), a language model."""
     folder = tmp_path_factory.mktemp("place")
     for subset in ("dev-tones", "test-tones"):
-        for speaker, (text, _) in SAID.items():
+        for speaker, (text, _) in SPEAKERS.items():
             chapter = folder / subset / speaker / "1"
             chapter.mkdir(parents=True)
             soundfile.write(chapter / f"{speaker}-1-0.flac", speak(text), RATE)
             (chapter / f"{speaker}-1.trans.txt").write_text(f"{speaker}-1-0 {text}\n")
-    ages = [f"test-tones\t{speaker}-1-0\t{age}\n" for speaker, (_, age) in SAID.items()]
+    ages = [f"test-tones\t{speaker}-1-0\t{age}\n" for speaker, (_, age) in SPEAKERS.items()]
     (folder / "utterances.tsv").write_text("subset\tutterance\tage\n" + "".join(ages))
     model, save = tone_model(), (CharacterTokenizer(), Frontend(normalise="none"))
     save_model(folder / "exact.model", model, *save)
     pack(folder / "exact.model", folder / "exact.asr")
     with torch.no_grad():
-        for parameter in model.parameters():  # no zeros, and the texts stay
+        for parameter in model.parameters():  # no zeros, but the same texts
             parameter[parameter == 0] = 1e-7
     save_model(folder / "dense.asr", model, *save)
     with torch.no_grad():
-        deaf = tone_model()
-        dict(deaf.named_parameters())["rnn.0.forward_cell.weight_ih_l0"][LETTERS.index("A")] = 0
-    save_model(folder / "deaf.model", deaf, *save)
-    pack(folder / "deaf.model", folder / "deaf.asr")
-    sentences = [text for text, _ in SAID.values()] * 3
+        without_a = tone_model()
+        dict(without_a.named_parameters())["rnn.0.forward_cell.weight_ih_l0"][
+            LETTERS.index("A")
+        ] = 0
+    save_model(folder / "without-a.model", without_a, *save)
+    pack(folder / "without-a.model", folder / "without-a.asr")
+    sentences = [text for text, _ in SPEAKERS.values()] * 3
     trained = train_ngrams(number_words(sentences), 2, (1,))
     write_lm(folder / "tones.lm", build_model(trained.ngrams))
     return folder
@@ -78,7 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """Jobs that were done, in this process, which need not start torch again."""
+    """Jobs that were done; they run in this process, to import torch only once."""
     done: list[Job] = []
 
     def here(job: Job) -> Outcome:
@@ -101,26 +103,28 @@ def rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["network"], row["decoder"]): row for row in plain["rows"]}
 
 
-def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recognised(
+def test_error_rates_and_differences_are_those_of_the_letter_that_is_not_recognised(
     recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "records" / "all.json"
     lm = ["--lm", str(place / "tones.lm"), "--tuned", "dense=0.3,1"]
-    assert recogniser.main(words(place, path, *lm, dense="dense.asr", deaf="deaf.asr")) == 0
+    assert (
+        recogniser.main(words(place, path, *lm, dense="dense.asr", without_a="without-a.asr")) == 0
+    )
     found = rows(path)
-    who = [(n, d) for n in ("dense", "deaf") for d in ("greedy", "beam with LM")]
+    who = [(n, d) for n in ("dense", "without_a") for d in ("greedy", "beam with LM")]
     assert list(found) == who
-    dense, deaf = found["dense", "greedy"], found["deaf", "greedy"]
+    dense, without_a = found["dense", "greedy"], found["without_a", "greedy"]
     assert dense["wer test-tones"]["wer"] == 0
-    assert deaf["wer test-tones"]["wer"] == pytest.approx(3 / 5)
-    assert deaf["wer test-tones adults"]["wer"] == pytest.approx(1 / 3)
-    assert deaf["wer test-tones children"]["wer"] == 1
-    assert deaf["cer test-tones"]["value"] == pytest.approx(3 / 16)
-    assert dense["nonzeros"] == dense["parameters"] > 2 * deaf["nonzeros"]
+    assert without_a["wer test-tones"]["wer"] == pytest.approx(3 / 5)
+    assert without_a["wer test-tones adults"]["wer"] == pytest.approx(1 / 3)
+    assert without_a["wer test-tones children"]["wer"] == 1
+    assert without_a["cer test-tones"]["value"] == pytest.approx(3 / 16)
+    assert dense["nonzeros"] == dense["parameters"] > 2 * without_a["nonzeros"]
     lm_bytes = (place / "tones.lm").stat().st_size
-    assert found["deaf", "beam with LM"]["bytes"] == deaf["model_bytes"] + lm_bytes
-    assert deaf["bytes"] == (place / "deaf.asr").stat().st_size
-    assert deaf["backend"].startswith("native")
+    assert found["without_a", "beam with LM"]["bytes"] == without_a["model_bytes"] + lm_bytes
+    assert without_a["bytes"] == (place / "without-a.asr").stat().st_size
+    assert without_a["backend"].startswith("native")
     for row in found.values():
         assert row["rtf"] > 0 < row["wall_rtf"]
         assert row["load_seconds"] > 0
@@ -128,9 +132,9 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recog
 
     record = json.loads(path.read_text())
     [difference, with_lm] = record["tables"][0]["rows"]
-    assert (difference["network"], difference["less"]) == ("deaf", "dense")
+    assert (difference["network"], difference["baseline"]) == ("without_a", "dense")
     assert difference["change test-tones"]["wer"] == pytest.approx(3 / 5)
-    assert difference["time_ratio"] == pytest.approx(deaf["rtf"] / dense["rtf"], rel=1e-3)
+    assert difference["time_ratio"] == pytest.approx(without_a["rtf"] / dense["rtf"], rel=1e-3)
     assert difference["same_run"]
     assert with_lm["decoder"] == "beam with LM"
 
@@ -140,12 +144,12 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recog
     chosen = min(tried, key=tried.get)
     assert dense["backend"].startswith(chosen)
     assert (networks["dense"]["lm_weight"], networks["dense"]["word_bonus"]) == (0.3, 1)
-    assert len(networks["deaf"]["tuning"]) == 49
-    assert networks["deaf"]["tuning"][0][:2] == [
-        networks["deaf"]["lm_weight"], networks["deaf"]["word_bonus"]
+    assert len(networks["without_a"]["tuning"]) == 49
+    assert networks["without_a"]["tuning"][0][:2] == [
+        networks["without_a"]["lm_weight"], networks["without_a"]["word_bonus"]
     ]  # fmt: skip
     used = {job.decoding.lm_weight for job in ran if job.decoding.decoder == "beam"}
-    assert used == {0.3, networks["deaf"]["lm_weight"]}
+    assert used == {0.3, networks["without_a"]["lm_weight"]}
     assert [len(job.recordings) for job in ran] == [3] * 6
 
     results = tmp_path / "RESULTS.md"
@@ -153,10 +157,12 @@ def test_errors_by_age_and_differences_are_those_of_the_letter_that_is_not_recog
     report(path.parent, tmp_path / "out", results)
     text = results.read_text()
     assert "| Network | Decoder | WER %, test-tones | WER %, test-tones adults |" in text
-    assert "| deaf | greedy | 60.0 (" in text
-    assert "| deaf | greedy | dense | +60.0 (" in text
+    assert "| without_a | greedy | 60.0 (" in text
+    assert "| without_a | greedy | dense | +60.0 (" in text
     assert "<summary>Costs</summary>" in text
-    assert f"| deaf | greedy | {deaf['parameters']:,} | {deaf['nonzeros']:,} |" in text
+    assert (
+        f"| without_a | greedy | {without_a['parameters']:,} | {without_a['nonzeros']:,} |" in text
+    )
 
 
 def test_cached_results_are_used_and_those_of_a_later_run_are_marked(
@@ -172,8 +178,10 @@ def test_cached_results_are_used_and_those_of_a_later_run_are_marked(
     recogniser.main(words(place, path, exact="exact.asr"))
     assert len(ran) == 1
     assert "NOT MEASURED IN ONE RUN" not in path.read_text()
-    recogniser.main(words(place, path, exact="exact.asr", deaf="deaf.asr"))
-    assert [job.model for job in ran] == [str(place / name) for name in ("exact.asr", "deaf.asr")]
+    recogniser.main(words(place, path, exact="exact.asr", without_a="without-a.asr"))
+    assert [job.model for job in ran] == [
+        str(place / name) for name in ("exact.asr", "without-a.asr")
+    ]
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == 0
     [note] = [n for n in json.loads(path.read_text())["notes"] if n.startswith("NOT MEASURED")]
     assert "exact greedy in the run of 2026-01-01" in note
@@ -185,14 +193,14 @@ def test_cached_results_are_used_and_those_of_a_later_run_are_marked(
     assert found[0].startswith(notes[1])
     assert "not in the run that wrote this record" in found[0]
     assert "revision" in found[0]
-    recogniser.main(words(place, path, exact="deaf.asr"))
+    recogniser.main(words(place, path, exact="without-a.asr"))
     assert len(ran) == 3, "another network of that name was cached"
     assert rows(path)["exact", "greedy"]["wer test-tones"]["wer"] == pytest.approx(3 / 5)
-    recogniser.main(words(place, path, "--again", exact="deaf.asr"))
+    recogniser.main(words(place, path, "--again", exact="without-a.asr"))
     assert len(ran) == 4
 
 
-def test_a_tuning_is_cached_as_long_as_the_same_is_tried(
+def test_a_tuning_is_cached_while_its_grid_is_the_same(
     recogniser: ModuleType,
     place: Path,
     tmp_path: Path,
@@ -216,17 +224,19 @@ def test_a_tuning_is_cached_as_long_as_the_same_is_tried(
     assert json.loads(path.read_text())["details"]["networks"]["exact"]["lm_weight"] == 0.4
 
 
-def test_a_part_of_a_set_is_called_no_result(
+def test_a_part_of_a_set_is_marked_as_not_a_result(
     recogniser: ModuleType, place: Path, tmp_path: Path, ran: list[Job]
 ) -> None:
     path = tmp_path / "r" / "part.json"
-    recogniser.main(words(place, path, "--by-age", "--limit=2", exact="exact.asr", deaf="deaf.asr"))
+    recogniser.main(
+        words(place, path, "--by-age", "--limit=2", exact="exact.asr", without_a="without-a.asr")
+    )
     assert [len(job.recordings) for job in ran] == [2, 2]
     plain = json.loads(path.read_text())
     assert plain["notes"][0].startswith("NOT A RESULT: only 2 utterances")
     assert "only 2 utterances" in plain["label"]
     assert "(only 2 utterances)" in plain["columns"][2]["heading"]
-    assert rows(path)["deaf", "greedy"]["wer test-tones"]["words"] == 3
+    assert rows(path)["without_a", "greedy"]["wer test-tones"]["words"] == 3
 
 
 @pytest.mark.parametrize(
@@ -246,7 +256,7 @@ def test_a_part_of_a_set_is_called_no_result(
         (["--network=a=x", "--test", "dev-tones"], "nothing after it"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_impossible_arguments_are_refused(
     recogniser: ModuleType, place: Path, tmp_path: Path, more: list[str], fragment: str
 ) -> None:
     if "dev-tones" in more:
@@ -272,24 +282,24 @@ def test_an_age_that_is_not_known_is_named(
             recogniser.main(arguments)
 
 
-def test_a_process_of_its_own_recognises_the_same_and_its_error_is_reported(
+def test_a_separate_process_gives_the_same_texts_and_its_error_is_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(2)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{FOLDER.parents[1]}")
-    paths = tuple(str(place / "test-tones" / s / "1" / f"{s}-1-0.flac") for s in SAID)
+    paths = tuple(str(place / "test-tones" / s / "1" / f"{s}-1-0.flac") for s in SPEAKERS)
     found = run(Job(paths, str(place / "exact.asr"), repeats=2))
-    assert found.texts == [text for text, _ in SAID.values()]
+    assert found.texts == [text for text, _ in SPEAKERS.values()]
     assert len(found.seconds) == len(found.cpu_seconds) == 3
     assert found.load_seconds > 2, "loading begins with the process"
-    assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it holds what it does not need"
+    assert 10 * 2**20 < found.peak_bytes < 150 * 2**20, "it loads more than it needs"
     with pytest.raises(AsrError, match=r"nothing\.asr"):
         run(Job(paths, str(tmp_path / "nothing.asr")))
 
 
-def test_the_character_rate_is_that_of_the_score_and_its_interval_holds_it() -> None:
-    said = [("ABCD", "ABCD"), ("EFGH IJ", "EFG IK"), ("KL", "KLM"), ("NO", "")]
-    found = [Row(str(i), "", r, h) for i, (r, h) in enumerate(said)]
+def test_the_character_rate_is_that_of_the_score_and_lies_in_its_interval() -> None:
+    pairs = [("ABCD", "ABCD"), ("EFGH IJ", "EFG IK"), ("KL", "KLM"), ("NO", "")]
+    found = [Row(str(i), "", r, h) for i, (r, h) in enumerate(pairs)]
     cer = character_rate(found)
     assert cer["value"] == pytest.approx(5 / 15)
     assert cer["value"] == rate(found)["cer"]

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.report.measurements import is_measurement, read_measurement
 from asr.report.records import read_record
@@ -42,14 +42,14 @@ def test_tables_of_the_results_have_at_most_eight_columns_and_no_commands() -> N
             assert "`" not in line, line[:80]
 
 
-def test_every_recipe_with_records_of_its_own_has_a_section() -> None:
+def test_every_recipe_with_records_has_a_section() -> None:
     text = RESULTS.read_text()
     recipes = {json.loads(path.read_text())["recipe"] for path in RECORDS} - {"sparsity_window"}
     for recipe in recipes:
         assert f"<!-- asr report: {recipe} -->\n\n|" in text, recipe
 
 
-def test_of_what_reports_make_only_one_picture_a_recipe_is_committed() -> None:
+def test_only_one_generated_picture_per_recipe_is_committed() -> None:
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "recipes/results"], capture_output=True, text=True
     )

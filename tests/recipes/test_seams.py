@@ -1,4 +1,4 @@
-"""The benchmark of seams: its smoke setting runs, and its arithmetic is that of a paired count."""
+"""The benchmark of seams runs in miniature, and counts errors in pairs."""
 
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ def seams() -> ModuleType:
     return script("seams")
 
 
-def test_the_benchmark_prints_a_row_for_each_way_of_splitting_and_a_ratio(
+def test_the_benchmark_prints_a_row_for_each_option_and_a_ratio(
     seams: ModuleType,
     trained: Path,
     corpus: Path,

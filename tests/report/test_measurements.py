@@ -1,4 +1,4 @@
-"""Records of measurements: written, read with every mistake named, displayed in RESULTS.md."""
+"""Records of measurements: writing, reading, errors, display in RESULTS.md."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from asr.report.measurements import (
     DisplayColumn,
     ExtraTable,
     read_measurements,
-    table,
+    tables,
     write_measurement,
 )
 
@@ -40,9 +40,9 @@ def write(path: Path, label: str = "A|B", **changes: Any) -> Path:
     return path
 
 
-def test_values_are_displayed_as_their_columns_say(tmp_path: Path) -> None:
+def test_values_are_displayed_in_the_format_of_their_columns(tmp_path: Path) -> None:
     records = read_measurements(write(tmp_path / "a.json", time=None))
-    assert table(records).rows == (
+    assert tables(records)[0].rows == (
         ("greedy", "25.1 (20.0-30.0)", "-5.1 (-6.0 to +1.0)", "12,345", "50.0", "-"),
     )
     [record] = records

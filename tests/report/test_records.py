@@ -1,4 +1,4 @@
-"""Records: exact round trips, small diffs, and every mistake named by file and key."""
+"""Records: exact round trips, small diffs, errors with file and key."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_record_is_read_as_it_was_written(tmp_path):
     assert record.settings == plain["settings"]
 
 
-def test_keys_beyond_the_schema_are_left_alone(tmp_path):
+def test_keys_beyond_the_schema_are_ignored(tmp_path):
     plain = plain_record() | {"weather": "fine"}
     plain["training"]["skipped_batches"] = 3
     write_record(tmp_path / "r.json", plain)
@@ -52,7 +52,7 @@ def test_a_changed_figure_changes_one_line(tmp_path):
     assert sum(x != y for x, y in zip(one, other, strict=True)) == 1
 
 
-def test_values_that_json_lacks_are_a_fault_of_ours_and_leave_no_file(tmp_path):
+def test_values_that_json_cannot_hold_are_a_bug_and_leave_no_file(tmp_path):
     with pytest.raises(TypeError, match="a record holds plain values"):
         write_record(tmp_path / "r.json", {"folder": tmp_path})
     assert list(tmp_path.iterdir()) == []
@@ -101,7 +101,7 @@ def test_more_nonzeros_than_elements_are_refused(tmp_path):
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
-def test_files_that_are_no_records_are_refused(tmp_path, content, fragment):
+def test_files_that_are_not_records_are_refused(tmp_path, content, fragment):
     path = tmp_path / "r.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AsrError, match=fragment):
@@ -117,8 +117,8 @@ def test_no_record_at_all_is_an_error(tmp_path):
 
 def test_two_records_of_one_name_are_refused(tmp_path):
     for name in ("a", "b"):
-        write_record(tmp_path / f"{name}.json", plain_record("twin"))
-    with pytest.raises(AsrError, match=r"b\.json: name 'twin' .* already in .*a\.json"):
+        write_record(tmp_path / f"{name}.json", plain_record("same"))
+    with pytest.raises(AsrError, match=r"b\.json: name 'same' .* already in .*a\.json"):
         read_records(tmp_path)
 
 

@@ -178,7 +178,7 @@ def pair(wer_sparse, wer_dense, larger=1.02, **options):
     return sparse, dense
 
 
-def test_difference_larger_than_both_intervals_is_said_in_a_sentence(load):
+def test_a_difference_larger_than_both_intervals_is_stated(load):
     (found,) = comparison(load(*pair(0.185, 0.287)))
     assert found.clear
     assert found.difference == pytest.approx(-0.102)
@@ -188,14 +188,14 @@ def test_difference_larger_than_both_intervals_is_said_in_a_sentence(load):
     )
 
 
-def test_difference_within_the_intervals_is_not_called_one(load):
+def test_a_difference_within_the_intervals_is_not_called_a_difference(load):
     (found,) = comparison(load(*pair(0.20, 0.18)))
     assert not found.clear
     assert "2.0 points higher; the intervals overlap, so this test does not" in str(found)
 
 
 @pytest.mark.parametrize(
-    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"tokenizer": "pieces"})]
+    ("larger", "options"), [(1.06, {}), (0.94, {}), (1.0, {"tokenizer": "sentencepiece"})]
 )
 def test_unequal_networks_are_not_compared(load, larger, options):
     assert comparison(load(*pair(0.2, 0.3, larger, **options))) == []
@@ -226,8 +226,8 @@ def test_series_follow_group_width_cell_and_tokenizer(load):
         "GRU 256, sparse",
         "GRU 128, sparse",
         "GRU, small dense",
-        "GRU, pieces 200, dense",
-        "GRU 128, pieces 200, sparse",
+        "GRU, sentencepiece 200, dense",
+        "GRU 128, sentencepiece 200, sparse",
         "RNN, dense",
         "RNN 256, sparse",
     ]
@@ -259,7 +259,7 @@ def test_counts_on_the_axis_are_short():
     assert [short_count(x) for x in (950, 200_000, 1_500_000)] == ["950", "200 k", "1.5 M"]
 
 
-def test_there_is_no_plot_without_a_test(load):
+def test_without_a_test_set_nothing_is_plotted(load):
     assert wer_plot(load(plain_record(tests={}))) is None
 
 
@@ -312,7 +312,7 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_page_needs_nothing_from_outside_and_escapes_all_text(whole):
+def test_the_page_has_no_external_references_and_escapes_all_text(whole):
     page = _Page()
     page.feed((whole[0] / "out" / "report.html").read_text())
     assert page.open == []
@@ -360,7 +360,7 @@ def test_only_the_part_between_the_markers_is_rewritten(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", MARKERS[0], "\n".join(MARKERS[::-1]), "\n".join(MARKERS * 2)])
-def test_missing_markers_are_named_and_nothing_is_written(tmp_path, text):
+def test_missing_markers_are_named_and_no_file_is_changed(tmp_path, text):
     results = tmp_path / "RESULTS.md"
     results.write_text(text)
     records = write_all(tmp_path / "records", [plain_record(tests={})])
@@ -370,7 +370,7 @@ def test_missing_markers_are_named_and_nothing_is_written(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
-def test_records_of_two_recipes_cannot_share_markers(tmp_path):
+def test_records_of_two_recipes_cannot_use_the_same_markers(tmp_path):
     plain = [plain_record("a", tests={}), plain_record("b", tests={}, recipe="demo")]
     results = tmp_path / "RESULTS.md"
     results.write_text("\n".join(MARKERS))
@@ -397,19 +397,19 @@ def test_terminal_shows_the_few_columns_that_matter(load):
 
 USUAL = {INK, PAPER, GRID}
 
-TAUGHT = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
+DISTILLED = {"teacher": "dense/model.asr", "kind": "frame", "weight": 0.3, "temperature": 2.0,
           "ctc_loss": 0.9, "distillation_loss": 0.4}  # fmt: skip
 
 
-def test_the_teachers_loss_is_a_column_only_when_a_network_was_taught(load):
+def test_the_teachers_loss_is_a_column_only_if_a_network_was_distilled(load):
     plain = plain_record("d", "small-dense", "D", tests={"set": 0.3})
     assert "Teacher's loss" not in row_of(tables.networks_table(load(plain)), "D")
-    taught = plain_record("t", "small-dense", "T", tests={"set": 0.3}, distillation=TAUGHT)
-    table = tables.networks_table(load(plain, taught))
+    distilled = plain_record("t", "small-dense", "T", tests={"set": 0.3}, distillation=DISTILLED)
+    table = tables.networks_table(load(plain, distilled))
     assert row_of(table, "D")["Teacher's loss"] == "-"
     assert row_of(table, "T")["Teacher's loss"] == "frame, 30 %, T 2"
-    assert any("not counted in the training time" in line for line in tables.notes(load(taught)))
-    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, taught))))
+    assert any("not counted in the training time" in line for line in tables.notes(load(distilled)))
+    rows = csv.DictReader(io.StringIO(tables.to_csv(load(plain, distilled))))
     assert [row["distillation temperature"] for row in rows] == ["", "2.0"]
 
 
@@ -429,12 +429,12 @@ def test_the_average_is_a_column_only_when_a_network_was_averaged(load):
 
 def test_of_two_dense_networks_of_one_size_the_better_is_compared(load):
     sparse, dense = pair(0.2, 0.3)
-    taught = plain_record(
-        "t", "small-dense", "taught", tests={"set": 0.25}, distillation=TAUGHT,
+    distilled = plain_record(
+        "t", "small-dense", "distilled", tests={"set": 0.25}, distillation=DISTILLED,
         nonzeros=dense["model"]["nonzeros"],
     )  # fmt: skip
-    (found,) = comparison(load(sparse, dense, taught))
-    assert found.dense == "taught"
+    (found,) = comparison(load(sparse, dense, distilled))
+    assert found.dense == "distilled"
 
 
 def methods_grid():
@@ -446,7 +446,7 @@ def methods_grid():
     return [plain_record("d", tests={"set": 0.15}), *plain]
 
 
-def test_many_methods_at_one_size_are_drawn_a_line_each(load, tmp_path):
+def test_many_methods_at_one_size_get_one_line_each(load, tmp_path):
     records = load(*methods_grid())
     assert is_comparison_of_methods(records)
     assert not is_comparison_of_methods(records[:9]), "a dense network and four methods"
@@ -461,7 +461,7 @@ def test_a_grid_of_sizes_is_still_drawn_over_non_zeros(load):
     assert not is_comparison_of_methods(load(*whole_grid({"set": 1.0})))
 
 
-def test_curves_of_many_methods_have_colours_of_their_own_and_of_few_those_of_their_series(load):
+def test_curves_of_many_methods_have_different_colours_and_of_few_those_of_their_series(load):
     def colours(records):
         svg = pruning_plot(records).svg.decode()
         return len({c for c in re.findall(r"stroke: (#[0-9a-f]{6})", svg) if c not in USUAL})

@@ -1,9 +1,9 @@
-"""Settings from YAML and key=value; every mistake is refused with its place and its remedy."""
+"""Settings from YAML and key=value; every mistake is refused with its place and advice."""
 
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 from asr.errors import AsrError
 from asr.plain import to_plain
@@ -12,11 +12,11 @@ from asr.settings.yaml import describe, load, write_yaml
 from asr.train.grid import read_grid
 
 RECIPES = ROOT / "recipes"
-SINGLE = sorted(p for p in RECIPES.glob("*.yaml") if "runs:" not in p.read_text())
-GRIDS = sorted(p for p in RECIPES.glob("*.yaml") if "runs:" in p.read_text())
+SINGLE = sorted(p for p in RECIPES.rglob("*.yaml") if "runs:" not in p.read_text())
+GRIDS = sorted(p for p in RECIPES.rglob("*.yaml") if "runs:" in p.read_text())
 
 
-def test_overrides_win_over_the_file_and_types_are_kept(tmp_path: Path) -> None:
+def test_overrides_win_over_the_file_and_have_the_right_types(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("name: x\nmodel:\n  hidden: 32\n  layers: 2\n")
     settings = load(Run, path, ["model.hidden=64", "augment.speeds=[1.0]", "model.cell=lstm"])
@@ -88,7 +88,7 @@ def test_a_mistake_is_named_with_its_remedy(override: str, fragment: str) -> Non
     assert fragment in str(error.value)
 
 
-def test_all_mistakes_of_a_file_are_shown_together(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_listed_together(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("nam: x\nmodel:\n  hiden: 3\n  layers: many\n")
     with pytest.raises(AsrError) as error:
@@ -98,7 +98,7 @@ def test_all_mistakes_of_a_file_are_shown_together(tmp_path: Path) -> None:
     assert all(str(path) in line for line in lines)
 
 
-def test_ranges_of_several_sections_are_shown_together() -> None:
+def test_ranges_of_several_sections_are_listed_together() -> None:
     with pytest.raises(AsrError) as error:
         load(Run, None, ["model.layers=0", "optimiser.warmup=2", "training.epochs=0"])
     assert len(str(error.value).splitlines()) == 3
@@ -127,7 +127,7 @@ def test_an_override_may_switch_off_what_the_file_sets_details_of(tmp_path: Path
         AsrError, match=r"^command line: augment\.noise_snr_decibels=\[4\.0, 9\.0\]"
     ):
         load(Run, path, ["augment.noise_probability=0", "augment.noise_snr_decibels=[4,9]"])
-    path.write_text("augment: {noise_snr_decibels: [5, 9]}\n")  # the file's own mistake
+    path.write_text("augment: {noise_snr_decibels: [5, 9]}\n")  # a mistake in the file
     with pytest.raises(AsrError, match=r"r\.yaml: augment\.noise_snr_decibels=\[5\.0, 9\.0\] does"):
         load(Run, path, ["augment.time_masks=1"])
 
@@ -160,18 +160,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SINGLE, ids=lambda p: p.stem)
-def test_every_shipped_recipe_loads(path: Path) -> None:
+def test_every_recipe_loads(path: Path) -> None:
     assert load(Run, path).data.train
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
-def test_every_run_of_a_shipped_grid_loads(path: Path) -> None:
+def test_every_run_of_a_grid_loads(path: Path) -> None:
     plan = read_grid(path, [])  # loads the settings of every run
     assert len(plan.runs) >= 3
     assert plan.base.is_file()
 
 
-def test_every_setting_says_what_it_means() -> None:
+def test_every_setting_has_a_description() -> None:
     rows = describe(Run)
     assert len(rows) > 70
     assert [key for key, _, _, meaning in rows if not meaning] == []

@@ -1,11 +1,11 @@
-"""`sparsify` replaces the layers of any model that get faster, and says which it kept and why."""
+"""`sparsify` replaces the layers of any model that get faster, and reports the others."""
 
 import copy
 from collections import Counter
 
 import pytest
 import torch
-from pruned import pruned
+from pruned_modules import pruned
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -98,7 +98,7 @@ def test_a_foreign_model_pruned_by_torch_is_packed_loaded_and_sparsified(
 
 
 @needs_c
-def test_the_report_says_what_was_replaced_and_what_was_kept_dense_and_why():
+def test_the_report_lists_what_was_replaced_and_what_stayed_dense_and_why():
     model = nn.ModuleDict(
         {
             "pruned": pruned(nn.Linear(200, 160)),
@@ -194,7 +194,7 @@ def test_without_the_c_library_nothing_is_replaced_unless_a_kernel_is_named(monk
     assert torch.allclose(run(model, x), run(dense, x), atol=1e-5)
 
 
-def test_a_registered_factory_replaces_a_foreign_layer(monkeypatch):
+def test_a_registered_factory_replaces_another_kind_of_layer(monkeypatch):
     monkeypatch.setattr(convert, "_FACTORIES", dict(convert._FACTORIES))
 
     class Doubled(nn.Module):

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from networks import VARIANTS, network
-from pruned import KINDS, pruned, states
+from pruned_modules import KINDS, pruned, states
+from pruned_networks import VARIANTS, network
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -72,7 +72,7 @@ def test_recurrent_layers_equal_the_dense_layers(device, kind, extra, bidirectio
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_a_network_of_ours_runs_there(device, variant, tmp_path):
+def test_our_network_runs_on_the_device(device, variant, tmp_path):
     model = network(variant)
     sparse = copy.deepcopy(model)
     report = sparsify(sparse, min_elements=0, kernel=TORCH_SPARSE, device=device)
@@ -86,7 +86,7 @@ def test_a_network_of_ours_runs_there(device, variant, tmp_path):
     assert_near(sparse(x.to(device), lengths.to(device))[0], expected, 2e-5)
 
 
-def test_convolutions_stay_dense_there():
+def test_convolutions_stay_dense_on_the_device():
     model = nn.ModuleList([pruned(nn.Conv1d(64, 64, 5)), pruned(nn.Linear(200, 160))])
     report = sparsify(model, kernel=TORCH_SPARSE)
     assert report.kept_dense == {"0": "torch.sparse is not faster for it"}
@@ -107,7 +107,7 @@ def test_gradients_and_other_types_and_devices_are_refused():
         x = torch.zeros(1, 20, requires_grad=True)
         with pytest.raises(AsrError, match="CsrLinear has no gradients"):
             layer(x)
-    with pytest.raises(AsrError, match=r"runs on cpu in float32, its input is torch.float64"):
+    with pytest.raises(AsrError, match=r"runs on the CPU in float32, its input is torch.float64"):
         layer(torch.zeros(1, 20, dtype=torch.float64))
     for_cpu = SparseLinear(20, 48)
     with pytest.raises(AsrError, match=r"sparsify\(model, device='cuda'\)"):

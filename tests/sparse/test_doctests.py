@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the functions that users call first run as written."""
+"""The examples in the docstrings of public functions run as written."""
 
 import doctest
 from importlib import import_module

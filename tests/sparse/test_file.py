@@ -1,4 +1,4 @@
-"""A file gives back what was written, or an error that says why not; never anything else."""
+"""Reading a file gives what was written, or an error with the reason."""
 
 import random
 import struct
@@ -73,7 +73,7 @@ def test_a_dense_file_is_read_as_csr_too(path, tmp_path):
         assert np.array_equal(getattr(rows, name), getattr(packed, name))
 
 
-def test_int8_quarters_matrices_and_spares_vectors(tmp_path):
+def test_int8_quarters_matrices_and_does_not_change_vectors(tmp_path):
     tensors = {"matrix": np.full((40, 40), 1 / 3, np.float32), "vector": np.float32([1e6 + 1 / 3])}
     header = write(tmp_path / "a.asr", tensors, {}, "int8")
     assert [entry.layout.values for entry in header.tensors] == ["int8", "float32"]
@@ -82,7 +82,7 @@ def test_int8_quarters_matrices_and_spares_vectors(tmp_path):
     assert np.array_equal(found["vector"], tensors["vector"])
 
 
-def test_fp16_halves_matrices_and_spares_vectors(tmp_path):
+def test_fp16_halves_matrices_and_does_not_change_vectors(tmp_path):
     matrix, vector = np.full((4, 4), 1 / 3, np.float32), np.full(4, 1e6 + 1 / 3, np.float32)
     write(tmp_path / "a.asr", {"matrix": matrix, "variance": vector}, {}, "fp16")
     tensors, _ = read(tmp_path / "a.asr")
@@ -221,7 +221,7 @@ def test_a_flipped_byte_is_noticed_wherever_it_is(path):
             assert "get the file again" in str(error.value)
 
 
-def test_asr_sparse_imports_numpy_and_the_standard_library_only():
+def test_asr_sparse_imports_only_numpy_and_the_standard_library():
     code = (
         "import sys, asr.sparse; "
         "print(sorted(n for n in sys.modules if n.split('.')[0] in ('asr', 'torch', 'soundfile')))"

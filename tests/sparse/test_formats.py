@@ -50,14 +50,14 @@ def test_every_type_and_shape_comes_back_exactly(array, compress):
         elements=st.just(0.0) | st.floats(-65504, 65504, width=32),
     )
 )
-def test_fp16_keeps_the_pattern_and_rounds_to_half_precision(array):
+def test_fp16_preserves_the_pattern_and_rounds_to_half_precision(array):
     again = decode(encode(array, "fp16"))
     assert again.dtype == np.float32
     assert np.array_equal(again != 0, array != 0)
     assert np.all(np.abs(again - array) <= np.maximum(np.abs(array) * 2.0**-11, 2.0**-24))
 
 
-def test_fp16_rounds_what_would_vanish_to_the_smallest_number_of_its_sign():
+def test_fp16_rounds_values_that_would_vanish_to_the_smallest_number_of_their_sign():
     array = np.array([[1e-30, -1e-12, 0.0, 1.0]], np.float32)
     assert decode(encode(array, "fp16")).tolist() == [[2.0**-24, -(2.0**-24), 0.0, 1.0]]
 
@@ -71,7 +71,7 @@ def test_fp16_rounds_what_would_vanish_to_the_smallest_number_of_its_sign():
         elements=st.just(0.0) | st.floats(width=32, allow_nan=False, allow_infinity=False),
     )
 )
-def test_int8_keeps_the_pattern_and_errs_by_a_scale_of_its_row_at_most(array):
+def test_int8_preserves_the_pattern_and_errs_by_at_most_one_scale_of_the_row(array):
     encoded = encode(array, "int8")
     again = decode(encoded)
     assert again.dtype == np.float32
@@ -86,12 +86,12 @@ def test_int8_keeps_the_pattern_and_errs_by_a_scale_of_its_row_at_most(array):
 
 @pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("make", [pruned, in_blocks])
-def test_what_was_read_is_written_to_the_same_bytes(values, make):
+def test_a_file_that_is_read_and_written_again_has_the_same_bytes(values, make):
     encoded = encode(make((48, 64), 0.7), values)
     assert encode(decode(encoded), values) == encoded
 
 
-def test_int8_spares_vectors_scalars_and_other_types():
+def test_int8_does_not_change_vectors_scalars_and_other_types():
     for array in (
         np.float32([1, 1 / 3]),
         np.array(1 / 3, np.float32),
@@ -115,7 +115,7 @@ def test_int8_bytes_are_the_mask_the_scales_and_the_integers():
     assert row_scales(array)[0] == 1.0
 
 
-def test_fp16_leaves_integers_and_double_precision_alone():
+def test_fp16_does_not_change_integers_and_double_precision():
     for array in (np.array(300, np.int64), np.array([1e300, 1 / 3])):
         assert decode(encode(array, "fp16")) == pytest.approx(array, abs=0)
 
@@ -207,7 +207,7 @@ def test_blocks_are_smaller_than_the_same_weights_with_a_bit_for_each(values):
         assert np.array_equal(decode(encoded), array)
 
 
-def test_a_kept_block_may_hold_zeros():
+def test_a_stored_block_may_contain_zeros():
     array = in_blocks((64, 96), 0.8)
     rows, columns = np.nonzero(array)
     array[rows[5], columns[5]] = 0
@@ -280,9 +280,9 @@ def test_only_masked_float32_matrices_are_read_as_csr():
             decode_csr(encoded)
 
 
-def test_a_mask_that_repeats_itself_costs_next_to_nothing():
-    # 8 consecutive rows keep the same columns: beside its 16-bit values the tensor has 24 x 640
-    # bits to say, where a scattered mask of the same density costs 7 kB.
+def test_a_mask_that_repeats_itself_takes_few_bytes():
+    # 8 consecutive rows have the same non-zero columns, so the mask has 24 x 640 different bits; a
+    # scattered mask of the same density takes 7 kB.
     generator = np.random.default_rng(0)
     kept = np.repeat(generator.random((24, 640)) < 0.1, 8, axis=0)
     array = np.where(kept, generator.integers(1, 2**15, kept.shape), 0).astype(np.int16)

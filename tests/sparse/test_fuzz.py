@@ -1,4 +1,4 @@
-"""A manipulated file gives an error or sound tensors, never a crash, a hang or much memory."""
+"""A manipulated file gives an error or valid tensors, never a crash, a hang or much memory."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Headers made by somebody who knows the format: each is refused, or justified by its file."""
+"""Headers made by an attacker who knows the format are refused unless the file justifies them."""
 
 import hashlib
 import json
@@ -117,7 +117,7 @@ def test_a_hostile_header_gets_no_memory(path):
     path.write_bytes(joined(text, payload, size=2**62))
     assert peak_bytes_of_refusal(path) < 2**20
 
-    # A matrix of 4 TB, said to be all zero.
+    # A matrix of 4 TB that claims to be all zero.
     huge = {"shape": [2**20, 2**20], "nonzeros": 0, "kept": 0, "raw_bytes": 2**37}
     path.write_bytes(content)
     forged(path, huge)

@@ -106,7 +106,7 @@ SCALED = encode(pruned((32, 33), 0.9), "int8")
 
 
 @pytest.mark.parametrize("reader", [decode, decode_csr])
-def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
+def test_a_pattern_that_the_mask_does_not_follow_is_refused(reader):
     wrong = dataclasses.replace(encode(pruned((40, 64), 0.9)).layout, pattern="bank")
     with pytest.raises(AsrError, match="without equal counts in its banks"):
         reader(Encoded(wrong, encode(pruned((40, 64), 0.9)).blob))
@@ -121,7 +121,7 @@ def test_a_pattern_that_the_mask_does_not_keep_is_refused(reader):
 
 @pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf, 3e38, 0.0, 1e-45])
 @pytest.mark.parametrize("reader", [decode, decode_csr])
-def test_scales_that_make_no_finite_weights_of_the_same_pattern_are_refused(reader, scale):
+def test_impossible_scales_are_refused(reader, scale):
     layout = dataclasses.replace(
         SCALED.layout, compression="none", stored_bytes=SCALED.layout.raw_bytes
     )

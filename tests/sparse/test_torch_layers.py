@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pruned import KINDS, pruned, states
+from pruned_modules import KINDS, pruned, states
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -53,7 +53,7 @@ def test_linear_equals_the_dense_layer(pattern, shape):
 
 @pytest.mark.parametrize(("values", "tolerance"), [("auto", 3e-3), ("fp16", 3e-3), ("int8", 0.02)])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_smaller_values_err_by_little(values, tolerance, pattern):
+def test_smaller_values_change_outputs_by_little(values, tolerance, pattern):
     dense = pruned(nn.Linear(96, 64), 0.9, pattern)
     x = torch.randn(9, 96)
     assert_near(SparseLinear.from_dense(dense, Options(values))(x), dense(x), tolerance)
@@ -215,7 +215,7 @@ def test_recurrent_layers_refuse_what_they_cannot_do():
         layer(packed, lengths=torch.tensor([3, 1]))
 
 
-# --- what all of them share ---
+# --- common to all ---
 
 
 def layers() -> list[tuple[nn.Module, nn.Module, torch.Tensor]]:
@@ -284,7 +284,7 @@ def test_copies_pickles_and_threads_give_the_same(index):
             assert torch.equal(one, other)
 
 
-def test_a_copy_shares_its_weights_with_the_layer_and_keeps_its_own_after_loading():
+def test_a_copy_uses_the_weights_of_the_layer_until_it_loads_others():
     layer = SparseLinear.from_dense(pruned(nn.Linear(40, 32)))
     other = copy.deepcopy(layer)
     assert dict(other.weights())["weight"] is dict(layer.weights())["weight"]
@@ -369,7 +369,7 @@ def test_gradients_other_types_and_devices_are_refused(index):
             sparse(wrong)
 
 
-def test_a_layer_says_what_it_holds():
+def test_the_repr_of_a_layer_describes_it():
     text = repr(SparseLinear.from_dense(pruned(nn.Linear(40, 32)), Options(kernel="numpy")))
     assert text == "SparseLinear(weight 32x40, 90.0% zeros, numpy)"
     assert np.isclose(dict(SparseLinear(4, 4).weights())["weight"].rows.sparsity, 1)

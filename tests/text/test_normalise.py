@@ -41,7 +41,7 @@ def test_normalise_en_v1(text: str, expected: str) -> None:
     ("text", "expected"),
     [("Room 5", "ROOM 5"), ("R&D at 3%", "R&D AT 3%"), ("£5", "£5"), ("да", "ДА")],
 )
-def test_digits_and_spoken_signs_stay_and_are_refused(text: str, expected: str) -> None:
+def test_digits_and_signs_that_are_spoken_stay_and_are_refused(text: str, expected: str) -> None:
     assert normalise(text) == expected
     with pytest.raises(UnknownCharacters):
         CharacterTokenizer().encode(normalise(text))

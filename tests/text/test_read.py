@@ -1,4 +1,4 @@
-"""Sentences from text files and manifests: every kind of file, and what is wrong with one."""
+"""Sentences from text files and manifests: every kind of file, and errors in them."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.errors import AsrError
 from asr.text.normalise import normalise
@@ -31,7 +31,7 @@ def test_sentences_are_read_from_every_kind_of_file_in_normal_form(texts):
 
 
 @pytest.mark.parametrize("line", ["''A B", "A ' B", "' A", "a b", "A  B", "CAF\u00c9 A", "'TIS SO"])
-def test_the_fast_way_for_plain_lines_gives_the_same_as_normalising(line, tmp_path):
+def test_the_shortcut_for_plain_lines_gives_the_same_as_normalising(line, tmp_path):
     (tmp_path / "a.txt").write_text(line + "\n")
     (sentence,) = read_sentences([tmp_path / "a.txt"])
     assert sentence.split() == normalise(line).split()

@@ -121,7 +121,7 @@ def test_a_very_long_text_is_trained_on_too(tmp_path: Path) -> None:
     ("size", "fragment"),
     [(5000, r"5000 tokens are too many for these texts; at most \d+$"), (5, "too few .* at least")],
 )
-def test_impossible_sizes_say_what_is_possible(tmp_path: Path, size: int, fragment: str) -> None:
+def test_impossible_sizes_name_the_possible_ones(tmp_path: Path, size: int, fragment: str) -> None:
     with pytest.raises(AsrError, match=fragment) as caught:
         train_sentencepiece(sentences(), size, tmp_path / "x.model")
     assert not list(tmp_path.iterdir())

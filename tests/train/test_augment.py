@@ -1,4 +1,4 @@
-"""Perturbations are of the size that is set, and drawn from (seed, epoch, utterance) alone."""
+"""Perturbations have the size that is set, and depend only on (seed, epoch, utterance)."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def only_noise(decibels: float, folder: str = "") -> AugmentSettings:
     )
 
 
-def test_the_ratio_of_noise_is_held_against_what_sounds_not_against_pauses():
+def test_the_noise_ratio_is_relative_to_speech_without_pauses():
     speech = np.concatenate([tone(1.0), np.zeros(48000, dtype=np.float32)])
     for i in range(6):
         noise = noise_added(speech, only_noise(20.0), f"{i}")
@@ -100,7 +100,7 @@ def test_generated_noise_is_white_or_pink():
     assert max(slopes) >= 9
 
 
-def test_recorded_noise_is_repeated_when_short_and_cut_from_a_drawn_place_when_long(tmp_path):
+def test_short_noise_is_repeated_and_long_noise_cropped_at_a_random_position(tmp_path):
     short = np.random.default_rng(0).standard_normal(1600).astype(np.float32) * 0.1
     soundfile.write(tmp_path / "short.wav", short, 16000, subtype="FLOAT")
     noise = noise_added(tone(1.0), only_noise(10.0, str(tmp_path)), "a")
@@ -125,7 +125,7 @@ def test_a_noise_folder_without_recordings_is_refused(tmp_path):
         noise_added(tone(), only_noise(10.0, str(tmp_path)), "a")
 
 
-def test_noise_comes_as_often_as_it_is_set():
+def test_noise_is_added_with_its_probability():
     settings = AugmentSettings(speeds=[1.0], gain_decibels=0.0, noise_probability=0.3)
     samples = tone(0.05)
     noisy = [
@@ -134,7 +134,7 @@ def test_noise_comes_as_often_as_it_is_set():
     assert 0.23 < np.mean(noisy) < 0.37
 
 
-def test_masks_keep_their_limits_and_leave_the_rest_alone():
+def test_masks_stay_within_their_limits_and_change_nothing_else():
     widest_time = widest_band = 0
     for draw in draws(200):
         features = torch.rand(100, 80) + 1

@@ -1,4 +1,4 @@
-"""The moving average of the weights: by hand, its start, what it leaves alone, what is refused."""
+"""The moving average of the weights: values, start, unchanged tensors, errors."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ def network() -> DeepSpeech:
 
 
 def step(model: DeepSpeech, number: int) -> None:
-    """Move every weight, and give the batch norms some input."""
+    """Change every weight, and give the batch norms some input."""
     torch.manual_seed(number)
     with torch.no_grad():
         model(torch.randn(3, 40, 80), torch.tensor([40, 30, 20]))
@@ -54,13 +54,13 @@ def test_the_average_is_the_one_computed_by_hand() -> None:
     assert layer.backward_cell.weight_ih_l0 is layer.forward_cell.weight_ih_l0  # type: ignore[union-attr]
 
 
-def test_early_on_the_average_forgets_fast_and_later_as_slowly_as_is_set() -> None:
+def test_the_average_forgets_fast_at_first_and_later_with_the_decay_that_is_set() -> None:
     assert decay_after(1, 0.999) == pytest.approx(2 / 11)
     assert decay_after(90, 0.999) == pytest.approx(0.91)
     assert decay_after(100_000, 0.999) == 0.999
 
 
-def test_one_step_of_the_optimiser_counts_once_and_new_masks_start_anew() -> None:
+def test_one_optimiser_step_counts_once_and_new_masks_restart_the_average() -> None:
     model, masks = network(), []
     average = average_of(model, 0.9)
     callback = WeightAveraging(average, model, lambda: trainer.global_step in masks)
@@ -93,7 +93,7 @@ def test_the_average_is_what_is_validated_and_never_what_is_trained() -> None:
     )  # fmt: skip
     model = network()
     average = average_of(model, 0.9)
-    step(model, 7)  # the average stays behind
+    step(model, 7)  # the average follows slowly
     losses = []
     for training in (
         SpeechTraining(model, CharacterTokenizer(), OptimiserSettings(), 10, average=average),

@@ -1,4 +1,4 @@
-"""The batch plan: nothing lost, limits kept, equal counts, and any batch reached at once."""
+"""The batch plan: no utterance lost, limits, equal counts, direct start at any batch."""
 
 import time
 from itertools import chain
@@ -47,17 +47,17 @@ def test_the_count_is_the_same_in_every_epoch_and_on_every_rank():
     assert counts == {len(BatchPlan(DURATIONS, LIMIT, 1, 0)) // 3}
 
 
-def test_ranks_share_an_epoch_without_overlap_and_drop_less_than_a_batch_each():
+def test_ranks_split_an_epoch_without_overlap_and_drop_less_than_a_batch_each():
     whole = indices(BatchPlan(DURATIONS, LIMIT, 1, 2))
     ranks = [indices(BatchPlan(DURATIONS, LIMIT, 1, 2, rank, 4)) for rank in range(4)]
     seen = [index for rank in ranks for batch in rank for index in batch]
     assert len(seen) == len(set(seen))
     kept = len(whole) // 4 * 4
-    assert 0 < len(whole) - kept < 4  # otherwise this shows nothing
+    assert 0 < len(whole) - kept < 4  # otherwise this test is empty
     assert [ranks[i % 4][i // 4] for i in range(kept)] == whole[:kept]
 
 
-def test_what_is_dropped_for_equal_counts_differs_between_epochs():
+def test_the_utterances_dropped_for_equal_counts_differ_between_epochs():
     def dropped(epoch):
         ranks = [BatchPlan(DURATIONS, LIMIT, 1, epoch, rank, 4) for rank in range(4)]
         kept = [index for rank in ranks for batch in rank for _, index in batch]
@@ -66,7 +66,7 @@ def test_what_is_dropped_for_equal_counts_differs_between_epochs():
     assert len({dropped(epoch) for epoch in range(4)}) == 4
 
 
-def test_batches_and_their_order_differ_between_epochs_and_seeds_and_nothing_else_does():
+def test_only_batches_and_their_order_differ_between_epochs_and_seeds():
     first = indices(BatchPlan(DURATIONS, LIMIT, 1, 0))
     assert first == indices(BatchPlan(DURATIONS, LIMIT, 1, 0))
     for other in (BatchPlan(DURATIONS, LIMIT, 1, 1), BatchPlan(DURATIONS, LIMIT, 2, 0)):
@@ -96,7 +96,7 @@ def test_a_start_in_the_middle_continues_the_same_plan_and_counts_the_whole_epoc
     assert len(resumed) == len(whole)
 
 
-def test_an_utterance_above_the_limit_gets_a_batch_of_its_own():
+def test_an_utterance_above_the_limit_gets_its_own_batch():
     batches = indices(BatchPlan(np.array([50.0, 1.0, 1.0]), 10.0, 1, 0))
     assert sorted(map(sorted, batches)) == [[0], [1, 2]]
 
@@ -117,7 +117,7 @@ def test_960_hours_are_planned_in_under_a_second():
     assert sum(map(len, batches)) == 281_000
 
 
-def test_collate_pads_with_zeros_and_keeps_lengths_and_order():
+def test_collate_pads_with_zeros_and_preserves_lengths_and_order():
     batch = collate([("a", torch.ones(3, 2), [5, 6], 0.5), ("b", torch.ones(5, 2), [7], 0.75)])
     assert batch.ids == ["a", "b"]
     assert batch.seconds == 1.25

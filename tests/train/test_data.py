@@ -52,7 +52,7 @@ def speech(utterances: list[Utterance], **data) -> SpeechData:
 
 
 class Linear(lightning.LightningModule):
-    """Keeps a mark of every batch it sees; its weights depend on all of them, in their order."""
+    """Records every batch; its weights depend on all of them, in their order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def fit(data: SpeechData, epochs: int, callbacks=(), resume=None) -> Linear:
     return module
 
 
-# Lightning cannot know that the data module is exact, nor that two cores are all there is.
+# Lightning does not know that the data module is exact and that there are two cores.
 @pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch")
 @pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning")  # Lightning's own
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -159,7 +159,7 @@ def test_features_of_an_utterance_change_from_epoch_to_epoch_and_its_text_does_n
     assert first.shape != second.shape or not torch.equal(first, second)
 
 
-def test_batches_keep_the_limit_at_the_slowest_speed(utterances):
+def test_batches_stay_within_the_limit_at_the_slowest_speed(utterances):
     for batch in (b for e in range(3) for b in loaded(speech(utterances, batch_seconds=1.5), e)):
         features = batch[-3]
         assert len(features) * (features.shape[1] * 0.01 + 0.015) <= 1.5 + 0.02 * len(features)
@@ -201,7 +201,9 @@ def test_fewer_batches_than_processes_are_refused(utterances):
         _ = data.steps_per_epoch
 
 
-def test_the_cache_decodes_once_keeps_its_limit_and_agrees_with_itself(utterances, monkeypatch):
+def test_the_cache_decodes_once_stays_within_its_limit_and_returns_the_same_samples(
+    utterances, monkeypatch
+):
     read = []
     load = audio.load
     monkeypatch.setattr(audio, "load", lambda path, rate: read.append(path) or load(path, rate))
@@ -226,17 +228,17 @@ def test_a_recording_longer_than_its_manifest_says_is_not_cached_and_not_cropped
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.skipif(not FORKS, reason="worker processes are not forked here")
-def test_the_cache_shares_what_a_forked_worker_decoded_and_is_pickled_empty(utterances):
+def test_the_cache_contains_what_a_forked_worker_decoded_and_is_pickled_empty(utterances):
     data = speech(utterances, workers=2)
     loaded(data, 0)
     cache = data._train.cache
-    assert (cache._lengths > 0).all()  # filled by workers that have ended since
+    assert (cache._lengths > 0).all()  # filled by workers that have ended
     again = pickle.loads(pickle.dumps(cache))
     assert not again._lengths.any()
     assert np.array_equal(again[0], cache[0])
 
 
-def test_loading_leaves_the_global_random_state_alone(utterances):
+def test_loading_does_not_change_the_global_random_state(utterances):
     before = torch.get_rng_state()
     data = speech(utterances)
     loaded(data, 0)
@@ -244,7 +246,7 @@ def test_loading_leaves_the_global_random_state_alone(utterances):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_collate_of_the_dataset_keeps_tokens_and_lengths(utterances):
+def test_collate_of_the_dataset_preserves_tokens_and_lengths(utterances):
     data = speech(utterances)
     batch = collate([data._train[0, i] for i in (0, 1)])
     assert batch.targets.tolist() == [TOKENIZER.encode("WORD A"), TOKENIZER.encode("WORD B")]

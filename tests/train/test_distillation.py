@@ -1,4 +1,4 @@
-"""A teacher beside the truth: the mixed loss, what is refused, exact resuming, the record."""
+"""Distillation: the mixed loss, errors, exact resuming, the record."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ SMALL = Model(hidden=8, layers=1, conv_channels=[2, 2])
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model file of an untrained network whose batch norms have seen something."""
+    """Model file of an untrained network with statistics in its batch norms."""
     path = tmp_path_factory.mktemp("teacher") / "model.asr"
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -60,11 +60,11 @@ def distillation(teacher: Path, **settings: Any) -> Teacher:
 
 
 @pytest.mark.parametrize("kind", ["frame", "nonblank", "sequence"])
-def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str) -> None:
+def test_the_loss_is_a_mix_of_ctc_and_the_teachers_loss(teacher: Path, kind: str) -> None:
     temperature = 1.0 if kind == "sequence" else 2.0
-    taught = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
+    loaded = distillation(teacher, kind=kind, weight=0.3, temperature=temperature)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=loaded
     )
     result = training.training_step(batch(), 0)
     one = batch()
@@ -87,18 +87,18 @@ def test_the_loss_is_mixed_of_the_truth_and_the_teacher(teacher: Path, kind: str
 def test_the_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(
     teacher: Path,
 ) -> None:
-    taught = distillation(teacher)
+    loaded = distillation(teacher)
     training = SpeechTraining(
-        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=taught
+        student(), CharacterTokenizer(), OptimiserSettings(), 10, teacher=loaded
     )
     training.train()
-    before = {k: v.clone() for k, v in taught.model.state_dict().items()}
+    before = {k: v.clone() for k, v in loaded.model.state_dict().items()}
     result = training.training_step(batch(), 0)
     assert isinstance(result, dict)
     result["loss"].backward()
-    assert all(p.grad is None for p in taught.model.parameters())
-    assert all(torch.equal(before[k], v) for k, v in taught.model.state_dict().items())
-    assert not taught.model.training
+    assert all(p.grad is None for p in loaded.model.parameters())
+    assert all(torch.equal(before[k], v) for k, v in loaded.model.state_dict().items())
+    assert not loaded.model.training
     assert set(training.state_dict()) == {f"model.{k}" for k in student().state_dict()}
 
 
@@ -126,7 +126,7 @@ def other_stride(loaded: TorchModel) -> TorchModel:
         (other_stride, "one output frame is 2 of its input frames and 4 of the student's"),
     ],
 )
-def test_a_teacher_that_means_something_else_is_refused(
+def test_a_teacher_that_does_not_fit_the_student_is_refused(
     teacher: Path, change: Callable[[TorchModel], TorchModel], fragment: str
 ) -> None:
     loaded = change(load_model(teacher))
@@ -150,7 +150,7 @@ def test_a_teacher_that_means_something_else_is_refused(
         (["distillation.weight=0.3"], "does nothing without distillation.teacher=FILE"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(words: list[str], fragment: str) -> None:
+def test_impossible_settings_are_refused(words: list[str], fragment: str) -> None:
     if "teacher" not in fragment:
         words = ["distillation.teacher=file.asr", *words]
     with pytest.raises(AsrError, match=fragment.replace(".", r"\.")):
@@ -193,7 +193,7 @@ def test_a_resumed_student_equals_one_that_was_never_stopped_and_names_its_teach
         lose_power_at(steps // 2 + 2, patch)
         with pytest.raises(PowerLoss):
             train(load(Run, None, words))
-    # Another file under the teacher's name must not slip in half way.
+    # Another file under the name of the teacher must not be used after a restart.
     original = teacher.read_bytes()
     stranger = student(replace(SMALL, hidden=12, layers=2))
     save_model(teacher, stranger, CharacterTokenizer(), Frontend())

@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from paths import ROOT
+from pruned_networks import parameters_of
+from report_records import plain_record
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
-from asr.model.torch_network import DeepSpeech, count_parameters
+from asr.model.shapes import count_parameters
+from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.grid import matching_hidden, overrides_of, read_grid, settings_of
@@ -30,7 +33,7 @@ def grid(tmp_path: Path, runs: str) -> Path:
     return path
 
 
-def test_settings_of_several_runs_are_put_together(tmp_path: Path) -> None:
+def test_nested_lists_of_settings_are_joined(tmp_path: Path) -> None:
     path = grid(
         tmp_path,
         "  - {name: a, set: &a [seed=2, training.epochs=3]}\n"
@@ -47,7 +50,7 @@ def test_small_dense_network_matches_the_non_zeros_within_five_per_cent(paramete
     dimensions = Model(conv_channels=[16, 16])
     hidden = matching_hidden(dimensions, parameters)
     network = DeepSpeech(replace(dimensions, hidden=hidden))
-    assert abs(count_parameters(network) - parameters) <= 0.05 * parameters
+    assert abs(parameters_of(network) - parameters) <= 0.05 * parameters
 
 
 def test_a_width_that_cannot_match_is_an_error() -> None:
@@ -57,7 +60,7 @@ def test_a_width_that_cannot_match_is_an_error() -> None:
 
 def test_a_run_may_only_need_runs_above_it(tmp_path: Path) -> None:
     path = grid(tmp_path, "  - {name: sparse, dense: large}\n  - {name: large}\n")
-    with pytest.raises(AsrError, match="needs 'large', which no run above it is"):
+    with pytest.raises(AsrError, match="needs 'large', which is not a run above it"):
         read_grid(path, [])
 
 
@@ -90,7 +93,8 @@ def test_overrides_carry_the_dense_network_and_the_matched_width(tmp_path: Path)
 
     folder = tmp_path / "runs/g/sparse"
     folder.mkdir(parents=True)
-    record = {"model": {"nonzeros": 200_000}, "settings": {"model": {"outputs": 29}}}
+    record = plain_record("sparse", sparsity=0.9, nonzeros=200_000)
+    record["settings"] = {"model": {"outputs": 29}}
     (folder / "record.json").write_text(json.dumps(record))
     settings = load(Run, plan.base, overrides_of(plan, plan.run("small")))
     size = count_parameters(replace(settings.model, outputs=29))
@@ -123,7 +127,7 @@ def test_settings_that_contradict_each_other_are_found_before_the_first_run(tmp_
 
 def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> None:
     path = grid(tmp_path, "  - {name: student, teacher: large}\n  - {name: large}\n")
-    with pytest.raises(AsrError, match="'student' needs 'large', which no run above it is"):
+    with pytest.raises(AsrError, match="'student' needs 'large', which is not a run above it"):
         read_grid(path, [])
     path = grid(tmp_path, "  - {name: large}\n  - {name: student, teacher: large}\n")
     plan = read_grid(path, [])
@@ -134,7 +138,7 @@ def test_a_student_waits_for_its_teacher_and_gets_its_file(tmp_path: Path) -> No
 
 def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path: Path) -> None:
     further = "  - {name: further, init: first, set: [pruning.method=fixed_mask]}\n"
-    with pytest.raises(AsrError, match="'further' needs 'first', which no run above it is"):
+    with pytest.raises(AsrError, match="'further' needs 'first', which is not a run above it"):
         read_grid(grid(tmp_path, further + "  - {name: first}\n"), [])
     plan = read_grid(grid(tmp_path, "  - {name: first}\n" + further), [])
     assert plan.run("further").needs == {"first"}
@@ -143,7 +147,7 @@ def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path
     assert load(Run, plan.base, overrides_of(plan, plan.run("first"))).init == ""
 
 
-# In place of trainings: a program that does nothing until SIGTERM.
+# Instead of trainings: a program that does nothing until SIGTERM.
 STOPPED = """
 import sys
 from pathlib import Path
@@ -177,7 +181,7 @@ def test_a_grid_that_gets_sigterm_stops_its_trainings(tmp_path: Path) -> None:
         process.terminate()
         assert "run the same command to continue" in process.communicate(timeout=60)[1]
         assert process.returncode == 128 + signal.SIGTERM
-        assert {int(p.name) for p in pids.iterdir()} == set(started), "none was started since"
+        assert {int(p.name) for p in pids.iterdir()} == set(started), "no other was started"
         for pid in started:
             assert (tmp_path / f"stopped.{pid}").exists()
             with pytest.raises(ProcessLookupError):

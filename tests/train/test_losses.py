@@ -1,4 +1,4 @@
-"""Divergence from a teacher and its best transcripts, against values worked out one by one."""
+"""Divergence from a teacher and its best transcripts, against values computed one by one."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_padding_changes_neither_divergence_nor_gradient() -> None:
     assert bool((student.grad[1, :4] != 0).all())
 
 
-def test_equal_networks_diverge_by_nothing() -> None:
+def test_equal_networks_have_no_divergence() -> None:
     same = random_log_probs(3)
     assert float(frame_divergence(same, same, torch.tensor([6, 6]), 2.0)) == pytest.approx(0)
 
@@ -93,7 +93,7 @@ def test_best_sequences_are_what_greedy_decoding_writes() -> None:
     assert written == decode(log_probs.numpy(), lengths.numpy(), tokenizer)
     assert counts[2] == 0, "its only frame is a blank"
     losses = ctc_losses(log_probs, lengths, targets, counts)
-    assert bool(torch.isfinite(losses).all()), "they fit into the frames that they come from"
+    assert bool(torch.isfinite(losses).all()), "they are no longer than their frames"
 
 
 def test_best_sequences_of_silence_are_empty() -> None:

@@ -1,8 +1,10 @@
 """The LightningModule's parts: loss, learning rate, optimiser groups, invalid losses."""
 
+import jiwer
 import pytest
 import torch
 
+from asr.decode.greedy import decode
 from asr.model.dimensions import Model
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
@@ -50,7 +52,7 @@ def test_learning_rate_climbs_and_falls(step: int, decay: str, factor: float) ->
 
 
 @pytest.mark.parametrize("name", ["adamw", "nesterov"])
-def test_weight_decay_spares_biases_and_norms(name: str) -> None:
+def test_weight_decay_does_not_apply_to_biases_and_norms(name: str) -> None:
     model = module().model
     optimiser = build_optimiser(model, OptimiserSettings(name=name, weight_decay=0.1))  # type: ignore[arg-type]
     decayed, spared = optimiser.param_groups
@@ -71,6 +73,26 @@ def test_loss_of_a_batch_is_per_token() -> None:
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_validation_counts_words_and_errors_as_jiwer_does() -> None:
+    training = module().eval()
+    one = batch(5)
+    with torch.no_grad():
+        training.model.output.linear.bias[5] = 10.0  # so that something is written
+        log_probs, lengths = training.model(one.features, one.feature_lengths)
+        training.validation_step(one, 0)
+        training.validation_step(one, 1)
+    texts = decode(log_probs.numpy(), lengths.numpy(), training.tokenizer)
+    references = [
+        training.tokenizer.decode(target[:length].tolist())
+        for target, length in zip(one.targets, one.target_lengths, strict=True)
+    ]
+    counts = jiwer.process_words(references, texts)
+    errors = counts.substitutions + counts.deletions + counts.insertions
+    words = counts.hits + counts.substitutions + counts.deletions
+    assert errors > 0
+    assert (training._dev["errors"], training._dev["words"]) == (2 * errors, 2 * words)
+
+
 def test_an_infinite_loss_names_the_utterance_and_stops() -> None:
     training = module()
     with pytest.raises(InvalidLoss, match=r"second \(inf\)") as error:
@@ -79,7 +101,7 @@ def test_an_infinite_loss_names_the_utterance_and_stops() -> None:
     assert training.invalid_batch is not None
 
 
-def test_an_infinite_loss_is_skipped_on_request_but_not_for_ever() -> None:
+def test_an_infinite_loss_is_skipped_on_request_but_not_forever() -> None:
     training = module("skip")
     for _ in range(19):
         assert training.training_step(batch(30), 0) is None

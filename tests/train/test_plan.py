@@ -1,11 +1,11 @@
-"""`asr prune plan`: steps and tensors of a recipe, a prediction from the weights there are."""
+"""`asr prune plan`: steps and tensors of a recipe, predictions from the available weights."""
 
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from process import run_asr
+from command_line import run_asr
 
 from asr.errors import AsrError
 from asr.features.logmel_torch import Frontend
@@ -107,11 +107,11 @@ def test_what_cannot_be_planned_is_refused(words: list[str], steps: int, fragmen
         plan_of(settings(*words), steps)
 
 
-def test_data_that_are_not_there_are_refused(corpus: Path, tmp_path: Path) -> None:
+def test_missing_data_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match=r"data\.train must name"):
         plan_to(settings(*RAMP))
     short = [f"data.root={corpus}", "data.train=[train.jsonl]", "data.max_seconds=0.1"]
-    with pytest.raises(AsrError, match=r"nothing of \d+ utterances is short enough"):
+    with pytest.raises(AsrError, match=r"none of \d+ utterances is short enough"):
         plan_to(settings(*RAMP, *short))
     with pytest.raises(AsrError, match=r"plan\.gif: a picture's name"):
         plan_to(settings(*RAMP), tmp_path / "plan.gif")

@@ -199,7 +199,7 @@ def test_settings_that_contradict_each_other_are_refused_with_their_keys(
     assert str(error.value).removeprefix("command line: ").startswith("pruning.")
 
 
-def test_each_method_of_the_settings_is_one_of_the_pruning_room() -> None:
+def test_each_method_of_the_settings_is_one_of_asr_pruning() -> None:
     types = {field.name: field.type for field in fields(PruningSettings)}
     methods, patterns = get_args(types["method"]), get_args(types["pattern"])
     assert [m for m in methods if m != "none"] == [

@@ -1,4 +1,4 @@
-"""What a record says of a run, and what it leaves out: the folders of this machine."""
+"""A record of a run contains no folders of this machine."""
 
 import sys
 
@@ -10,7 +10,7 @@ from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
 from asr.train.record import command, without_folders
 
-SAID = "/home/me/runs/shipped/said.txt"
+SAID = "/home/me/runs/shipped/lines.txt"
 
 
 def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> None:
@@ -30,7 +30,7 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
     plain = without_folders(to_plain(run))
     assert "/home" not in str(plain)
     assert plain["init"] == "a/model.asr"
-    assert plain["data"]["spoken"]["text"] == ["shipped/said.txt", "b.txt"]
+    assert plain["data"]["spoken"]["text"] == ["shipped/lines.txt", "b.txt"]
     assert plain["augment"]["noise_folder"] == "noise/esc10"
     assert plain["augment"]["response_folder"] == "rooms"
 
@@ -43,6 +43,6 @@ def test_a_command_names_files_but_no_folders_of_this_machine(
         sys, "argv", ["/usr/bin/asr", "train", *words, f"data.spoken.text=[{SAID}]"]
     )
     expected = (
-        "asr train plan/a.yaml seed=2 'data.train=[a,b]' 'data.spoken.text=[shipped/said.txt]'"
+        "asr train plan/a.yaml seed=2 'data.train=[a,b]' 'data.spoken.text=[shipped/lines.txt]'"
     )
     assert command() == expected

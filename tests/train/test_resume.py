@@ -41,7 +41,7 @@ METHODS = {
 
 
 class Killed(BaseException):
-    """Ends a training where it stands; nothing is written on the way out."""
+    """Ends a training at once; nothing more is written."""
 
 
 class Training:
@@ -60,7 +60,7 @@ class Training:
         self.folder = folder / "t" / name
 
     def go(self, patch: pytest.MonkeyPatch, die_at: int | None = None, keep: bool = False) -> None:
-        """Train on, until before the batch after step `die_at`, or to the end."""
+        """Continue training until the batch after step `die_at`, or to the end."""
         begun = callbacks.SeedEachStep.on_train_batch_start
         saved = callbacks.ResumePoint.save
 
@@ -87,7 +87,7 @@ class Training:
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Where two nested states of tensors and plain values are not the same, bit for bit."""
+    """Keys at which two nested states of tensors and plain values differ in any bit."""
     if isinstance(a, torch.Tensor):
         same = isinstance(b, torch.Tensor) and torch.equal(a, b)
         return [] if same else [where]
@@ -121,7 +121,7 @@ def compared(state: dict[str, Any]) -> dict[str, Any]:
         pytest.param("banks", 0, marks=pytest.mark.slow),
     ],
 )
-def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_same_training(
+def test_a_training_stopped_at_any_step_and_resumed_is_the_same(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, workers: int
 ) -> None:
     more = [*METHODS[method], f"data.workers={workers}"]
@@ -168,7 +168,7 @@ def test_stopped_before_on_between_and_after_updates_and_at_the_end_it_is_the_sa
 
 
 @pytest.mark.parametrize("method", ["to a target, averaged", "exchanging, averaged"])
-def test_the_saved_average_is_that_of_the_steps_since_the_last_update_stopped_or_not(
+def test_the_saved_average_is_that_of_the_steps_since_the_last_update_with_or_without_a_stop(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     whole = Training(tmp_path, corpus, "whole", METHODS[method])
@@ -223,7 +223,7 @@ def test_the_saved_average_is_that_of_the_steps_since_the_last_update_stopped_or
 
 
 def parts(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The average and the network that it follows, out of a resume point."""
+    """The average and its network, from a resume point."""
     weights = state["state_dict"]
     prefixes = ("average.module.", "model.")
     average, raw = (

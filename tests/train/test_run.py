@@ -1,12 +1,14 @@
-"""One training: resumed exactly after SIGKILL, recorded truly, refused clearly."""
+"""One training: exact resuming after SIGKILL, the record, errors."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +28,12 @@ from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train import fit, prepare
 from asr.train.folder import exclusive
+from asr.train.record import finish
 from asr.train.run import train
+from asr.transcribe.recogniser import Recogniser
+from asr.transcribe.recogniser import load as open_recogniser
 
-# The process kills itself before batch `at`, the way a machine that loses power would.
+# The process kills itself before batch `at`, like a power cut.
 KILLED = """
 import os, signal, sys
 from asr.cli import main
@@ -88,7 +93,7 @@ def in_process(
 def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:
     """A run killed before step `die_at` and started again equals one that was never killed."""
     tag = "-".join([str(die_at), *(m.split("=")[1] for m in more)])
-    # Thresholds of a dense network and a target: all that a pruner has to remember.
+    # Thresholds of a dense network and a target: the largest state that a pruner has.
     how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
     whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
     stopped = settings_of(folder, corpus, f"stopped-{tag}", *how, *more)
@@ -115,7 +120,7 @@ def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: st
     assert len(record["resumed"]) == 1
 
 
-def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal_weights(
+def test_a_training_killed_while_pruning_and_resumed_ends_with_equal_weights(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
@@ -129,7 +134,7 @@ def test_killed_in_the_middle_of_an_epoch_of_pruning_and_resumed_ends_with_equal
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("fraction", [0.1, 0.34, 0.67, 0.95])
-def test_killed_anywhere_and_resumed_ends_with_equal_weights(
+def test_a_training_killed_anywhere_and_resumed_ends_with_equal_weights(
     folder: Path, corpus: Path, dense: Path, fraction: float, workers: int
 ) -> None:
     steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
@@ -145,7 +150,7 @@ def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> Non
     assert text_of(record) == path.read_text()
 
 
-def test_the_record_says_what_was_done(dense: Path) -> None:
+def test_the_record_describes_the_training(dense: Path) -> None:
     record = json.loads((dense / "record.json").read_text())
     parameters = sum(p.numel() for p in load_model(dense / "model.asr").model.parameters())
     assert record["model"]["parameters"] == parameters
@@ -161,7 +166,26 @@ def test_the_record_says_what_was_done(dense: Path) -> None:
     assert len((dense / "metrics.csv").read_text().splitlines()) == 4
 
 
-def test_a_finished_run_is_left_alone_and_other_settings_are_refused(
+def test_the_network_is_tested_on_the_device_that_the_trainer_found(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(dense, tmp_path / "run")
+    plain = json.loads((run / "record.json").read_text())["training"]
+    figures = {k: plain[k] for k in ("seconds", "steps", "epochs", "audio_hours")}
+    options: dict[str, Any] = {}
+
+    def noting(*args: Any, **given: Any) -> Recogniser:
+        options.update(given)
+        return open_recogniser(*args, **given)
+
+    monkeypatch.setattr("asr.train.record.load", noting)
+    found = finish(load(Run, run / "config.yaml"), run, figures, None)
+    assert options == {"backend": "torch", "device": "auto"}
+    before = read_record(dense / "record.json").evaluation["test"]
+    assert found.evaluation["test"].wer == pytest.approx(before.wer, rel=1e-5)
+
+
+def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
@@ -172,7 +196,7 @@ def test_a_finished_run_is_left_alone_and_other_settings_are_refused(
         train(load(Run, None, [*words, "model.hidden=16"]))
 
 
-def test_fine_tuning_keeps_the_zeros_of_a_packed_file(
+def test_fine_tuning_preserves_the_zeros_of_a_packed_file(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     sparse = train(load(Run, None, settings_of(folder, corpus, "sparse", *pruned(dense))))
@@ -231,7 +255,7 @@ def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) ->
         state = load_model(run / "model.asr").model.state_dict()
         weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
         norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
-    assert norms[1] < 0.95 * norms[0], "the penalty is what becomes smaller"
+    assert norms[1] < 0.95 * norms[0], "the penalty becomes smaller"
 
 
 def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:
@@ -315,7 +339,7 @@ def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) ->
         train(settings)
 
 
-def test_a_sparsity_that_missed_what_was_expected_fails_loudly(
+def test_a_sparsity_far_from_the_expected_one_is_an_error(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
     more = [*pruned(dense), "pruning.expected_sparsity=0.1", "pruning.tolerance=0.01"]
@@ -382,7 +406,7 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
     names, (autocast, in_backward, states) = zip(*steps, strict=True)
     assert names == ("forward", "backward", "step")
     assert autocast is (precision == "bf16")
-    assert in_backward is False, "as Lightning does it"
+    assert in_backward is False, "as in Lightning"
     parameters = len(list(DeepSpeech(settings.model).parameters()))
     assert states == 3 * parameters, "two moments and a counter of each"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from process import run_asr
+from command_line import run_asr
 from torch import nn
 
 from asr.errors import AsrError

@@ -1,4 +1,4 @@
-"""Known text on its recording: words stay as written, times are right, misfits are refused."""
+"""Alignment of known text: words stay as written, times are right, wrong texts are refused."""
 
 import json
 from pathlib import Path
@@ -92,8 +92,8 @@ def test_every_word_of_real_speech_is_found_in_order(trained: Path, corpus: Path
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("", "no word in it"),
-        ("\u2014 ... !", "no word in it"),
+        ("", "the text has no words"),
+        ("\u2014 ... !", "the text has no words"),
         ("BAD 7 EGGS", "lacks '7'"),
         ("BAD " * 200, r"does not fit the recording: its 799 tokens need 799 frames"),
     ],

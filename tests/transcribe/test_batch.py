@@ -1,4 +1,4 @@
-"""Many files: where outputs go, what is skipped, what fails, what is said, what memory it takes."""
+"""Many files: output paths, skipped files, failures, messages, memory."""
 
 import contextlib
 import io
@@ -41,11 +41,11 @@ def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, and what is in it."""
+    """Content of every file below a folder, hidden ones included."""
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_one_recording_prints_its_text_and_nothing_else(
+def test_one_recording_prints_only_its_text(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = record(tmp_path / "cafe.wav", "BAD CAFE")
@@ -74,7 +74,7 @@ def test_several_recordings_print_a_line_each_with_their_paths(
     ]
 
 
-def test_a_folder_is_mirrored_and_other_files_are_left_alone(
+def test_a_folder_is_mirrored_and_other_files_are_not_touched(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, text in {"one.wav": "BAD", "sub/one.wav": "CAFE", "sub/v1.2.flac": "EGG"}.items():
@@ -200,7 +200,7 @@ def test_two_recordings_of_one_name_keep_their_suffix(
     }
 
 
-def test_what_is_done_is_skipped_and_never_written_again_unless_asked(
+def test_finished_files_are_skipped_unless_overwriting_is_asked_for(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = (record(tmp_path / "in" / f"{name}.wav", "BAD") for name in ("one", "two"))
@@ -227,7 +227,7 @@ def test_what_is_done_is_skipped_and_never_written_again_unless_asked(
     assert [(out / f"{name}.txt").read_text() for name in ("one", "two")] == ["BAD\n", "EGG\n"]
 
 
-def test_a_name_that_is_no_text_and_a_folder_that_cannot_be_made(
+def test_a_name_that_is_not_text_and_a_folder_that_cannot_be_made(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
@@ -303,7 +303,7 @@ def test_a_bar_shows_seconds_of_audio_and_the_real_time_factor(
     assert "5 recordings transcribed, 6.7 s of audio" in err
 
 
-def test_an_interrupted_job_leaves_whole_files_and_goes_on(
+def test_an_interrupted_job_leaves_whole_files_and_continues(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     for i in range(4):
@@ -360,19 +360,19 @@ def test_a_terminal_shows_a_bar_and_the_text_goes_where_it_belongs(
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
     os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+    displayed = b""
+    with contextlib.suppress(OSError):  # a closed terminal ends like this
         while content := os.read(mine, 4096):
-            shown += content
+            displayed += content
     os.close(mine)
     printed = process.communicate(timeout=120)[0] or b""
     assert process.returncode == 0
-    assert b"s of audio" in shown
+    assert b"s of audio" in displayed
     if to_terminal:
-        # On a line of its own: the bar was erased before.
-        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", shown), shown
+        # On its own line: the bar was erased before.
+        assert re.search(rb"\x1b\[2K(\x1b\[[^\x1b]*|\r)*BAD CAFE\r\n", displayed), displayed
     else:
-        assert (printed, b"BAD CAFE" in shown) == (b"BAD CAFE\n", False)
+        assert (printed, b"BAD CAFE" in displayed) == (b"BAD CAFE\n", False)
 
 
 def peak_megabytes(model: Path, folder: Path) -> float:
@@ -407,7 +407,7 @@ def refuse(recogniser: Recogniser, fragment: str, *arguments: object, **options:
         transcribe_to(recogniser, *arguments, **options)
 
 
-def test_what_cannot_work_is_refused_before_any_work(
+def test_impossible_requests_are_refused_before_any_work(
     recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wav = record(tmp_path / "in" / "a.wav", "BAD")

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the doors run, on a network whose text is known exactly."""
+"""The examples in the docstrings of public functions run, with a network whose text is known."""
 
 import doctest
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 import soundfile
 from tone_network import RATE, save_tone_model, speak
 
+import asr
 from asr.evaluate import compare, dataset
 from asr.transcribe import align, recogniser
 
 
-@pytest.mark.parametrize("module", [recogniser, align, dataset, compare])
+@pytest.mark.parametrize("module", [asr, recogniser, align, dataset, compare])
 def test_the_examples_run_as_written(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

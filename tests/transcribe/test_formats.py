@@ -24,7 +24,7 @@ def test_txt_is_plain_words() -> None:
     assert WRITERS["txt"].line(TRANSCRIPT) == "in/déjà.wav\tHELLO THERE"
 
 
-def test_json_has_all_there_is() -> None:
+def test_json_has_every_field() -> None:
     writer = WRITERS["json"]
     expected = {
         "path": "in/déjà.wav",

@@ -1,4 +1,4 @@
-"""Recordings to text with words and times, in order, whatever the batches, chunks and threads."""
+"""Recordings become text with words and times, in order, for any batches, chunks and threads."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def test_other_options_leave_the_decoder_of_the_recogniser(recogniser: Recognise
     assert ours.decoder() is ours.decoder(own)
 
 
-def test_letters_are_those_that_are_asked_for(recogniser: Recogniser) -> None:
+def test_output_has_the_requested_letter_case(recogniser: Recogniser) -> None:
     beam = DecoderOptions("beam", beam=8, nbest=2)
     texts_of = {}
     for case in (None, "lower", "upper"):
@@ -81,7 +81,7 @@ def test_letters_are_those_that_are_asked_for(recogniser: Recogniser) -> None:
         TranscribeOptions(case="title")
 
 
-def test_silence_moves_the_bar_and_takes_no_words_away(recogniser: Recogniser) -> None:
+def test_silence_moves_the_progress_bar_and_loses_no_words(recogniser: Recogniser) -> None:
     still = np.full(12 * RATE, 0.25, np.float32)
     sources = [still, np.concatenate([speak("BAD CAFE"), still]), np.zeros(RATE, np.float32)]
     seconds: list[float] = []
@@ -91,9 +91,7 @@ def test_silence_moves_the_bar_and_takes_no_words_away(recogniser: Recogniser) -
 
 
 @pytest.mark.parametrize("batch_seconds", [0.1, 2.0, 120.0])
-def test_texts_come_in_order_whatever_the_batches(
-    recogniser: Recogniser, batch_seconds: float
-) -> None:
+def test_texts_come_in_order_for_any_batches(recogniser: Recogniser, batch_seconds: float) -> None:
     options = TranscribeOptions(batch_seconds=batch_seconds)
     sources = [speak(text) for text in TEXTS]
     assert texts(recogniser.transcribe(sources, options)) == TEXTS
@@ -130,7 +128,7 @@ def test_reading_stays_within_a_window(recogniser: Recogniser) -> None:
 
     transcripts = recogniser.transcribe(sources(), TranscribeOptions(batch_seconds=1.0))
     assert next(transcripts).text == TEXTS[0]
-    assert read <= 12, "8 batches of a second hold about eight of these"
+    assert read <= 12, "8 batches of a second contain about eight of these"
     assert texts(transcripts) == (TEXTS * 20)[1:]
 
 
@@ -144,7 +142,7 @@ def test_other_rates_and_channels_are_converted_and_noted(
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399])
-def test_audio_too_short_for_a_frame_is_no_text(recogniser: Recogniser, samples: int) -> None:
+def test_audio_too_short_for_a_frame_gives_no_text(recogniser: Recogniser, samples: int) -> None:
     sources = [speak("BAD"), np.zeros(samples, np.float32), speak("CAFE")]
     assert texts(recogniser.transcribe(sources)) == ["BAD", "", "CAFE"]
     assert texts(recogniser.transcribe(sources[1])) == [""]
@@ -174,7 +172,7 @@ def test_a_bad_file_raises_after_all_before_it(recogniser: Recogniser, tmp_path:
         next(transcripts)
 
 
-def test_a_bad_file_is_reported_on_request_and_the_rest_goes_on(
+def test_a_bad_file_is_reported_on_request_and_the_rest_is_transcribed(
     recogniser: Recogniser, tmp_path: Path
 ) -> None:
     paths = [record(tmp_path / "a.wav", "BAD"), tmp_path / "none.wav", tmp_path / "a.wav"]
@@ -218,7 +216,9 @@ def long_speech() -> str:
     return " ".join(TEXTS[:3] + TEXTS[4:]) + " "
 
 
-def test_a_long_recording_is_its_parts(recogniser: Recogniser, tmp_path: Path) -> None:
+def test_a_long_recording_gives_the_texts_of_its_parts(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
     text = (long_speech() * 6).strip()
     path = record(tmp_path / "long.flac", text)
     chunks = ChunkOptions(chunk_seconds=4.0, overlap_seconds=2.0)
@@ -282,7 +282,7 @@ def test_the_beam_gives_alternatives_and_the_same_text(recogniser: Recogniser) -
     assert plain.words == transcript.words
 
 
-def test_a_language_model_that_is_not_there_is_refused_before_any_reading(
+def test_a_missing_language_model_is_refused_before_audio_is_read(
     recogniser: Recogniser,
 ) -> None:
     def sources() -> Iterator[np.ndarray]:
@@ -299,11 +299,13 @@ def test_the_latest_decoders_are_cached(recogniser: Recogniser) -> None:
     assert recogniser.decoder(DecoderOptions("beam", beam=10)) is made[-1]
     assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2]
     assert recogniser.decoder(DecoderOptions("beam", beam=11)) is not None
-    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], "it was used again"
+    assert recogniser.decoder(DecoderOptions("beam", beam=3)) is made[2], (
+        "the cached decoder is used"
+    )
     assert recogniser.decoder(DecoderOptions("beam", beam=1)) is not made[0]
 
 
-def test_two_threads_share_one_recogniser(recogniser: Recogniser) -> None:
+def test_two_threads_use_one_recogniser(recogniser: Recogniser) -> None:
     sources = [speak(text) for text in TEXTS * 4]
     both = (TranscribeOptions(batch_seconds=2.0), TranscribeOptions(DecoderOptions("beam")))
     alone = [list(recogniser.transcribe(sources, options)) for options in both]
@@ -327,9 +329,7 @@ def test_the_trained_network_recognises_words(trained: Path, corpus: Path) -> No
         assert all(0 <= time <= transcript.seconds + 0.04 for time in times)
 
 
-def test_the_network_alone_gives_what_is_decoded_in_the_order_given(
-    trained: Path, corpus: Path
-) -> None:
+def test_log_probs_come_in_the_order_of_the_recordings(trained: Path, corpus: Path) -> None:
     recogniser = load(trained)
     paths = [u.audio_filepath for u in read_manifest(corpus / "test.jsonl")[:5]]
     for batch_seconds in (6.0, 0.1):
@@ -376,7 +376,7 @@ def test_a_packed_model_gives_the_texts_of_the_dense_one(
     assert {t.model for t in transcripts} == {"packed.asr"}
 
 
-def test_loading_leaves_torch_s_number_of_threads_alone(tmp_path: Path) -> None:
+def test_loading_does_not_change_the_threads_of_torch(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     recogniser = load(save_tone_model(tmp_path / "tone.asr"), threads=before + 1)
     assert texts(recogniser.transcribe(speak("BAD CAFE"))) == ["BAD CAFE"]
@@ -416,7 +416,7 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
     assert "backend=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
 
 
-def test_importing_the_room_loads_no_torch() -> None:
+def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, asr.transcribe, asr.evaluate.dataset; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -426,7 +426,7 @@ def slow(recogniser: Recogniser, decoder: str) -> list[str]:
     return Recogniser(recogniser.backend, recogniser.tokenizer, own).slow()
 
 
-def test_missing_compiled_code_is_said_once_on_the_command_line_and_not_in_python(
+def test_missing_compiled_code_is_reported_once_on_the_command_line_and_not_in_python(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("asr.transcribe.recogniser.compiled", lambda: False)
@@ -449,7 +449,7 @@ def test_missing_compiled_code_is_said_once_on_the_command_line_and_not_in_pytho
     monkeypatch.setenv("ASR_NATIVE", "0")
     assert "ASR_NATIVE=0 switches the C library off; unset it" in slow(recogniser, "greedy")[0]
     on_torch = load(trained, backend="torch")
-    assert slow(on_torch, "greedy") == [], "torch has kernels of its own"
+    assert slow(on_torch, "greedy") == [], "torch has its own kernels"
     assert Recogniser(on_torch.backend, on_torch.tokenizer, DecoderOptions("beam")).describe() == (
         f"{on_torch.backend.describe()}; beam search in Python"
     )

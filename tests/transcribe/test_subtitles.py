@@ -1,4 +1,4 @@
-"""Cues keep every limit whatever the words, break at pauses, and lose nothing."""
+"""Cues stay within every limit, break at pauses, and lose no words."""
 
 from itertools import pairwise
 
@@ -75,7 +75,7 @@ def test_a_word_longer_than_a_line_is_split() -> None:
     assert all(len(line) <= 42 for cue in found for line in cue.lines)
 
 
-def test_no_words_are_no_cues() -> None:
+def test_no_words_give_no_cues() -> None:
     assert cues([]) == []
 
 
@@ -108,7 +108,7 @@ def transcripts(draw: st.DrawFn) -> list[Word]:
         min_gap=st.sampled_from([0.0, 0.08]),
     ),
 )
-def test_limits_are_kept_whatever_the_words(words: list[Word], options: SubtitleOptions) -> None:
+def test_limits_hold_for_any_words(words: list[Word], options: SubtitleOptions) -> None:
     found = cues(words, options)
     assert text_of_cues(found).replace(" ", "") == "".join(word.text for word in words)
     for cue in found:

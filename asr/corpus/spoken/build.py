@@ -27,9 +27,9 @@ import soundfile
 from asr.audio import simulate
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.spoken import synthesisers
-from asr.corpus.spoken.grammar import PARTS, Part, sentences
+from asr.corpus.spoken.grammar import sentences
 from asr.corpus.spoken.sentences import digest, from_texts
-from asr.corpus.spoken.settings import Spoken, SynthesiserName
+from asr.corpus.spoken.settings import PARTS, Part, Spoken, SynthesiserName
 from asr.errors import AsrError
 from asr.files import atomic_write_text, locked
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.corpus.spoken.grammar import Part
+from asr.corpus.spoken.settings import Part
 from asr.errors import AsrError
 
 SAMPLE_RATE = 22050
@@ -50,7 +50,7 @@ Left out: whispers, croaks, robots and children; variants with nearly nothing ab
 PAIRS: dict[Part, int] = {"dev": 24, "test": 30}
 """Pairs of accent and variant that only this part speaks with; all others are those of train."""
 
-# What speakers are drawn from. espeak-ng's words a minute: what one hears is a tenth to a third
+# What speakers are drawn from. espeak-ng's words a minute: its speech is a tenth to a third
 # faster, for the words of our grammar are short.
 _PITCHES, _PITCH_RANGES, _RATES = (35, 65), (35, 65), (115, 150)
 

@@ -16,17 +16,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import accumulate
-from typing import Literal, cast
+from typing import cast
 
 from asr.corpus.spoken.inflect import Form, article, inflect
-
-Vocabulary = Literal["small", "large"]
-Part = Literal["train", "dev", "test"]
+from asr.corpus.spoken.settings import Part, Vocabulary
 
 FEWEST_WORDS, MOST_WORDS = 4, 12
-PARTS: tuple[Part, ...] = ("train", "dev", "test")
 # Of 100 sentences: the rest is train.
-_DEV_SHARE, _TEST_SHARE = 10, 20
+_DEV_PERCENT, _TEST_PERCENT = 10, 20
 
 _ITEM = re.compile(r"(?:<(?P<rule>\w+)(?::(?P<form>\w+))?>|(?P<word>[a-z']+?))(?P<possessive>'s)?")
 
@@ -150,9 +147,9 @@ def grammar(vocabulary: Vocabulary) -> Grammar:
 def part_of(text: str) -> Part:
     """The part that a sentence belongs to: a hash of its letters, so that parts never share one."""
     remainder = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 100
-    if remainder < _DEV_SHARE:
+    if remainder < _DEV_PERCENT:
         return "dev"
-    return "test" if remainder < _DEV_SHARE + _TEST_SHARE else "train"
+    return "test" if remainder < _DEV_PERCENT + _TEST_PERCENT else "train"
 
 
 def sentences(vocabulary: Vocabulary, part: Part, seed: int) -> Iterator[str]:

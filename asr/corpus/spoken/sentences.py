@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from asr.corpus.spoken.grammar import Part, part_of
+from asr.corpus.spoken.grammar import part_of
+from asr.corpus.spoken.settings import Part
 from asr.errors import AsrError
 from asr.text.read import read_sentences
 

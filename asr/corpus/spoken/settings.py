@@ -7,13 +7,16 @@ from asr.errors import problems
 from asr.plain import refuse_unused
 
 SynthesiserName = Literal["espeak"]
+Vocabulary = Literal["small", "large"]
+Part = Literal["train", "dev", "test"]
+PARTS: tuple[Part, ...] = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class Spoken:
     """The built-in spoken corpus, of synthetic speech; used by entries `spoken:train` and so on."""
 
-    vocabulary: Literal["small", "large"] = "small"
+    vocabulary: Vocabulary = "small"
     """Grammar: `small` has about 300 words, `large` at least 1,500."""
     text: list[str] = field(default_factory=list)
     """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""

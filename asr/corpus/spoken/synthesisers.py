@@ -13,8 +13,7 @@ import numpy as np
 import soxr
 
 from asr.corpus.spoken import espeak
-from asr.corpus.spoken.grammar import Part
-from asr.corpus.spoken.settings import SynthesiserName
+from asr.corpus.spoken.settings import Part, SynthesiserName
 from asr.errors import AsrError
 
 SAMPLE_RATE = 16000

@@ -102,9 +102,11 @@ class _Packer:
         self, order: NDArray[np.int32], run: int, firsts: Any, elements: Any, index: Any
     ) -> int:
         found = self.library.asr_perm_layout(
-            self.groups, self.shape[1], _at(self.starts), _at(self.columns), _at(order),
-            self.lanes, self.slots, self.width, run, _at(firsts), _at(elements), _at(index),
-        )  # fmt: skip
+            *(self.groups, self.shape[1]),
+            *(pointer(self.starts), pointer(self.columns), pointer(order)),
+            *(self.lanes, self.slots, self.width, run),
+            *(pointer(firsts), pointer(elements), pointer(index)),
+        )
         if found < 0:
             raise MemoryError(f"laying out a matrix of {self.shape[0]} x {self.shape[1]}")
         return int(found)
@@ -114,17 +116,17 @@ class _Packer:
     ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         """The words, and the scales of perm16."""
         vectors = int(firsts[-1])
-        arguments = (_at(elements), _at(index), _at(self.columns), _at(self.values))
+        arguments = (pointer(elements), pointer(index), pointer(self.columns), pointer(self.values))
         if self.slots == 2:
             words = aligned(np.empty(vectors * 32, np.int16), np.int16)
             scales = aligned(np.empty(self.groups * self.lanes, np.float32), np.float32)
             self.library.asr_perm16_words(
-                self.groups, run, _at(firsts), *arguments, _at(words), _at(scales)
+                self.groups, run, pointer(firsts), *arguments, pointer(words), pointer(scales)
             )
             return words, scales
         words = aligned(np.empty(vectors * self.lanes, np.uint32), np.uint32)
         self.library.asr_perm32_words(
-            ctypes.c_int64(vectors), self.lanes, self.width, *arguments, _at(words)
+            ctypes.c_int64(vectors), self.lanes, self.width, *arguments, pointer(words)
         )
         return words, None
 
@@ -265,5 +267,6 @@ def scratch(size: int) -> NDArray[np.uint8]:
     return raw[start : start + size]
 
 
-def _at(array: NDArray[Any] | None) -> ctypes.c_void_p:
+def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
+    """Where the array begins, for C; null for None. The caller keeps the array alive."""
     return ctypes.c_void_p(array.ctypes.data if array is not None else None)

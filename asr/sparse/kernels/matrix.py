@@ -10,7 +10,7 @@ from asr.errors import AsrError
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
-from asr.sparse.kernels.layouts import FP16, KernelLayout, lay_out, scratch, widest
+from asr.sparse.kernels.layouts import FP16, KernelLayout, lay_out, pointer, scratch, widest
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 
@@ -105,13 +105,13 @@ class Matrix:
         table = scratch(self._scratch)
         failed = self._library.asr_product(
             ctypes.byref(self.struct),
-            ctypes.c_void_p(x.ctypes.data),
+            pointer(x),
             ctypes.c_int64(self.shape[1]),
             ctypes.c_int64(len(x)),
-            ctypes.c_void_p(bias.ctypes.data if bias is not None else None),
-            ctypes.c_void_p(out.ctypes.data),
+            pointer(bias),
+            pointer(out),
             ctypes.c_int64(self.shape[0]),
-            ctypes.c_void_p(table.ctypes.data),
+            pointer(table),
         )
         if failed:
             raise AsrError(f"the C library has no kernel for the layout {self.kernel}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from asr.errors import AsrError
 from asr.sparse.kernels import reference
+from asr.sparse.kernels.layouts import pointer
 from asr.sparse.kernels.library import LEVELS, library
 from asr.sparse.kernels.matrix import Matrix, MatrixStruct, check_array
 
@@ -149,10 +150,10 @@ class Recurrent:
                 ctypes.byref(self._structs[d]),
                 ctypes.c_int64(batch),
                 ctypes.c_int64(frames),
-                ctypes.c_void_p(x.ctypes.data),
-                ctypes.c_void_p(lengths.ctypes.data),
-                ctypes.c_void_p(states[0][d].ctypes.data),
-                ctypes.c_void_p(states[1][d].ctypes.data if len(states) > 1 else None),
+                pointer(x),
+                pointer(lengths),
+                pointer(states[0][d]),
+                pointer(states[1][d] if len(states) > 1 else None),
                 ctypes.c_void_p(outputs[d].ctypes.data + first),
                 ctypes.c_int64(self.outputs),
             )

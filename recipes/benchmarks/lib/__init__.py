@@ -1,1 +1,1 @@
-"""What the benchmark scripts in the folder above have in common."""
+"""Code that the benchmark scripts in the folder above share."""

@@ -27,22 +27,22 @@ class CachedResult:
     depends_on: dict[str, Any]
     result: dict[str, Any]
     run: str
-    """When the run of the script began that computed it."""
+    """Start of the run of the script that computed it."""
     date: str
     revision: str
     machine: str
     other_load: float | None
-    """Fraction of a core that other programs used meanwhile; None: not known."""
+    """Fraction of a core that other programs used in the meantime; None: not known."""
 
     def provenance(self) -> str:
         """For a note: `the run of 2026-01-31 10:20 UTC on ... with revision ...`."""
-        revision = f"revision {self.revision}" if self.revision else "code of no known revision"
+        revision = f"revision {self.revision}" if self.revision else "code of an unknown revision"
         day = self.run[:16].replace("T", " ")
         return f"the run of {day} UTC on {self.machine} with {revision}"
 
 
 class Cache:
-    """A folder of results; `again`: no result of an earlier run is used."""
+    """A folder of results; with `again` results of earlier runs are not used."""
 
     def __init__(self, folder: Path, again: bool = False) -> None:
         self.folder, self._again = folder, again
@@ -51,14 +51,14 @@ class Cache:
         self._revision = git["revision"] + ("+changes" if git["dirty"] else "")
         self._machine = f"{here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB"
 
-    def own(self, cached: CachedResult) -> bool:
+    def from_this_run(self, cached: CachedResult) -> bool:
         """Whether a result was computed in this run, with this code."""
         return (cached.run, cached.revision) == (self.run, self._revision)
 
     def get(self, name: str, depends_on: Mapping[str, Any], compute: Compute) -> CachedResult:
-        """The result under `name`, computed where there is none or it depended on other things.
+        """The result called `name`; it is computed unless one with the same dependencies is cached.
 
-        All values are plain. Raises AsrError for a file there that is not such a result.
+        All values are plain. Raises AsrError for a file that is not a cached result.
         """
         path = self.folder / f"{_file_name(name)}.json"
         needed = json.loads(json.dumps(depends_on))

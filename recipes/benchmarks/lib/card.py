@@ -1,4 +1,4 @@
-"""The one generated table of a recogniser's card: its word and character errors on every set."""
+"""The generated table of a model card: word and character error rates on every set."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from asr.errors import AsrError
 from asr.report.table import Column, Table
 
 MODEL_BYTES, LM_BYTES = 4_000_000, 5_000_000
-"""Largest files that ship."""
+"""Largest files that the package may contain."""
 MARKER = "<!-- word and character errors -->"
-"""The line of a card that the table replaces."""
+"""The table replaces this line of a card."""
 Row = dict[str, Any]
 
 
 def rates(row: Row, kind: str) -> dict[str, tuple[float, float, float]]:
-    """Rate, low and high of every set of a row: fractions; `kind` is wer or cer."""
+    """Rate and interval of every set in a row, as fractions; `kind` is wer or cer."""
     found = {}
     for key, value in row.items():
         if key.startswith(f"{kind} ") and isinstance(value, dict):
@@ -25,13 +25,13 @@ def rates(row: Row, kind: str) -> dict[str, tuple[float, float, float]]:
 
 
 def errors_table(rows: dict[str, Row]) -> str:
-    """Rates of every set by every decoder, with their intervals."""
+    """Word and character error rates of every set with every decoder, with intervals."""
     cells = []
     for decoder, row in rows.items():
         cer = rates(row, "cer")
         for name, wer in rates(row, "wer").items():
-            letters = _interval(cer[name]) if name in cer else "not measured"
-            cells.append((name, decoder, _interval(wer), letters))
+            characters = _interval(cer[name]) if name in cer else "not measured"
+            cells.append((name, decoder, _interval(wer), characters))
     if not cells:
         return "Not measured for this network and language model.\n"
     columns = (
@@ -49,7 +49,7 @@ def _interval(values: tuple[float, float, float]) -> str:
 
 
 def read_card(path: Path) -> str:
-    """A card that was written by hand. Raises AsrError unless it has one place for the table."""
+    """Read a card written by hand. Raises AsrError unless it has the line MARKER exactly once."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -60,5 +60,5 @@ def read_card(path: Path) -> str:
 
 
 def fill(path: Path, rows: dict[str, Row]) -> str:
-    """The card with its table. Raises AsrError as `read_card` does."""
+    """The card with its table of errors. Raises AsrError as `read_card` does."""
     return read_card(path).replace(f"{MARKER}\n", errors_table(rows))

@@ -1,4 +1,4 @@
-"""Cells that the tables of benchmark records are made from."""
+"""Texts for the cells of benchmark tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def find(part: Part, variant: str, sparsity: float) -> Row | None:
 
 
 def milliseconds(row: Row) -> str:
-    """Three digits, or whole numbers from a second on."""
+    """Milliseconds with three digits, whole ones from a second on."""
     return f"{1e3 * row['seconds']:.3g}" if row["seconds"] < 1 else f"{1e3 * row['seconds']:.0f}"
 
 
@@ -39,7 +39,7 @@ def ratio_cell(row: Row | None, best: Row | None) -> str:
 
 
 def time_and_ratio(row: Row | None, best: Row | None) -> str:
-    """Milliseconds, and how many times faster than `best` if there is one."""
+    """Milliseconds, and how many times faster than `best` unless that is None."""
     if row is None:
         return "-"
     return (
@@ -58,6 +58,6 @@ def time_and_spread(row: Row | None, unit: float = 1e3, digits: int = 1) -> str:
 
 
 def fastest(results: Sequence[Row], kind: str = "dense") -> Row | None:
-    """The fastest of a kind."""
+    """The fastest result of a kind; None if there is none."""
     found = [row for row in results if row["kind"] == kind]
     return min(found, key=lambda row: row["seconds"]) if found else None

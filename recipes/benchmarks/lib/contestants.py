@@ -1,7 +1,7 @@
-"""The recognisers of a benchmark: which backend runs them, with which weights, at what cost.
+"""The recognisers that a benchmark compares: their backends, decoders and language model weights.
 
-What is found on the way (the backend of a dense network, weight and bonus of the language model)
-goes to the cache, to `notes` and to `details` of the record.
+The backend of a dense network and the weight and bonus of the language model are chosen on the dev
+sets. These choices go to the cache, and to `notes` and `details` of the record.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from lib.recogniser_record import OWN, POCKETSPHINX
 from lib.recognisers import Job, pocketsphinx_bytes, pocketsphinx_version, run
 
 TRIED, REPEATS = 5, 3
-"""Dev recordings of each set that choose the backend of a dense network, and how often."""
+"""Recordings of each dev set with which the backend of a dense network is chosen, and repeats."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,15 @@ class Contestant:
     decoder: str
     job: Job
     """Without recordings."""
-    what: dict[str, Any]
-    """What its texts depend on, besides the recordings."""
+    depends_on: dict[str, Any]
+    """All that its texts depend on, besides the recordings."""
     facts: dict[str, Any]
+    """Non-zeros, bytes and the like, for its row in the record."""
     pruned: bool | None
 
 
 def spread(utterances: Sequence[Utterance], limit: int | None) -> list[Utterance]:
-    """All, or `limit` of them from all over the set."""
+    """All of them, or `limit` of them at equal distances."""
     if limit is None or limit >= len(utterances):
         return list(utterances)
     return [utterances[i] for i in np.linspace(0, len(utterances) - 1, limit).round().astype(int)]
@@ -71,28 +72,28 @@ def digest(path: str | Path) -> str:
 
 
 def digest_of(utterances: Sequence[Utterance]) -> str:
-    """SHA-256 of what a set consists of."""
+    """SHA-256 of the speakers, durations and texts of a set."""
     lines = (f"{u.id}\t{u.speaker}\t{u.duration:.4f}\t{u.text}\n" for u in utterances)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass
 class Bench:
-    """The folder of recordings, the settings of the tuning, and what was found."""
+    """The recordings and settings of a benchmark, and the notes and details for its record."""
 
     data: Path
     """Folder of the sets."""
     dev: Sequence[str]
-    """Sets that backend, weight and bonus are chosen on."""
+    """Sets on which backend, weight and bonus are chosen."""
     cache: Cache
     lm: Path | None = None
     beam: int = BEAM
     unknown_score: float = 0.0
-    """Of words that the language model lacks."""
+    """Of words outside the vocabulary of the language model."""
     values: tuple[float, float] | None = None
-    """Weight and bonus of every network; None: the best on dev."""
+    """Weight and bonus for every network; None: the best on the dev sets."""
     tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Weight and bonus of single networks."""
+    """Weight and bonus for networks by label; they override `values`."""
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=lambda: {"networks": {}})
 
@@ -106,7 +107,7 @@ class Bench:
         return sources.resolve(str(self.data / name))
 
     def network(self, label: str, path: Path) -> Iterator[Contestant]:
-        """A network, greedy and with the language model."""
+        """A network with greedy decoding and, if there is a language model, with beam search."""
         details = {"file": path.name, "sha256": digest(path), **model_details(path)}
         self.details["networks"][label] = details
         sparsity = 1 - details["nonzeros"] / details["parameters"]
@@ -119,9 +120,9 @@ class Bench:
             "lm_bytes": 0,
             "bytes": details["bytes"],
         }
-        what = {"network": details["sha256"], "backend": backend, "decoding": "greedy"}
+        depends_on = {"network": details["sha256"], "backend": backend, "decoding": "greedy"}
         job = Job((), str(path), backend)
-        yield Contestant(label, "greedy", job, what, facts, pruned)
+        yield Contestant(label, "greedy", job, depends_on, facts, pruned)
         if not self.lm:
             return
         weight, bonus = self.weights(label, path)
@@ -134,12 +135,12 @@ class Bench:
         details |= tuned
         lm = self.details["lm"]
         job = replace(job, decoding=replace(self.decoding, lm_weight=weight, word_bonus=bonus))
-        what = {**what, "decoding": {**tuned, "lm": lm["sha256"]}}
+        depends_on = {**depends_on, "decoding": {**tuned, "lm": lm["sha256"]}}
         facts = {**facts, "lm_bytes": lm["bytes"], "bytes": details["bytes"] + lm["bytes"]}
-        yield Contestant(label, "beam with LM", job, what, facts, pruned)
+        yield Contestant(label, "beam with LM", job, depends_on, facts, pruned)
 
     def backend(self, label: str, path: Path) -> BackendName:
-        """The backend that takes a dense network less processor time, by trial."""
+        """The backend that needs less processor time for a dense network on dev recordings."""
         utterances = [u for n in self.dev for u in spread(self.resolve(n), TRIED)]
         job = Job(tuple(u.audio_filepath for u in utterances), str(path), repeats=REPEATS)
         names: list[BackendName] = ["torch", "native"]
@@ -148,10 +149,14 @@ class Bench:
         seconds, earlier = {}, dict[str, None]()
         for name in names:
             one = replace(job, backend=name)
-            what = {"network": digest(path), "backend": name, "set": digest_of(utterances)}
-            cached = self.cache.get(f"{label}, {name} on dev", what, partial(_run, one))
+            depends_on = {
+                "network": digest(path),
+                "backend": name,
+                "set": digest_of(utterances),
+            }
+            cached = self.cache.get(f"{label}, {name} on dev", depends_on, partial(_run, one))
             seconds[name] = sum(cached.result["cpu_seconds"]) / sum(u.duration for u in utterances)
-            earlier |= {} if self.cache.own(cached) else {cached.provenance(): None}
+            earlier |= {} if self.cache.from_this_run(cached) else {cached.provenance(): None}
         best = min(names, key=lambda name: seconds[name])
         self.details["networks"][label]["backends"] = seconds
         tried = ", ".join(f"{name} {seconds[name]:.4f}" for name in names)
@@ -164,11 +169,11 @@ class Bench:
 
     @property
     def decoding(self) -> DecoderOptions:
-        """Beam search with the language model, weight and bonus not tuned yet."""
+        """Beam search with the language model; weight and bonus are not tuned yet."""
         return DecoderOptions("beam", self.beam, lm=str(self.lm), unknown_score=self.unknown_score)
 
     def weights(self, label: str, path: Path) -> tuple[float, float]:
-        """Weight and bonus of a network: as given, else the best on dev."""
+        """Weight and bonus for a network: as given, else the best on the dev sets."""
         given = self.tuned.get(label, self.values)
         if given:
             self.notes.append(f"{label}: weight {given[0]:g} and word bonus {given[1]:g}, given.")
@@ -176,7 +181,7 @@ class Bench:
         names, lm = self.dev, self.details["lm"]["sha256"]
         sets = {name: digest_of(self.resolve(name)) for name in names}
 
-        def find() -> dict[str, Any]:
+        def search() -> dict[str, Any]:
             found, tokenizer = log_probs_of(path, [self.data / name for name in names])
             trials = tune_on(found, tokenizer, self.decoding)
             return {
@@ -184,27 +189,28 @@ class Bench:
                 "utterances": len(found.rows),
             }
 
-        what = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
-        what["unknown_score"] = self.unknown_score
-        what["grid"] = WEIGHTS, BONUSES
-        cached = self.cache.get(f"{label}, tuning", what, find)
+        depends_on = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
+        depends_on["unknown_score"] = self.unknown_score
+        depends_on["grid"] = WEIGHTS, BONUSES
+        cached = self.cache.get(f"{label}, tuning", depends_on, search)
         found = cached.result
         self.details["networks"][label]["tuning"] = found["trials"]
         trials = [Trial(*values) for values in found["trials"]]
-        earlier = "" if self.cache.own(cached) else f" Tuned in {cached.provenance()}."
+        earlier = "" if self.cache.from_this_run(cached) else f" Tuned in {cached.provenance()}."
         note = tuning_note(trials, names, found["utterances"], self.beam)
         self.notes.append(f"{label}: {note}{earlier}")
         print(self.notes[-1], flush=True)
         return trials[0].lm_weight, trials[0].word_bonus
 
     def pocketsphinx(self) -> Contestant:
-        """PocketSphinx as its wheel comes."""
+        """PocketSphinx with the defaults and the model of its wheel."""
         version, sizes = pocketsphinx_version(), pocketsphinx_bytes()
         self.details["pocketsphinx"] = {"version": version, "bytes": sizes}
         self.notes.append(
             f"PocketSphinx {version} with its default settings and the US English model of its "
-            "wheel, one decoder for a whole set, which goes on from the mean of the recordings "
-            f"before. Its model folder is counted ({(sizes['model'] + sizes['lm']) / 1e6:.1f} MB); "
+            "wheel; one decoder per set, which starts each recording with the cepstral mean of "
+            "those before. Its model folder is counted "
+            f"({(sizes['model'] + sizes['lm']) / 1e6:.1f} MB); "
             f"with its code the wheel installs {sizes['installed'] / 1e6:.1f} MB."
         )
         facts = {
@@ -214,23 +220,23 @@ class Bench:
             "lm_bytes": sizes["lm"],
             "bytes": sizes["model"] + sizes["lm"],
         }
-        what = {"pocketsphinx": version}
-        return Contestant(POCKETSPHINX, OWN, Job(()), what, facts, None)
+        depends_on = {"pocketsphinx": version}
+        return Contestant(POCKETSPHINX, OWN, Job(()), depends_on, facts, None)
 
     def transcribe(
         self, contestant: Contestant, name: str, utterances: list[Utterance]
     ) -> CachedResult:
-        """One set, once; what is cached is not computed again."""
+        """Transcribe a set, or take the cached result."""
         job = replace(contestant.job, recordings=tuple(u.audio_filepath for u in utterances))
-        who = f"{contestant.network}, {contestant.decoder}, {name}"
-        what = {**contestant.what, "set": digest_of(utterances)}
-        cached = self.cache.get(who, what, partial(_run, job))
+        label = f"{contestant.network}, {contestant.decoder}, {name}"
+        depends_on = {**contestant.depends_on, "set": digest_of(utterances)}
+        cached = self.cache.get(label, depends_on, partial(_run, job))
         seconds = sum(u.duration for u in utterances)
-        taken = sum(cached.result["cpu_seconds"]), sum(cached.result["seconds"])
+        cpu, wall = sum(cached.result["cpu_seconds"]), sum(cached.result["seconds"])
         earlier = "" if cached.run == self.cache.run else f", computed {cached.date[:16]}"
         print(
-            f"{who}: {seconds:.1f} s of audio, {taken[0]:.1f} s of processor time, "
-            f"{taken[1]:.1f} s by the clock{earlier}",
+            f"{label}: {seconds:.1f} s of audio, {cpu:.1f} s of processor time, "
+            f"{wall:.1f} s by the clock{earlier}",
             flush=True,
         )
         return cached

@@ -14,12 +14,12 @@ from asr.benchmark.dense import (
     make_session,
     torch_int8,
 )
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.kernels import CellKind
+from lib.layers import LayerWeights
 
 
 class DenseLayer:
-    """The alternatives of one layer with one number of threads; inputs are given later."""
+    """The dense alternatives to one layer, with a number of threads."""
 
     def __init__(self, layer: LayerWeights, threads: int) -> None:
         self.layer, self.threads = layer, threads

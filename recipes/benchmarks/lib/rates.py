@@ -1,7 +1,7 @@
-"""Word error rates for benchmarks of decoders and recognisers: of a set, of two compared, tuned.
+"""Word error rates for benchmarks of decoders and recognisers, and tuning of a language model.
 
 Rates are fractions; those of a set and of a difference carry the bounds of a 95 % interval drawn
-over speakers where at least five are known, else over utterances (`evaluate.speakers_of`).
+over speakers where at least five are known, else over utterances (`asr.evaluate.wer.speakers_of`).
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from asr.transcribe.recogniser import load
 WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 BEAM, AGAIN = 32, 6
-"""Width of the beam while weights are tuned; pairs that a wider beam tries again."""
+"""Beam while weight and bonus are tuned; number of best pairs that a wider beam tries again."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def log_probs_of(model: Path, folders: Sequence[Path]) -> tuple[DevSet, Tokenize
 
 
 def tune_on(data: DevSet, tokenizer: Tokenizer, options: DecoderOptions) -> list[Trial]:
-    """`options` with weights of WEIGHTS and bonuses of BONUSES on a dev set, best first.
+    """Try `options` with all WEIGHTS and BONUSES on a dev set; the trials, best first.
 
-    A beam wider than BEAM is tried with the best AGAIN pairs of BEAM alone, which then come first:
-    what is good for one is good for the other, and the wide one takes many times longer.
+    A beam wider than BEAM is tried only with the AGAIN best pairs of BEAM, which then come first:
+    it takes many times longer, and the same pairs are good for both.
     """
     references = [row.reference for row in data.rows]
 
@@ -85,7 +85,7 @@ def tune_on(data: DevSet, tokenizer: Tokenizer, options: DecoderOptions) -> list
 def tuning_note(
     trials: Sequence[Trial], sets: Sequence[str], utterances: int, beam: int = BEAM
 ) -> str:
-    """What was chosen on which sets, and of what; whether more should have been tried."""
+    """Which pair was chosen on which sets, and whether it lies at the edge of what was tried."""
     best = trials[0]
     edges = " and ".join(at_edge(trials))
     wide = f" (with a beam of {BEAM}, the best {AGAIN} again with {beam})" if beam > BEAM else ""
@@ -111,13 +111,13 @@ def character_rate(rows: Sequence[Row]) -> dict[str, float]:
     )
     counts = list(map(count_errors, found.references, found.alignments))
     columns = [np.array([c.total for c in counts]), np.array([c.words for c in counts])]
-    errors, said = resampled(columns, speakers_of(rows), 1, RESAMPLES)
-    low, high = np.quantile(errors / np.maximum(said, 1), [0.025, 0.975])
+    errors, characters = resampled(columns, speakers_of(rows), 1, RESAMPLES)
+    low, high = np.quantile(errors / np.maximum(characters, 1), [0.025, 0.975])
     return {"value": float(found.cer), "low": float(low), "high": float(high)}
 
 
 def change(first: Sequence[Row], rows: Sequence[Row]) -> dict[str, float]:
-    """WER of `rows` less that of `first`, with the interval of a paired bootstrap."""
+    """WER of `rows` minus that of `first`, with the interval of a paired bootstrap."""
     found = compare(first, rows)
     return {"wer": found.difference, "low": found.low, "high": found.high, "p": found.p}
 

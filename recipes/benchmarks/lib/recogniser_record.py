@@ -18,7 +18,7 @@ from lib.cache import Cache, CachedResult
 from lib.rates import change, character_rate, rate
 
 POCKETSPHINX, OWN = "PocketSphinx", "its own"
-"""Its name, and that of its decoder, in rows."""
+"""Names of PocketSphinx and of its decoder in rows."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Subset:
     name: str
     set: str
     chosen: tuple[int, ...]
-    """Which utterances of the set."""
+    """Indices of its utterances in the set."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Result:
     facts: Mapping[str, Any]
     """Non-zeros, bytes and the like, for the row."""
     pruned: bool | None
-    """None: not a network of ours."""
+    """None: not one of our networks."""
     parts: Mapping[str, CachedResult]
     """An `Outcome` of each set."""
 
@@ -49,7 +49,7 @@ class Result:
         return sum(sum(part.result[key]) for part in self.parts.values())
 
     def runs(self) -> set[tuple[str, str]]:
-        """Runs of the script, and machines, in which it was timed."""
+        """Runs of the script and machines with which it was timed."""
         return {(part.run, part.machine) for part in self.parts.values()}
 
 
@@ -78,8 +78,8 @@ def row(result: Result, subsets: Sequence[Subset], sets: Sets) -> dict[str, Any]
     return {
         "network": result.network,
         "decoder": result.decoder,
-        **{f"wer {name}": rate(said) for name, said in rows.items()},
-        **{f"cer {name}": character_rate(said) for name, said in rows.items()},
+        **{f"wer {name}": rate(part) for name, part in rows.items()},
+        **{f"cer {name}": character_rate(part) for name, part in rows.items()},
         **result.facts,
         "rtf": result.total("cpu_seconds") / audio,
         "wall_rtf": result.total("seconds") / audio,
@@ -92,7 +92,7 @@ def row(result: Result, subsets: Sequence[Subset], sets: Sets) -> dict[str, Any]
 def differences(
     results: Sequence[Result], subsets: Sequence[Subset], sets: Sets
 ) -> list[dict[str, Any]]:
-    """Pruned less dense networks with the same decoder, and every network less PocketSphinx."""
+    """Pruned networks minus dense ones with the same decoder; every network minus PocketSphinx."""
     return [
         _difference(result, other, subsets, sets)
         for result in results
@@ -109,7 +109,7 @@ def _difference(
     found: dict[str, Any] = {
         "network": result.network,
         "decoder": result.decoder,
-        "less": other.network,
+        "baseline": other.network,
     }
     for subset in subsets:
         theirs = texts(other, subset, sets)
@@ -127,7 +127,7 @@ def _difference(
 def columns(subsets: Sequence[Subset], limit: int | None) -> list[DisplayColumn]:
     """Columns of the first table: word error rates."""
     return [
-        *_WHO,
+        *_NAMES,
         *(DisplayColumn(_heading("WER %", v, limit), f"wer {v.name}", "rate") for v in subsets),
     ]
 
@@ -140,20 +140,20 @@ def tables(
         ExtraTable(
             "Differences",
             (
-                *_WHO,
-                DisplayColumn("Less", "less"),
+                *_NAMES,
+                DisplayColumn("Baseline", "baseline"),
                 *(
                     DisplayColumn(_heading("WER, points", v, limit), f"change {v.name}", "change")
                     for v in subsets
                 ),
-                DisplayColumn("Time, of the other's", "time_ratio", ".3f"),
+                DisplayColumn("Time, of the baseline's", "time_ratio", ".3f"),
             ),
             tuple(changes),
         ),
         ExtraTable(
             "Costs",
             (
-                *_WHO,
+                *_NAMES,
                 DisplayColumn("Parameters", "parameters", "count"),
                 DisplayColumn("Non-zeros", "nonzeros", "count"),
                 DisplayColumn("Model, MB", "model_bytes", "megabytes"),
@@ -169,7 +169,7 @@ def tables(
         ExtraTable(
             "Characters",
             (
-                *_WHO,
+                *_NAMES,
                 *(
                     DisplayColumn(_heading("CER %", v, limit), f"cer {v.name}", "rate")
                     for v in subsets
@@ -189,7 +189,7 @@ def _rate_columns(
     ]
 
 
-_WHO = (DisplayColumn("Network", "network"), DisplayColumn("Decoder", "decoder"))
+_NAMES = (DisplayColumn("Network", "network"), DisplayColumn("Decoder", "decoder"))
 
 
 def _heading(figure: str, subset: Subset, limit: int | None) -> str:
@@ -204,7 +204,7 @@ def notes(
     limit: int | None,
     cache: Cache,
 ) -> list[str]:
-    """How the figures were found, the most important first.
+    """How the figures were measured, the most important first.
 
     `cache` is that of the run which writes the record.
     """
@@ -238,7 +238,7 @@ def _condition(subset: Subset, rows: Sequence[Row], sets: Sets) -> str:
 
 
 def _when(results: Iterable[Result], cache: Cache) -> list[str]:
-    """Whether everything was measured now, in one run, by one version, on an idle machine."""
+    """Notes on results of several runs or revisions, and on other programs that ran."""
     parts = [(result, part) for result in results for part in result.parts.values()]
     found = []
     runs: dict[tuple[str, str, str], list[str]] = {}
@@ -249,7 +249,7 @@ def _when(results: Iterable[Result], cache: Cache) -> list[str]:
     if len(runs) > 1:
         spans = "; ".join(f"{', '.join(names)} in {run}" for run, *names in runs.values())
         found.append(f"NOT MEASURED IN ONE RUN, so compare times with care: {spans}.")
-    elif earlier := [part for _, part in parts if not cache.own(part)]:
+    elif earlier := [part for _, part in parts if not cache.from_this_run(part)]:
         found.append(
             f"Measured in {earlier[0].provenance()}, not in the run that wrote this record."
         )
@@ -260,14 +260,14 @@ def _when(results: Iterable[Result], cache: Cache) -> list[str]:
     if loads and max(loads) > LOAD_LIMIT:
         found.append(
             f"BESIDE OTHER PROGRAMS, which used up to {100 * max(loads):.0f} % of a core (median "
-            f"{100 * median(loads):.0f} %): times by the clock are too long, processor times "
-            "somewhat."
+            f"{100 * median(loads):.0f} %): times by the clock are too long, processor times a "
+            "little."
         )
     return found
 
 
 def part_details(result: Result) -> list[dict[str, Any]]:
-    """Each process, without texts."""
+    """Details of each process, without the texts."""
     return [
         {
             "network": result.network,

@@ -1,11 +1,10 @@
 """A whole recogniser on one set, in a process of its own: texts, seconds, peak memory.
 
-The process (`python recipes/benchmarks/lib/recognisers.py JOB OUTCOME STARTED`) holds nothing but
-the recogniser, with one thread for everything, and transcribes one recording after another, each
-read from its file within the measured time: what a person waits for who has one file transcribed by
-a program that is loaded already. Our networks are run as `asr transcribe` runs them
-(`transcribe.load`); PocketSphinx with its default settings and the model and trigram that come in
-its wheel.
+The process (`python recipes/benchmarks/lib/recognisers.py JOB OUTCOME STARTED`) holds only the
+recogniser, uses one thread, and transcribes one recording after another. The measured time includes
+reading the file: it is the time that a person waits for a transcript once the program is loaded.
+Our networks are run as `asr transcribe` runs them; PocketSphinx with its default settings and the
+model and trigram of its wheel.
 """
 
 import json
@@ -42,7 +41,7 @@ class Job:
     backend: BackendName = "auto"
     decoding: DecoderOptions = field(default_factory=DecoderOptions)
     repeats: int = 1
-    """How often all are transcribed; seconds are the median."""
+    """How often all recordings are transcribed; seconds are the median."""
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Job":
@@ -56,11 +55,11 @@ class Outcome:
     """The result of a job."""
 
     texts: list[str]
-    """Of each recording, as the recogniser writes."""
+    """Of each recording, as the recogniser writes it."""
     seconds: list[float]
     """Wall-clock time of each recording: reading, features, network, search."""
     cpu_seconds: list[float]
-    """Processor time of all threads for each recording: which other programs hardly change."""
+    """Processor time of all threads for each recording; other programs hardly change it."""
     load_seconds: float
     """From the start of the process: Python, imports, opening the model and the language model;
     not in `seconds`."""
@@ -71,20 +70,20 @@ class Outcome:
 
 
 def run(job: Job) -> Outcome:
-    """Do a job in a new process. Raises AsrError with its error output where it fails."""
+    """Do a job in a new process. Raises AsrError with its error output if it fails."""
     with tempfile.TemporaryDirectory() as name:
-        given, made = Path(name) / "job.json", Path(name) / "outcome.json"
-        given.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        job_words = [str(given), str(made), str(time.time())]
+        job_file, outcome = Path(name) / "job.json", Path(name) / "outcome.json"
+        job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        words = [str(job_file), str(outcome), str(time.time())]
         done = subprocess.run(
-            [sys.executable, __file__, *job_words],
+            [sys.executable, __file__, *words],
             capture_output=True,
             text=True,
             env={**os.environ, **ONE_THREAD},
         )
         if done.returncode:
             raise AsrError(f"{job.model or 'PocketSphinx'}: {done.stderr.strip()}")
-        return Outcome(**json.loads(made.read_text(encoding="utf-8")))
+        return Outcome(**json.loads(outcome.read_text(encoding="utf-8")))
 
 
 def work(job: Job, started: float | None = None) -> Outcome:
@@ -93,11 +92,11 @@ def work(job: Job, started: float | None = None) -> Outcome:
     transcribe, described = _network(job) if job.model else _pocketsphinx()
     loaded = time.time() - started
     rounds = [[_timed(transcribe, path) for path in job.recordings] for _ in range(job.repeats)]
-    turned = list(zip(*rounds, strict=True))
+    by_recording = list(zip(*rounds, strict=True))
     return Outcome(
         [text for text, _, _ in rounds[-1]],
-        [median(seconds for _, seconds, _ in times) for times in turned],
-        [median(cpu for _, _, cpu in times) for times in turned],
+        [median(seconds for _, seconds, _ in times) for times in by_recording],
+        [median(cpu for _, _, cpu in times) for times in by_recording],
         loaded,
         round((environment.peak_memory_mib() or 0) * 2**20),
         described,
@@ -144,7 +143,7 @@ def _pocketsphinx() -> tuple[Callable[[str], str], str]:
 
 
 def pocketsphinx_version() -> str:
-    """Version of the installed package. Raises AsrError where there is none."""
+    """Version of the installed package. Raises AsrError if it is not installed."""
     try:
         return metadata.version("pocketsphinx")
     except metadata.PackageNotFoundError:
@@ -154,7 +153,7 @@ def pocketsphinx_version() -> str:
 
 
 def pocketsphinx_bytes() -> dict[str, int]:
-    """Bytes of what its wheel installs, compiled Python not counted.
+    """Bytes that its wheel installs; compiled Python is not counted.
 
     `installed`: all of it; `model`: the folder with the acoustic model and dictionary; `lm`: the
     trigram, which lies in that folder and is not counted in `model`.
@@ -172,9 +171,9 @@ def pocketsphinx_bytes() -> dict[str, int]:
 
 def main(words: list[str]) -> int:
     """Read a job, write its outcome: `JOB OUTCOME STARTED`."""
-    given, made, started = Path(words[0]), Path(words[1]), float(words[2])
-    job = Job.from_plain(json.loads(given.read_text(encoding="utf-8")))
-    made.write_text(json.dumps(asdict(work(job, started))), encoding="utf-8")
+    job_file, outcome, started = Path(words[0]), Path(words[1]), float(words[2])
+    job = Job.from_plain(json.loads(job_file.read_text(encoding="utf-8")))
+    outcome.write_text(json.dumps(asdict(work(job, started))), encoding="utf-8")
     return 0
 
 

@@ -1,7 +1,8 @@
 """The record of a benchmark of many parts: written after each part, and continued by a rerun.
 
-It is a measurement like any other (`asr.report.measurements`). Its tables are made from the parts,
-which lie in `details` with what each was measured on, as a record may grow over several runs.
+It is a measurement like any other (`asr.report.measurements`). Its tables are made from the parts.
+As a record may grow over several runs, `details` holds each part with its machine, versions and
+revision.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True)
 class Display:
-    """What a page has of a benchmark: the first table, further ones with titles, notes."""
+    """How a benchmark is displayed: the first table, further ones with titles, notes."""
 
     first: Table
     others: tuple[Table, ...] = ()
@@ -57,16 +58,16 @@ class PartedRecord:
         quick: bool,
         again: bool,
     ) -> "PartedRecord":
-        """A new record, or one that is continued; `again` forgets its parts."""
+        """A new record, or one that is continued; with `again` its parts are measured anew."""
         record = cls(name, display, path, command, quick)
         if path is not None and path.exists() and not again:
             record.parts = read_parts(path)
         return record
 
     def add(self, key: str, part: Mapping[str, Any], other_load: float | None) -> Part:
-        """Write a part with the machine, versions and revision that it was measured with.
+        """Add a part with its machine, versions and revision, and write the record.
 
-        `other_load` is the fraction of a core that other programs used meanwhile.
+        `other_load` is the fraction of a core that other programs used in the meantime.
         """
         whole = {
             **part,
@@ -78,7 +79,7 @@ class PartedRecord:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": environment.git_state(),
             "machine": environment.machine(),
-            "versions": environment.versions() | dense.versions(),
+            "versions": environment.versions(*dense.PACKAGES),
         }
         self.parts[key] = whole
         if self.path is not None:
@@ -86,7 +87,7 @@ class PartedRecord:
         return whole
 
     def write(self, path: Path) -> None:
-        """All parts and the tables that are made from them."""
+        """Write all parts and the tables that are made from them."""
         parts = list(self.parts.values())
         display = self.display(parts)
         write_measurement(
@@ -126,7 +127,7 @@ def read_parts(path: Path) -> dict[str, Part]:
 
 
 def provenance(parts: Mapping[str, Part]) -> list[str]:
-    """Which machine, versions, revisions and days the parts come from, and how steady they are."""
+    """Machines, versions, revisions and days of the parts, and how much their times vary."""
     values = list(parts.values())
 
     def each(get: Callable[[Part], str]) -> str:
@@ -162,7 +163,7 @@ def provenance(parts: Mapping[str, Part]) -> list[str]:
 
 
 def absent_lines(parts: Sequence[Part]) -> tuple[str, ...]:
-    """Each alternative that was not measured, with the reason."""
+    """A line for each alternative that was not measured, with the reason."""
     reasons: dict[tuple[str, str], int] = {}
     for part in parts:
         for item in part.get("absent", {}).items():

@@ -1,4 +1,4 @@
-"""What the scripts of recipes/benchmarks share: options, the record, tables on the terminal."""
+"""Shared by the scripts of recipes/benchmarks: options, the record, tables on the terminal."""
 
 import argparse
 import shlex
@@ -34,14 +34,14 @@ class Script:
         slot_seconds: float = 0.06,
         kinds: dict[str, str] | None = None,
     ) -> TimingRun:
-        """Time them in turn; with `--quick` once and briefly."""
+        """Time the calls in turn; with `--quick` once and briefly."""
         rounds, slot = (1, 0.0) if self.quick else (ROUNDS, slot_seconds)
         return interleave(calls, rounds, slot, self.allow_busy, kinds=kinds)
 
     def done(self, key: str) -> bool:
         """Whether the record has this part already."""
         if key in self.record.parts:
-            print(f"{key}: in the record already (--again measures it again)")
+            print(f"{key}: already in the record (--again measures it again)")
             return True
         return False
 
@@ -54,22 +54,25 @@ def start(
     add: Callable[[argparse.ArgumentParser], None] | None = None,
     timed: bool = True,
 ) -> Script:
-    """Read the options of a script. Raises AsrError where no figure could be published.
+    """Read the options of a script and open its record.
 
-    What is `timed` needs an idle machine and the C library, the rest neither.
+    Scripts that are `timed` need an idle machine and the C library of the sparse kernels. Raises
+    AsrError without them.
     """
     parser = argparse.ArgumentParser(
         prog=f"recipes/benchmarks/{name}.py",
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: to see that it runs")
-    parser.add_argument("--again", action="store_true", help="measure anew what is recorded")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    parser.add_argument("--again", action="store_true", help="measure what is recorded once more")
     parser.add_argument(
-        "--allow-busy", action="store_true", help="measure beside other programs; recorded"
+        "--allow-busy",
+        action="store_true",
+        help="measure while other programs run; the record says so",
     )
     parser.add_argument(
-        "--output", type=Path, help=f"folder of the record; else {FOLDER}, with --quick nowhere"
+        "--output", type=Path, help=f"folder of the record (else {FOLDER}; none with --quick)"
     )
     if add is not None:
         add(parser)
@@ -77,7 +80,7 @@ def start(
     if timed and library() is None:
         raise AsrError(
             "the C library of the sparse kernels is not built (or ASR_NATIVE=0 forbids it), so "
-            "there is nothing to measure; a C compiler and `pip install .` build it"
+            "there is nothing to measure; build it with a C compiler and `pip install .`"
         )
     if timed and not (options.allow_busy or options.quick):
         check_idle()
@@ -90,14 +93,14 @@ def start(
 
 
 def check_idle(seconds: float = 1.0) -> None:
-    """Raise AsrError at once where other programs run, before anything is prepared."""
+    """Raise AsrError if other programs use the processor."""
     monitor = LoadMonitor()
     time.sleep(seconds)
     load = monitor.other_load()
     if load is not None and load > LOAD_LIMIT:
         raise AsrError(
-            f"other programs use {load:.0%} of a core: stop them, or pass --allow-busy, which the "
-            "record will say"
+            f"other programs use {load:.0%} of a core: stop them, or pass --allow-busy, and the "
+            "record will say so"
         )
 
 
@@ -134,12 +137,12 @@ def show(key: str, results: Sequence[dict[str, Any]], absent: dict[str, str]) ->
     columns = (Column(key, numeric=False), *map(Column, numbers), Column("kernel", numeric=False))
     print(f"\n{Table('', columns, tuple(cells)).text()}")
     for name, reason in absent.items():
-        print(f"{name}: absent: {reason}")
+        print(f"{name}: not measured: {reason}")
     sys.stdout.flush()
 
 
 def finish(main: Callable[[Sequence[str]], int]) -> None:
-    """Run a script: a person's mistake is a message and status 2."""
+    """Run a script; for an AsrError print its message and exit with status 2."""
     try:
         status = main(sys.argv[1:])
     except AsrError as error:

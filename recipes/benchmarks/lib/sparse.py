@@ -1,4 +1,4 @@
-"""The sparse side: a layer of given weights on our kernels, in the ways that are compared."""
+"""Sparse recurrent layers on our kernels, in the variants that benchmarks compare."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from asr.benchmark.compare import instruction_set
-from asr.benchmark.layers import LayerWeights
 from asr.sparse.csr import Pattern, from_dense
 from asr.sparse.kernels import KERNELS, Cell, Matrix, Recurrent, Values, library
 from asr.sparse.kernels import prepare as prepare_matrix
+from lib.layers import LayerWeights
 from lib.weights import sparsity_of
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A pattern of zeros, and how its kept weights are held."""
+    """A pattern of zeros, and how the non-zero weights are stored."""
 
     name: str
     pattern: Pattern
@@ -29,7 +29,7 @@ MAIN = (
     Variant("bank", "bank"),
     Variant("block", "block"),
 )
-"""What is recommended for each pattern."""
+"""The recommended kernel for each pattern."""
 OTHERS = (
     Variant("element, exact", "element", exact=True),
     Variant("bank, exact", "bank", exact=True),
@@ -47,7 +47,7 @@ class SparseLayer:
     sparsity: float
 
     def describe(self) -> dict[str, Any]:
-        """Kernel, instruction set, sparsity, and bytes of the layout for each kept weight."""
+        """Kernel, instruction set, sparsity, and bytes per non-zero weight."""
         matrices = self._matrices()
         kept = sum(m.nnz for m in matrices)
         return {
@@ -64,7 +64,7 @@ class SparseLayer:
 
 
 def sparse_layer(weights: LayerWeights, variant: Variant) -> SparseLayer:
-    """Lay out pruned weights; of two directions the second runs backwards."""
+    """Prepare a layer of pruned weights; the second of two directions runs backwards."""
 
     def matrix(array: np.ndarray) -> Matrix:
         # The pattern is known here; from_dense finds blocks only where they clearly pay.
@@ -82,12 +82,12 @@ def sparse_layer(weights: LayerWeights, variant: Variant) -> SparseLayer:
         )
         for index, c in enumerate(weights.cells)
     ]
-    kept = [m for c in weights.cells for m in (c.weight_ih, c.weight_hh)]
-    return SparseLayer(Recurrent(cells), variant, sparsity_of(kept))
+    matrices = [m for c in weights.cells for m in (c.weight_ih, c.weight_hh)]
+    return SparseLayer(Recurrent(cells), variant, sparsity_of(matrices))
 
 
 def runs_here(variant: Variant) -> bool:
-    """Whether the C library has its kernel and this processor runs it."""
+    """Whether the C library has the kernel and this processor can run it."""
     if library() is None:
         return False
     return variant.kernel is None or bool(KERNELS[variant.kernel].levels)

@@ -1,4 +1,4 @@
-"""Tables of the records of recurrent layers and of whole networks."""
+"""Tables for the records of recurrent layers and of whole networks."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,7 +25,7 @@ LAYER = Column("Layer", numeric=False)
 
 
 def recurrent_display(parts: Sequence[Part]) -> Display:
-    """The layer: sparse against the fastest dense, every dense, sparsities, crossover, errors."""
+    """A layer: sparse against the fastest dense, all dense, by sparsity, break-even, errors."""
     names, others = [variant.name for variant in MAIN], [variant.name for variant in OTHERS]
     return Display(
         against_dense("", parts, names),
@@ -33,7 +33,7 @@ def recurrent_display(parts: Sequence[Part]) -> Display:
             against_dense("Other kernels, milliseconds", parts, others),
             dense_times(parts),
             by_sparsity(parts),
-            crossover(parts),
+            break_even_table(parts),
             errors(parts),
         ),
         (
@@ -83,7 +83,7 @@ def by_sparsity(parts: Sequence[Part]) -> Table:
     return Table("Times faster than the fastest dense, by sparsity", (LAYER, *columns), tuple(rows))
 
 
-def crossover(parts: Sequence[Part]) -> Table:
+def break_even_table(parts: Sequence[Part]) -> Table:
     """Sparsity at which a sparse layer is as fast as the fastest dense one."""
     rows = []
     for part in parts:
@@ -96,7 +96,7 @@ def crossover(parts: Sequence[Part]) -> Table:
 
 
 def break_even(rows: Sequence[Row], best: Row | None) -> str:
-    """Where the time of a sparse layer, linear between two sparsities, meets the dense time."""
+    """Sparsity at which the sparse layer takes the dense time, by linear interpolation."""
     if best is None or not rows:
         return "-"
     rows = sorted(rows, key=lambda row: row["sparsity"])
@@ -133,7 +133,7 @@ def errors(parts: Sequence[Part]) -> Table:
 
 
 def network_display(parts: Sequence[Part]) -> Display:
-    """Whole networks."""
+    """Whole networks: a row for each way to run them, a column for each size and threads."""
     keys = [f"{p['size']}, {counted(p['threads'], 'thread')}" for p in parts]
     best = [fastest(part["results"]) for part in parts]
     names = dict.fromkeys(r["name"] for p in parts for r in p["results"])

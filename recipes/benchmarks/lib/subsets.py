@@ -11,12 +11,12 @@ from lib.recogniser_record import Sets, Subset
 DEV = ("dev-clean", "dev-so762")
 TEST = ("test-clean", "test-other", "test-so762", "test-digits")
 BY_AGE = ("test-so762",)
-"""Sets that are split by age unless others are named."""
+"""Sets that are split by age by default."""
 CHILD_BELOW = 13
 
 
 def split_sets(test: Sequence[str], by_age: Sequence[str] | None) -> list[str]:
-    """Which sets to split: as given, those of BY_AGE for None. AsrError for one not in `test`."""
+    """Sets to split by age; None: those of BY_AGE. Raises AsrError for one not in `test`."""
     if by_age is None:
         return [name for name in BY_AGE if name in test]
     if unknown := sorted(set(by_age) - set(test)):
@@ -25,10 +25,10 @@ def split_sets(test: Sequence[str], by_age: Sequence[str] | None) -> list[str]:
 
 
 def subsets(data: Path, sets: Sets, by_age: Sequence[str]) -> list[Subset]:
-    """The columns: each set, and after it adults and children where `by_age` names it.
+    """Each set, followed by its adults and its children if it is in `by_age`.
 
-    Ages are those of `utterances.tsv` in the folder `data`. Raises AsrError where they are not
-    known, or nobody is an adult or a child.
+    Ages are read from `utterances.tsv` in the folder `data`. Raises AsrError if an age is missing,
+    or if there are no adults or no children.
     """
     found = []
     for name, utterances in sets.items():
@@ -51,15 +51,15 @@ def subsets(data: Path, sets: Sets, by_age: Sequence[str]) -> list[Subset]:
 
 
 def read_ages(table: Path, subset: str) -> dict[str, str]:
-    """Ages of a subset's utterances, as written. Raises AsrError for another table."""
+    """Ages by utterance, as written in the table. Raises AsrError if they cannot be read."""
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
             return {row["utterance"]: row["age"] for row in rows if row["subset"] == subset}
     except OSError as error:
         raise AsrError(
-            f"{table}: cannot be read ({error.strerror}), and it has the ages that --by-age "
-            f"{subset} needs; `--by-age` with nothing after it splits no set"
+            f"{table}: cannot be read ({error.strerror}); --by-age {subset} needs the ages in it. "
+            "`--by-age` with nothing after it splits no set"
         ) from None
     except KeyError as error:
         raise AsrError(f"{table}: has no column {error}; needs subset, utterance, age") from None

@@ -1,4 +1,4 @@
-"""Tables of the records of start-up, sizes, masks, word error rates and the GPU."""
+"""Tables for the records of start-up, sizes, masks, word error rates and the GPU."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ _AGAINST = ("dense fp32", "dense int8", "dense int8, zipped")
 
 
 def sizes_display(parts: Sequence[Part]) -> Display:
-    """Bytes on disk: what is recommended, and every pattern and encoding."""
+    """Bytes on disk: the recommended encodings first, then every pattern and encoding."""
     rows, short = [], []
     for part in parts:
         dense = {row["name"]: row["bytes"] for row in part["results"] if row["kind"] == "dense"}
@@ -146,7 +146,7 @@ def wer_display(parts: Sequence[Part]) -> Display:
 
 
 def gpu_display(parts: Sequence[Part]) -> Display:
-    """The recurrent layer on a GPU, or why it was not measured."""
+    """A recurrent layer on a GPU, or why it was not measured."""
     about = ("Bidirectional GRU, 250 frames, 90.6 % zeros, milliseconds; CSR is cuSPARSE.",)
     if reasons := [part["reason"] for part in parts if "reason" in part]:
         table = Table("", (Column("GPU", numeric=False),), ((f"not run: {reasons[0]}",),))

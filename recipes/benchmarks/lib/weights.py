@@ -1,7 +1,7 @@
-"""Random weights to measure with, pruned in each of the three patterns.
+"""Random weights for measurements, pruned by magnitude in each of the three patterns.
 
-Magnitude pruning of independent Gaussian weights keeps positions that are uniformly random, with
-the values that pruning leaves.
+The weights are independent and Gaussian, so the positions that remain are uniformly random, and
+their values are distributed as pruning leaves them.
 """
 
 import math
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asr.benchmark.layers import CellWeights, LayerWeights
 from asr.errors import AsrError
 from asr.model.dimensions import Model
 from asr.sparse.csr import BANK, BLOCK, Pattern
 from asr.sparse.kernels import GATES, CellKind
+from lib.layers import CellWeights, LayerWeights
 
 
 def random_layer(
     cell: CellKind, inputs: int, hidden: int, directions: int = 2, seed: int = 1
 ) -> LayerWeights:
-    """A dense layer whose rows have length 1 (0.5 of `rnn_relu`, whose state must not grow)."""
+    """A dense layer with rows of length 1 (0.5 for `rnn_relu`, whose state must not grow)."""
     generator = np.random.default_rng(seed)
     rows, gain = GATES[cell] * hidden, 0.5 if cell == "rnn_relu" else 1.0
 
@@ -38,7 +38,7 @@ def random_layer(
 
 
 def prune_layer(layer: LayerWeights, pattern: Pattern, sparsity: float) -> LayerWeights:
-    """The same layer with zeros in both matrices of each cell, rows brought back to length."""
+    """The layer with both matrices of each cell pruned; rows are scaled to their old length."""
     gain = 0.5 if layer.cell == "rnn_relu" else 1.0
 
     def zeroed(matrix: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def prune_layer(layer: LayerWeights, pattern: Pattern, sparsity: float) -> Layer
 
 
 def keep(matrix: np.ndarray, pattern: Pattern, sparsity: float) -> np.ndarray:
-    """Which elements a pattern keeps at about this sparsity: the largest, as a bool matrix.
+    """Bool matrix of the elements that a pattern keeps at about this sparsity: the largest ones.
 
     `bank` keeps the same whole number in each bank of `BANK` columns, so that the sparsity is
     rounded to 32nds. Raises AsrError for a sparsity outside 0 to 1.
@@ -80,7 +80,7 @@ def keep(matrix: np.ndarray, pattern: Pattern, sparsity: float) -> np.ndarray:
 def random_tensors(
     dimensions: Model, pattern: Pattern | None = None, sparsity: float = 0.0
 ) -> dict[str, np.ndarray]:
-    """Weights of an untrained network without batch norm, its recurrent matrices pruned.
+    """Weights of an untrained network without batch norm, with pruned recurrent matrices.
 
     Named and shaped as in `DeepSpeech`. Raises AsrError for a batch norm or a shared
     input matrix, which these weights do not have.
@@ -112,7 +112,7 @@ def random_tensors(
 
 
 def sparsity_of(matrices: Sequence[np.ndarray]) -> float:
-    """Zeros over elements of all of them."""
+    """Zeros over elements of all matrices together."""
     return 1 - sum(map(np.count_nonzero, matrices)) / sum(m.size for m in matrices)
 
 

@@ -1,4 +1,4 @@
-"""The built-in corpus on disk: complete or not there, the same bytes again, parts apart."""
+"""The built-in corpus on disk: complete or absent, reproducible, with separate parts."""
 
 import hashlib
 import json
@@ -17,8 +17,7 @@ from asr.audio import simulate
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak
-from asr.corpus.spoken.grammar import PARTS
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Spoken
 from asr.errors import AsrError
 
 SMALL = Spoken(train_hours=0.035, dev_hours=0.02, test_hours=0.02)
@@ -90,7 +89,7 @@ def test_no_speaker_sentence_or_id_is_in_two_parts(made):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_speakers_of_parts_differ_by_accent_or_variant_and_not_by_pitch_alone(seed):
+def test_speakers_of_parts_differ_by_accent_or_variant_and_not_only_by_pitch(seed):
     voices = {part: espeak.voices(part, seed) for part in PARTS}
     pairs = {part: {(v.accent, v.variant) for v in voices[part]} for part in PARTS}
     assert len(pairs["train"]) >= 150
@@ -114,7 +113,7 @@ def test_a_second_call_does_nothing(made, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_made_again_it_has_the_same_bytes_by_one_process_or_by_several(made, tmp_path, monkeypatch):
+def test_a_second_build_has_the_same_bytes_with_one_process_or_several(made, tmp_path, monkeypatch):
     monkeypatch.setattr(spoken, "_WORTH_PROCESSES", float("inf"))
     again = spoken.ensure("train", SMALL, tmp_path).parent
     first = digest(corpus_of(made))
@@ -131,7 +130,7 @@ def test_another_seed_gives_other_speakers_sentences_and_rooms(made, tmp_path):
     assert not {u.speaker for u in other} & {u.speaker for u in one}
 
 
-def test_drawn_things_are_these_or_else_the_edition_counts_up():
+def test_a_change_of_the_drawn_values_needs_a_new_edition():
     drawn = []
     for vocabulary in ("small", "large"):
         for part in PARTS:
@@ -162,10 +161,12 @@ def child(root: Path, hours: float, progress: str = "None") -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("hours", [0.03, 0.1], ids=["alone", "with processes"])
-def test_killed_half_way_it_leaves_nothing_that_looks_finished(tmp_path, hours):
+def test_a_killed_build_leaves_nothing_that_looks_finished(tmp_path, hours):
     death = "lambda fraction: os.kill(os.getpid(), 9)"
     process = child(tmp_path, hours, death)
-    process.communicate(timeout=20)  # until its workers, which share its output, have ended too
+    process.communicate(
+        timeout=20
+    )  # until its workers, which write to the same output, have ended too
     assert process.returncode == -9
     folder = spoken.folder_of(Spoken(dev_hours=hours), tmp_path)
     assert [p.name for p in folder.glob(".dev.*.partial")] == [f".dev.{process.pid}.partial"]
@@ -185,7 +186,7 @@ def test_after_a_killed_call_the_next_one_clears_up_and_completes(tmp_path):
     assert digest(folder) == reference
 
 
-def test_an_error_half_way_leaves_no_partial_folder(tmp_path, monkeypatch):
+def test_an_error_leaves_no_partial_folder(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise AsrError("disk full")
 
@@ -245,7 +246,7 @@ def test_unknown_part_lists_the_parts(tmp_path):
         spoken.ensure("trian", SMALL, tmp_path)
 
 
-def test_missing_synthesiser_names_the_extra_and_makes_nothing(tmp_path, monkeypatch):
+def test_a_missing_synthesiser_names_the_extra_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(AsrError, match=r"pip install 'asr\[demo\]'"):
         spoken.ensure("dev", SMALL, tmp_path)

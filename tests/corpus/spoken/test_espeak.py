@@ -1,4 +1,4 @@
-"""espeak-ng as a pure function: every voice speaks, and nothing spoken before leaks in."""
+"""espeak-ng as a pure function: every voice speaks, independently of earlier calls."""
 
 import sys
 
@@ -12,7 +12,7 @@ from asr.errors import AsrError
 TEXT = "the small dog saw seven boats"
 
 
-def test_there_are_at_least_two_hundred_voices_and_each_speaks_in_its_own_way():
+def test_there_are_at_least_two_hundred_different_voices():
     spoken = {}
     for accent in ACCENTS:
         for variant in VARIANTS:
@@ -48,7 +48,7 @@ def test_pitch_and_rate_change_the_sound():
     assert not np.array_equal(low, high)
 
 
-def test_name_of_a_voice_says_accent_variant_pitch_and_rate():
+def test_the_name_of_a_voice_has_accent_variant_pitch_and_rate():
     assert EspeakVoice("en-us", "f3", pitch=45, rate=170).name == "en-us+f3-p45-r170"
 
 

@@ -1,4 +1,4 @@
-"""Sentences of the built-in corpus: how many words, which letters, and always the same ones."""
+"""Sentences of the built-in corpus: numbers of words, letters, reproducibility."""
 
 import os
 import random
@@ -9,8 +9,9 @@ from itertools import islice
 
 import pytest
 
-from asr.corpus.spoken.grammar import PARTS, Grammar, grammar, part_of, sentences
+from asr.corpus.spoken.grammar import Grammar, grammar, part_of, sentences
 from asr.corpus.spoken.inflect import article, inflect
+from asr.corpus.spoken.settings import PARTS
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_every_rule_of_the_grammar_is_used_and_every_irregular_form_comes_up():
     assert set(large._alternatives) - used == {"sentence"}
 
 
-def test_parts_share_no_sentence():
+def test_no_sentence_is_in_two_parts():
     texts = {part: set(islice(sentences("small", part, 1), 2000)) for part in PARTS}
     assert not texts["train"] & texts["dev"]
     assert not texts["train"] & texts["test"]
@@ -61,12 +62,12 @@ def test_parts_share_no_sentence():
     assert all(part_of(text) == part for part in PARTS for text in texts[part])
 
 
-def test_parts_of_different_seeds_share_no_sentence_either():
+def test_no_sentence_is_in_parts_of_different_seeds():
     first = set(islice(sentences("small", "train", 1), 2000))
     assert not first & set(islice(sentences("small", "test", 2), 2000))
 
 
-def test_another_seed_says_something_else():
+def test_another_seed_gives_other_sentences():
     one, two = (list(islice(sentences("small", "train", seed), 20)) for seed in (1, 2))
     assert not set(one) & set(two)
 
@@ -74,6 +75,7 @@ def test_another_seed_says_something_else():
 def test_sentences_do_not_depend_on_python_hash_seed():
     program = (
         "from itertools import islice; from asr.corpus.spoken.grammar import *;"
+        "from asr.corpus.spoken.settings import PARTS;"
         "print([list(islice(sentences(v, p, 3), 50)) for v in ('small', 'large') for p in PARTS],"
         "sorted(grammar('large').words()))"
     )

@@ -1,4 +1,4 @@
-"""Sentences of text files: which are taken, that parts share none, and the corpus made of them."""
+"""Sentences of text files: selection, separate parts, and the corpus made from them."""
 
 import gzip
 import json
@@ -8,9 +8,9 @@ import pytest
 
 from asr.corpus.manifest import read_manifest
 from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken.grammar import PARTS, part_of
+from asr.corpus.spoken.grammar import part_of
 from asr.corpus.spoken.sentences import digest, from_texts
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Spoken
 from asr.errors import AsrError
 
 
@@ -24,7 +24,7 @@ def book(path: Path, lines: int = 300) -> str:
     return str(path)
 
 
-def test_parts_share_no_sentence_and_together_have_all(tmp_path):
+def test_every_sentence_is_in_exactly_one_part(tmp_path):
     file = book(tmp_path / "book.txt")
     parts = [list(from_texts([file], part, 1)) for part in PARTS]
     everything = [text for part in parts for text in part]
@@ -42,14 +42,14 @@ def test_lines_that_cannot_be_spoken_or_are_too_long_are_left_out(tmp_path):
         list(from_texts([str(file)], next(other for other in PARTS if other != part), 1))
 
 
-def test_the_order_is_the_seeds(tmp_path):
+def test_the_order_depends_on_the_seed(tmp_path):
     file = book(tmp_path / "book.txt.gz")
     first, again, other = (list(from_texts([file], "train", seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert sorted(first) == sorted(other)
 
 
-def test_a_corpus_speaks_the_text_and_is_another_when_the_text_changes(tmp_path):
+def test_a_corpus_speaks_the_text_and_another_text_gets_another_folder(tmp_path):
     file = book(tmp_path / "book.txt")
     settings = Spoken(text=[file], train_hours=0.004, dev_hours=0.002, test_hours=0.002)
     manifest = spoken.ensure("dev", settings, tmp_path)
@@ -69,6 +69,6 @@ def test_text_that_ends_before_the_hours_are_full_is_an_error(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_text_that_is_not_there_is_named(tmp_path):
+def test_a_missing_text_is_named(tmp_path):
     with pytest.raises(AsrError, match=r"missing\.txt: cannot read the text"):
         spoken.ensure("dev", Spoken(text=[str(tmp_path / "missing.txt")]), tmp_path)

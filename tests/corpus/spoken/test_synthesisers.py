@@ -1,4 +1,4 @@
-"""Several synthesisers in one corpus: who speaks where, the same sound again, what is missing."""
+"""Several synthesisers in one corpus: voices of each part, reproducibility, missing ones."""
 
 import os
 from collections import Counter
@@ -14,8 +14,7 @@ from asr.corpus.check import Criteria, check
 from asr.corpus.manifest import read_manifest
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak, synthesisers
-from asr.corpus.spoken.grammar import PARTS, Part
-from asr.corpus.spoken.settings import Spoken
+from asr.corpus.spoken.settings import PARTS, Part, Spoken
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -81,13 +80,13 @@ def test_one_that_is_named_twice_is_drawn_twice_as_often():
     assert counts["buzz"] == 900 - counts["espeak"]
 
 
-def test_parts_for_which_it_has_no_voices_are_those_of_the_others_alone():
+def test_parts_without_voices_of_a_synthesiser_use_only_the_others():
     for part in ("dev", "test"):
         alone, several = (islice(spoken.lines(part, s), 100) for s in (Spoken(), BOTH))
         assert list(alone) == list(several)
 
 
-def test_all_voices_speak_each_with_a_number_of_its_own():
+def test_all_voices_speak_and_have_different_numbers():
     lines = list(islice(spoken.lines("train", BOTH), 1500))
     names = {line.speaker: line.voice.name for line in lines}
     assert {line.speaker: line.voice.name for line in reversed(lines)} == names
@@ -120,7 +119,7 @@ def test_the_folder_is_named_for_the_fractions_and_not_for_how_they_are_written(
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
-def test_parts_that_nobody_speaks_are_refused(tmp_path, part):
+def test_parts_without_any_voice_are_refused(tmp_path, part):
     with pytest.raises(AsrError, match=rf"spoken:{part}: .*\(buzz\).*add espeak"):
         spoken.ensure(part, Spoken(synthesisers=["buzz"]), tmp_path)
     assert not os.listdir(tmp_path)
@@ -133,7 +132,7 @@ def test_unknown_or_no_synthesiser_is_refused():
         Spoken(synthesisers=[])
 
 
-def test_a_missing_synthesiser_makes_nothing_and_hinders_only_its_parts(tmp_path, buzz):
+def test_a_missing_synthesiser_only_stops_the_parts_that_need_it(tmp_path, buzz):
     buzz.installed = False
     settings = replace(BOTH, dev_hours=0.002)
     with pytest.raises(AsrError, match="pip install buzz"):

@@ -1,4 +1,4 @@
-"""ARPA files: round trips, what others write, what is malformed; kenlm's scores."""
+"""ARPA files: round trips, files of other programs, malformed ones; kenlm's scores."""
 
 import gzip
 import lzma
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.decode.lm.arpa import read_arpa, write_arpa
 from asr.decode.lm.build import build_model
@@ -75,7 +75,7 @@ def test_equal_models_give_equal_compressed_files(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
-def test_compressed_files_are_known_by_their_bytes(compress, tmp_path):
+def test_compressed_files_are_recognised_by_their_bytes(compress, tmp_path):
     path = tmp_path / "compressed"
     path.write_bytes(compress(SMALL.encode()))
     assert open_lm(path).counts == (5, 3)

@@ -1,10 +1,10 @@
-"""A model whose numbers would lead a search out of its arrays is refused."""
+"""A model with indices outside its arrays is refused."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from decoding import small_model
+from decoding_data import small_model
 
 from asr.decode.lm.check import check_model
 

@@ -1,4 +1,4 @@
-"""`asr lm train`, `convert`, `info`, `tune`: files made, figures printed, refusals."""
+"""`asr lm train`, `convert`, `info`, `tune`: files, printed figures, errors."""
 
 import gzip
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, spoken_log_probs, write_small_model
+from decoding_data import SENTENCES, spoken_log_probs, write_small_model
 
 from asr.decode import DecoderOptions
 from asr.decode.lm import commands
@@ -28,7 +28,7 @@ def texts(tmp_path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", ["m.arpa", "m.arpa.gz", "m.lm"])
-def test_train_writes_the_form_that_the_name_asks_for(name, texts, tmp_path):
+def test_train_writes_the_format_of_the_file_name(name, texts, tmp_path):
     printed = commands.lm_train(
         texts, tmp_path / name, order=2, cutoffs="1,1", heldout=texts[1], normalisation="en-v1"
     )
@@ -67,7 +67,7 @@ def test_convert_and_info(texts, tmp_path):
         ({"normalisation": "de-v9"}, "is unknown"),
     ],
 )
-def test_train_refuses(arguments, fragment, texts, tmp_path):
+def test_train_refuses_bad_arguments(arguments, fragment, texts, tmp_path):
     with pytest.raises(AsrError, match=fragment):
         commands.lm_train(texts, tmp_path / "m.lm", **arguments)
     assert not (tmp_path / "m.lm").exists()

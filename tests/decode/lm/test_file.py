@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoding import SENTENCES, small_model
+from decoding_data import SENTENCES, small_model
 
 from asr.decode.lm import file as lm_file
 from asr.decode.lm.build import build_model
@@ -108,7 +108,7 @@ def test_a_truncated_file_is_refused(path, size):
 
 
 def rewritten(path: Path, change) -> None:
-    """The file with its header changed by `change`, and every checksum of it right again."""
+    """The file with its header changed by `change` and with correct checksums."""
     reader = lm_file._Unpacker(path.read_bytes())
     arrays = {name: reader.array(name).copy() for name in reader.header["arrays"]}
     change(reader.header, arrays)

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from decoding import SENTENCES
+from decoding_data import SENTENCES
 
 from asr.decode.lm.build import build_model
 from asr.decode.lm.model import LanguageModel, perplexity
@@ -36,7 +36,7 @@ def model_of(sentences: list[str], order: int, cutoffs=(1,), prune=0.0) -> Langu
 
 
 class PlainKneserNey:
-    """Interpolated modified Kneser-Ney just as Chen and Goodman write it; no pruning."""
+    """Interpolated modified Kneser-Ney as in Chen and Goodman, without pruning."""
 
     def __init__(self, sentences: list[str], order: int) -> None:
         self.order = order
@@ -127,7 +127,7 @@ def test_fixed_discounts_for_too_little_text_are_reported_and_sum_to_one():
     assert sum(math.exp(model.score(model.start, word)[0]) for word in words) == pytest.approx(1.0)
 
 
-def test_cutoffs_leave_out_rare_ngrams_and_keep_all_words():
+def test_cutoffs_remove_rare_ngrams_but_no_words():
     sentences = long_text()
     kept = model_of(sentences, 3, (1, 1, 2)).counts
     lines = [["<s>", *sentence.split(), "</s>"] for sentence in sentences]

@@ -1,4 +1,4 @@
-"""The compiled libraries are plain C for ctypes: not Python modules, neither on Windows."""
+"""The compiled libraries are plain C for ctypes and not Python modules, also on Windows."""
 
 import importlib
 import runpy
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [*sorted((ROOT / "asr/sparse/kernels/c").glob("*.c")), ROOT / "asr/decode/beam.c"]
 GCC = shutil.which("gcc")
 
-# What the sources use of the standard library, without a word that only GCC and clang know.
+# All of the standard library that the sources use, declared without extensions of GCC and clang.
 HEADERS = {
     "stddef.h": "typedef unsigned long long size_t;\n#define NULL ((void *)0)\n",
     "stdint.h": "".join(

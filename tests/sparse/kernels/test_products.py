@@ -35,7 +35,7 @@ SHAPES = {
 
 
 def zeros_and_weights(pattern: str, shape: tuple[int, int], keep: float, seed: int = 0):
-    """A matrix whose zeros make the pattern, as far as its shape allows."""
+    """A matrix with zeros in this pattern, as far as its shape allows."""
     generator = np.random.default_rng(seed)
     rows, columns = shape
     if pattern == "block":
@@ -120,7 +120,7 @@ def test_sums_do_not_overflow_where_all_weights_and_inputs_are_largest(kernel, n
 
 
 @pytest.mark.parametrize(("kernel", "name"), RUNS)
-def test_an_input_of_zeros_or_of_huge_or_tiny_numbers_keeps_the_bound(kernel, name):
+def test_the_error_bound_holds_for_inputs_of_zeros_and_huge_or_tiny_numbers(kernel, name):
     dense = zeros_and_weights("element", (40, 70), 0.3)
     matrix = prepare(from_dense(dense), kernel=kernel, level=name)
     for scale in (0.0, 1e-38, 1e-25, 1e20):
@@ -133,7 +133,7 @@ def test_an_input_of_zeros_or_of_huge_or_tiny_numbers_keeps_the_bound(kernel, na
 
 @pytest.mark.parametrize(("kernel", "name"), RUNS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_input_that_is_not_finite_shows_in_the_output(kernel, name, bad):
+def test_a_non_finite_input_gives_a_non_finite_output(kernel, name, bad):
     dense = np.ones((20, 40), np.float32)
     x = np.ones((3, 40), np.float32)
     x[1, 7] = bad
@@ -144,7 +144,7 @@ def test_an_input_that_is_not_finite_shows_in_the_output(kernel, name, bad):
 
 
 @pytest.mark.parametrize(("kernel", "name"), RUNS)
-def test_columns_do_not_change_one_another(kernel, name):
+def test_columns_do_not_affect_each_other(kernel, name):
     dense = zeros_and_weights("element", (64, 96), 0.2)
     matrix = prepare(from_dense(dense), kernel=kernel, level=name)
     x = np.random.default_rng(0).normal(0, 1, (11, 96)).astype(np.float32)
@@ -228,7 +228,7 @@ def test_arrays_that_are_not_a_matrix_are_refused(changes, message):
         prepare(bad_rows(**changes))
 
 
-def test_what_cannot_run_is_refused_and_says_why():
+def test_impossible_requests_are_refused_with_the_reason():
     rows = from_dense(np.eye(16, dtype=np.float32))
     with pytest.raises(AsrError, match="kernel 'fast'"):
         prepare(rows, kernel="fast")
@@ -330,7 +330,7 @@ def test_a_copy_is_the_matrix_and_pickling_is_refused():
         pickle.dumps(matrix)
 
 
-def test_threads_share_a_matrix():
+def test_several_threads_use_one_matrix():
     dense = zeros_and_weights("element", (160, 200), 0.2)
     matrix = prepare(from_dense(dense))
     inputs = [np.random.default_rng(n).normal(0, 1, (8, 200)).astype(np.float32) for n in range(4)]
@@ -350,7 +350,7 @@ def test_threads_share_a_matrix():
     assert not wrong
 
 
-def test_without_the_library_numpy_multiplies_and_says_so():
+def test_without_the_library_numpy_multiplies_and_is_named():
     code = (
         "import numpy as np\n"
         "from asr.sparse.kernels import *\n"

@@ -188,7 +188,7 @@ def as_numpy(layer, cell):
     return prepare(from_dense(weights), kernel="numpy")
 
 
-def test_a_length_of_zero_leaves_the_state_and_gives_zeros():
+def test_a_length_of_zero_does_not_change_the_state_and_gives_zeros():
     run = ours(pruned_layer("lstm", 20, 24), "lstm")
     x = np.ones((3, 5, 20), np.float32)
     h, c = (np.full((2, 3, 24), value, np.float32) for value in (0.25, 0.5))
@@ -230,7 +230,7 @@ def test_activations_are_torchs_to_a_millionth(kind, name):
 
 
 @pytest.mark.parametrize("kind", list(GATES))
-def test_an_input_that_is_not_a_number_shows_from_there_on(kind):
+def test_a_nan_in_the_input_is_in_all_later_outputs(kind):
     layer = pruned_layer(kind, 20, 24, directions=1, keep=1.0)
     x = np.ones((2, 6, 20), np.float32)
     x[0, 3, 5] = np.nan
@@ -240,7 +240,7 @@ def test_an_input_that_is_not_a_number_shows_from_there_on(kind):
     assert np.isfinite(outputs[1]).all()
 
 
-def test_threads_share_a_layer():
+def test_several_threads_use_one_layer():
     layer = pruned_layer("gru", 20, 24)
     run = ours(layer, "gru")
     inputs = [
@@ -281,7 +281,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_starts_its_own_threads():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60)
 
 

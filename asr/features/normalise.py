@@ -1,0 +1,228 @@
+"""Log-mel features to a common scale, so that gain, room and microphone matter less.
+
+Both front ends call these functions, so that a network is trained on what it will be given.
+
+    utterance   every frame counts: silence before, behind or between the words changes them
+    speech      only frames near speech count, those of the same five seconds most
+    running     as `speech`, but from the past alone: a stream can be normalised as it comes
+
+Which frames are near speech is decided from the levels of the recording itself, between its
+background and its loudest tenth of a second. Frames far below that (digital silence, a noise gate,
+a muted microphone) hold nothing that a network was trained on. They are given the background of
+the rest.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.features.settings import DEVIATION_FLOOR, Frontend
+
+Rows = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+DECIBELS = 10 / np.log(10)
+"""Of one natural logarithm of power."""
+LOUD_SECONDS = 0.1
+"""The level that so much of a recording exceeds is its loudest: a click is shorter."""
+SPEECH_DECIBELS = 40.0
+"""Frames further below the loudest are never speech."""
+STEADY_DECIBELS = 6.0
+"""Frames no further below the loudest are always speech: nothing tells apart what hardly varies."""
+SPEECH_FRACTION = 0.4
+"""Speech begins this far up from the background to the loudest, in decibels."""
+SILENT_DECIBELS = 60.0
+"""Frames further below the loudest hold no sound."""
+BACKGROUND = 0.05
+"""Quantile of the frames with sound that is the background, of the level and of each band."""
+AROUND_SECONDS = 0.3
+"""Frames so near to speech count as speech: a network is used to its pauses."""
+WINDOW_SECONDS = 2.5
+"""Before and behind a frame: from where its statistics are taken."""
+WHOLE_SECONDS = 5.0
+"""The statistics of the whole recording weigh as much as so many seconds of speech."""
+RUNNING_SECONDS = 5.0
+"""Speech so long ago counts 1/e of what is said now."""
+DRIFT_DECIBELS = 1.0
+"""A second, by which the loudest falls and the background rises while nothing renews them."""
+LOUDEST_DECIBELS = 20.0
+"""Of a stream before its first word: nine in ten recordings are louder. Without this guess the
+noise before the first word would be taken for speech."""
+PRIOR_SECONDS, PRIOR_BELOW, PRIOR_DEVIATION = 1.0, 12.0, 3.5
+"""A stream begins as if so much speech had gone before, its mean so far below the loudest level
+and with this deviation, both in natural logarithms of power: those of recorded speech."""
+SILENT_VALUE = -1.5
+"""Of frames without sound in a running normalisation: about where background lies."""
+_BLOCK, _BANDS = 512, 4
+"""Frames and bands at a time, so that memory beyond the result hardly grows with a recording."""
+_LONG_AGO = 1 << 30
+
+
+def normalise(rows: Rows, settings: Frontend) -> None:
+    """Normalise the log-mel features `(frames, mels)` of one utterance in place."""
+    if not len(rows) or settings.normalise == "none":
+        return
+    if settings.normalise == "utterance":
+        _by_utterance(rows)
+    elif settings.normalise == "speech":
+        _by_speech(rows, settings)
+    else:
+        rows[:], _ = normalise_running(rows, settings)
+
+
+def levels(rows: Rows) -> Doubles:
+    """Power of each frame over all bands, in decibels."""
+    power = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        np.exp(block).sum(axis=1, dtype=np.float64, out=power[start : start + _BLOCK])
+    return DECIBELS * np.log(power)
+
+
+def _by_utterance(rows: Rows) -> None:
+    """Each band to mean 0 and (biased) standard deviation 1."""
+    # Relative to the first frame digital silence is exactly 0. Without this the rounding of its
+    # mean would be divided by the floor of the deviation and come out as noise.
+    rows -= rows[0].copy()
+    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = np.sqrt(np.einsum("ij,ij->j", rows, rows, dtype=np.float64) / len(rows))
+    rows /= (deviation + DEVIATION_FLOOR).astype(np.float32)
+
+
+def _by_speech(rows: Rows, settings: Frontend) -> None:
+    """Each band to mean 0 and deviation 1 over the speech around, silence to the background."""
+    frames = settings.frames_in
+    level = levels(rows)
+    loudest = _quantile(level, max(0, len(level) - frames(LOUD_SECONDS)))
+    sound = level >= loudest - SILENT_DECIBELS
+    rank = int(BACKGROUND * (sound.sum() - 1))
+    background = _quantile(level[sound], rank)
+    if not sound.all():
+        rows[~sound] = np.partition(rows[sound], rank, axis=0)[rank]
+    spoken = level >= _threshold(loudest, background)
+    speech = _near(spoken, frames(AROUND_SECONDS)).astype(np.float64)[:, None]
+    reach, weight = frames(WINDOW_SECONDS), frames(WHOLE_SECONDS)
+    count, total = _around(speech, reach) + weight, speech.sum()
+    rows -= rows[int(speech.argmax())].copy()  # so that digital silence is exactly 0, as above
+    for first in range(0, rows.shape[1], _BANDS):
+        bands = rows[:, first : first + _BANDS]
+        bands -= ((bands * speech).sum(axis=0) / total).astype(np.float32)
+        squares = np.square(bands, dtype=np.float64) * speech
+        mean = _around(bands * speech, reach) / count
+        whole = squares.sum(axis=0) / total
+        variance = (_around(squares, reach) + weight * whole) / count - np.square(mean)
+        bands -= mean.astype(np.float32)
+        bands /= (np.sqrt(np.maximum(variance, 0.0)) + DEVIATION_FLOOR).astype(np.float32)
+
+
+def _threshold(loudest: Doubles | float, background: Doubles | float) -> Doubles:
+    """The level from which a frame is speech; what is given may be one value or one a frame."""
+    below = np.minimum((1 - SPEECH_FRACTION) * (loudest - background), SPEECH_DECIBELS)
+    return np.asarray(loudest - np.maximum(below, STEADY_DECIBELS))
+
+
+def _quantile(values: Doubles, rank: int) -> float:
+    return float(np.partition(values, rank)[rank])
+
+
+def _near(marked: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Frames at most `reach` away from a marked one."""
+    return _around(marked[:, None].astype(np.float64), reach)[:, 0] > 0.5
+
+
+def _around(values: Doubles, reach: int) -> Doubles:
+    """Sums over each frame and those at most `reach` away, `(frames, n)`."""
+    sums = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
+    index = np.arange(len(values))
+    stop, start = np.minimum(index + reach + 1, len(values)), np.maximum(index - reach, 0)
+    return sums[stop] - sums[start]
+
+
+@dataclass(frozen=True)
+class RunningState:
+    """All that a running normalisation knows of the past; the default knows nothing."""
+
+    loudest: float = LOUDEST_DECIBELS
+    """As `levels` gives it, and so is `background`."""
+    background: float = np.inf
+    latest: Doubles | None = None
+    """Levels of the last tenth of a second."""
+    since_speech: int = _LONG_AGO
+    """Frames since the last one above the threshold."""
+    prior: float = 1.0
+    """What is left of the weight of the guess that a stream begins with."""
+    sums: Doubles | None = None
+    """Of `(1, x, x^2)` for every band, older speech with less weight: `(3, mels)`."""
+
+
+def normalise_running(
+    rows: Rows, settings: Frontend, state: RunningState | None = None
+) -> tuple[Rows, RunningState]:
+    """The next features `(frames, mels)` of a stream, normalised, and the state behind them.
+
+    What comes out does not depend on how the stream is split.
+
+    >>> rows, settings = np.zeros((150, 80), np.float32), Frontend(normalise="running")
+    >>> first, state = normalise_running(rows[:100], settings)
+    >>> second, state = normalise_running(rows[100:], settings, state)
+    >>> second.shape
+    (50, 80)
+    """
+    state = state or RunningState()
+    if state.sums is None:
+        state = replace(state, sums=np.zeros((3, rows.shape[1])), latest=np.zeros(0))
+    out = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        out[start : start + _BLOCK], state = _run(block, settings, state)
+    return out, state
+
+
+def _run(rows: Rows, settings: Frontend, state: RunningState) -> tuple[Rows, RunningState]:
+    """At most `_BLOCK` frames: the powers of the decay below stay within float64."""
+    assert state.latest is not None
+    assert state.sums is not None
+    frames, time = settings.frames_in, np.arange(1, len(rows) + 1)
+    level = levels(rows)
+    steady, latest = _lowest(level, state.latest, frames(LOUD_SECONDS))
+    drift = DRIFT_DECIBELS * settings.step_seconds * time
+    loudest = np.maximum.accumulate(np.append(state.loudest, steady + drift))[1:] - drift
+    silence = DECIBELS * np.log(settings.log_floor * settings.mels) + 3
+    sound = level >= np.maximum(loudest - SILENT_DECIBELS, silence)
+    lowest = np.append(state.background, np.where(sound, level, np.inf) - drift)
+    background = np.minimum.accumulate(lowest)[1:] + drift
+    spoken = sound & (level >= _threshold(loudest, background))
+    marked = np.append(-state.since_speech, np.where(spoken, time, -_LONG_AGO))
+    since = time - np.maximum.accumulate(marked)[1:]
+    speech = sound & (since <= frames(AROUND_SECONDS))
+    decay = (1 - 1 / frames(RUNNING_SECONDS)) ** np.cumsum(speech)
+    values = np.stack([np.ones(rows.shape), rows, np.square(rows, dtype=np.float64)], axis=1)
+    values *= (speech / decay)[:, None, None]
+    sums = (state.sums + np.cumsum(values, axis=0)) * decay[:, None, None]
+    prior = state.prior * decay
+    guess = (loudest / DECIBELS - PRIOR_BELOW)[:, None]
+    weight = (frames(PRIOR_SECONDS) * prior)[:, None]
+    count = sums[:, 0] + weight
+    mean = (sums[:, 1] + weight * guess) / count
+    square = (sums[:, 2] + weight * (np.square(guess) + PRIOR_DEVIATION**2)) / count
+    deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+    out = (rows - mean) / (deviation + DEVIATION_FLOOR)
+    out[~sound] = SILENT_VALUE
+    after = RunningState(
+        loudest=float(loudest[-1]),
+        background=float(background[-1]),
+        latest=latest,
+        since_speech=int(min(since[-1], _LONG_AGO)),
+        prior=float(prior[-1]),
+        sums=sums[-1],
+    )
+    return out.astype(np.float32), after
+
+
+def _lowest(level: Doubles, latest: Doubles, width: int) -> tuple[Doubles, Doubles]:
+    """The lowest of each level and of the `width - 1` before it; the levels to go on with."""
+    known = np.concatenate([np.full(width - 1 - len(latest), np.inf), latest, level])
+    lowest = np.lib.stride_tricks.sliding_window_view(known, width).min(axis=1)
+    return lowest, known[len(known) - width + 1 :]

@@ -1,0 +1,55 @@
+"""Trains a grid of networks and writes its table, plot and section of RESULTS.md.
+
+    python recipes/grid.py sparsity [key=value for every run ...]    # or: make sparsity
+    python recipes/grid.py methods [key=value for every run ...]     # or: make methods
+
+`sparsity` is word error rate against sparsity, the paper's main claim, on the built-in 1,500-word
+corpus. `methods` compares ways to make a network small, all at a sparsity of 90.6 % per tensor. The
+runs are listed in the YAML file of that name. Two trainings run at a time with one thread each;
+finished ones are skipped and interrupted ones continue. Their records are copied to
+`results/<grid>/`. A run that ends more than `pruning.tolerance` away from the expected sparsity
+fails, and so does this script.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from asr.errors import AsrError
+from asr.report import print_table, read_records, report
+from asr.train.grid import read_grid, run_grid
+
+HERE = Path(__file__).parent
+TITLES = {"sparsity": "WER against sparsity", "methods": "Methods at equal sparsity"}
+"""The grids, with the titles of their plots."""
+
+
+def main(
+    words: list[str],
+    folder: Path = HERE,
+    results: Path | None = None,
+    markdown: Path = HERE / "RESULTS.md",
+) -> int:
+    """Train the grid that the first word names; the others are settings of every run.
+
+    `folder` holds the YAML file, `results` gets the records, `markdown` has the section to write.
+    """
+    if not words or words[0] not in TITLES:
+        raise AsrError(f"the first word is the name of a grid: {' or '.join(TITLES)}")
+    name, *overrides = words
+    results = results or HERE / "results" / name
+    console = Console()
+    failed = run_grid(read_grid(folder / f"{name}.yaml", overrides), results, console)
+    report(results, results, markdown, title=TITLES[name])
+    print_table(read_records(results), console)
+    if failed:
+        console.print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AsrError as error:
+        sys.exit(f"grid: {error}")
