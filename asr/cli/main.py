@@ -4,6 +4,10 @@ Every subcommand, here and in the modules beside this one, imports what it needs
 and holds no logic: `asr --help` is fast, and all that a command does can be called from Python.
 """
 
+import contextlib
+import errno
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -14,6 +18,7 @@ from asr import __version__
 from asr.cli import data, lm, prune, speech, train
 from asr.cli.options import ModelFile, ModelOrName, Threads
 from asr.errors import AsrError
+from asr.files import CannotWrite
 
 app = typer.Typer(
     name="asr",
@@ -28,11 +33,24 @@ for module in (speech, train, data, lm, prune):
 
 
 def main() -> None:
-    """Entry point: a person's mistake is a message and status 2, never a traceback."""
+    """Entry point: a person's mistake is a message and status 2, never a traceback.
+
+    So is what the system refuses, such as a disk that is full. Characters that standard output
+    cannot encode are written as escapes: one odd name must not end the work on all others.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush()
     except AsrError as error:
         _fail(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -45,6 +63,18 @@ _EXTRAS = {
     "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
 }  # fmt: skip
+
+
+def _flush() -> None:
+    """Write what standard output still holds: at exit nobody could report that it fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or Python tries again, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:  # a reader that has enough, such as `head`
+            sys.exit(1)
+        raise CannotWrite(f"standard output: {error.strerror}", error.errno or 0) from None
 
 
 def _fail(message: str) -> NoReturn:

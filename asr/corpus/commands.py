@@ -14,6 +14,7 @@ from asr.corpus import librispeech
 from asr.corpus.check import CheckReport, Criteria, Encoder, check, usable
 from asr.corpus.manifest import Utterance, read_manifest, with_list, write_manifest
 from asr.errors import AsrError
+from asr.files import check_writable
 
 
 def make_manifest(
@@ -28,6 +29,7 @@ def make_manifest(
     `texts` and `tsv` say where a folder of your own has its texts (`asr.corpus.folder.scan`).
     Raises AsrError for whatever the scan refuses, and for `texts` or `tsv` with LibriSpeech.
     """
+    check_writable(out)
     if layout == "auto":
         layout = "librispeech" if librispeech.has_layout(folder) else "folder"
     if layout == "folder":
@@ -57,6 +59,7 @@ def check_manifest(
     """
     if exclude_to is not None and exclude_to.resolve() == path.resolve():
         raise AsrError(f"{exclude_to}: this is the manifest that is checked; choose another name")
+    check_writable(exclude_to)
     utterances = read_manifest(path)
     _print_summary(path, utterances)
     errors = Console(stderr=True)

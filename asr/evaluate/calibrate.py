@@ -25,6 +25,7 @@ from asr.decode.confidence import (
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
 from asr.evaluate.wer import load_jiwer
+from asr.files import check_writable, print_if_lost
 from asr.model.file import copy_with_training
 from asr.pretrained import registry
 from asr.text.normalise import normalise
@@ -115,6 +116,7 @@ def calibrate_to(
     if output is None and registry.named(model):
         raise AsrError(f"{model}: comes with asr and is left as it is; give a file with -o")
     model = registry.resolve(model)
+    check_writable(output or model)
     recogniser = load_for_command(model, threads, decoding=decoding)
     recogniser.calibration = None
     raw = score_words(recogniser, source)
@@ -123,12 +125,7 @@ def calibrate_to(
     decoder = recogniser.decoding.decoder
     # Only the name of the set: the model file may be given to others.
     about = {"words": len(raw.right), "fitted_on": Path(source).name, "decoder": decoder}
-    write_calibration(model, output or model, calibration, about)
-    return "\n".join(
-        [
-            f"raw: {raw}",
-            f"calibrated: {fitted}",
-            reliability_table(fitted.rows()),
-            f"written to {output or model}",
-        ]
-    )
+    figures = f"raw: {raw}\ncalibrated: {fitted}\n{reliability_table(fitted.rows())}"
+    with print_if_lost(figures):
+        write_calibration(model, output or model, calibration, about)
+    return f"{figures}\nwritten to {output or model}"

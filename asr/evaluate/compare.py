@@ -24,7 +24,7 @@ from asr.evaluate.wer import (
     score,
     speakers_of,
 )
-from asr.files import atomic_write_text
+from asr.files import atomic_write_text, check_writable, print_if_lost
 from asr.pretrained import registry
 from asr.text.normalise import NORMALISATION
 from asr.transcribe.recogniser import load_for_command
@@ -175,6 +175,7 @@ def compare_to(
     utterances that differ are printed, all of them are written to `output`. Raises AsrError
     for a model without a source, and for a source or a decoder without a model.
     """
+    check_writable(output)
     decodings = [_decoding(side, given or {}) for side in (a, b)]
     networks = [side for side, decoding in zip((a, b), decodings, strict=True) if decoding]
     if networks and source is None:
@@ -191,10 +192,12 @@ def compare_to(
         for side, decoding in zip((a, b), decodings, strict=True)
     ]
     figures = table(comparison, (names[0], names[1]))
-    if output is not None:
-        atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
     first = listing(comparison.differing[:show])
-    return f"{figures}\n\n{first}".rstrip("\n") if first else figures
+    printed = f"{figures}\n\n{first}".rstrip("\n") if first else figures
+    if output is not None:
+        with print_if_lost(printed):
+            atomic_write_text(output, f"{figures}\n\n{listing(comparison.differing)}")
+    return printed
 
 
 def _decoding(side: str | Path, given: Mapping[str, Any]) -> DecoderOptions | None:

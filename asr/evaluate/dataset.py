@@ -14,6 +14,7 @@ from asr.decode import DecoderOptions
 from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
 from asr.evaluate.wer import Row, Score, score, speakers_of
+from asr.files import check_writable, print_if_lost
 from asr.model.backend import BackendName
 from asr.text.normalise import NORMALISATION, normalise
 from asr.transcribe.options import TranscribeOptions
@@ -80,6 +81,7 @@ def evaluate_to(
     `output` gets references and hypotheses (`ref_hyp.write`). The other arguments are those of
     `transcribe.recogniser.load`.
     """
+    check_writable(output)
     utterances = read_set(source)
     recogniser = load_for_command(model, threads, backend, exact, decoding)
     figures, rows, seconds = evaluate(recogniser, utterances)
@@ -93,7 +95,8 @@ def evaluate_to(
         f"backend {recogniser.describe()}",
     ]
     if output is not None:
-        ref_hyp.write(output, rows)
+        with print_if_lost("\n".join(lines)):
+            ref_hyp.write(output, rows)
         lines.append(f"references and hypotheses: {output}")
     return "\n".join(lines)
 

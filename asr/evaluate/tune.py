@@ -15,7 +15,7 @@ from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
 from asr.evaluate.wer import load_jiwer
-from asr.files import atomic_write_text
+from asr.files import atomic_write_text, check_writable, print_if_lost
 from asr.plain import read_numbers
 from asr.text.normalise import normalise
 from asr.transcribe.recogniser import Recogniser, load_for_command
@@ -42,6 +42,7 @@ def lm_tune(
         raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
     values = [read_numbers(n, t, float) for n, t in (("weights", weights), ("bonuses", bonuses))]
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
+    check_writable(output)
     started = time.perf_counter()
     utterances = read_set(manifest)
     recogniser = load_for_command(model, threads, decoding=options)
@@ -60,7 +61,8 @@ def lm_tune(
         f"{name}: the best value is the last one tried; try further" for name in at_edge(trials)
     ]
     if output is not None:
-        _write(output, trials)
+        with print_if_lost("\n".join(lines)):
+            _write(output, trials)
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.errors import AsrError
-from asr.files import atomic_path
+from asr.files import atomic_path, check_writable
 from asr.model.file import TorchModel, load_model
 
 TOLERANCE = 1e-3
@@ -55,22 +55,20 @@ def export(model_path: str | Path, out_path: str | Path) -> ExportReport:
     from asr.model.onnx import OPSET, build_network
     from asr.sparse.state_dict import to_arrays
 
+    check_writable(out_path)
     loaded = load_model(model_path)
     plain = loaded.metadata.to_plain()
     metadata = {key: json.dumps(plain[key]) for key in ("model", "frontend", "tokenizer")}
     made = build_network(to_arrays(loaded.model), loaded.metadata.model, metadata)
-    try:
-        with atomic_path(out_path) as temporary:
-            onnx.save(made, str(temporary))
-            error = _largest_error(loaded, temporary)
-            if not error <= TOLERANCE:
-                raise AsrError(
-                    f"{out_path}: not written: ONNX Runtime {onnxruntime.__version__} differs by "
-                    f"{error:.3g} of a log-probability, more than {TOLERANCE:g}"
-                )
-            size = temporary.stat().st_size
-    except OSError as problem:
-        raise AsrError(f"{out_path}: cannot write: {problem.strerror}") from None
+    with atomic_path(out_path) as temporary:
+        onnx.save(made, str(temporary))
+        error = _largest_error(loaded, temporary)
+        if not error <= TOLERANCE:
+            raise AsrError(
+                f"{out_path}: not written: ONNX Runtime {onnxruntime.__version__} differs by "
+                f"{error:.3g} of a log-probability, more than {TOLERANCE:g}"
+            )
+        size = temporary.stat().st_size
     return ExportReport(str(out_path), size, OPSET, onnxruntime.__version__, error)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import AsrError
+from asr.files import check_writable
 from asr.model.file import naming
 from asr.model.fold import fold_tensors
 from asr.model.info import (
@@ -63,6 +64,7 @@ def pack(
     """
     if os.path.exists(out_path) and os.path.realpath(model_path) == os.path.realpath(out_path):
         raise AsrError(f"{out_path}: is the model itself; give the packed file another name")
+    check_writable(out_path)
     tensors, plain = read(model_path)
     with naming(model_path):
         metadata = Metadata.from_plain(plain)

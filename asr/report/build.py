@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from asr.errors import AsrError
-from asr.files import atomic_write_bytes
+from asr.files import atomic_write_bytes, check_folder_writable, check_writable
 from asr.report import measurements, plots, tables
 from asr.report.comparison import comparison
 from asr.report.page import page
@@ -30,6 +30,8 @@ def report(
     """
     sources = [sources] if isinstance(sources, str | Path) else list(sources)
     out = Path(out_folder)
+    check_folder_writable(out)
+    check_writable(results_markdown)
     if measured := measurements.read_measurements(sources):
         return _report_measurements(measured, _link(sources), out, results_markdown, title)
     records = read_records(sources)

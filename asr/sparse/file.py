@@ -84,13 +84,10 @@ def write(
         header = Header(VERSION, *parse(text), _PREFIX.size + len(text) + offset)
     except AsrError as error:
         raise AsrError(f"{path}: not written: {error}") from None
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            file.write(_PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()))
-            file.write(text)
-            file.writelines(blobs)
-    except OSError as error:
-        raise AsrError(f"{path}: cannot write the model file: {error.strerror}") from None
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(_PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()))
+        file.write(text)
+        file.writelines(blobs)
     return header
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import sentencepiece
 
 from asr.errors import AsrError
-from asr.files import atomic_write_bytes
+from asr.files import atomic_write_bytes, check_writable
 
 BLANK = 0
 BLANK_TOKEN = "<blank>"
@@ -178,6 +178,7 @@ def train_sentencepiece(
     The same texts give the same bytes. The tokenizer has size + 1 tokens: the blank comes first.
     Raises AsrError if there are no texts, or if `size` is too large or too small for them.
     """
+    check_writable(path)
     # SentencePiece warns about empty texts, and takes a line feed for the end of a text.
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]
     if not lines:

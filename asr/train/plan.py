@@ -8,7 +8,7 @@ import torch
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
-from asr.files import atomic_path
+from asr.files import atomic_path, check_writable, print_if_lost
 from asr.model.file import load_weights
 from asr.pruning.plan import Plan, plan
 from asr.settings.run import Run
@@ -25,6 +25,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
     Raises AsrError as the training itself would at its start, and for `pruning.method=none`.
     """
     check_picture(plot)
+    check_writable(plot)
     check_pruning(settings.pruning)
     utterances = _utterances(settings)
     steps = steps_per_epoch(_data(settings, utterances), settings)
@@ -40,7 +41,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
         found.table(),
     ]
     if plot is not None:
-        with atomic_path(plot) as temporary:
+        with print_if_lost("\n".join(lines)), atomic_path(plot) as temporary:
             found.draw().savefig(temporary, dpi=160)
         lines.append(f"written to {plot}")
     return "\n".join(lines)

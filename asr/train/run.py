@@ -6,6 +6,7 @@ each update of the masks), `ref_hyp.<set>.txt`, and `record.json`, which is writ
 with a record is finished.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ import torch
 from rich.console import Console
 
 from asr.errors import AsrError
+from asr.files import check_folder_writable
 from asr.model.file import load_weights
 from asr.model.torch_network import DeepSpeech
 from asr.pruning import PruningCallback
@@ -45,12 +47,13 @@ def train(settings: Run, console: Console | None = None) -> Path:
     check_pruning(settings.pruning)
     console = console or Console(stderr=True)
     folder = run_folder(settings)
-    if (folder / "record.json").exists():
+    if os.path.exists(folder / "record.json"):  # not Path.exists: it raises for some odd names
         check_same(folder, settings)
         # A run that ended with this error has a record too, and must not look like a success.
         _check_sparsity(settings, read_record(folder / "record.json"), folder)
         console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
         return folder
+    check_folder_writable(folder)
     with exclusive(folder):
         return _train(settings, folder, console)
 

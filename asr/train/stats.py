@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import AsrError
-from asr.files import atomic_path
+from asr.files import atomic_path, check_writable, print_if_lost
 from asr.sparse import read
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def stats_to(path: Path, patterns: list[str] | None = None, plot: Path | None = 
     from asr.pruning import statistics
 
     check_picture(plot)
+    check_writable(plot)
     weights = read_weights(path)
     try:
         table = statistics(weights, patterns).table()
@@ -35,7 +36,7 @@ def stats_to(path: Path, patterns: list[str] | None = None, plot: Path | None = 
         return table
     from asr.pruning.picture import draw
 
-    with atomic_path(plot) as temporary:
+    with print_if_lost(table), atomic_path(plot) as temporary:
         draw(weights, patterns, path.name).savefig(temporary, dpi=160)
     return f"{table}\nwritten to {plot}"
 

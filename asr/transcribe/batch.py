@@ -4,29 +4,33 @@ Every output is written whole or not at all, and an output that exists is never 
 the same command continues work that was interrupted, and texts that somebody corrected stay.
 """
 
+import errno
 import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr import audio
 from asr.errors import AsrError, counted
-from asr.files import atomic_write_text
-from asr.transcribe.formats import Writer, find_writer
+from asr.files import CannotWrite, atomic_write_text, check_folder_writable
+from asr.transcribe.formats import WRITERS, Writer, find_writer, printable, quoted
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import Progress, progress, times_real
+from asr.transcribe.provenance import Provenance
 from asr.transcribe.recogniser import Recogniser
 from asr.transcribe.subtitles import SubtitleOptions
 from asr.transcribe.transcript import Transcript
 
 STDIN = "-"
 _STDIN_NAME = "stdin"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Troubles with writing that all further recordings would have too."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,19 @@ class WorkItem:
     name: str
     """What it is called in outputs and messages."""
     outputs: tuple[Path, ...] = ()
+    stem: str = ""
+    """Name of its outputs below the output folder, without the suffix of a format."""
+    taken_by: str | None = None
+    """Another recording whose text has that name."""
+
+    @property
+    def shown(self) -> str:
+        """Its name in a message, on one line."""
+        return quoted(printable(self.name))
 
     def missing(self) -> list[int]:
         """Indices of the outputs that do not exist."""
-        return [i for i, output in enumerate(self.outputs) if not output.exists()]
+        return [i for i, output in enumerate(self.outputs) if not _is_written(output)]
 
     def stale(self) -> bool:
         """Whether the recording is newer than one of its outputs."""
@@ -63,13 +76,16 @@ def transcribe_to(
     `-` is standard input. On standard output one recording is its document alone, several are
     lines that begin with the path (JSON: one object a line). In `output` the input tree is
     mirrored, one file per recording and format; files that exist are left alone, and recordings
-    that have them all are skipped, unless `overwrite`. Recordings that cannot be read are reported
-    on standard error, with the notes and a summary, and do not stop the rest; of those that are
-    truncated or damaged, what is there is transcribed. `bar` displays a progress bar.
+    that have them all are skipped, unless `overwrite`. A file that is known to be the text of
+    another recording (`provenance`) is not taken for this one's. Recordings that cannot be read, or
+    whose text cannot be written, are reported on standard error, with the notes and a summary, and
+    do not stop the rest; of those that are truncated or damaged, what is there is transcribed.
+    `bar` displays a progress bar.
 
     Returns how many failed or, unless `accept_truncated`, are not complete. Raises AsrError before
     any recording is read for unknown formats, folders without audio, two recordings that would
-    share an output file, and options that no format uses.
+    share an output file, options that no format uses, and a folder that cannot be written to; later
+    for a disk that is full.
     """
     options = replace(recogniser.completed(options), on_error="report")
     writers = [find_writer(name) for name in dict.fromkeys(formats)]
@@ -77,25 +93,30 @@ def transcribe_to(
     recogniser.decoder(options.decoding)  # refuses a missing language model before any reading
     with ExitStack() as stack:
         skipped: list[Path] = []
-        items = _items(paths, output, writers, stack, skipped.append)
+        provenance = Provenance(output) if output is not None else None
+        items = _items(paths, output, writers, provenance, stack, skipped.append)
         if output is None and len(items) > 1 and writers[0].line is None:
             raise AsrError(
                 f"{len(items)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
                 "give one with -o"
             )
+        taken = [item for item in items if item.taken_by and not overwrite]
         todo = [item for item in items if overwrite or not item.outputs or item.missing()]
+        todo = [item for item in todo if item not in taken]
         total = sum(audio.header_seconds(item.path) for item in todo) if bar else 0.0
         with progress(total, bar) as display:
-            several = len(items) > 1
-            run = _Run(recogniser, writers, options, display, several, overwrite, accept_truncated)
+            several, accept = len(items) > 1, accept_truncated
+            run = _Run(
+                recogniser, writers, options, display, several, overwrite, accept, provenance
+            )
+            run.say_left_out(skipped, taken, output)
             try:
                 run.transcribe(todo)
             except KeyboardInterrupt:
                 display.say(run.interrupted(len(todo), output))
                 raise
-            done = set(items) - set(todo)
-            if skipped:
-                display.say(_passed_over(skipped))
+            done = set(items) - set(todo) - set(taken)
+            run.recall(done)
             run.sum_up(len(done), sum(item.stale() for item in done), output)
     return run.failed + (0 if accept_truncated else run.truncated)
 
@@ -112,6 +133,7 @@ class _Run:
     """Whether there is more than one recording: on standard output each then has its path."""
     overwrite: bool
     accept_truncated: bool
+    provenance: Provenance | None = None
     started: float = field(default_factory=time.perf_counter)
     done: int = 0
     failed: int = 0
@@ -127,26 +149,53 @@ class _Run:
         transcripts = self.recogniser.transcribe(sources, self.options, self.display.advance)
         for item, transcript in zip(items, transcripts, strict=True):
             if transcript.error:
-                self.failed += 1
-                self.display.say(transcript.error.replace(str(item.path), item.name))
+                self.fail(transcript.error.replace(str(item.path), item.shown))
                 continue
-            self._write(item, replace(transcript, path=item.name))
+            try:
+                self._write(item, replace(transcript, path=item.name))
+            except CannotWrite as error:
+                if error.errno in _FULL:
+                    raise
+                self.fail(f"{item.shown}: {error}")  # a name that is too long, for example
+                continue
             self.done += 1
             self.seconds += transcript.seconds
             notes = list(transcript.notes)
             if not transcript.complete:
                 self.truncated += 1
-                self.display.say(f"{item.name}: {notes.pop()}")
+                self.display.say(f"{item.shown}: {notes.pop()}")
             self.notes.update(notes)
+
+    def say_left_out(
+        self, skipped: Sequence[Path], taken: Sequence[WorkItem], output: Path | None
+    ) -> None:
+        """Say what is not a recording, and fail those whose output is another one's text."""
+        if skipped:
+            self.display.say(_passed_over(skipped))
+        for item in taken:
+            self.fail(
+                f"{item.shown}: {output / item.stem if output else ''} is the text of "
+                f"{item.taken_by}; give another folder, or --overwrite to replace it"
+            )
+
+    def recall(self, items: Iterable[WorkItem]) -> None:
+        """Say which of the recordings that were done before are not complete."""
+        for item in sorted(items, key=lambda item: item.name):
+            if self.provenance is not None and not self.provenance.is_complete(item.stem):
+                self.truncated += 1
+                self.display.say(f"{item.shown}: truncated or damaged, its text is of a part of it")
+
+    def fail(self, message: str) -> None:
+        """Report a recording that has no text."""
+        self.failed += 1
+        self.display.say(message)
 
     def _write(self, item: WorkItem, transcript: Transcript) -> None:
         if item.outputs:
+            if self.provenance is not None:
+                self.provenance.add(item.stem, item.path, transcript.complete)
             for i in range(len(item.outputs)) if self.overwrite else item.missing():
-                try:
-                    atomic_write_text(item.outputs[i], self.writers[i].document(transcript))
-                except OSError as error:
-                    where = error.filename or item.outputs[i]
-                    raise AsrError(f"{where}: cannot be written: {error.strerror}") from None
+                atomic_write_text(item.outputs[i], self.writers[i].document(transcript))
             return
         [writer] = self.writers
         text = writer.document(transcript)
@@ -194,6 +243,8 @@ def _refuse(
         raise AsrError("overwrite: there is nothing to overwrite without a folder (-o)")
     if output is not None and output.exists() and not output.is_dir():
         raise AsrError(f"{output}: is a file; the output must be a folder")
+    if output is not None:
+        check_folder_writable(output)
     if options.subtitles != SubtitleOptions() and not any(w.subtitles for w in writers):
         raise AsrError("limits of subtitles are for the formats srt and vtt; ask for one of them")
     names = {writer.suffix[1:] for writer in writers}
@@ -205,6 +256,7 @@ def _items(
     paths: Sequence[str | Path],
     output: Path | None,
     writers: Sequence[Writer],
+    provenance: Provenance | None,
     stack: ExitStack,
     on_skip: Callable[[Path], object],
 ) -> list[WorkItem]:
@@ -218,9 +270,9 @@ def _items(
             found.append((audio.AudioFile(copy.parent, copy), STDIN))
         else:
             recordings = audio.find([path], on_skip)
-            found += [(recording, _printable(recording.path)) for recording in recordings]
+            found += [(recording, str(recording.path)) for recording in recordings]
     unique = list({recording.path: (recording, name) for recording, name in found}.values())
-    if output is None:
+    if output is None or provenance is None:
         return [WorkItem(recording.path, name) for recording, name in unique]
     stems = _stems(
         [Path(_STDIN_NAME) if name == STDIN else found.relative for found, name in unique]
@@ -234,14 +286,32 @@ def _items(
                 f"{other} and {name} would both be written to {base}{writers[0].suffix}; "
                 "transcribe them apart, or give the folder that holds both"
             )
-        outputs = tuple(base.with_name(base.name + writer.suffix) for writer in writers)
-        items.append(WorkItem(recording.path, name, outputs))
+        taken_by = _owner(output, stem, recording.path, provenance)
+        whole = recording.relative
+        if taken_by and Path(taken_by).name != whole.name and whole not in stems:
+            # As of two recordings of one name: the suffix distinguishes them.
+            stem, taken_by = whole, _owner(output, whole, recording.path, provenance)
+        outputs = tuple(_output(output, stem, writer) for writer in writers)
+        items.append(WorkItem(recording.path, name, outputs, stem.as_posix(), taken_by))
     return items
 
 
-def _printable(path: Path) -> str:
-    """A path as text; bytes of its name that are not UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", errors="replace").replace("\ufffd", "?")
+def _output(folder: Path, stem: Path, writer: Writer) -> Path:
+    return folder / stem.with_name(stem.name + writer.suffix)
+
+
+def _is_written(output: Path) -> bool:
+    # Path.exists raises for a name that is too long.
+    return os.path.exists(output) and not os.path.isdir(output)
+
+
+def _owner(folder: Path, stem: Path, recording: Path, provenance: Provenance) -> str | None:
+    """The other recording whose text is there under this name, if one is known."""
+    name = stem.as_posix()
+    if provenance.may_be_of(name, recording):
+        return None
+    written = any(_is_written(_output(folder, stem, writer)) for writer in WRITERS.values())
+    return provenance.owner(name) if written else None
 
 
 def _stems(paths: Sequence[Path]) -> list[Path]:

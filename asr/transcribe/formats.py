@@ -4,6 +4,7 @@ Times are seconds rounded once to whole milliseconds, confidences have three dec
 """
 
 import json
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from asr.transcribe.subtitles import Cue, cues, milliseconds
 
 if TYPE_CHECKING:
     from asr.transcribe.transcript import Transcript
+
+
+_ODD = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, of bytes that are not UTF-8, and of ends of lines."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,32 @@ class Writer:
     """Whether `options.subtitles` matter."""
 
 
+def printable(path: str) -> str:
+    """A path as text; bytes of its name that are not UTF-8 become question marks."""
+    return (
+        path.encode("utf-8", errors="surrogateescape")
+        .decode("utf-8", errors="replace")
+        .replace("\ufffd", "?")
+    )
+
+
+def quoted(path: str) -> str:
+    """A path as the first field of a line.
+
+    A path that would break the line (tab, line feed, other control characters), is not UTF-8, or
+    begins with a quotation mark becomes a JSON string in ASCII: `json.loads` gives it back.
+
+    >>> quoted("talk.wav"), quoted("a\\tb.wav")
+    ('talk.wav', '"a\\\\tb.wav"')
+    """
+    odd = path.startswith('"') or any(unicodedata.category(c) in _ODD for c in path)
+    return json.dumps(path) if odd else path
+
+
 def to_plain(transcript: "Transcript") -> dict[str, Any]:
     """A transcript as JSON-able values, as the format json writes it."""
     plain: dict[str, Any] = {
-        "path": transcript.path,
+        "path": printable(transcript.path),
         "text": transcript.text,
         "duration": milliseconds(transcript.seconds) / 1000,
         "complete": transcript.complete,
@@ -117,7 +144,7 @@ WRITERS = {
     "txt": Writer(
         suffix=".txt",
         document=lambda transcript: transcript.text + "\n",
-        line=lambda transcript: f"{transcript.path}\t{transcript.text}",
+        line=lambda transcript: f"{quoted(transcript.path)}\t{transcript.text}",
     ),
     "json": Writer(
         suffix=".json",
@@ -131,7 +158,9 @@ WRITERS = {
     "tsv": Writer(
         suffix=".tsv",
         document=_tsv,
-        line=lambda transcript: "\n".join(f"{transcript.path}\t{row}" for row in _rows(transcript)),
+        line=lambda transcript: "\n".join(
+            f"{quoted(transcript.path)}\t{row}" for row in _rows(transcript)
+        ),
     ),
 }
 """Name of each format, as `--format` takes it, and its writer."""

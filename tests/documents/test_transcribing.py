@@ -54,7 +54,7 @@ def test_the_commands_of_the_guide_run_as_written(folder: Path) -> None:
     text = printed[1].splitlines()[0]
     assert len(text.split()) > 2
     assert printed[1].splitlines()[-1] == text, "from a file and from a pipe"
-    assert sorted(p.name for p in (folder / "texts").rglob("*.*")) == [
+    assert sorted(p.name for p in (folder / "texts").rglob("[!.]*.*")) == [
         "one.json", "one.srt", "one.txt", "two.json", "two.srt", "two.txt",
     ]  # fmt: skip
     assert (folder / "texts" / "sub" / "two.srt").read_text().startswith("1\n00:00:0")

@@ -134,7 +134,7 @@ def test_what_cannot_be_written_is_named_and_the_old_file_stays(path):
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AsrError, match=r"file/a\.asr: cannot write"):
+    with pytest.raises(AsrError, match=r"file/a\.asr: cannot be written"):
         write(tmp_path / "file" / "a.asr", some_tensors(), {})
 
 

@@ -20,6 +20,7 @@ from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.transcribe.batch import transcribe_to
 from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.provenance import RECORD
 from asr.transcribe.recogniser import Recogniser, load
 from asr.transcribe.subtitles import SubtitleOptions
 
@@ -41,8 +42,13 @@ def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Content of every file below a folder, hidden ones included."""
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    """Every file below a folder, hidden ones too, and what is in it.
+
+    The record of whose texts these are is not listed; it must be there.
+    """
+    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert found.pop(RECORD)
+    return found
 
 
 def test_one_recording_prints_only_its_text(
@@ -115,6 +121,12 @@ def test_of_a_truncated_file_what_is_there_is_transcribed_and_it_is_said(
     assert (written["half"]["complete"], written["good"]["complete"]) == (False, True)
     assert "truncated" in written["half"]["notes"][-1]
     again = [tmp_path / "in"], out, formats
+    assert transcribe_to(recogniser, *again) == 1
+    err = capsys.readouterr().err
+    assert f"{half}: truncated or damaged, its text is of a part of it" in err
+    assert "3 skipped, done before" in err
+    assert transcribe_to(recogniser, *again, accept_truncated=True) == 0
+    assert "1 not complete (accepted)" in capsys.readouterr().err
     assert transcribe_to(recogniser, *again, overwrite=True, accept_truncated=True) == 0
     assert "1 not complete (accepted); 0 failed" in capsys.readouterr().err
 
@@ -235,7 +247,7 @@ def test_a_name_that_is_not_text_and_a_folder_that_cannot_be_made(
     assert transcribe_to(recogniser, [odd], formats=["json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/caf?.wav"
     assert transcribe_to(recogniser, [tmp_path], tmp_path / "out") == 0
-    assert [os.fsencode(p.name) for p in (tmp_path / "out").iterdir()] == [b"caf\xe9.txt"]
+    assert [os.fsencode(name) for name in files(tmp_path / "out")] == [b"caf\xe9.txt"]
     odd.write_bytes(b"no audio")
     assert transcribe_to(recogniser, [odd]) == 1
     assert "caf?.wav: not audio" in capsys.readouterr().err
@@ -399,7 +411,7 @@ def test_200_files_take_no_more_memory_than_20(model: Path, tmp_path: Path) -> N
             os.link(tmp_path / name / "0.wav", tmp_path / name / f"{i}.wav")
     few, many = (peak_megabytes(model, tmp_path / name) for name in ("few", "many"))
     assert many < few + 30
-    assert len(list((tmp_path / "many" / "out").iterdir())) == 400
+    assert len(files(tmp_path / "many" / "out")) == 400
 
 
 def refuse(recogniser: Recogniser, fragment: str, *arguments: object, **options: object) -> None:
@@ -436,4 +448,4 @@ def test_impossible_requests_are_refused_before_any_work(
     assert not out.exists()
     assert capsys.readouterr() == ("", "")
     assert transcribe_to(recogniser, [wav, wav], out) == 0
-    assert [p.name for p in out.iterdir()] == ["a.txt"]
+    assert list(files(out)) == ["a.txt"]

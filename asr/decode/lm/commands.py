@@ -11,6 +11,7 @@ from asr.decode.lm.model import BOS, EOS, UNKNOWN, perplexity
 from asr.decode.lm.open import is_binary, open_lm
 from asr.decode.lm.train import TrainedNGrams, number_words, train_ngrams
 from asr.errors import AsrError
+from asr.files import check_writable
 from asr.plain import read_numbers
 from asr.text.normalise import NORMALISATION
 from asr.text.read import read_sentences
@@ -43,6 +44,7 @@ def lm_train(
         raise AsrError(f"cutoffs={cutoffs}: at most one for each of {order} orders")
     if heldout is not None and not heldout.is_file():
         raise AsrError(f"{heldout}: no such file of held-out text")
+    check_writable(output)
     text = number_words(read_sentences(texts, normalisation), min_count)
     training = train_ngrams(text, order, tuple(minimum[:order]), prune)
     model = build_model(training.ngrams)
@@ -75,6 +77,7 @@ def lm_convert(source: Path, output: Path) -> str:
     Raises AsrError if ARPA is asked for from a binary file, which holds rounded weights only.
     """
     started = time.perf_counter()
+    check_writable(output)
     if not is_arpa(output):
         write_lm(output, open_lm(source))
     else:
