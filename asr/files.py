@@ -1,5 +1,6 @@
 """Files: written whole or not at all, locked between processes, opened compressed or not."""
 
+import codecs
 import errno
 import gzip
 import lzma
@@ -10,6 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,18 @@ from asr.errors import AsrError
 
 _DESCRIPTOR = re.compile(r"/dev/std(?:in|out|err)|/(?:dev|proc/self)/fd/\d+")
 _STANDARD = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
+
+
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)
+"""What reading a file of `open_compressed` raises if it is damaged."""
+UTF8_MARK = codecs.BOM_UTF8
+"""What some editors put before a text in UTF-8; it is not part of the text."""
+_MARKS = {  # the longer ones first: those of UTF-32 begin like those of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 class CannotWrite(AsrError):
@@ -234,8 +248,7 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
 def open_compressed(path: str | Path) -> IO[bytes]:
     """A file opened for reading: gzip, xz or plain, which its first bytes say.
 
-    Raises AsrError if it cannot be opened; reading damaged data raises EOFError, OSError or
-    lzma.LZMAError.
+    Raises AsrError if it cannot be opened; reading damaged data raises one of DAMAGE.
     """
     try:
         with Path(path).open("rb") as file:
@@ -247,3 +260,17 @@ def open_compressed(path: str | Path) -> IO[bytes]:
         return Path(path).open("rb")
     except OSError as error:
         raise AsrError(f"{path}: cannot read it: {error.strerror}") from None
+
+
+def foreign_text(line: bytes) -> str:
+    """Why a line cannot be of a text in UTF-8, and what to do; empty if nothing speaks against it.
+
+    Only looks for the byte order marks of other encodings, and for zero bytes, which UTF-8 would
+    take for characters; decode the line to find the rest.
+    """
+    for mark, name in _MARKS.items():
+        if line.startswith(mark):
+            return f"the file is in {name}; convert it with iconv -f {name} -t UTF-8"
+    if b"\0" in line:
+        return "zero bytes: not a text file, or one in UTF-16; convert it to UTF-8"
+    return ""

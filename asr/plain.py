@@ -28,6 +28,8 @@ _NAMES = {
     type(None): "null",
 }
 
+_TOO_LARGE = 2**63
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -47,7 +49,8 @@ class Reader:
 
     Understands nested dataclasses, `Literal`, unions, `list[X]`, `tuple[X, ...]`, `tuple[X, Y]`,
     `dict[str, X]`, `Any`, and str, int, float, bool. A whole number is accepted where a float is
-    declared; true and false are never numbers; NaN and infinity are never read.
+    declared; true and false are never numbers; NaN, infinity and whole numbers beyond 64 bits are
+    never read.
     """
 
     missing: Literal["default", "refuse"] = "default"
@@ -81,6 +84,8 @@ class Reader:
     def _scalar(self, kind: Any, value: Any, key: str) -> Any:
         if kind is float and type(value) is int:
             value = _to_float(value)
+        if kind is int and type(value) is int and abs(value) >= _TOO_LARGE:
+            return self._refuse("expected a whole number of at most 64 bits", value, key)
         if type(value) is kind and (kind is not float or math.isfinite(value)):
             return value
         quotes = "; put it in quotes" if kind is str and type(value) in (int, float, bool) else ""
@@ -178,6 +183,24 @@ def refuse_unused(check: Check, section: str, values: Any, *table: Unused) -> No
                 f"{section}.{name}={value} {UNUSED} {needed}: set that, or leave "
                 f"{name} at {default!r}",
             )
+
+
+def at_most(check: Check, section: str, values: Any, **limits: float) -> None:
+    """Refuse fields of the dataclass `values` above their limit, and NaN; of a list, any item.
+
+    For use in `__post_init__`: `at_most(check, "training", self, epochs=1_000_000)`. The limits
+    are beyond all use: a number above them is a mistake, and would end in a full memory, an
+    overflow or no end at all.
+    """
+    for name, limit in limits.items():
+        value = getattr(values, name)
+        check(_below(value, limit), f"{_join(section, name)}={value}: at most {limit:,}")
+
+
+def _below(value: Any, limit: float) -> bool:
+    if isinstance(value, list):
+        return all(_below(item, limit) for item in value)
+    return bool(value <= limit)
 
 
 def meanings(kind: type) -> dict[str, str]:

@@ -20,6 +20,7 @@ _FLOOR = 1e-5
 """Amplitude of silence: a third of the smallest step of 16 bits."""
 _QUIET_SECONDS = 0.2
 """Length of a pause that a recording may be split in."""
+_LONGEST_SECONDS = 10**9
 
 Samples = npt.NDArray[np.float32]
 
@@ -39,6 +40,11 @@ class ChunkOptions:
     def __post_init__(self) -> None:
         if not self.chunk_seconds >= 1:
             raise AsrError(f"chunk_seconds={self.chunk_seconds}: at least 1")
+        if self.chunk_seconds > _LONGEST_SECONDS:
+            raise AsrError(
+                f"chunk_seconds={self.chunk_seconds}: at most {_LONGEST_SECONDS:,}, with which no "
+                "recording is split"
+            )
         if not 0 <= self.overlap_seconds <= self.chunk_seconds / 2:
             raise AsrError(
                 f"overlap_seconds={self.overlap_seconds}: from 0 to half of "

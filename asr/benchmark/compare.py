@@ -154,9 +154,9 @@ def benchmark(
     Raises AsrError for a file that is not a model, and for numbers out of range.
     """
     path = models.resolve(path)
-    if not (0.1 <= seconds <= 120 and columns >= 1 and threads >= 1):
+    if not (0.1 <= seconds <= 120 and 1 <= columns <= 1024 and 1 <= threads <= 1024):
         raise AsrError(
-            f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 and up)"
+            f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 to 1024)"
         )
     file = read_model(path)
     with naming(path):

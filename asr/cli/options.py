@@ -48,7 +48,7 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the network.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads of the network.")]
 Backend = Annotated[
     Literal["auto", "torch", "native"],
     typer.Option(

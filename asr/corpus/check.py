@@ -53,6 +53,12 @@ class Criteria:
     decode: bool = False
     """Decode every recording, which is slow and finds damage inside; False: read headers only."""
 
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.speed <= 10:
+            raise AsrError(f"speed={self.speed}: from 0.1 to 10")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise AsrError(f"max_seconds={self.max_seconds}: above 0")
+
 
 @dataclass(frozen=True)
 class CheckReport:

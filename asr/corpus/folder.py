@@ -14,6 +14,7 @@ from typing import Literal
 from asr.audio import RECORDING_SUFFIXES, is_recording, walk
 from asr.corpus.manifest import Utterance, not_found, read_manifest, with_durations, with_list
 from asr.errors import AsrError
+from asr.text.read import BadLine, decode_line
 
 Texts = Literal["auto", "tsv", "txt", "nemo"]
 
@@ -120,7 +121,7 @@ def _is_nemo(path: Path) -> bool:
         first = file.readline()
     try:
         row = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and "audio_filepath" in row
 
@@ -133,9 +134,10 @@ def _from_texts(recordings: list[Path]) -> dict[Path, str]:
         text = path.with_suffix(".txt")
         if text.is_file():
             try:
-                rows[path] = " ".join(text.read_text(encoding="utf-8-sig").split())
-            except UnicodeDecodeError as error:
-                problems.append(f"{text}: not UTF-8 (byte {error.start + 1})")
+                lines = text.read_bytes().split(b"\n")
+                rows[path] = " ".join(" ".join(map(decode_line, lines)).split())
+            except BadLine as error:
+                problems.append(f"{text}: {error}")
     if problems:
         raise AsrError(with_list("text files that cannot be read:", problems))
     return rows
@@ -175,9 +177,9 @@ def _from_tsv(tsv: Path, folder: Path) -> dict[Path, str]:
 def _cells(tsv: Path, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(tsv.read_bytes().split(b"\n"), start=1):
         try:
-            text = line.decode("utf-8-sig").rstrip("\r")
-        except UnicodeDecodeError as error:
-            problems.append(f"{tsv}:{number}: not UTF-8 (byte {error.start + 1} of the line)")
+            text = decode_line(line).rstrip("\r")
+        except BadLine as error:
+            problems.append(f"{tsv}:{number}: {error}")
             continue
         if text.strip():
             yield number, text.split("\t")

@@ -13,6 +13,7 @@ from pathlib import Path
 from asr.audio import is_recording, walk
 from asr.corpus.manifest import Utterance, not_found, with_durations, with_list
 from asr.errors import AsrError
+from asr.text.read import BadLine, decode_line
 
 OFFICIAL_PARTS = (
     "train-clean-100",
@@ -97,9 +98,9 @@ def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:
     """Line number, id and text of each line; what is wrong goes to `problems`."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         try:
-            words = line.decode("utf-8-sig").strip()
-        except UnicodeDecodeError as error:
-            problems.append(f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line)")
+            words = decode_line(line).strip()
+        except BadLine as error:
+            problems.append(f"{path}:{number}: {error}")
             continue
         if words:
             key, *text = words.split(maxsplit=1)

@@ -7,7 +7,6 @@ they were written: they are normalised just before they are tokenised.
 
 import difflib
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,10 @@ from pathlib import Path
 from asr.audio import length
 from asr.errors import AsrError
 from asr.files import atomic_write_text
+from asr.text.read import BadLine, parse_row, text_of
 
+MAX_SECONDS = 1e7
+"""Longest recording that a manifest may list: more than a hundred days."""
 MOST_LISTED = 20
 """Of the problems in an error message."""
 
@@ -62,11 +64,11 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         try:
             utterance = _parse(line, path.parent)
             if utterance.id in seen:
-                raise _BadLine(
+                raise BadLine(
                     f"id {utterance.id!r} is already used in line {seen[utterance.id]}; "
                     'give each utterance its own "id"'
                 )
-        except _BadLine as error:
+        except BadLine as error:
             problems.append(f"{path}:{number}: {error}")
         else:
             seen[utterance.id] = number
@@ -145,27 +147,15 @@ def not_found(path: str | Path, kind: str) -> AsrError:
     return AsrError(f"{path}: no such {kind}{hint if near else ''}")
 
 
-class _BadLine(Exception):
-    pass
-
-
 def _parse(line: bytes, folder: Path) -> Utterance:
-    """One line; raises _BadLine with what is wrong in it."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _BadLine(f"not UTF-8 (byte {error.start + 1} of the line)") from None
-    except json.JSONDecodeError as error:
-        raise _BadLine(f"not JSON: {error.msg} (column {error.colno})") from None
-    if not isinstance(row, dict):
-        raise _BadLine("not a JSON object ({...})")
+    """One line; raises BadLine with what is wrong in it."""
+    row = parse_row(line)
     audio = row.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
-        raise _BadLine('"audio_filepath" must be the path of a recording, as a string')
-    if not isinstance(row.get("text"), str):
-        raise _BadLine('"text" must be what is said, as a string')
+        raise BadLine('"audio_filepath" must be the path of a recording, as a string')
+    text = text_of(row)
     if row.get("offset") not in (None, 0):
-        raise _BadLine(
+        raise BadLine(
             f'"offset" is {row["offset"]!r}: parts of longer recordings are not supported; '
             "split the recording into files of one utterance each"
         )
@@ -174,7 +164,7 @@ def _parse(line: bytes, folder: Path) -> Utterance:
         id=_name(row, "id") or Path(audio).stem,
         audio_filepath=full,
         duration=_duration(row.get("duration"), full),
-        text=row["text"],
+        text=text,
         speaker=_name(row, "speaker"),
     )
 
@@ -184,7 +174,7 @@ def _name(row: dict[str, object], key: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _BadLine(f'"{key}" must be a string')
+        raise BadLine(f'"{key}" must be a string')
     return str(value)
 
 
@@ -193,11 +183,11 @@ def _duration(value: object, audio: str) -> float:
         try:
             return length(audio)
         except AsrError as error:
-            raise _BadLine(f'no "duration", and it cannot be read: {error}') from None
+            raise BadLine(f'no "duration", and it cannot be read: {error}') from None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _BadLine('"duration" must be a number of seconds')
-    if not (math.isfinite(value) and value >= 0):
-        raise _BadLine(f'"duration" is {value}: must be seconds, not negative')
+        raise BadLine('"duration" must be a number of seconds')
+    if not 0 <= value <= MAX_SECONDS:
+        raise BadLine(f'"duration" is {value!s:.60}: must be seconds, from 0 to {MAX_SECONDS:g}')
     return float(value)
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.library import library
+from asr.decode.lm.case import in_case_of
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
 from asr.decode.native_beam import NativeSearch
@@ -35,10 +36,13 @@ class BeamDecoder:
         native: bool = True,
     ) -> None:
         self._options, self._tokenizer = options, tokenizer
-        phrases = options.phrases
+        phrases, spellings = options.phrases, token_spellings(tokenizer)
+        if options.lm:
+            letters = b"".join(spelling or b"" for spelling in spellings)
+            lm = in_case_of(letters.decode(errors="ignore"), lm or open_lm(options.lm), options.lm)
         self.scorer = Scorer(
-            spellings=token_spellings(tokenizer),
-            lm=(lm or open_lm(options.lm)) if options.lm else None,
+            spellings=spellings,
+            lm=lm if options.lm else None,
             phrases=build_phrases(phrases, options.phrase_bonus, tokenizer) if phrases else None,
             lm_weight=options.lm_weight,
             word_bonus=options.word_bonus,

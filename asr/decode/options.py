@@ -8,6 +8,11 @@ from asr.errors import AsrError
 
 DecoderName = Literal["greedy", "beam"]
 
+_WIDEST = 100_000
+"""Beam: a search of half a minute takes 2 GB with it."""
+_LARGEST = 1000
+"""Of weights and bonuses: nothing else counts beside far larger ones, and the words are wrong."""
+
 
 @dataclass(frozen=True)
 class DecoderOptions:
@@ -65,6 +70,8 @@ class DecoderOptions:
         for name in ("beam", "nbest"):
             if getattr(self, name) < 1:
                 raise AsrError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.beam > _WIDEST:
+            raise AsrError(f"beam={self.beam}: must be at most {_WIDEST:,}")
         if self.nbest > self.beam:
             raise AsrError(f"nbest={self.nbest}: must be at most beam={self.beam}")
         for name in ("beam_threshold", "token_threshold"):
@@ -73,6 +80,10 @@ class DecoderOptions:
         for name in ("lm_weight", "word_bonus", "phrase_bonus"):
             if not math.isfinite(getattr(self, name)):
                 raise AsrError(f"{name}={getattr(self, name)}: must be a finite number")
+        for name in ("lm_weight", "word_bonus", "unknown_score", "phrase_bonus"):
+            value = getattr(self, name)
+            if math.isfinite(value) and abs(value) > _LARGEST:
+                raise AsrError(f"{name}={value}: must be within +-{_LARGEST:,}")
         if self.lm_weight < 0:
             raise AsrError(f"lm_weight={self.lm_weight}: must not be negative")
         if math.isnan(self.unknown_score) or self.unknown_score == math.inf:

@@ -49,6 +49,10 @@ class Frontend:
                 "window_seconds",
             )
             check(
+                self.window_seconds <= 1,
+                f"frontend.window_seconds={self.window_seconds}: at most 1",
+            )
+            check(
                 self.window <= self.fft_size,
                 f"frontend.fft_size={self.fft_size}: below the window of {self.window} samples",
             )
@@ -63,7 +67,10 @@ class Frontend:
                 f"frontend.low_hertz={self.low_hertz}, high_hertz={self.high_hertz}: need "
                 f"0 <= low < high <= {self.sample_rate / 2:g}, half the sample rate",
             )
-            check(0 < self.log_floor <= 1, f"frontend.log_floor={self.log_floor}: above 0 to 1")
+            check(
+                1e-30 <= self.log_floor <= 1,
+                f"frontend.log_floor={self.log_floor}: from 1e-30, which float32 holds, to 1",
+            )
 
     @property
     def window(self) -> int:

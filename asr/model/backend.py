@@ -4,12 +4,14 @@
 dense file runs on torch where that is installed.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +74,53 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Opening:
+    """The arguments of `open_backend`, to open the same file again in another process."""
+
+    path: str
+    """Absolute."""
+    digest: str
+    """`ModelFile.digest` of what it held."""
+    threads: int | None
+    backend: BackendName
+    exact: bool
+    device: Device
+
+    def open_again(self) -> Backend:
+        """Open it once more. Raises AsrError if the file is gone, or holds something else now."""
+        opened = open_backend(self.path, self.threads, self.backend, self.exact, self.device)
+        if opened.opening != self:
+            raise AsrError(
+                f"{self.path}: is not the file that this recogniser was made from: it was written "
+                "anew since; load it again"
+            )
+        return opened
+
+
 class _FromFile:
-    """What both backends take from the metadata of a model file."""
+    """What both backends take from the metadata of a model file.
+
+    A pickle holds the file's name and no weights. Copies share the network, which nothing changes.
+    """
 
     metadata: Metadata
+    opening: Opening | None = None
+    """How to open it again; None if it was not made by `open_backend`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.opening is None:
+            raise AsrError(
+                f"this {type(self).__name__} was made of a network in memory and cannot be "
+                "pickled: save the network to a file and use open_backend or asr.load"
+            )
+        return Opening.open_again, (self.opening,)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     @property
     def dimensions(self) -> Model:
@@ -170,13 +215,17 @@ class NativeBackend(_FromFile):
         return f"native ({native_library()}), recurrent weights {used}{exact}"
 
 
+MAX_THREADS = 1024
+"""More than any machine has cores for; a process that asks for far more is ended by the system."""
+
+
 def open_backend(
     path: str | Path,
     threads: int | None = None,
     backend: BackendName = "auto",
     exact: bool = False,
     device: Device = "cpu",
-) -> Backend:
+) -> "TorchBackend | NativeBackend":
     """The backend of a model file, dense or packed; the file is read once.
 
     `backend="auto"` is `native` for a packed file, and for any file where torch is not installed.
@@ -196,25 +245,31 @@ def open_backend(
         raise AsrError(f"backend={backend!r}: auto, torch or native")
     if device not in get_args(Device):
         raise AsrError(f"device={device!r}: cpu, cuda or auto")
-    if threads is not None and threads < 1:
-        raise AsrError(f"threads={threads}: at least 1")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise AsrError(f"threads={threads}: at least 1, at most {MAX_THREADS}")
     missing = _missing()
     if backend == "torch" and missing:
         raise AsrError(
             f"backend=torch needs {missing}: pip install 'asr[train]', or use backend=native"
         )
     file = read_model(path)
+    opening = Opening(os.path.abspath(path), file.digest, threads, backend, exact, device)
+    opened: TorchBackend | NativeBackend
     if backend == "auto":
         backend = "native" if file.metadata.packed or missing else "torch"
     if backend == "torch":
-        return TorchBackend(build_torch(file), threads, device)
+        opened = TorchBackend(build_torch(file), threads, device)
+        opened.opening = opening
+        return opened
     if device == "cuda":
         packed = "a packed file" if file.metadata.packed else "backend=native"
         raise AsrError(
             f"{path}: device=cuda: {packed} runs on the CPU; leave device out, or give "
             "backend=torch to run the network with its zeros on the GPU"
         )
-    return NativeBackend(file, threads, exact)
+    opened = NativeBackend(file, threads, exact)
+    opened.opening = opening
+    return opened
 
 
 def _padded(rows: Sequence[Floats]) -> tuple[Floats, NDArray[np.int64]]:

@@ -7,7 +7,7 @@ of it.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.metadata import Metadata
 from asr.model.shapes import check_layers, check_tensor, parameter_shapes
-from asr.sparse import read, read_csr, write
+from asr.sparse import read, write
 from asr.sparse.csr import CsrMatrix
+from asr.sparse.file import read_csr_and_header
 from asr.sparse.formats import Array
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class ModelFile:
     tokenizer: "Tokenizer"
     tensors: Mapping[str, CsrMatrix | Array]
     """By their names in `state_dict()`; a tied tensor is one object under each of its names."""
+    digest: str = ""
+    """Of its header (`asr.sparse.Header`), by which the file is recognised again."""
 
     def dense(self) -> dict[str, Array]:
         """The tensors with their zeros; tied ones are one array under each of their names."""
@@ -98,7 +101,8 @@ def read_model(path: str | Path) -> ModelFile:
     Raises AsrError for what is not a model file (a training checkpoint too), for a damaged file,
     and for a tokenizer that does not fit the network.
     """
-    return _checked(path, *read_csr(path))
+    tensors, header = read_csr_and_header(path)
+    return replace(_checked(path, tensors, header.metadata), digest=header.digest)
 
 
 def load_model(path: str | Path) -> TorchModel:

@@ -19,7 +19,7 @@ from asr.pruning.calibrate import calibrate
 from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import PrunedTooFar
 from asr.pruning.patterns import Bank, Block, Element, Pattern, pattern_from_plain
-from asr.pruning.prunable import aliases, find, group_of
+from asr.pruning.prunable import PassedOver, aliases, find, group_of
 from asr.pruning.pruner import Pruner
 from asr.pruning.rigl import RigL
 from asr.pruning.rule import Rule
@@ -50,6 +50,7 @@ __all__ = [
     "GroupLasso",
     "GroupLassoCallback",
     "OneShot",
+    "PassedOver",
     "Pattern",
     "PrunedTooFar",
     "Pruner",

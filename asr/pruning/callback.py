@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 from torch.optim import Optimizer
 
 from asr.errors import AsrError
 from asr.pruning.lasso import GroupLasso
 from asr.pruning.masks import MIN_DENSITY
+from asr.pruning.prunable import current
 from asr.pruning.pruner import STEPS_OF_THE_OPTIMISER, Pruner
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import Unfinished
@@ -29,7 +31,11 @@ class PruningCallback(Callback):
     training on. At the start and at each update the trainer's loggers get, over optimiser steps,
     `sparsity` (of the pruned tensors), `sparsity_of_model` and `sparsity/NAME` of each tensor.
     Needs one optimiser. Raises AsrError if a checkpoint without pruning state, or
-    with another one, is resumed.
+    with another one, is resumed. A second `fit` of the same trainer and network goes on with the
+    masks of the first.
+
+    Its place among the callbacks does not matter: what others write into the weights, as weight
+    averaging does for validations, in checkpoints and at the end, has the masks' zeros.
 
     >>> from asr.pruning import Cubic, PruningCallback, Rule
     >>> pruning = PruningCallback(lambda steps: Rule(Cubic.from_fractions(steps)))
@@ -55,10 +61,24 @@ class PruningCallback(Callback):
         self._warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A new training needs a new Pruner."""
+        """A new training needs a new Pruner, with the masks of the last if it only goes on."""
+        if stage != "fit":
+            return
+        again = (
+            trainer.global_step
+            and not trainer.ckpt_path
+            and self.pruner is not None
+            and self.pruner.model is self._part(pl_module)
+        )
+        # Otherwise none: a checkpoint that was tested in between is not resumed.
+        self._restored = self.state_dict() if again else None
+        self.pruner = None
+        self._put_last(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the trainer's callbacks as they were."""
         if stage == "fit":
-            self.pruner = None
-            self._restored = None  # a checkpoint that was tested in between is not resumed
+            self._take_away(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Only here are weights, optimiser and loader all restored."""
@@ -102,6 +122,24 @@ class PruningCallback(Callback):
         """Lightning restores callbacks before there is a Pruner: hold the state until there is."""
         self._restored = state_dict
 
+    def _part(self, pl_module: LightningModule) -> nn.Module:
+        """What is pruned."""
+        return pl_module if self.model is None else self.model
+
+    def _put_last(self, trainer: Any) -> None:
+        """Add `MasksLast` behind all callbacks but those that write checkpoints."""
+        self._take_away(trainer)
+        writers = [each for each in trainer.callbacks if isinstance(each, Checkpoint)]
+        others = [each for each in trainer.callbacks if not isinstance(each, Checkpoint)]
+        trainer.callbacks = [*others, MasksLast(self), *writers]
+
+    def _take_away(self, trainer: Any) -> None:
+        trainer.callbacks = [
+            each
+            for each in trainer.callbacks
+            if not (isinstance(each, MasksLast) and each.pruning is self)
+        ]
+
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the Pruner, and give it the state of the checkpoint if there is one."""
         if len(trainer.optimizers) != 1:
@@ -109,7 +147,7 @@ class PruningCallback(Callback):
                 f"PruningCallback counts the steps of one optimiser and found "
                 f"{len(trainer.optimizers)}; use Pruner in a loop of your own"
             )
-        model = pl_module if self.model is None else self.model
+        model = self._part(pl_module)
         if all(model is not part for part in pl_module.modules()):
             raise AsrError(
                 f"the {type(model).__name__} to prune is not a part of the "
@@ -117,6 +155,11 @@ class PruningCallback(Callback):
             )
         state, self._restored = self._restored, None
         if state is None and trainer.global_step:
+            if not trainer.ckpt_path:
+                raise AsrError(
+                    f"this Trainer has made {trainer.global_step} steps without this callback or "
+                    "with another network: make a new Trainer"
+                )
             raise AsrError(
                 f"training resumes at step {trainer.global_step} from a checkpoint without "
                 "pruning state: start anew from its weights instead"
@@ -189,6 +232,57 @@ class PruningCallback(Callback):
                 )
             self.total_steps = int(total)
         return self.rules(self.total_steps)
+
+
+class MasksLast(Callback):
+    """Applies the masks of a PruningCallback behind all callbacks that may have written weights.
+
+    PruningCallback puts it there for the time of a `fit`, before those that write checkpoints.
+    """
+
+    def __init__(self, pruning: PruningCallback) -> None:
+        self.pruning = pruning
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """SWA's average gets its batch norm statistics in an epoch of its own."""
+        self._apply()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is validated is what will be saved."""
+        self._apply()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before a checkpoint is written at the end."""
+        self._apply()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the hooks of the LightningModule at the end of training."""
+        self._apply()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """An average that replaces the weights in a checkpoint gets their zeros."""
+        pruner, saved = self.pruning.pruner, checkpoint["state_dict"]
+        if pruner is None:
+            return
+        keeps = {
+            id(current(pruner.model, name, keep.shape)): keep
+            for name, keep in pruner.masks().items()
+        }
+        for prefix, module in pl_module.named_modules(remove_duplicate=False):
+            for leaf, weight in module._parameters.items():
+                name = f"{prefix}.{leaf}" if prefix else leaf
+                value = saved.get(name)
+                if id(weight) not in keeps or value is None or value.shape != weight.shape:
+                    continue
+                dropped = ~keeps[id(weight)].to(value.device)
+                if value[dropped].any():
+                    saved[name] = value.masked_fill(dropped, 0.0)
+
+    def _apply(self) -> None:
+        if self.pruning.pruner is not None:
+            self.pruning.pruner.apply_masks()
 
 
 class GroupLassoCallback(Callback):

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from asr.errors import AsrError
 from asr.pruning.masks import (
@@ -22,13 +24,14 @@ from asr.pruning.masks import (
     pack,
     unpack,
 )
-from asr.pruning.prunable import find, owner
+from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, current, find, frozen
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import FixedMask, SparsitySchedule, Unfinished
 from asr.pruning.selection import RankingGroup, ranking_groups
+from asr.pruning.state import STATE_VERSION, check_same
 from asr.pruning.statistics import Statistics, statistics
 
-STATE_VERSION = 3
+_WRAPPERS = (AveragedModel, DistributedDataParallel)
 STEPS_OF_THE_OPTIMISER = (
     "a schedule counts steps of the optimiser, of which there is one for several batches when "
     "gradients are accumulated; from_fractions makes one of the number of all steps"
@@ -38,7 +41,8 @@ STEPS_OF_THE_OPTIMISER = (
 class Pruner:
     """Zeroes weights while a model trains, and keeps them zero.
 
-    model: float weights on any device; its parameters may be moved or replaced later.
+    model: float weights on any device; its parameters may be moved or replaced later, and so may
+    its layers by others with weights of the same names and shapes.
     rules: what is pruned how; a tensor belongs to one rule. optimiser: its moments of dropped
     weights are set to zero; it may be given to `step` instead. min_density: an update that would
     leave a smaller fraction of a tensor raises PrunedTooFar.
@@ -76,19 +80,20 @@ class Pruner:
         self.curve: list[tuple[int, float]] = []
         """(step, sparsity of the prunable tensors) at each update."""
         chosen = {name for group in self._groups for name in group.names}
-        self._owners = {name: owner(model, name) for name in find(model) if name in chosen}
+        self._shapes = {name: w.shape for name, w in find(model).items() if name in chosen}
         # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
         # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
         self._factors: dict[str, Tensor] = {}
         self._kept: dict[str, int] = {}
         self._no_gradient: set[str] = set()
+        self._frozen: set[str] = set()
         self._finalized = False
         self._keep_zeros()
 
     @property
     def names(self) -> list[str]:
         """The pruned tensors, in the model's order."""
-        return list(self._owners)
+        return list(self._shapes)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -137,6 +142,7 @@ class Pruner:
         """
         if self._finalized:
             raise AsrError("this Pruner was finalized: make a new one to train further")
+        parameters = dict(self._parameters())
         self.steps += 1
         optimiser = optimiser or self.optimiser
         updated = [
@@ -145,7 +151,7 @@ class Pruner:
             if group.schedule.is_update(self.steps) and not self._lacks_gradients(group)
         ]
         if updated:
-            self._update_masks(updated, optimiser)
+            self._update_masks(updated, optimiser, parameters)
         self._apply()
         if updated:
             self._clear_moments(optimiser)
@@ -155,19 +161,21 @@ class Pruner:
         return {name: self._keep(name, weight) for name, weight in self._weights()}
 
     def sparsity(self) -> float:
-        """Fraction of dropped weights over all pruned tensors, 0 to 1."""
-        sizes = {name: weight.numel() for name, weight in self._weights()}
-        kept = sum(self._kept.get(name, size) for name, size in sizes.items())
-        return 1.0 - kept / sum(sizes.values())
+        """Fraction of dropped weights over all pruned tensors, 0 to 1, measured in the model.
+
+        A dropped weight that something else has written since is not zero and does not count.
+        """
+        size = sum(shape.numel() for shape in self._shapes.values())
+        return 1.0 - (size - sum(self._zeros().values())) / size
 
     def sparsities(self) -> dict[str, float]:
-        """Fraction of dropped weights of each pruned tensor, 0 to 1."""
-        return {n: 1.0 - self._kept.get(n, w.numel()) / w.numel() for n, w in self._weights()}
+        """Fraction of dropped weights of each pruned tensor, 0 to 1, measured in the model."""
+        sizes = {name: shape.numel() for name, shape in self._shapes.items()}
+        return {n: 1.0 - (sizes[n] - zeros) / sizes[n] for n, zeros in self._zeros().items()}
 
     def model_sparsity(self) -> float:
         """Fraction of dropped weights over all parameters of the model, tied ones once, 0 to 1."""
-        dropped = sum(w.numel() - self._kept.get(n, w.numel()) for n, w in self._weights())
-        return dropped / sum(p.numel() for p in self.model.parameters())
+        return sum(self._zeros().values()) / sum(p.numel() for p in self.model.parameters())
 
     def mask_hash(self) -> str:
         """SHA-256, in hexadecimal, of step, names and masks: equal only where they are equal."""
@@ -178,23 +186,50 @@ class Pruner:
         return digest.hexdigest()
 
     @torch.no_grad()
+    def apply_masks(self, model: nn.Module | None = None) -> None:
+        """Zero the dropped weights again, in the model or in a copy of it, such as an average.
+
+        model: None for the pruner's own, after something else has written its weights; or a copy,
+        also inside a `torch.optim.swa_utils.AveragedModel`: an average over steps at which the
+        masks still grew has no zeros before. At any time, after `finalize` too. Raises AsrError
+        if a pruned tensor is not in the model.
+
+        >>> from asr.pruning import OneShot, Pruner, Rule, statistics
+        >>> layer = torch.nn.Linear(8, 8)
+        >>> average = torch.optim.swa_utils.AveragedModel(layer)
+        >>> pruner = Pruner(layer, Rule(OneShot(step=1, target=0.75)))
+        >>> pruner.step()
+        >>> pruner.apply_masks(average)
+        >>> statistics(average.module).prunable_sparsity
+        0.75
+        """
+        if model is None:
+            model = self.model
+        while isinstance(model, _WRAPPERS) and not isinstance(self.model, type(model)):
+            model = model.module
+        weights = {name: current(model, name, shape) for name, shape in self._shapes.items()}
+        for name in self._factors:
+            # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
+            weight = weights[name]
+            weight.masked_fill_(~self._keep(name, weight).to(weight.device), 0.0)
+
+    @torch.no_grad()
     def finalize(self) -> Statistics:
         """Zero the dropped weights a last time and stop; the model is an ordinary one.
 
         Returns what was reached, counted from the weights themselves. Warns (Unfinished) if
         updates of the masks were still to come.
         """
+        dict(self._parameters())
         if not self.finished:
             warnings.warn(
-                f"pruning ends at step {self.steps} with {self.sparsity():.2%} of the weights "
+                f"pruning ends at step {self.steps} with {self._dropped():.2%} of the weights "
                 f"dropped, but its last update is after step {self.last_update}: "
                 f"{STEPS_OF_THE_OPTIMISER}",
                 Unfinished,
                 stacklevel=2,
             )
-        for name, weight in self._weights():
-            # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
-            weight.masked_fill_(~self._keep(name, weight), 0.0)
+        self.apply_masks()
         self._finalized = True
         return statistics(self.model, self.names)
 
@@ -238,10 +273,35 @@ class Pruner:
             self._set(name, weight, unpack(state["masks"][name], weight.shape))
         self._apply()
 
-    def _weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        # Looked up anew, so that a parameter replaced by load_state_dict(assign=True) is found.
-        for name, (module, leaf) in self._owners.items():
-            yield name, getattr(module, leaf)
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        # Looked up anew, so that parameters and layers which replaced others are found.
+        for name, shape in self._shapes.items():
+            yield name, current(self.model, name, shape)
+
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights, to be changed; AsrError for one that was parametrised or made sparse."""
+        for name, weight in self._weights():
+            if not isinstance(weight, nn.Parameter):
+                raise AsrError(
+                    f"{name} was a parameter when the Pruner was made and is not one now, so zeros "
+                    f"in it would not stay: {MAKE_ORDINARY}, or make a new Pruner"
+                )
+            yield name, weight
+
+    def _zeros(self) -> dict[str, int]:
+        """How many weights of each tensor are dropped by its mask, and zero in the model."""
+        return {
+            name: int(((weight == 0) & ~self._keep(name, weight)).count_nonzero())
+            if name in self._factors
+            else 0
+            for name, weight in self._weights()
+        }
+
+    def _dropped(self) -> float:
+        """Fraction of weights that the masks drop, whatever the model holds."""
+        size = sum(shape.numel() for shape in self._shapes.values())
+        kept = sum(self._kept.get(name, shape.numel()) for name, shape in self._shapes.items())
+        return 1.0 - kept / size
 
     def _keep_zeros(self) -> None:
         weights = dict(self._weights())
@@ -263,12 +323,19 @@ class Pruner:
         grows = _regrows(group) and any(name in self._factors for name in group.names)
         return grows and any(name in self._no_gradient for name in group.names)
 
-    def _update_masks(self, groups: Sequence[RankingGroup], optimiser: Optimizer | None) -> None:
-        weights = dict(self._weights())
+    def _update_masks(
+        self,
+        groups: Sequence[RankingGroup],
+        optimiser: Optimizer | None,
+        weights: Mapping[str, nn.Parameter],
+    ) -> None:
         keeps: dict[str, Tensor] = {}
         for group in groups:
             previous = {n: self._keep(n, weights[n]) for n in group.names if n in self._factors}
             chosen, eps = group.masks_at(self.steps, weights, previous)
+            for name in frozen((name, weights[name]) for name in group.names):
+                self._warn_of_frozen(name)
+                chosen[name] = self._keep(name, weights[name])
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
@@ -278,9 +345,19 @@ class Pruner:
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
                 weights[name].detach().mul_(self._factor(name, weights[name]))
             self._set(name, weights[name], keep)
-        self.curve.append((self.steps, self.sparsity()))
+        self.curve.append((self.steps, self._dropped()))
         if self.check_ranks:
             check_equal(self.mask_hash, next(iter(weights.values())).device)
+
+    def _warn_of_frozen(self, name: str) -> None:
+        if name not in self._frozen:
+            warnings.warn(
+                f"{name} was frozen after the Pruner was made (requires_grad is False): its mask "
+                "stays as it is while it is",
+                PassedOver,
+                stacklevel=4,
+            )
+        self._frozen.add(name)
 
     def _apply(self) -> None:
         for name, weight in self._weights():
@@ -318,37 +395,3 @@ class Pruner:
 
 def _regrows(group: RankingGroup) -> bool:
     return isinstance(group.schedule, SparsitySchedule) and group.schedule.regrows
-
-
-def check_same(
-    state: Mapping[str, Any], rules: Sequence[Rule], shapes: Mapping[str, list[int]]
-) -> None:
-    """Raise AsrError that names each difference between a state's pruning and this one."""
-    saved = {"tensors and shapes": {k: list(v) for k, v in state["shapes"].items()}}
-    here: dict[str, dict[str, Any]] = {"tensors and shapes": dict(shapes)}
-    for place, plain in ((saved, state["rules"]), (here, [rule.to_plain() for rule in rules])):
-        for number, rule in enumerate(plain, 1):
-            place[f"rule {number}"] = _flatten(rule)
-    for what in sorted(set(saved) | set(here), key=lambda key: (key != "tensors and shapes", key)):
-        there, own = saved.get(what, {}), here.get(what, {})
-        differences = [
-            f"{key}: {there.get(key, 'absent')} in the checkpoint, {own.get(key, 'absent')} here"
-            for key in sorted(set(there) | set(own))
-            if there.get(key) != own.get(key)
-        ]
-        if differences:
-            raise AsrError(
-                f"the checkpoint was made with other pruning ({what}):\n  "
-                + "\n  ".join(differences)
-                + "\nresume with the same settings, or start anew from its weights"
-            )
-
-
-def _flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -3,8 +3,10 @@
 All conflicts between these choices are found here, for code and for settings alike.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from torch import nn
@@ -12,7 +14,7 @@ from torch import nn
 from asr.errors import AsrError
 from asr.pruning.checks import is_number, plain_number
 from asr.pruning.patterns import Bank, Block, Element, Pattern
-from asr.pruning.prunable import aliases, find
+from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, aliases, computed, find, frozen
 from asr.pruning.rigl import RigL
 from asr.pruning.schedule import (
     FixedMask,
@@ -136,7 +138,9 @@ class Rule:
 def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[str]]]:
     """Every rule with the names of its tensors, in the model's order.
 
-    Raises AsrError for a pattern that matches nothing, and for a tensor in two rules.
+    A rule for all tensors leaves out those that are computed from others or frozen, and warns
+    (PassedOver) of them by name. Raises AsrError for a pattern that matches one of these, for a
+    pattern that matches nothing, and for a tensor in two rules.
     """
     resolved: list[tuple[Rule, list[str]]] = []
     taken: dict[str, int] = {}
@@ -149,7 +153,7 @@ def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[st
         if patterns is None and rule.thresholds:
             _check_names(model, rule.thresholds)
             patterns = list(rule.thresholds)
-        names = list(find(model, patterns))
+        names = _trained(model, rule, patterns)
         for name in names:
             if name in taken:
                 raise AsrError(
@@ -161,6 +165,34 @@ def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[st
     if not resolved:
         raise AsrError("no rule given, so nothing would be pruned")
     return resolved
+
+
+def _trained(model: nn.Module, rule: Rule, patterns: Iterable[str] | None) -> list[str]:
+    """Names of the tensors that these patterns choose and that training can prune."""
+    chosen = None if patterns is None else list(patterns)
+    unfit = {
+        name: f"computed from {parts}: {MAKE_ORDINARY}"
+        for name, parts in computed(model).items()
+        if chosen is None or any(fnmatchcase(name, pattern) for pattern in chosen)
+    }
+    found = find(model, chosen)
+    if not isinstance(rule.schedule, FixedMask):  # a mask that never changes harms no frozen weight
+        unfit |= dict.fromkeys(
+            frozen(found.items()), "frozen (requires_grad is False), and could not recover"
+        )
+    names = [name for name in found if name not in unfit]
+    listed = "".join(f"\n  {name}: {why}" for name, why in unfit.items())
+    if chosen is not None and unfit:
+        raise AsrError(f"these weights cannot be pruned in training:{listed}\nor leave them out")
+    if not names:
+        raise AsrError(f"{type(model).__name__} has no weight that can be pruned:{listed}")
+    if unfit:
+        warnings.warn(
+            f"these weights stay dense:{listed}\nchoose with tensors=[...] what is pruned",
+            PassedOver,
+            stacklevel=2,
+        )
+    return names
 
 
 def resolve_thresholds(model: nn.Module, rule: Rule, names: list[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import problems
-from asr.plain import refuse_unused
+from asr.plain import at_most, refuse_unused
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,14 @@ class AugmentSettings:
                 and self.noise_snr_decibels[0] <= self.noise_snr_decibels[1],
                 f"augment.noise_snr_decibels={self.noise_snr_decibels}: two numbers, low then high",
             )
+            check(self.gain_decibels >= 0, f"augment.gain_decibels={self.gain_decibels}: 0 or more")
+            at_most(check, "augment", self, gain_decibels=60, noise_snr_decibels=200)
+            check(
+                all(snr >= -100 for snr in self.noise_snr_decibels),
+                f"augment.noise_snr_decibels={self.noise_snr_decibels}: at least -100",
+            )
+            at_most(check, "augment", self, time_masks=1000, frequency_masks=1000)
+            at_most(check, "augment", self, time_mask_frames=10**6, frequency_mask_bands=10**6)
             noise, rooms = self.noise_probability > 0, self.reverberation_probability > 0
             refuse_unused(
                 check,
@@ -121,6 +129,7 @@ class DataSettings:
                 check(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
             for name in ("workers", "cache_gigabytes"):
                 check(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)}: 0 or more")
+            at_most(check, "data", self, batch_seconds=10**6, workers=256, cache_gigabytes=10**5)
             check(
                 self.max_seconds <= self.batch_seconds,
                 f"data.max_seconds={self.max_seconds} is above data.batch_seconds="
@@ -142,6 +151,7 @@ class TokenizerSettings:
     def __post_init__(self) -> None:
         with problems() as check:
             check(self.size >= 30, f"tokenizer.size={self.size}: at least 30")
+            at_most(check, "tokenizer", self, size=10**6)
             sentencepiece = self.kind == "sentencepiece"
             refuse_unused(
                 check,

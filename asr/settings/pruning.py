@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
-from asr.plain import refuse_unused
+from asr.plain import at_most, refuse_unused
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,18 @@ class PruningSettings:
             for name in ("target", "expected_sparsity"):
                 value = getattr(self, name)
                 check(0 <= value < 1, f"pruning.{name}={value}: from 0 to below 1")
+            check(
+                0 < self.percentile < 1,
+                f"pruning.percentile={self.percentile}: between 0 and 1; the paper has 0.90",
+            )
             check(self.tolerance > 0, f"pruning.tolerance={self.tolerance}: above 0")
             check(self.lasso >= 0, f"pruning.lasso={self.lasso}: not negative")
             check(
                 len(self.block) == 2 and all(n >= 1 for n in self.block),
                 f"pruning.block={list(self.block)}: [rows, columns], at least 1 each",
             )
+            at_most(check, "pruning", self, tolerance=1, lasso=10**6, slope_ratio=10**6)
+            at_most(check, "pruning", self, mask_updates=10**6, block=10**6, bank=10**6)
             # With `none` a recipe is trained dense, whatever else it says of pruning.
             none, block = self.method == "none", self.pattern == "block"
             refuse_unused(

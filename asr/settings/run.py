@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from asr.errors import problems
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
-from asr.plain import refuse_unused
+from asr.plain import at_most, refuse_unused
 from asr.settings.data import AugmentSettings, DataSettings, TokenizerSettings
 from asr.settings.pruning import PruningSettings
 from asr.settings.training import DistillationSettings, OptimiserSettings, TrainingSettings
@@ -49,6 +49,8 @@ class Run:
         with problems() as check:
             check(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
             check(self.threads >= 1, f"threads={self.threads}: at least 1")
+            check(self.seed >= 0, f"seed={self.seed}: 0 or more")
+            at_most(check, "", self, seed=2**63 - 1, threads=1024)
             check(
                 self.model.mels == self.frontend.mels,
                 f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",
@@ -59,7 +61,9 @@ class Run:
                 "pruning.method=fixed_mask and pruning.keep_zeros keep the zeros of init=FILE, and "
                 "init is empty",
             )
-            # Not in `Model`: the model file of an older network may hold such a value.
+            # Not in `Model`: the model file of an older network may hold such values.
+            at_most(check, "model", self.model, hidden=10**5, layers=1000, conv_channels=10**5)
+            at_most(check, "model", self.model, conv_kernels=1000, conv_strides=1000)
             needed = "model.bidirectional=true"
             refuse_unused(
                 check, "model", self.model, (("combine",), self.model.bidirectional, needed)

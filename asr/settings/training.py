@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asr.errors import problems
-from asr.plain import refuse_unused
+from asr.plain import at_most, refuse_unused
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class OptimiserSettings:
             )
             check(self.clip_norm > 0, f"optimiser.clip_norm={self.clip_norm}: above 0")
             check(self.weight_decay >= 0, f"optimiser.weight_decay={self.weight_decay}: 0 or more")
+            at_most(
+                check, "optimiser", self, learning_rate=1000, weight_decay=1000, clip_norm=10**9
+            )
             refuse_unused(
                 check,
                 "optimiser",
@@ -71,6 +74,7 @@ class DistillationSettings:
         with problems() as check:
             check(0 < self.weight <= 1, f"distillation.weight={self.weight}: above 0, at most 1")
             check(self.temperature > 0, f"distillation.temperature={self.temperature}: above 0")
+            at_most(check, "distillation", self, temperature=1000)
             frames = self.kind != "sequence"
             refuse_unused(
                 check,
@@ -119,3 +123,5 @@ class TrainingSettings:
             )
             for name in ("checkpoint_minutes", "checkpoint_steps"):
                 check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: 0 or more")
+            at_most(check, "training", self, epochs=10**6, accumulate=10**6)
+            at_most(check, "training", self, checkpoint_minutes=10**6, checkpoint_steps=10**9)

@@ -22,6 +22,8 @@ from asr.plain import UNUSED, Problem, Reader, default_of, meanings, to_plain
 T = TypeVar("T")
 
 _OVERRIDE = "command line"
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What YAML raises: the others for a date such as 2026-99-99, other encodings, deep brackets."""
 
 
 def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -48,7 +50,7 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
         try:
             # A text is taken as it is: it may be empty, or look like YAML.
             value = text if _field_type(kind, key) is str else yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except _NOT_YAML:
             mistakes.append(
                 f"{override!r}: not YAML; a text with *, : or brackets needs quotes, "
                 """as in 'pruning.tensors=["*weight_hh*"]'"""
@@ -79,7 +81,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise AsrError(f"{path}: no such settings file")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise AsrError(f"{path}: cannot read the settings: {error.strerror}") from None
+    except _NOT_YAML as error:
         raise AsrError(f"{path}: cannot be read as YAML: {error}") from None
     if content is None:
         return {}

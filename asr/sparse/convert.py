@@ -45,6 +45,8 @@ class Request:
         """Raise KeepDense unless these weights of one layer are float32, many, and mostly zero."""
         elements = zeros = 0
         for name, tensor in tensors.items():
+            if tensor.layout != torch.strided:
+                raise KeepDense(f"its {name} is already {tensor.layout}")
             if str(tensor.dtype) != "torch.float32":
                 raise KeepDense(f"its {name} is {tensor.dtype}, sparse layers run in float32")
             elements += tensor.numel()
@@ -130,8 +132,9 @@ def sparsify(
     `asr.sparse.cuda`, which run on every `device` of torch and are the only ones that run elsewhere
     than on the CPU; the whole model is moved there.
 
-    Raises AsrError for arguments that contradict each other, and if the model itself is such a
-    layer: no parent holds it that could get another (use `SparseLinear.from_dense` and the like).
+    Raises AsrError for arguments that contradict each other, for a model without values (on the
+    meta device), and if the model itself is such a layer: no parent holds it that could get another
+    (use `SparseLinear.from_dense` and the like).
 
     >>> model = nn.Sequential(nn.Linear(256, 256))
     >>> model[0].weight.data[:, 26:] = 0
@@ -148,6 +151,9 @@ def sparsify(
         import_module("asr.sparse.cuda")  # registers its factories
     elif torch.device(device).type != "cpu":
         raise AsrError(f"kernel {kernel!r} runs on the CPU; on {device} there is {TORCH_SPARSE}")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise AsrError(f"{name} is on the meta device, without values: load weights first")
     if type(model) in _FACTORIES:
         kind = type(model).__name__
         raise AsrError(f"the model is itself a {kind}: use Sparse{kind}.from_dense(model)")

@@ -78,7 +78,7 @@ class _CsrRecurrent(_SparseRecurrent):
 
     def _run(self, x: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, State]:
         check_input(self, x, self.options.device)
-        given: Parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        given: Parts = self._state(hx)
         self._check_state(list(given), len(x))
         if lengths is not None and int(lengths.max()) > x.shape[1]:
             raise AsrError(f"a length is outside the {x.shape[1]} frames of the input")

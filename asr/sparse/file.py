@@ -81,11 +81,12 @@ def write(
 
     text = dump(metadata, entries)
     try:
-        header = Header(VERSION, *parse(text), _PREFIX.size + len(text) + offset)
+        size = _PREFIX.size + len(text) + offset
+        header = Header(VERSION, *parse(text), size, hashlib.sha256(text).hexdigest())
     except AsrError as error:
         raise AsrError(f"{path}: not written: {error}") from None
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(_PREFIX.pack(MAGIC, VERSION, len(text), hashlib.sha256(text).digest()))
+        file.write(_PREFIX.pack(MAGIC, VERSION, len(text), bytes.fromhex(header.digest)))
         file.write(text)
         file.writelines(blobs)
     return header
@@ -102,7 +103,8 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     >>> tensors["weight"].shape, metadata
     ((3, 3), {'author': 'me'})
     """
-    return _read(path, decode)
+    tensors, header = _read(path, decode)
+    return tensors, header.metadata
 
 
 def read_csr(path: str | Path) -> tuple[dict[str, CsrMatrix | Array], dict[str, Any]]:
@@ -111,6 +113,12 @@ def read_csr(path: str | Path) -> tuple[dict[str, CsrMatrix | Array], dict[str, 
     That is every float32 tensor of two dimensions of which at least a tenth is zero; all others
     are arrays. Raises AsrError as `read` does.
     """
+    tensors, header = read_csr_and_header(path)
+    return tensors, header.metadata
+
+
+def read_csr_and_header(path: str | Path) -> tuple[dict[str, CsrMatrix | Array], Header]:
+    """As `read_csr`, with the whole header in place of the metadata."""
     return _read(path, _decode_matrix)
 
 
@@ -136,7 +144,7 @@ def _decode_matrix(encoded: Encoded) -> CsrMatrix | Array:
 
 def _read(
     path: str | Path, decoder: Callable[[Encoded], Decoded]
-) -> tuple[dict[str, Decoded], dict[str, Any]]:
+) -> tuple[dict[str, Decoded], Header]:
     tensors: dict[str, Decoded] = {}
     with _opened(path) as file:
         header = _read_header(file, path)
@@ -151,7 +159,7 @@ def _read(
                 tensors[entry.name] = decoder(Encoded(entry.layout, blob))
             except AsrError as error:
                 raise _damaged(path, f"tensor {entry.name!r} {error}") from None
-    return tensors, header.metadata
+    return tensors, header
 
 
 def _damaged(path: str | Path, what: str) -> AsrError:
@@ -199,7 +207,7 @@ def _read_header(file: BinaryIO, path: str | Path) -> Header:
         metadata, entries = parse(text)
     except AsrError as error:
         raise _damaged(path, str(error)) from None
-    header = Header(version, metadata, entries, size)
+    header = Header(version, metadata, entries, size, digest.hex())
     expected = _PREFIX.size + header_bytes + sum(e.layout.stored_bytes for e in header.stored)
     if size < expected:
         raise _truncated(path, size, expected)

@@ -44,6 +44,9 @@ class Header:
     """The caller's, as JSON gives it back (tuples have become lists)."""
     tensors: tuple[TensorEntry, ...]
     file_bytes: int
+    digest: str
+    """SHA-256 of the header's bytes, in hexadecimal. They have the checksum of every tensor, so two
+    files of one digest hold the same."""
 
     @property
     def stored(self) -> tuple[TensorEntry, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from asr.errors import AsrError
 from asr.sparse.csr import CsrMatrix
@@ -26,40 +27,81 @@ def save(
     """Write a model's `state_dict()` to `path`, packed; tied tensors are stored once.
 
     `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) is stored with them.
-    Types that a file cannot hold are stored as the nearest one: bfloat16 as float32, bool as uint8.
+    Types that a file cannot hold are stored as the nearest one: bfloat16 and float8 as float32,
+    bool as uint8. Tensors of torch's sparse layouts are stored as dense ones: zeros take no room.
 
-    Raises AsrError, naming the tensor, for NaN and infinity, and for what is not a tensor.
+    Raises AsrError, naming the tensor, for NaN and infinity, for what is not a tensor, and for one
+    without values (meta, lazy) or of a kind that has no ordinary ones (complex, quantised, nested).
 
     >>> model = torch.nn.Linear(64, 64)
     >>> header = save(model, "layer.asr", metadata={"author": "me"})
     >>> [entry.name for entry in header.tensors]
     ['weight', 'bias']
     """
-    for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):
-            raise AsrError(f"{path}: not written: {name!r} of the state is not a tensor")
-    return write(path, to_arrays(model), {"kind": KIND, "metadata": metadata or {}}, values)
+    try:
+        arrays = to_arrays(model)
+    except AsrError as error:
+        raise AsrError(f"{path}: not written: {error}") from None
+    return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
 
 
 def to_arrays(model: nn.Module, floats: torch.dtype | None = None) -> dict[str, Array]:
     """The tensors of `model.state_dict()` by name; a tied one is one array under all its names.
 
-    `floats` is the type that floating ones become; None: their own, but bfloat16, which numpy
-    lacks, float32. bool becomes uint8. Those on the CPU that keep their type share the model's
-    memory.
+    `floats` is the type that floating ones become; None: their own, but bfloat16 and float8, which
+    numpy lacks, float32. bool becomes uint8. Those on the CPU that keep their type share the
+    model's memory. Raises AsrError for a tensor of which there is no array.
     """
-    nearest = {torch.bfloat16: torch.float32, torch.bool: torch.uint8}
     arrays: dict[str, Array] = {}
     seen: dict[Any, tuple[Array, Tensor]] = {}
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise AsrError(f"{name!r} of the state is not a tensor")
         # By address and not by identity: a state_dict detaches each name's tensor anew.
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if not tensor.numel() or key not in seen:
-            kind = floats if floats and tensor.is_floating_point() else tensor.dtype
-            plain = tensor.to("cpu", nearest.get(kind, kind)).contiguous()
-            seen[key] = (plain.numpy(), tensor)  # keeps the tensor alive, and so its address
+        key = _address(tensor)
+        if key is None or key not in seen:
+            seen[key] = (_to_array(name, tensor, floats), tensor)  # it lives, and so its address
         arrays[name] = seen[key][0]
     return arrays
+
+
+def _address(tensor: Tensor) -> Any:
+    """Equal for tensors that are one in memory; None where that cannot be known."""
+    if is_lazy(tensor) or tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
+        return None
+    if not tensor.numel():
+        return None
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _to_array(name: str, tensor: Tensor, floats: torch.dtype | None) -> Array:
+    """A tensor's values on the CPU, dense, in a type that numpy has."""
+    if is_lazy(tensor):
+        raise AsrError(f"tensor {name!r} has no shape yet: run one batch through the model first")
+    if tensor.is_meta:
+        raise AsrError(
+            f"tensor {name!r} is on the meta device, without values: load weights into the model "
+            "first"
+        )
+    kind = floats if floats and tensor.is_floating_point() else tensor.dtype
+    if kind == torch.bool:
+        kind = torch.uint8
+    if kind.is_floating_point and (kind == torch.bfloat16 or kind.itemsize == 1):  # float8
+        kind = torch.float32
+    try:
+        dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+        array: Array = dense.to("cpu", kind).resolve_conj().resolve_neg().contiguous().numpy()
+    except (TypeError, ValueError, RuntimeError):  # torch's messages name neither tensor nor remedy
+        raise AsrError(
+            f"tensor {name!r} is {_kind(tensor)}, which a model file cannot hold: make it an "
+            "ordinary dense tensor first"
+        ) from None
+    return array
+
+
+def _kind(tensor: Tensor) -> str:
+    kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else tensor.layout
+    return f"{str(kind).removeprefix('torch.')} of {tensor.dtype}"
 
 
 def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -67,8 +109,9 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
     Sparse layers take the kept elements without a dense copy.
 
-    Raises AsrError for a file that is not a model file, and for tensors that are missing, unknown
-    or of another shape; the model is then unchanged.
+    Raises AsrError for a file that is not a model file, for tensors that are missing, unknown or of
+    another shape, and for a model whose tensors cannot be filled (meta device, torch's sparse
+    layouts); the model is then unchanged.
 
     >>> header = save(torch.nn.Linear(64, 64), "layer.asr", metadata={"author": "me"})
     >>> model = torch.nn.Linear(64, 64)
@@ -85,6 +128,7 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     _compare(
         path, tensors, _shapes(model) | {name: shape for name, (_, _, shape) in sparse.items()}
     )
+    _check_memory(path, model)
     dense: dict[str, Tensor] = {}
     for name, found in tensors.items():
         if name in sparse and isinstance(found, CsrMatrix):
@@ -99,6 +143,21 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     model.load_state_dict(dense, strict=False)
     own_metadata = metadata.get("metadata")
     return own_metadata if metadata.get("kind") == KIND and own_metadata is not None else metadata
+
+
+def _check_memory(path: str | Path, model: nn.Module) -> None:
+    """Raise AsrError for a tensor of the model that values cannot be copied into."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise AsrError(
+                f"{path}: not loaded: {name!r} of the model is on the meta device, without memory: "
+                'call model.to_empty(device="cpu") first'
+            )
+        if tensor.layout != torch.strided:
+            raise AsrError(
+                f"{path}: not loaded: {name!r} of the model is {_kind(tensor)}: make it an "
+                "ordinary dense tensor first"
+            )
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ They run on the CPU in float32 and have no gradients. `state_dict()` is that of 
 with the zeros, and a dense layer's state can be loaded: each kind of model reads the other's files.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -201,8 +202,9 @@ class SparseLinear(SparseLayer):
 
 
 def check_input(layer: nn.Module, x: Tensor, device: str = "cpu") -> None:
-    """Raise AsrError for an input that is not float32 on this kind of device, and where gradients
-    would have to flow back through it."""
+    """Raise AsrError for an input that is not float32 on this kind of device, where gradients would
+    have to flow back through it, and while torch records a graph."""
+    _refuse_recording(layer)
     name, kind = type(layer).__name__, torch.device(device).type
     if x.device.type != kind or x.dtype != torch.float32:
         where, advice = device, ""
@@ -222,6 +224,28 @@ def to_array(layer: nn.Module, x: Tensor) -> Any:
     """An input as a contiguous array. Raises AsrError as `check_input` does."""
     check_input(layer, x)
     return x.detach().contiguous().numpy()
+
+
+def _refuse_recording(layer: nn.Module) -> None:
+    """Raise AsrError while torch traces or exports.
+
+    The kernels are not operations of torch: a trace would hold their output for the example as a
+    constant, and answer every input with it.
+    """
+    if torch.compiler.is_dynamo_compiling():  # torch.compile calls the kernels as they are
+        return
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or _proxied():
+        raise AsrError(
+            f"{type(layer).__name__} cannot be traced or exported: its kernel is not an operation "
+            "of torch, and the graph would answer every input with the output for this example; "
+            "export the dense model, before sparsify"
+        )
+
+
+def _proxied() -> bool:
+    """Whether `make_fx` records; its module is looked up because importing it takes a while."""
+    module = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return module is not None and module.get_proxy_mode() is not None
 
 
 def _strided(part: Any) -> bool:

@@ -95,7 +95,7 @@ class _SparseRecurrent(SparseLayer):
         single = input.dim() == 2
         x = input[None] if single else input if self.batch_first else input.transpose(0, 1)
         if single and hx is not None:
-            hx = _each(hx, lambda part: part[:, None])
+            hx = tuple(part[:, None] for part in self._state(hx))
         y, state = self._run(x, hx, lengths)
         if single:
             return y[0], _each(state, lambda part: part[:, 0])
@@ -116,8 +116,7 @@ class _SparseRecurrent(SparseLayer):
     def _run(self, x: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, State]:
         """`x (batch, time, features)` through all layers."""
         y = to_array(self, x)
-        parts = () if hx is None else hx if isinstance(hx, tuple) else (hx,)
-        given = [to_array(self, part) for part in parts]
+        given = [to_array(self, part) for part in self._state(hx)]
         self._check_state(given, len(x))
         frames = None if lengths is None else lengths.cpu().numpy()
         threads = min(2, torch.get_num_threads())
@@ -135,6 +134,15 @@ class _SparseRecurrent(SparseLayer):
             for part in zip(*ends, strict=True)
         )
         return torch.from_numpy(y), joined[0] if self.kind != "lstm" else (joined[0], joined[1])
+
+    def _state(self, hx: Any) -> tuple[Tensor, ...]:
+        """The parts of an initial state: none, h, or h and c in a tuple or a list."""
+        parts = () if hx is None else tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+        if not all(isinstance(part, Tensor) for part in parts):
+            needs = "two tensors, (h, c)" if self.kind == "lstm" else "a tensor"
+            found = ", ".join(type(part).__name__ for part in parts)
+            raise AsrError(f"the state of this {type(self).__name__} is {needs}, not {found}")
+        return parts
 
     def _check_state(self, given: list[Any], batch: int) -> None:
         parts = 2 if self.kind == "lstm" else 1

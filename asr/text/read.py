@@ -1,12 +1,12 @@
 """Reads the sentences that language models and synthetic speech are made from."""
 
 import json
-import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr.errors import AsrError
-from asr.files import open_compressed
+from asr.files import DAMAGE, foreign_text, open_compressed
 from asr.text.normalise import NORMALISATION, normalise
 
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ' \n"
@@ -29,27 +29,52 @@ def read_sentences(
                     if path.suffix != ".jsonl":
                         yield _sentence(line, normalisation)
                     elif line.strip():
-                        yield normalise(_manifest_text(line), normalisation)
-            except UnicodeDecodeError:
-                raise AsrError(f"{path}:{number}: is not UTF-8") from None
-            except _BadLine as error:
+                        yield normalise(text_of(parse_row(line)), normalisation)
+            except BadLine as error:
                 raise AsrError(f"{path}:{number}: {error}") from None
-            except (EOFError, OSError, lzma.LZMAError) as error:
+            except DAMAGE as error:
                 raise AsrError(f"{path}: damaged after line {number}: {error}") from None
 
 
-class _BadLine(Exception):
-    """What is wrong with a line of a manifest."""
+class BadLine(Exception):
+    """What is wrong with a line."""
 
 
-def _manifest_text(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
+    """A line of a text in UTF-8, without a byte order mark. Raises BadLine for another encoding."""
+    if problem := foreign_text(line):
+        raise BadLine(problem)
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1} of the line"
+        raise BadLine(f"not UTF-8 ({where}); convert the file to UTF-8") from None
+
+
+def parse_row(line: bytes) -> dict[str, Any]:
+    """The JSON object that a line of a manifest is. Raises BadLine with what is wrong in it."""
+    text = decode_line(line)
+    try:
+        row = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _BadLine(f"not JSON: {error.msg} (column {error.colno})") from None
-    text = row.get("text") if isinstance(row, dict) else None
+        raise BadLine(f"not JSON: {error.msg} (column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits; brackets in brackets
+        raise BadLine(f"not JSON that can be read: {error}") from None
+    if not isinstance(row, dict):
+        raise BadLine("not a JSON object ({...})")
+    return row
+
+
+def text_of(row: dict[str, Any]) -> str:
+    """The text of a line of a manifest. Raises BadLine if there is none."""
+    text = row.get("text")
     if not isinstance(text, str):
-        raise _BadLine('must be a JSON object with a string "text"')
+        raise BadLine('"text" must be what is said, as a string')
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise BadLine(f'"text" has half a character ({half}), as a cut pair of UTF-16') from None
     return text
 
 
@@ -63,4 +88,4 @@ def _sentence(line: bytes, normalisation: str) -> str:
         and b" ' " not in b" " + line.replace(b"\n", b" ")
     ):
         return line.decode()
-    return normalise(line.decode(), normalisation)
+    return normalise(decode_line(line), normalisation)

@@ -22,6 +22,7 @@ BLANK = 0
 BLANK_TOKEN = "<blank>"
 WORD_MARK = "\u2581"
 """In SentencePiece tokens, the space before a word."""
+_MOST_TOKENS = 10**6
 
 
 class UnknownCharacters(AsrError):
@@ -183,6 +184,8 @@ def train_sentencepiece(
     lines = [line for line in (" ".join(text.split()) for text in texts) if line]
     if not lines:
         raise AsrError("tokenizer: there is no text to train SentencePiece on")
+    if size > _MOST_TOKENS:
+        raise AsrError(f"tokenizer: {size} tokens are too many; at most {_MOST_TOKENS:,}")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

@@ -6,6 +6,7 @@ with any number of worker processes. 281,000 utterances are planned in well unde
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,22 @@ class Batch:
     target_lengths: Tensor
     ids: list[str]
     seconds: float
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes send batches. A tensor would go through the shared memory of the system
+        # (/dev/shm), and where that is small, as in containers, end the worker with a bus error.
+        # An array goes through a pipe, which takes some milliseconds and no room.
+        return {
+            name: value.numpy()
+            if isinstance(value, Tensor) and value.device.type == "cpu"
+            else value
+            for name, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            is_array = isinstance(value, np.ndarray)
+            setattr(self, name, torch.from_numpy(value) if is_array else value)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Copy with its tensors on `device`; Lightning calls this."""

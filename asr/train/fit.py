@@ -1,7 +1,9 @@
 """The loop of one training: the largest batch tried first, then all epochs with their callbacks."""
 
 import copy
+import errno
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,12 +28,17 @@ from asr.train.callbacks import (
     SparsityCurve,
     TrainingProgress,
 )
+from asr.train.checkpoint import check_resume_point
 from asr.train.data import SpeechData
 from asr.train.folder import resume_point
 from asr.train.losses import ctc_losses
 from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, mixed_loss
 from asr.train.pruning import lasso_of
 from asr.train.trainer import autocast, device, exit_status, make_trainer, quiet
+
+_SHARED = Path("/dev/shm")
+_LOCKS_BYTES = 2**16
+"""Locks of one worker: more than its dozen pages."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,9 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures,
     """Train all epochs, from the resume point if there is one."""
     figures, best, callbacks = _callbacks(parts, pruning)
     last = resume_point(parts.folder)
+    if last.exists():
+        check_resume_point(last, parts.module)
+    _check_shared_memory(parts.settings.data.workers)
     with quiet():
         trainer = make_trainer(parts.settings, callbacks)
         # Gradients through time fade into denormal numbers, which take a sixth of a step's time.
@@ -109,6 +119,11 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures,
             saved = parts.folder / "invalid_batch.pt"
             atomic_write_bytes(saved, _bytes(parts.module.invalid_batch))
             raise AsrError(f"{error}\nThe batch is in {saved}.") from None
+        except (RuntimeError, OSError) as error:
+            problem = _of_machine(error, parts)
+            if not problem:
+                raise
+            raise AsrError(f"{problem}\nRun the same command to continue") from None
         except SystemExit:
             status = exit_status(trainer)
             if status is None:
@@ -121,6 +136,36 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures,
         finally:
             torch.set_flush_denormal(False)
     return figures, best
+
+
+def _check_shared_memory(workers: int) -> None:
+    """AsrError if not even the locks of worker processes have room in /dev/shm."""
+    if not workers or not _SHARED.is_dir():
+        return
+    free, needed = shutil.disk_usage(_SHARED).free, _LOCKS_BYTES * (workers + 1)
+    if free < needed:
+        raise AsrError(
+            f"data.workers={workers}: {_SHARED} has {free} bytes free, and the locks of the worker "
+            f"processes need {needed}: make room there (docker run --shm-size=64m), or set "
+            "data.workers=0"
+        )
+
+
+def _of_machine(error: BaseException, parts: TrainingParts) -> str:
+    """What the machine lacks, if that ended a training; empty for any other error."""
+    workers = parts.settings.data.workers
+    found: BaseException | None = error
+    while found is not None:  # Lightning may fail once more while it ends
+        if isinstance(found, OSError) and found.errno == errno.ENOSPC:
+            shared = f", or in /dev/shm for data.workers={workers}" if workers else ""
+            return f"no space is left on the disk of {parts.folder}{shared}: {found}"
+        # Ended from outside: a worker's own errors come with their type and message.
+        if isinstance(found, RuntimeError) and "DataLoader worker" in str(found):
+            first = str(found).partition("\n")[0]
+            advice = f"lower data.workers (now {workers}) or data.batch_seconds"
+            return f"a process that loads data has ended: {first}\nIf memory is short, {advice}"
+        found = found.__context__
+    return ""
 
 
 def _callbacks(

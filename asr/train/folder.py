@@ -100,7 +100,15 @@ def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
 def read_starts(folder: Path) -> list[dict[str, Any]]:
     """When and with which code the run was started, and resumed."""
     path = folder / "starts.json"
-    return json.loads(path.read_text()) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        starts = json.loads(path.read_bytes())
+        if [start["data"] for start in starts]:
+            return starts
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise AsrError(f"{path}: damaged; remove the folder to train from the beginning")
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

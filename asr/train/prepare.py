@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -64,7 +65,7 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
     _check_names(data.test)
     _check_tests(tests, settings.frontend.sample_rate, folder / "tests_checked.json")
     tokenizer = _tokenizer(settings, folder, [normalise(u.text) for u in parts["train"]])
-    reports = _reports(parts, tokenizer, settings)
+    reports = _reports(parts, tokenizer, settings, folder / "data_checked.json")
     excluded = sum(report.count for report in reports.values())
     if excluded:
         _refuse_or_list(reports, settings, folder / "unusable.txt", console)
@@ -100,19 +101,10 @@ def _check_names(entries: Sequence[str]) -> None:
 def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, record: Path) -> None:
     """Decode every test recording once, before training: not after it does one turn out damaged.
 
-    `record` remembers which files were good, by size and time of change, for resumed trainings.
+    `record` remembers which files were good, for resumed trainings.
     """
-    digest = hashlib.sha256()
-    for utterances in tests.values():
-        for u in utterances:
-            try:
-                state = os.stat(u.audio_filepath)
-            except OSError:
-                continue  # `audio.load` below says what is wrong with it
-            line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-    checked = {"sample_rate": sample_rate, "files": digest.hexdigest()}
-    if record.is_file() and json.loads(record.read_text()) == checked:
+    checked = _state_of((u for utterances in tests.values() for u in utterances), sample_rate)
+    if _recorded(record) == checked:
         return
     for entry, utterances in tests.items():
         for u in utterances:
@@ -123,20 +115,50 @@ def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, rec
     atomic_write_text(record, json.dumps(checked) + "\n")
 
 
+def _state_of(utterances: Iterable[Utterance], sample_rate: int) -> dict[str, Any]:
+    """What tells whether recordings have changed: their paths, sizes and times of change."""
+    digest = hashlib.sha256()
+    for u in utterances:
+        try:
+            state = os.stat(u.audio_filepath)
+        except OSError:
+            continue  # decoding says what is wrong with it
+        line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return {"sample_rate": sample_rate, "files": digest.hexdigest()}
+
+
+def _recorded(record: Path) -> Any:
+    """What a record of an earlier check says; None if there is none that can be read."""
+    try:
+        return json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
 def _reports(
-    parts: Mapping[str, Sequence[Utterance]], tokenizer: Tokenizer, settings: Run
+    parts: Mapping[str, Sequence[Utterance]], tokenizer: Tokenizer, settings: Run, record: Path
 ) -> dict[str, CheckReport]:
-    """What is wrong with the utterances of each part; only those of train are changed in speed."""
+    """What is wrong with the utterances of each part; only those of train are changed in speed.
+
+    Every recording is decoded: damage inside it, or samples that are not numbers, would stop the
+    training hours later. `record` remembers which files were good, for resumed trainings.
+    """
     model = replace(settings.model, outputs=tokenizer.size)
     frontend = settings.frontend
-    plain = Criteria(frontend.sample_rate, frontend.frames, model.output_length)
+    checked = _state_of((u for part in parts.values() for u in part), frontend.sample_rate)
+    decode = _recorded(record) != checked
+    plain = Criteria(frontend.sample_rate, frontend.frames, model.output_length, decode=decode)
     augmented = replace(
         plain, max_seconds=settings.data.max_seconds, speed=max(settings.augment.speeds)
     )
-    return {
+    reports = {
         part: check(utterances, tokenizer, augmented if part == "train" else plain)
         for part, utterances in parts.items()
     }
+    if decode and not any("unreadable" in report.problems for report in reports.values()):
+        atomic_write_text(record, json.dumps(checked) + "\n")
+    return reports
 
 
 def _refuse_or_list(

@@ -6,6 +6,7 @@ each update of the masks), `ref_hyp.<set>.txt`, and `record.json`, which is writ
 with a record is finished.
 """
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Literal
 import torch
 from rich.console import Console
 
+from asr import environment
 from asr.errors import AsrError
 from asr.files import check_folder_writable
+from asr.model.dimensions import Model
 from asr.model.file import load_weights
+from asr.model.shapes import parameter_shapes
 from asr.model.torch_network import DeepSpeech
 from asr.pruning import PruningCallback
 from asr.report.records import read_record
@@ -144,6 +148,7 @@ def steps_per_epoch(data: SpeechData, settings: Run) -> int:
 
 def build_model(settings: Run) -> DeepSpeech:
     """The network that training starts with; weights of `init` that do not fit are an AsrError."""
+    _check_memory(settings.model)
     model = DeepSpeech(settings.model)
     if settings.init:
         weights = load_weights(settings.init)
@@ -162,6 +167,18 @@ def build_model(settings: Run) -> DeepSpeech:
             )
         model.load_state_dict(weights)
     return model
+
+
+def _check_memory(dimensions: Model) -> None:
+    """AsrError for a network whose weights alone are larger than the memory of the machine."""
+    count = sum(math.prod(shape) for shape in parameter_shapes(dimensions).values())
+    needed, there = 4 * count / 2**30, environment.machine()["memory_gib"]
+    if there is not None and needed > there:
+        raise AsrError(
+            f"model: {count:,} parameters need {needed:,.0f} GiB, and this machine has "
+            f"{there:,.0f}: make model.hidden (now {dimensions.hidden}), model.layers (now "
+            f"{dimensions.layers}) or model.conv_channels smaller"
+        )
 
 
 def _check_sparsity(settings: Run, record: RunRecord, folder: Path) -> None:

@@ -3,11 +3,12 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asr.errors import AsrError
 from asr.files import atomic_path, check_writable, print_if_lost
 from asr.sparse import read
+from asr.train.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,15 +65,9 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
 
 
 def _of_checkpoint(path: Path) -> "dict[str, Tensor]":
-    import pickle
-
     import torch
 
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        first = str(error).partition("\n")[0]
-        raise AsrError(f"{path}: not a checkpoint that can be read safely: {first}") from None
+    content = read_checkpoint(path)
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not all(isinstance(n, str) for n in content):

@@ -21,13 +21,14 @@ from asr.text.normalise import normalise
 from asr.transcribe.formats import find_writer
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser
+from asr.transcribe.source import Source, name_of
 from asr.transcribe.transcript import Transcript
 from asr.transcribe.wildcard import WildcardTokenizer
 
 
 def align(
     recogniser: Recogniser,
-    source: str | Path | np.ndarray,
+    source: Source,
     text: str,
     options: ChunkOptions | None = None,
 ) -> Transcript:
@@ -80,7 +81,7 @@ def align(
             least = min(part.confidence for part in parts)
             words.append(Word(original, parts[0].start, parts[-1].end, least))
     words = [word.shifted(0.0, seconds) for word in words]
-    path = "" if isinstance(source, np.ndarray) else str(source)
+    path = name_of(source)
     notes = _notes(tokenizer, written)
     return Transcript(
         path, text_of(words), seconds, recogniser.name, tuple(words), notes=notes, aligned=True

@@ -32,6 +32,8 @@ class TranscribeOptions:
     def __post_init__(self) -> None:
         if not self.batch_seconds > 0:
             raise AsrError(f"batch_seconds={self.batch_seconds}: above 0")
+        if self.batch_seconds > 10**9:
+            raise AsrError(f"batch_seconds={self.batch_seconds}: at most {10**9:,}")
         if self.channel is not None and self.channel < 1:
             raise AsrError(f"channel={self.channel}: channels are counted from 1")
         if self.on_error not in ("raise", "report"):

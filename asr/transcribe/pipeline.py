@@ -18,7 +18,6 @@ window rather than everything bounds the memory and lets an endless iterator be 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -30,10 +29,9 @@ from asr.audio.batch import batch_by_length
 from asr.errors import AsrError
 from asr.model.backend import Backend
 from asr.transcribe.options import TranscribeOptions
+from asr.transcribe.source import Source, as_file, listed, name_of, read_waveform
 
 Floats = npt.NDArray[np.float32]
-Source = str | Path | np.ndarray
-"""A file, or a mono waveform `(samples,)` of floats, about +-1, at the model's sample rate."""
 T = TypeVar("T")
 
 _WINDOW_BATCHES = 8
@@ -100,8 +98,8 @@ class Pipeline(Generic[T]):
         unless `options.on_error` is "report".
         """
         ahead = _WINDOW_BATCHES * self.options.batch_seconds
-        for source in [sources] if isinstance(sources, str | Path | np.ndarray) else sources:
-            recording = Recording[T]("" if isinstance(source, np.ndarray) else str(source))
+        for source in listed(sources):
+            recording = Recording[T](name_of(source))
             self._queue.append(recording)
             for chunk in self._read(source, recording):
                 self._window.append((recording, chunk))
@@ -136,12 +134,15 @@ class Pipeline(Generic[T]):
 
     def _blocks(self, source: Source, recording: Recording[T], rate: int) -> Iterator[Floats]:
         """The samples of a source at the network's rate, in blocks."""
-        if isinstance(source, np.ndarray):
-            samples = _waveform(source, rate)
+        if waveform := read_waveform(source, rate):
+            samples, recording.notes = waveform
             recording.samples = len(samples)
             yield samples
             return
-        with audio.open_recording(source, self.options.channel) as sound:
+        with (
+            as_file(source) as path,
+            audio.open_recording(path, self.options.channel) as sound,
+        ):
             for block in audio.stream(sound, rate, partial=True):
                 recording.samples += len(block)
                 yield block
@@ -174,15 +175,3 @@ class Pipeline(Generic[T]):
             if recording.waiting and not recording.error:
                 break
             yield self._queue.popleft()
-
-
-def _waveform(samples: np.ndarray, sample_rate: int) -> Floats:
-    """The same waveform in float32. Raises AsrError unless it is one row of sound."""
-    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise AsrError(
-            f"a waveform must be one row of floats about +-1 at {sample_rate} Hz; this one has "
-            f"shape {samples.shape} and type {samples.dtype}"
-        )
-    if not audio.is_valid(samples):
-        raise AsrError(f"a waveform holds samples that are {audio.INVALID}")
-    return samples.astype(np.float32)

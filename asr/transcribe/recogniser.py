@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
@@ -19,7 +20,8 @@ from asr.model.native_kernels import compiled
 from asr.pretrained import registry
 from asr.text.tokenizer import Tokenizer
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.pipeline import Floats, Pipeline, Recording, Source
+from asr.transcribe.pipeline import Floats, Pipeline, Recording
+from asr.transcribe.source import Source
 from asr.transcribe.stitch import join_log_probs, join_words
 from asr.transcribe.transcript import ChunkHypotheses, Transcript
 
@@ -37,7 +39,9 @@ class _Decoded:
 class Recogniser:
     """A network with its tokenizer, decoder and calibration; made by `load`.
 
-    Several threads may use it at once: nothing that a transcription changes is shared.
+    Several threads may use it at once: nothing that a transcription changes is shared. It can be
+    pickled for other processes, which open the model file again, and copied; copies share the
+    network.
 
     >>> recogniser = load("model.asr")
     >>> [transcript] = recogniser.transcribe(["talk.flac"])
@@ -67,6 +71,11 @@ class Recogniser:
         self._decoders: dict[DecoderOptions, Decoder] = {}
         self._making = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without decoders, which are made when they are needed, and without weights."""
+        made_of = self.backend, self.tokenizer, self.decoding, self.calibration, self.name
+        return type(self), made_of
+
     def transcribe(
         self,
         sources: Source | Iterable[Source],
@@ -75,7 +84,8 @@ class Recogniser:
     ) -> Iterator[Transcript]:
         """Yield the transcript of each file or waveform, in the order given.
 
-        One source alone may be given without a list. An iterator is read only as far as needed,
+        A source is a path, an open file, the bytes of one, or a waveform (`source.Source`). One
+        source alone may be given without a list. An iterator is read only as far as needed,
         and so is a long recording: memory grows with neither. `on_progress` is called with the
         seconds of audio of every batch that is done. Raises AsrError at once for a language model
         that cannot be used, and at a recording that cannot be read, after all those before it

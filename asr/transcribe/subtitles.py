@@ -15,6 +15,8 @@ from asr.errors import AsrError
 _SHORTEST_MS = 100
 """No cue is displayed for less, even where words follow each other more closely."""
 
+_LONGEST_SECONDS = 10**6
+
 
 @dataclass(frozen=True)
 class SubtitleOptions:
@@ -38,14 +40,21 @@ class SubtitleOptions:
             raise AsrError(f"line_length={self.line_length}: at least 8 characters")
         if self.lines < 1:
             raise AsrError(f"lines={self.lines}: at least 1")
-        if not 0.5 <= self.max_seconds < float("inf"):
-            raise AsrError(f"max_seconds={self.max_seconds}: at least 0.5")
+        for name, most in (("line_length", 10_000), ("lines", 100)):
+            if getattr(self, name) > most:
+                raise AsrError(f"{name}={getattr(self, name)}: at most {most:,}")
+        if not 0.5 <= self.max_seconds <= _LONGEST_SECONDS:
+            raise AsrError(
+                f"max_seconds={self.max_seconds}: at least 0.5, at most {_LONGEST_SECONDS:,}"
+            )
         if not 0 <= self.min_seconds <= self.max_seconds:
             raise AsrError(f"min_seconds={self.min_seconds}: from 0 to max_seconds")
         if not 0 <= self.min_gap <= 1:
             raise AsrError(f"min_gap={self.min_gap}: from 0 to 1 second")
         if not self.pause > 0:
             raise AsrError(f"pause={self.pause}: above 0")
+        if self.pause > _LONGEST_SECONDS:
+            raise AsrError(f"pause={self.pause}: at most {_LONGEST_SECONDS:,}")
 
 
 @dataclass(frozen=True)

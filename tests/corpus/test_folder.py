@@ -121,7 +121,7 @@ def test_bad_lines_of_a_tsv_are_listed_together(own):
         f"  {own}/texts.tsv:2: no recording 'gone.wav' in {own}",
         f"  {own}/texts.tsv:3: 1 columns; expected path TAB text",
         f"  {own}/texts.tsv:4: top.wav already has the text of line 1",
-        f"  {own}/texts.tsv:5: not UTF-8 (byte 15 of the line)",
+        f"  {own}/texts.tsv:5: not UTF-8 (byte 15 of the line); convert the file to UTF-8",
     ]
 
 

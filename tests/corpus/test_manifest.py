@@ -112,6 +112,27 @@ def test_line_that_is_not_utf8_is_named(tmp_path):
         read_manifest(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "fragment"),
+    [
+        (b'{"audio_filepath": "a.wav", "text": "A", "duration": 1e400}', "must be seconds"),
+        (b'{"audio_filepath": "a.wav", "text": "A", "duration": 1' + b"0" * 400 + b"}", "seconds"),
+        (b'{"audio_filepath": "a.wav", "text": "A", "duration": NaN}', "must be seconds"),
+        (b'{"audio_filepath": "a.wav", "text": "A", "duration": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"audio_filepath": "a.wav", "text": "A\\udc00", "duration": 1}', "half a character"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"audio_filepath": "a.wav", "text": "\xc9", "duration": 1}', "not UTF-8"),
+        ('{"audio_filepath": "a.wav"}'.encode("utf-16"), "the file is in UTF-16"),
+        (b'{"audio\0_filepath": "a.wav"}', "zero bytes"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_a_message_with_its_number(line, fragment, tmp_path):
+    good = b'{"audio_filepath": "b.wav", "text": "B", "duration": 1}\n'
+    (tmp_path / "m.jsonl").write_bytes(good + line + b"\n")
+    with pytest.raises(AsrError, match=rf"m\.jsonl:2: .*{fragment}"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
 def test_duplicate_ids_are_refused_when_read_and_when_written(tmp_path):
     path = lines(
         tmp_path / "m.jsonl",

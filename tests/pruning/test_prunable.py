@@ -6,7 +6,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 from asr.errors import AsrError
-from asr.pruning.prunable import aliases, find, group_of
+from asr.pruning.prunable import PassedOver, aliases, computed, find, group_of
+from asr.pruning.pruner import Pruner
+from asr.pruning.rule import Rule
+from asr.pruning.schedule import FixedMask
+from asr.pruning.sparsity_schedules import Cubic, OneShot
 
 
 class Net(nn.Module):
@@ -133,6 +137,109 @@ def test_tensors_from_which_a_weight_is_computed_are_not_prunable(rewrite):
     rewrite(net["rnn"], "weight_hh_l0")
     rewrite(net["output"], "weight")
     assert list(find(net)) == ["rnn.weight_ih_l0"]
+
+
+def spectral(module, name):
+    nn.utils.parametrizations.spectral_norm(module, name)
+
+
+def own_parametrisation(module, name):
+    class Symmetric(nn.Module):
+        def forward(self, x):
+            return 0.5 * (x + x.flip(0))
+
+    nn.utils.parametrize.register_parametrization(module, name, Symmetric())
+
+
+COMPUTED = {
+    "old weight norm": (nn.utils.weight_norm, "output.weight_g, output.weight_v"),
+    "old spectral norm": (nn.utils.spectral_norm, "output.weight_orig, output.weight_u, "),
+    "torch's own pruning": (
+        lambda module, name: prune.l1_unstructured(module, name, 0.5),
+        "output.weight_orig, output.weight_mask",
+    ),
+    "weight norm": (
+        nn.utils.parametrizations.weight_norm,
+        "output.parametrizations.weight.original0, output.parametrizations.weight.original1",
+    ),
+    "spectral norm": (spectral, "output.parametrizations.weight.original"),
+    "one's own": (own_parametrisation, "output.parametrizations.weight.original"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_a_computed_weight_is_left_out_by_name_or_refused_where_it_is_asked_for(kind):
+    rewrite, parts = COMPUTED[kind]
+    net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
+    rewrite(net["output"], "weight")
+    found = computed(net)
+    assert list(found) == ["output.weight"]
+    assert found["output.weight"].startswith(parts)
+    with pytest.warns(PassedOver, match=r"stay dense:\n  output\.weight: computed from output\."):
+        pruner = Pruner(net, Rule(OneShot(1, 0.5)))
+    assert pruner.names == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
+    for patterns in (["output*"], ["*"], ["rnn*", "output.weight"]):
+        with pytest.raises(AsrError, match=r"output\.weight(:|,) computed from output\."):
+            Pruner(net, Rule(OneShot(1, 0.5), patterns))
+    Pruner(net, Rule(OneShot(1, 0.5), ["rnn*"]))
+    with pytest.raises(AsrError, match=r"to prune; not parameters are:\n  weight, computed from"):
+        Pruner(net["output"], Rule(OneShot(1, 0.5)))
+
+
+def test_a_computed_weight_made_ordinary_again_is_found():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    assert computed(layer) == {}
+    assert list(find(layer)) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (["rnn.weight_hh_l0"], ["rnn.weight_ih_l0", "output.weight"]),
+        (["rnn.weight_ih_l0", "rnn.weight_hh_l0"], ["output.weight"]),
+        (["output.weight"], ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]),
+    ],
+)
+def test_a_frozen_weight_is_left_out_by_name_or_refused_where_it_is_asked_for(names, left):
+    net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
+    for name in names:
+        net.get_parameter(name).requires_grad_(False)
+    with pytest.warns(PassedOver, match=rf"{names[0]}: frozen .requires_grad is False."):
+        pruner = Pruner(net, Rule(OneShot(1, 0.5)))
+    assert pruner.names == left
+    pruner.step()
+    assert all(bool(net.get_parameter(name).all()) for name in names)
+    with pytest.raises(AsrError, match=rf"{names[0]}: frozen"):
+        Pruner(net, Rule(OneShot(1, 0.5), names))
+    net.requires_grad_(False)
+    with pytest.raises(AsrError, match="ModuleDict has no weight that can be pruned:\n  rnn"):
+        Pruner(net, Rule(OneShot(1, 0.5)))
+
+
+@pytest.mark.parametrize("scope", ["tensor", "group", "global"])
+def test_a_weight_frozen_amid_training_keeps_its_mask_and_the_others_are_pruned(scope):
+    net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
+    pruner = Pruner(net, Rule(Cubic(0, 60, 2, 0.5), scope=scope))
+    for _ in range(10):
+        pruner.step()
+    before = pruner.masks()["rnn.weight_hh_l0"]
+    net["rnn"].weight_hh_l0.requires_grad_(False)
+    pruner.step()  # no update
+    with pytest.warns(PassedOver, match=r"rnn\.weight_hh_l0 was frozen after"):
+        pruner.step()
+    for _ in range(48):
+        pruner.step()  # a second warning would be an error
+    assert torch.equal(pruner.masks()["rnn.weight_hh_l0"], before)
+    assert before.any()
+    assert pruner.sparsities()["rnn.weight_ih_l0"] > 0.4
+
+
+def test_a_fixed_mask_keeps_the_zeros_of_frozen_weights_too():
+    layer = nn.Linear(3, 2).requires_grad_(False)
+    layer.weight[0, 1] = 0
+    assert Pruner(layer, Rule(FixedMask())).sparsity() == pytest.approx(1 / 6)
 
 
 def test_lazy_weight_without_a_shape_is_refused():

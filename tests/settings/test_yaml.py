@@ -176,3 +176,14 @@ def test_every_setting_has_a_description() -> None:
     assert len(rows) > 70
     assert [key for key, _, _, meaning in rows if not meaning] == []
     assert to_plain(Run())["model"]["hidden"] == 256
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"name: 2026-99-99\n", "name: \u00e9\n".encode("latin-1"), b"a: " + b"[" * 100_000, b"a: \0"],
+    ids=["a date that is none", "Latin-1", "deep brackets", "zero bytes"],
+)
+def test_a_file_that_is_not_yaml_is_named(content, tmp_path):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(AsrError, match=r"run\.yaml: cannot be read as YAML"):
+        load(Run, tmp_path / "run.yaml")

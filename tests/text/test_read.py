@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from decoding_data import SENTENCES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asr.errors import AsrError
 from asr.text.normalise import normalise
@@ -43,11 +45,75 @@ def test_texts_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "half.jsonl").write_text('{"text": "A"}\n{"text"\n')
     (tmp_path / "short.gz").write_bytes(gzip.compress(b"A\n" * 1000)[:-9])
     for name, fragment in (
-        ("latin.txt", ":2: is not UTF-8"),
+        ("latin.txt", ":2: not UTF-8"),
         ("short.gz", "damaged"),
-        ("bad.jsonl", r"bad\.jsonl:3: must be a JSON object with a string"),
+        ("bad.jsonl", r'bad\.jsonl:3: "text" must be what is said'),
         ("half.jsonl", r"half\.jsonl:2: not JSON"),
         ("no", "no"),
     ):
         with pytest.raises(AsrError, match=fragment):
             list(read_sentences([tmp_path / name]))
+
+
+NOT_UTF8 = {
+    "Latin-1": ("GOOD\nCAF\xc9\n".encode("latin-1"), ":2: not UTF-8 .byte 4"),
+    "UTF-16": ("GOOD\n".encode("utf-16"), ":1: the file is in UTF-16"),
+    "UTF-16 without a mark": ("GOOD\n".encode("utf-16-le"), ":1: zero bytes"),
+    "UTF-32": ("GOOD\n".encode("utf-32"), ":1: the file is in UTF-32"),
+    "half a character at the end": ("GOOD\n\u2019".encode()[:-1], ":2: not UTF-8"),
+    "a sound": (b"RIFF\x24\0\0\0WAVEfmt ", ":1: zero bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.gz"])
+@pytest.mark.parametrize(("content", "fragment"), NOT_UTF8.values(), ids=NOT_UTF8)
+def test_a_text_that_is_not_utf8_is_named_with_its_line(content, fragment, name, tmp_path):
+    if name == "a.jsonl":
+        content = content.replace(b"GOOD\n", b'{"text": "GOOD"}\n')
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name == "a.gz" else content)
+    with pytest.raises(AsrError, match=rf"{name}{fragment}"):
+        list(read_sentences([path]))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_byte_order_mark_is_not_part_of_the_text(name, tmp_path):
+    line = "GOOD" if name == "a.txt" else '{"text": "GOOD"}'
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\n")
+    assert [line.strip() for line in read_sentences([tmp_path / name])] == ["GOOD"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fragment"),
+    [
+        ("[1]", "not a JSON object"),
+        ('{"text": 1}', '"text" must be'),
+        ('{"text": "A\\ud83d"}', "half a character"),
+        ('{"text": "A", "duration": ' + "9" * 5000 + "}", "not JSON that can be read"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_line_of_a_manifest_that_cannot_be_read_is_named(line, fragment, tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"text": "A"}\n' + line + "\n")
+    with pytest.raises(AsrError, match=rf"m\.jsonl:2: .*{fragment}"):
+        list(read_sentences([tmp_path / "m.jsonl"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_damaged_compressed_texts_are_refused_or_read_whole(
+    compress, place, value, cut, tmp_path_factory
+):
+    content = bytearray(compress("".join(f"{sentence}\n" for sentence in SENTENCES).encode()))
+    if cut:
+        del content[place % len(content) :]
+    else:
+        content[place % len(content)] = value
+    path = tmp_path_factory.mktemp("text") / "a.txt.gz"
+    path.write_bytes(content)
+    try:
+        found = [sentence.strip() for sentence in read_sentences([path])]
+    except AsrError as error:
+        found = str(error)
+    assert len(content) < 2 or "a.txt.gz" in found or found == SENTENCES

@@ -152,7 +152,7 @@ def test_audio_too_short_for_a_frame_gives_no_text(recogniser: Recogniser, sampl
     ("waveform", "fragment"),
     [
         (np.zeros((2, 8000), np.float32), r"shape \(2, 8000\)"),
-        (np.zeros(8000, np.int16), "type int16"),
+        (np.zeros(8000, np.int64), "type int64"),
         (np.full(8000, np.nan, np.float32), "not a number"),
         (np.full(8000, 1e300), "beyond"),
     ],

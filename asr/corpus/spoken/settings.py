@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.errors import problems
-from asr.plain import refuse_unused
+from asr.plain import at_most, refuse_unused
 
 SynthesiserName = Literal["espeak"]
 Vocabulary = Literal["small", "large"]
@@ -38,6 +38,11 @@ class Spoken:
         with problems() as check:
             for name in ("train_hours", "dev_hours", "test_hours"):
                 check(getattr(self, name) > 0, f"data.spoken.{name}={getattr(self, name)}: above 0")
+            at_most(
+                check, "data.spoken", self, train_hours=10**5, dev_hours=10**5, test_hours=10**5
+            )
+            check(self.seed >= 0, f"data.spoken.seed={self.seed}: 0 or more")
+            at_most(check, "data.spoken", self, seed=2**63 - 1)
             check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")
             refuse_unused(
                 check,

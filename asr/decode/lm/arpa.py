@@ -1,23 +1,42 @@
 """Reads and writes back-off models in ARPA's text format, plain or compressed with gzip or xz."""
 
 import gzip
-import lzma
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from asr.decode.lm.build import Indices, NGrams, NGramTable, find_rows
-from asr.decode.lm.model import UNKNOWN
+from asr.decode.lm.model import BOS, EOS, UNKNOWN
 from asr.errors import AsrError
-from asr.files import atomic_path, open_compressed
+from asr.files import DAMAGE, UTF8_MARK, atomic_path, foreign_text, open_compressed
 
 _LINES = 100_000
 """Lines that are converted at once: numpy does it several times faster than line by line."""
 _MISSING_UNKNOWN = -100.0
 """log10 probability of <unk> in a file that does not list it, as in kenlm."""
+_NEVER = -99999.0
+"""Read for -inf, the logarithm of 0: a number that no search gets over."""
+_ROUNDING = 1e-4
+"""A log10 probability may lie this far above 0 by rounding; it is then read as 0."""
+_LARGEST = 1e30
+"""Weights beyond this are damage: float32 holds no more than 1e38."""
+_SPECIAL = {word.upper().encode(): word.encode() for word in (BOS, EOS, UNKNOWN)}
+"""Special words as some programs (SRILM) write them, and as they are called here."""
+_OTHERS = {
+    b"mmap lm http://kheafield.com": "a binary model of KenLM; give the ARPA file it was made from",
+    b"SRILM_BINARY_NGRAM": "a binary model of SRILM; write it as ARPA with ngram -write-lm",
+    b"blmt": "a binary model of IRSTLM; write it as ARPA with compile-lm --text=yes",
+    b"Qblmt": "a binary model of IRSTLM; write it as ARPA with compile-lm --text=yes",
+    b"iARPA": "IRSTLM's own iARPA format; write it as ARPA with compile-lm --text=yes",
+    b"qARPA": "IRSTLM's own qARPA format; write it as ARPA with compile-lm --text=yes",
+}
+"""First bytes of the files of other programs, and what to do with them."""
+
+Floats = npt.NDArray[np.float64]
 
 
 class _Lines:
@@ -26,32 +45,68 @@ class _Lines:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.number = path, 0
         self._lines = iter(file)
+        self._again: bytes | None = None
 
     def next(self) -> bytes:
         """The next line that is not blank; b"" at the end."""
+        if self._again is not None:
+            line, self._again = self._again, None
+            return line
         for line in self._lines:
             self.number += 1
+            if self.number == 1:
+                line = line.removeprefix(UTF8_MARK)
+                self._refuse_others(line)
             if line.strip():
                 return line.strip()
         return b""
 
-    def take(self, count: int) -> list[bytes]:
-        lines = list(islice(self._lines, count))
-        self.number += len(lines)
-        return lines
+    def back(self, line: bytes) -> None:
+        """Let `next` give this line, the latest one, again."""
+        self._again = line
+
+    def take(self, count: int) -> tuple[list[bytes], Sequence[int]]:
+        """Up to `count` lines that are not blank, and their numbers; none at the end."""
+        while lines := list(islice(self._lines, count)):
+            numbers: Sequence[int] = range(self.number + 1, self.number + 1 + len(lines))
+            self.number += len(lines)
+            if any(map(bytes.isspace, lines)):
+                pairs = zip(lines, numbers, strict=True)
+                filled = [(line, number) for line, number in pairs if not line.isspace()]
+                lines, numbers = [line for line, _ in filled], [number for _, number in filled]
+            if lines:
+                return lines, numbers
+        return [], []
+
+    def finish(self) -> None:
+        """Read the rest: only at the end of a compressed file does its checksum show damage."""
+        for _ in self._lines:
+            pass
 
     def fail(self, problem: str, number: int | None = None) -> NoReturn:
         raise AsrError(f"{self.path}:{number or self.number}: {problem}")
 
+    def _refuse_others(self, first: bytes) -> None:
+        for magic, what in _OTHERS.items():
+            if first.startswith(magic):
+                self.fail(f"this is {what}")
+        if problem := foreign_text(first):
+            self.fail(problem)
+
 
 def read_arpa(path: str | Path) -> NGrams:
-    """The model of an ARPA file. Raises AsrError naming file and line if it is malformed."""
+    """The model of an ARPA file, as this program, KenLM, SRILM or IRSTLM write it.
+
+    A byte order mark, blank lines, `<UNK>` for `<unk>` and -inf are read as they are meant.
+    Raises AsrError naming file and line if the file is malformed or of another format.
+    """
     path = Path(path)
     with open_compressed(path) as file:
+        lines = _Lines(path, file)
         try:
-            return _read(_Lines(path, file))
-        except (EOFError, OSError, lzma.LZMAError) as error:
-            raise AsrError(f"{path}: damaged: {error}") from None
+            return _read(lines)
+        except DAMAGE as error:
+            raise AsrError(f"{path}: damaged after line {lines.number}: {error}") from None
 
 
 def _read(lines: _Lines) -> NGrams:
@@ -60,13 +115,10 @@ def _read(lines: _Lines) -> NGrams:
     index: dict[bytes, int] = {}
     orders: list[NGramTable] = []
     for n, count in enumerate(counts, 1):
-        if lines.next() != f"\\{n}-grams:".encode():
-            lines.fail(f"expected \\{n}-grams:")
+        _expect(lines, f"\\{n}-grams:")
         logs, ids, backoffs = _read_section(lines, n, count, index)
         if n == 1:
-            vocabulary = [word.decode() for word in index]
-            if len(vocabulary) != count:
-                lines.fail(f"{count - len(vocabulary)} of the {count} words are listed twice")
+            vocabulary = _vocabulary(lines, index, count)
             if UNKNOWN not in vocabulary:
                 vocabulary.append(UNKNOWN)
                 logs, backoffs = np.append(logs, _MISSING_UNKNOWN), np.append(backoffs, 0.0)
@@ -74,9 +126,22 @@ def _read(lines: _Lines) -> NGrams:
             orders.append(_table(np.zeros_like(rows), rows, logs, backoffs))
         else:
             orders.append(_sorted_table(lines, orders, ids, logs, backoffs, len(vocabulary)))
-    if lines.next() != b"\\end\\":
-        lines.fail("expected \\end\\; the file is truncated, or a count is wrong")
+    _expect(lines, "\\end\\")
+    lines.finish()
     return NGrams(vocabulary, orders)
+
+
+def _expect(lines: _Lines, header: str) -> None:
+    """Go over the line `header`."""
+    line = lines.next()
+    if not line:
+        lines.fail(f"expected {header}, but the file ends here: it is truncated")
+    if line != header.encode():
+        lines.fail(f"expected {header}, found {_excerpt(line)}: a count after \\data\\ is wrong")
+
+
+def _excerpt(line: bytes) -> str:
+    return repr(line[:60].decode(errors="replace"))
 
 
 def _read_counts(lines: _Lines) -> list[int]:
@@ -86,58 +151,112 @@ def _read_counts(lines: _Lines) -> list[int]:
     if not line:
         lines.fail("no line \\data\\; not an ARPA file")
     counts: list[int] = []
-    while len(counts) < 9:
-        # The counts begin after any number of blank lines; the next blank line ends them.
-        line = b"".join(lines.take(1)).strip() if counts else lines.next()
-        if not line:
-            break
+    # A blank line ends the counts, except in the files of IRSTLM: the next section does in all.
+    while (line := lines.next()) and not line.startswith(b"\\"):
         name, _, count = line.partition(b"=")
         if name.split() != [b"ngram", str(len(counts) + 1).encode()] or not count.strip().isdigit():
-            lines.fail(f"expected ngram {len(counts) + 1}=COUNT")
+            lines.fail(f"expected ngram {len(counts) + 1}=COUNT, found {_excerpt(line)}")
         counts.append(int(count))
     if not counts:
         lines.fail("no counts after \\data\\")
+    lines.back(line)
     return counts
+
+
+def _vocabulary(lines: _Lines, index: dict[bytes, int], count: int) -> list[str]:
+    """The words of the first section, which has been read."""
+    words = [_SPECIAL.get(word, word).decode() for word in index]
+    if len(words) != count:
+        lines.fail(f"{count - len(words)} of the {count} words are listed twice")
+    both = [word.decode() for word in _SPECIAL.values() if words.count(word.decode()) > 1]
+    if both:
+        lines.fail(f"{both[0]} is listed twice, as {both[0]} and as {both[0].upper()}")
+    return words
 
 
 def _read_section(
     lines: _Lines, n: int, count: int, index: dict[bytes, int]
-) -> tuple[np.ndarray, Indices, np.ndarray]:
+) -> tuple[Floats, Indices, Floats]:
     """log10 probabilities, words (count, n) and back-offs of one order; fills `index` at n = 1."""
-    logs, ids, backoffs = [], [], []
+    logs, ids, backoffs = [np.empty(0)], [np.empty((0, n), dtype=np.int64)], [np.empty(0)]
     left = count
     while left:
-        start = lines.number
-        block = lines.take(min(left, _LINES))
+        block, numbers = lines.take(min(left, _LINES))
         if not block:
             lines.fail(f"the file ends {left} lines before the end of \\{n}-grams:")
         left -= len(block)
-        flat, width = _fields(lines, block, n, start)
+        flat, width = _fields(lines, block, n, numbers)
         columns = [flat[n_::width] for n_ in range(width)]
         if n == 1:
+            _require_utf8(lines, columns[1], numbers)
             for word in columns[1]:
                 index.setdefault(word, len(index))
-        try:
-            words = [list(map(index.__getitem__, column)) for column in columns[1 : n + 1]]
-            logs.append(np.array(columns[0], dtype="S").astype(np.float64))
-            if width == n + 2:
-                backoffs.append(np.array(columns[-1], dtype="S").astype(np.float64))
-            else:
-                backoffs.append(np.zeros(len(block)))
-        except (KeyError, ValueError) as error:
-            what = (
-                f"{error.args[0].decode()} is not a word of \\1-grams:"
-                if isinstance(error, KeyError)
-                else str(error)
-            )
-            lines.fail(f"within the {len(block)} lines before: {what}")
-        ids.append(np.array(words, dtype=np.int64).T)
-    if not logs:
-        return np.empty(0), np.empty((0, n), dtype=np.int64), np.empty(0)
+        logs.append(_probabilities(lines, columns[0], numbers))
+        ids.append(_ids(lines, columns[1 : n + 1], numbers, index))
+        if width == n + 2:
+            backoffs.append(_floats(lines, columns[-1], numbers, "back-off weight"))
+        else:
+            backoffs.append(np.zeros(len(block)))
     return np.concatenate(logs), np.concatenate(ids), np.concatenate(backoffs)
 
 
-def _fields(lines: _Lines, block: list[bytes], n: int, start: int) -> tuple[list[bytes], int]:
+def _require_utf8(lines: _Lines, words: list[bytes], numbers: Sequence[int]) -> None:
+    try:
+        b" ".join(words).decode()
+    except UnicodeDecodeError:
+        for word, number in zip(words, numbers, strict=True):
+            if word.decode(errors="replace").encode() != word:
+                lines.fail(f"{_excerpt(word)} is not UTF-8; convert the file to UTF-8", number)
+
+
+def _ids(
+    lines: _Lines, columns: list[list[bytes]], numbers: Sequence[int], index: dict[bytes, int]
+) -> Indices:
+    try:
+        words = [list(map(index.__getitem__, column)) for column in columns]
+    except KeyError:
+        for row, number in zip(zip(*columns, strict=True), numbers, strict=True):
+            for word in row:
+                if word not in index:
+                    lines.fail(f"{_excerpt(word)} is not a word of \\1-grams:", number)
+        raise
+    return np.array(words, dtype=np.int64).T
+
+
+def _probabilities(lines: _Lines, column: list[bytes], numbers: Sequence[int]) -> Floats:
+    values = _floats(lines, column, numbers, "log10 probability")
+    above = np.flatnonzero(values > _ROUNDING)
+    if len(above):
+        found = column[above[0]].decode(errors="replace")
+        problem = f"a log10 probability of {found} is above 0; the program that wrote it is wrong"
+        lines.fail(problem, numbers[above[0]])
+    return np.minimum(values, 0.0)
+
+
+def _floats(lines: _Lines, column: list[bytes], numbers: Sequence[int], what: str) -> Floats:
+    """The numbers of a column."""
+    try:
+        values = np.array(column, dtype="S").astype(np.float64)
+    except ValueError:
+        values = np.array([_number(cell) for cell in column])
+    values[values == -np.inf] = _NEVER
+    wrong = np.flatnonzero(~(np.abs(values) < _LARGEST))
+    if len(wrong):
+        found = _excerpt(column[wrong[0]])
+        lines.fail(f"expected a number for the {what}, found {found}", numbers[wrong[0]])
+    return values
+
+
+def _number(cell: bytes) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _fields(
+    lines: _Lines, block: list[bytes], n: int, numbers: Sequence[int]
+) -> tuple[list[bytes], int]:
     """All fields of the lines, and how many a line has; a missing back-off becomes 0."""
     # Nearly always all lines have the same number of fields: one split is enough.
     flat = b" ".join(block).split()
@@ -148,8 +267,10 @@ def _fields(lines: _Lines, block: list[bytes], n: int, start: int) -> tuple[list
         if counted == {width}:
             return flat, width
     flat = []
-    for number, line in enumerate(block, start + 1):
+    for number, line in zip(numbers, block, strict=True):
         fields = line.split()
+        if line.startswith(b"\\"):
+            lines.fail(f"\\{n}-grams: ends here, before the count after \\data\\ says", number)
         if len(fields) not in widths:
             lines.fail(f"expected a log-probability, {n} words and an optional back-off", number)
         flat += fields if len(fields) == n + 2 else [*fields, b"0"]

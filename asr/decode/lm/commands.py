@@ -45,6 +45,8 @@ def lm_train(
     if heldout is not None and not heldout.is_file():
         raise AsrError(f"{heldout}: no such file of held-out text")
     check_writable(output)
+    # Read first: a mistake in it must not show only after all the work.
+    unseen = list(read_sentences([heldout], normalisation)) if heldout is not None else []
     text = number_words(read_sentences(texts, normalisation), min_count)
     training = train_ngrams(text, order, tuple(minimum[:order]), prune)
     model = build_model(training.ngrams)
@@ -54,7 +56,7 @@ def lm_train(
         write_lm(output, model)
     lines = _describe_training(training)
     if heldout is not None:
-        lines.append(f"{heldout}: {perplexity(model, read_sentences([heldout], normalisation))}")
+        lines.append(f"{heldout}: {perplexity(model, unseen)}")
     lines.append(f"{output}: {_megabytes(output)}, {time.perf_counter() - started:.1f} s")
     return "\n".join(lines)
 

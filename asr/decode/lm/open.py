@@ -36,4 +36,10 @@ def open_lm(path: str | Path) -> LanguageModel:
     The format is known by the first bytes, not by the name. Raises AsrError if the file is
     missing, damaged or neither.
     """
-    return read_lm(path) if is_binary(path) else build_model(read_arpa(path))
+    if is_binary(path):
+        return read_lm(path)
+    ngrams = read_arpa(path)
+    try:
+        return build_model(ngrams)
+    except AsrError as error:
+        raise AsrError(f"{path}: {error}") from None

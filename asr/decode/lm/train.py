@@ -84,7 +84,8 @@ class _Table:
 def number_words(sentences: Iterable[str], min_count: int = 1) -> NumberedText:
     """Number the words of sentences; words that occur fewer than `min_count` times become <unk>.
 
-    Raises AsrError for a text without words, and for one in which <s> or </s> is a word.
+    Raises AsrError for a text without words, for one in which <s> or </s> is a word, and for a
+    `min_count` that no word reaches.
     """
     vocabulary = _Numbers({UNKNOWN: _UNKNOWN, BOS: _BOS, EOS: _EOS})
     number, numbers, lines = vocabulary.__getitem__, array("i"), 0
@@ -104,6 +105,8 @@ def number_words(sentences: Iterable[str], min_count: int = 1) -> NumberedText:
     names = list(vocabulary)
     kept = counts >= min_count
     kept[: _EOS + 1] = True
+    if len(names) > _EOS + 1 and not kept[_EOS + 1 :].any():
+        raise AsrError(f"min_count={min_count}: no word occurs that often, so none would be left")
     renumbered = np.where(kept, np.cumsum(kept) - 1, _UNKNOWN).astype(np.int32)
     names = [name for name, keep in zip(names, kept, strict=True) if keep]
     return NumberedText(renumbered[text], names, lines)

@@ -180,3 +180,9 @@ def test_rare_words_become_unknown_on_request():
 def test_bad_texts_and_options_are_refused(sentences, arguments, fragment):
     with pytest.raises(AsrError, match=fragment):
         train_ngrams(number_words(sentences), **arguments)
+
+
+@pytest.mark.parametrize("count", [3, 10**8, 10**20])
+def test_a_least_count_that_no_word_reaches_is_refused(count):
+    with pytest.raises(AsrError, match=f"min_count={count}: no word occurs that often"):
+        number_words(["A B", "B A"], min_count=count)
