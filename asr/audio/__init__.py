@@ -1,18 +1,13 @@
 """Any recording -> mono float32 -> chunks; no torch."""
 
+from asr.audio.find import AUDIO_SUFFIXES, RECORDING_SUFFIXES, AudioFile, find, is_recording, walk
+from asr.audio.mix import INVALID, MAX_AMPLITUDE, is_valid
 from asr.audio.read import (
-    AUDIO_SUFFIXES,
-    INVALID,
-    MAX_AMPLITUDE,
-    RECORDING_SUFFIXES,
     Audio,
-    AudioFile,
     OpenRecording,
-    find,
     header_seconds,
-    is_valid,
+    length,
     load,
-    mono,
     open_recording,
     stream,
 )
@@ -27,9 +22,11 @@ __all__ = [
     "OpenRecording",
     "find",
     "header_seconds",
+    "is_recording",
     "is_valid",
+    "length",
     "load",
-    "mono",
     "open_recording",
     "stream",
+    "walk",
 ]

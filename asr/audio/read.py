@@ -1,53 +1,41 @@
 """Any recording -> a mono float32 waveform at the rate that is asked for, whole or in blocks.
 
-No torch here: transcribing a packed model reads its recordings through this module too.
+Length is what decodes: where the sound of a file lies is found by `riff`, `mpeg`, `flac`, `ogg` and
+`containers`, whatever a header says. What is missing or damaged is said in words, with what is
+there. No torch here: transcribing a packed model reads its recordings through this module too.
 """
 
+import itertools
 import os
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
-from asr.audio import containers as media
+from asr.audio import containers, flac, mpeg, ogg, riff
+from asr.audio.find import AUDIO_SUFFIXES
+from asr.audio.layout import Extent, Part, View, Window
+from asr.audio.mix import Mixer
 from asr.errors import AsrError
-
-AUDIO_SUFFIXES = (
-    ".aif",
-    ".aifc",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".flac",
-    ".mp3",
-    ".oga",
-    ".ogg",
-    ".opus",
-    ".rf64",
-    ".snd",
-    ".sph",
-    ".w64",
-    ".wav",
-)
-"""Suffixes of the files that libsndfile reads, in lower case."""
-RECORDING_SUFFIXES = tuple(sorted(AUDIO_SUFFIXES + media.MEDIA_SUFFIXES))
-"""Suffixes of the files that are looked for in folders; some need the extra `media`."""
-
-MAX_AMPLITUDE = 1e9
-"""Largest sample, where +-1 is usual: squares of a spectrum overflow float32 far beyond it."""
-INVALID = f"infinite or not a number, or beyond {MAX_AMPLITUDE:g}"
-"""What is wrong with a waveform that is not `is_valid`."""
 
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
-_MPEG_ESTIMATE = 0.01
-"""An MPEG header may only estimate the length: that fraction of a whole file may be missing."""
+_SHORT_BLOCK = 1 << 14
+"""The same of FLAC, whose decoder says where it is damaged."""
+_FAILURES = 3
+"""Blocks in a row that cannot be decoded before a decoder is given up."""
+_PADDING, _PADDING_FRACTION = 4 * 1152, 0.001
+"""Samples that MPEG decoders drop of a whole file: an encoder's padding, frames without a start."""
+_UNKNOWN = 1 << 62
+"""Samples that libsndfile gives a file of which it does not know how many it has."""
 
 
 @dataclass(frozen=True)
@@ -68,225 +56,310 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-class AudioFile(NamedTuple):
-    """A file that `find` found, and the folder whose tree outputs mirror."""
-
-    root: Path
-    path: Path
-
-    @property
-    def relative(self) -> Path:
-        """Path below `root`: where an output goes that mirrors the input tree."""
-        return self.path.relative_to(self.root)
-
-
-def load(path: str | Path, sample_rate: int = 16000) -> Audio:
-    """Decode a recording, mix its channels, resample it to `sample_rate`.
+def load(path: str | Path, sample_rate: int = 16000, channel: int | None = None) -> Audio:
+    """Decode a recording, mix its channels, or take one (from 1), resample it to `sample_rate`.
 
     Raises `AsrError` naming the file if it is missing, not audio, empty, truncated, or holds
     samples that are not numbers.
     """
-    with open_recording(path) as recording:
-        parts = [mono(block, path) for block in recording.blocks]
+    with open_recording(path, channel) as recording:
+        parts = []
+        for segment in recording.segments():
+            samples = np.concatenate(list(segment.mono()) or [np.zeros(0, np.float32)])
+            if segment.rate != sample_rate:
+                samples = soxr.resample(samples, segment.rate, sample_rate)
+            parts.append(samples)
+        recording.refuse_damage()
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    if recording.rate != sample_rate:
-        samples = soxr.resample(samples, recording.rate, sample_rate)
     if not len(samples):
         raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     return Audio(samples, sample_rate, recording.notes(sample_rate))
 
 
-def stream(recording: "OpenRecording", sample_rate: int = 16000) -> Iterator[np.ndarray]:
+def stream(
+    recording: "OpenRecording", sample_rate: int = 16000, partial: bool = False
+) -> Iterator[np.ndarray]:
     """The samples of an open recording, mono at `sample_rate`, in blocks of some seconds.
 
     Together they are what `load` gives, sample by sample, and are never all held at once.
-    Raises as `load` does; for a truncated file only after its last block.
+    Raises as `load` does; for a truncated file only after its last block, and not at all if
+    `partial`: `recording.damage` then says what is missing.
     """
-    resampler = None
-    if recording.rate != sample_rate:
-        resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32")
-    for block in recording.blocks:
-        samples = mono(block, recording.path)
+    for segment in recording.segments():
+        resampler = None
+        if segment.rate != sample_rate:
+            resampler = soxr.ResampleStream(segment.rate, sample_rate, 1, dtype="float32")
+        for samples in segment.mono():
+            if resampler is not None:
+                samples = resampler.resample_chunk(samples)
+            if len(samples):
+                yield samples
         if resampler is not None:
-            samples = resampler.resample_chunk(samples)
-        if len(samples):
-            yield samples
-    if resampler is not None:
-        samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        if len(samples):
-            yield samples
+            samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            if len(samples):
+                yield samples
+    if not partial:
+        recording.refuse_damage()
 
 
-def mono(block: np.ndarray, path: str | Path) -> np.ndarray:
-    """The mean `(samples,)` of the channels of a block `(samples, channels)` of a file."""
-    mixed = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
-    if not is_valid(mixed):
-        raise AsrError(f"{path}: holds samples that are {INVALID}")
-    return mixed
+@dataclass
+class Segment:
+    """A stretch of a recording of one rate; a file has several if files were joined."""
 
-
-def is_valid(samples: np.ndarray) -> bool:
-    """Whether all samples are numbers, of a size whose spectrum float32 can hold."""
-    return bool((np.abs(samples) <= MAX_AMPLITUDE).all())
-
-
-@dataclass(frozen=True)
-class OpenRecording:
-    """A recording that is open for reading."""
-
-    path: Path
     rate: int
-    """Samples per second."""
     channels: int
+    seconds: float
+    """By its header; 0 if that says nothing."""
     blocks: Iterator[np.ndarray]
-    """All samples, in blocks `(samples, channels)` of float32, to be read once. Raises AsrError if
-    the file is damaged, truncated, or has no samples."""
+    """All samples once, in blocks `(samples, channels)` of float32."""
+    mixer: Mixer
+
+    def mono(self) -> Iterator[np.ndarray]:
+        """The blocks as `(samples,)`: channels mixed, or the one that is asked for."""
+        return map(self.mixer.mix, self.blocks)
+
+
+class OpenRecording:
+    """A recording that is open for reading, once."""
+
+    def __init__(self, path: Path, file: BinaryIO, channel: int | None, stack: ExitStack) -> None:
+        self.path, self.channel = path, channel
+        layout = _layout(Window(file))
+        self.damage = layout.damage
+        """Why less is there than was recorded, in words; certain only after the last block. Empty:
+        it is complete."""
+        self._remarks = list(layout.notes)
+        self._file, self._parts, self._stack = file, layout.parts, stack
+        self._first = _segment(self, View(file, layout.parts[0]), stack)
+        self.rate, self.channels = self._first.rate, self._first.channels
+        """Of its first segment."""
+        self._rates = {self.rate: None}
+        self._cancelled = False
+
+    @property
+    def seconds(self) -> float:
+        """Length by its headers; 0 if they say nothing."""
+        total = self._first.seconds
+        for part in self._parts[1:]:
+            with ExitStack() as stack, suppress(AsrError):
+                total += _segment(self, View(self._file, part), stack).seconds
+        return total
+
+    def segments(self) -> Iterator[Segment]:
+        """All segments that have samples; AsrError if none has."""
+        found = False
+        for segment in self.opened():
+            self._rates[segment.rate] = None
+            segment.blocks, some = _some(segment.blocks)
+            if some:
+                found = True
+                yield segment
+                self._cancelled |= segment.mixer.cancelled
+        if not found:
+            because = f" ({self.damage})" if self.damage else ""
+            raise AsrError(f"{self.path}: holds no audio (zero samples){because}")
 
     def notes(self, sample_rate: int) -> tuple[str, ...]:
         """What is changed on the way to a mono waveform at `sample_rate`, in words."""
         notes = []
-        if self.channels > 1:
+        if len(self._parts) > 1:
+            notes.append(f"{len(self._parts)} recordings in one file")
+        if self.channel is not None:
+            notes.append(f"channel {self.channel} of {self.channels} taken")
+        elif self._cancelled:
+            notes.append(f"{self.channels} channels cancel each other: the loudest taken")
+        elif self.channels > 1:
             notes.append(f"{self.channels} channels mixed")
-        if self.rate != sample_rate:
-            notes.append(f"{self.rate} Hz resampled to {sample_rate} Hz")
-        return tuple(notes)
+        notes += [f"{r} Hz resampled to {sample_rate} Hz" for r in self._rates if r != sample_rate]
+        notes += dict.fromkeys(self._remarks)
+        return (*notes, self.damage) if self.damage else tuple(notes)
+
+    def remark(self, what: str) -> None:
+        """Say what is strange about the file."""
+        self._remarks.append(what)
+
+    def damaged(self, why: str) -> None:
+        """Say that something is missing; what was found first is said."""
+        self.damage = self.damage or why
+
+    def refuse_damage(self) -> None:
+        """Raise AsrError if something is missing."""
+        if self.damage:
+            raise AsrError(f"{self.path}: {self.damage}")
+
+    def opened(self) -> Iterator[Segment]:
+        """All segments that can be opened, each only while it is read."""
+        yield self._first
+        for part in self._parts[1:]:
+            with ExitStack() as stack:
+                try:
+                    segment = _segment(self, View(self._file, part), stack)
+                except AsrError as error:
+                    why = str(error).removeprefix(f"{self.path}: ")
+                    self.damaged(f"damaged, a part of it cannot be read: {why}")
+                    continue
+                yield segment
 
 
 @contextmanager
-def open_recording(path: str | Path) -> Iterator[OpenRecording]:
-    """Open a recording. Raises AsrError naming the file if it is missing, not audio or empty."""
+def open_recording(path: str | Path, channel: int | None = None) -> Iterator[OpenRecording]:
+    """Open a recording: a file, or what is read from a pipe or device of that name.
+
+    `channel` (from 1) takes one channel instead of mixing them.
+    Raises AsrError naming the file if it is missing, not audio or empty.
+    """
     path = Path(path)
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(path))
+        if file.seek(0, os.SEEK_END) == 0:
+            raise AsrError(f"{path}: the file is empty")
+        yield OpenRecording(path, file, channel, stack)
+
+
+def length(path: str | Path) -> float:
+    """Seconds of a recording that can be read; decoded only where no header says so.
+
+    Raises AsrError as `load` does, as far as that shows without decoding.
+    """
+    with open_recording(path) as recording:
+        recording.refuse_damage()
+        return recording.seconds or sum(
+            sum(map(len, segment.blocks)) / segment.rate for segment in recording.opened()
+        )
+
+
+def header_seconds(path: str | Path) -> float:
+    """Duration in seconds of a regular file by its headers, to show progress; 0 if unknown."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return 0.0
+        with open_recording(path) as recording:
+            return recording.seconds
+    except (AsrError, OSError):
+        return 0.0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read from any place; what comes from a pipe is first copied."""
     if not path.exists():
         raise AsrError(f"{path}: no such file")
     if path.is_dir():
         raise AsrError(f"{path}: this is a folder, not a recording")
-    if not os.access(path, os.R_OK):
-        raise AsrError(f"{path}: no permission to read it")
-    if path.stat().st_size == 0:
-        raise AsrError(f"{path}: the file is empty")
     try:
-        file = soundfile.SoundFile(_name(path))
-    except soundfile.SoundFileError as error:
-        if path.suffix.lower() in AUDIO_SUFFIXES or not _perhaps_media(path):
-            raise AsrError(
-                f"{path}: not audio that can be read ({_reason(error)}); "
-                f"convert it to FLAC or WAV, for example"
-            ) from error
-        with media.open_audio(path) as (rate, channels, blocks):
-            yield OpenRecording(path, rate, channels, _not_empty(path, blocks))
-        return
+        file = path.open("rb")
+    except PermissionError:
+        raise AsrError(f"{path}: no permission to read it") from None
+    except OSError as error:
+        raise AsrError(f"{path}: cannot be opened: {error.strerror}") from None
     with file:
-        blocks = _not_empty(path, _blocks(path, file))
-        yield OpenRecording(path, file.samplerate, file.channels, blocks)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            yield file
+            return
+        # Without a name: nothing stays behind, whatever ends the process.
+        with tempfile.TemporaryFile(prefix="asr-") as copy:
+            shutil.copyfileobj(file, copy)
+            yield copy
 
 
-def header_seconds(path: str | Path) -> float:
-    """Duration in seconds by the header of a recording, to show progress; 0 if unknown."""
+def _layout(window: Window) -> Extent:
+    """Where the sound of a file lies, by its content."""
+    head = window.read(0, 1024)
+    if riff.SIGNATURE.match(head):
+        found, streams = riff.layout(window)
+        for start, end in streams:
+            within = mpeg.layout(window, start, end)
+            found.parts = [*found.parts, *within.parts]
+            found.notes += within.notes
+            found.damage = found.damage or within.damage
+        return found if found.parts else Extent([Part(0, window.size)])
+    if head.startswith(b"OggS"):
+        return ogg.layout(window)
+    if flac.begins(window):
+        return flac.layout(window)
+    if not containers.looks_like_one(head) and mpeg.is_mpeg(window):
+        return mpeg.layout(window)
+    return containers.layout(window)
+
+
+class _Sequential(soundfile.SoundFile):
+    """A file that is read from its beginning to its end, whatever length its header gives."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _segment(recording: OpenRecording, view: View, stack: ExitStack) -> Segment:
+    """What decodes a part. Raises AsrError if nothing does."""
+    path, mixer = recording.path, Mixer(recording.path, recording.channel)
     try:
-        information = soundfile.info(_name(path))
-    except (soundfile.SoundFileError, OSError):
-        return media.seconds(Path(path)) if _perhaps_media(Path(path)) else 0.0
-    return float(information.frames / information.samplerate)
-
-
-def _name(path: str | Path) -> str | bytes:
-    """A name as soundfile opens it: encoded here, names that are not UTF-8 work too."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
-
-
-def _perhaps_media(path: Path) -> bool:
-    return path.suffix.lower() in media.MEDIA_SUFFIXES or media.available()
-
-
-def _not_empty(path: Path, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks that have samples; AsrError if none has."""
-    found = False
-    for block in blocks:
-        if len(block):
-            found = True
-            yield block
-    if not found:
-        raise AsrError(f"{path}: holds no audio (zero samples)")
-
-
-def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """All samples of a file that libsndfile reads; a truncated one is refused at the end."""
-    promised, read = file.frames, 0
-    tolerance = _MPEG_ESTIMATE if file.format in ("MP3", "MPEG") else 0.0
-    missing = _missing_bytes(file.extra_info)
-    try:
-        while True:
-            block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
-            if not len(block):
-                break
-            read += len(block)
-            yield block
+        file = stack.enter_context(_Sequential(view))
     except soundfile.SoundFileError as error:
-        raise AsrError(f"{path}: damaged or truncated ({_reason(error)})") from error
-    if missing or read < promised * (1 - tolerance):
-        got = f"{read / file.samplerate:.2f} s of audio are there"
-        raise AsrError(f"{path}: truncated, its header promises more than the file holds: {got}")
+        view.seek(0)
+        is_container = containers.looks_like_one(view.read(1024))
+        if not (is_container or containers.available()) and path.suffix.lower() in AUDIO_SUFFIXES:
+            raise _not_audio(path, _reason(error)) from error
+    else:
+        frames = view.samples or file.frames
+        seconds = frames / file.samplerate if frames < _UNKNOWN else 0.0
+        blocks = _blocks(recording, file, view.samples)
+        return Segment(file.samplerate, file.channels, seconds, blocks, mixer)
+    view.seek(0)
+    track = stack.enter_context(containers.open_audio(path, view))
+    if track.tracks > 1:
+        recording.remark(f"{track.tracks} audio tracks: the default one taken")
+
+    def blocks_of_track() -> Iterator[np.ndarray]:
+        yield from track.blocks
+        for damage in track.damage:
+            recording.damaged(damage)
+
+    return Segment(track.rate, track.channels, track.seconds, blocks_of_track(), mixer)
 
 
-def _missing_bytes(extra_info: str) -> int:
-    """Bytes that a WAV header promises beyond the end of the file.
+def _some(blocks: Iterator[np.ndarray]) -> tuple[Iterator[np.ndarray], bool]:
+    """The blocks that have samples, and whether there are any."""
+    full = (block for block in blocks if len(block))
+    first = next(full, None)
+    return (full, False) if first is None else (itertools.chain([first], full), True)
 
-    libsndfile silently reads what is there and says so only in its log. Programs that write to
-    a pipe do not know the length and give a number near the top of 31 or 32 bits: not missing.
-    """
-    found = re.search(r"^data : (\d+) \(should be (\d+)\)", extra_info, re.MULTILINE)
-    if not found:
-        return 0
-    promised, held = int(found[1]), int(found[2])
-    return max(promised - held, 0) if promised < 0x7FFF0000 else 0
+
+def _blocks(
+    recording: OpenRecording, file: soundfile.SoundFile, samples: int | None
+) -> Iterator[np.ndarray]:
+    """All samples of a file that libsndfile reads; what is missing goes to `recording.damage`."""
+    read, promised = 0, samples or file.frames
+    least = 0 if promised >= _UNKNOWN else promised
+    if "MP" in file.format or "MPEG" in file.subtype:
+        least = promised - round(_PADDING_FRACTION * promised) - _PADDING
+    # An error loses the block that it is in.
+    size = _SHORT_BLOCK if file.format == "FLAC" else _BLOCK_SAMPLES
+    failures = 0
+    while failures < _FAILURES:
+        try:
+            block = file.read(size, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            failures += 1
+            recording.damaged(f"damaged or truncated ({_reason(error)})")
+            continue
+        if not len(block):
+            break
+        failures = 0
+        read += len(block)
+        yield block
+    if read < least:
+        there, whole = read / file.samplerate, promised / file.samplerate
+        recording.damaged(f"damaged or truncated, {there:.2f} s of {whole:.2f} s are there")
+
+
+def _not_audio(path: Path, why: str) -> AsrError:
+    return AsrError(
+        f"{path}: not audio that can be read ({why}); convert it to FLAC or WAV, for example"
+    )
 
 
 def _reason(error: Exception) -> str:
     """libsndfile's message without the path."""
-    return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
-
-
-def find(paths: Iterable[str | Path]) -> list[AudioFile]:
-    """List the recordings among files and folders, folders recursively and sorted.
-
-    Returns `(root, path)` pairs: `root` is the folder that was given, or the folder of a file
-    that was given. Hidden files in folders are skipped; nothing is listed twice.
-    Raises `AsrError` for a path that does not exist, a file whose suffix is not among
-    `RECORDING_SUFFIXES`, a folder without recordings, and one that cannot be listed.
-    """
-    found: dict[Path, AudioFile] = {}
-    for path in map(Path, paths):
-        for item in _walk(path) if path.is_dir() else [_given(path)]:
-            found.setdefault(item.path, item)
-    return list(found.values())
-
-
-def _given(path: Path) -> AudioFile:
-    if not path.exists():
-        raise AsrError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in RECORDING_SUFFIXES:
-        raise AsrError(f"{path}: not the suffix of a recording; known are {_suffixes()}")
-    return AudioFile(path.parent, path)
-
-
-def _walk(folder: Path) -> list[AudioFile]:
-    found = []
-    for where, folders, names in os.walk(folder, onerror=_unlisted):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            AudioFile(folder, Path(where, name))
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(RECORDING_SUFFIXES)
-        ]
-    if not found:
-        raise AsrError(f"{folder}: a folder without audio; looked for {_suffixes()} in it")
-    return sorted(found, key=lambda item: item.path)
-
-
-def _unlisted(error: OSError) -> NoReturn:
-    raise AsrError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
-
-
-def _suffixes() -> str:
-    return " ".join(RECORDING_SUFFIXES)
+    message = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
+    return message or "its data make no sense"

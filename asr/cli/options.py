@@ -158,7 +158,7 @@ ONE_BEST = dataclasses.replace(DECODING, without=("nbest",))
 CHUNKS = FieldOptions("asr.audio.chunk", "ChunkOptions", "Long recordings")
 SUBTITLES = FieldOptions("asr.transcribe.subtitles", "SubtitleOptions", "Subtitles (srt, vtt)")
 TRANSCRIBING = FieldOptions(
-    "asr.transcribe.options", "TranscribeOptions", only=("batch_seconds", "case")
+    "asr.transcribe.options", "TranscribeOptions", only=("channel", "batch_seconds", "case")
 )
 
 

@@ -53,6 +53,14 @@ Formats = Annotated[
         show_default=False,
     ),
 ]
+AcceptTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--accept-truncated",
+        help="Count truncated or damaged recordings as done; else the exit status is 1. What is "
+        "there is transcribed either way.",
+    ),
+]
 ProgressBar = Annotated[
     bool | None,
     typer.Option(help="Show a progress bar." + default_note("on a terminal"), show_default=False),
@@ -79,6 +87,7 @@ def transcribe(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")
     ] = False,
+    accept_truncated: AcceptTruncated = False,
     progress: ProgressBar = None,
     threads: Threads = 2,
     backend: Backend = "auto",
@@ -113,6 +122,7 @@ def transcribe(
         options,
         overwrite,
         bar,
+        accept_truncated,
     )
     if failed:
         raise typer.Exit(1)

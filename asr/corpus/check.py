@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from asr import audio
-from asr.corpus.manifest import MOST_LISTED, Utterance, header, with_list
+from asr.corpus.manifest import MOST_LISTED, Utterance, with_list
 from asr.errors import AsrError
 from asr.text.normalise import normalise
 from asr.text.tokenizer import UnknownCharacters
@@ -191,13 +191,12 @@ def _problems(
 def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
     """Samples at `sample_rate`, as training will read them; AsrError if it could not."""
     path = utterance.audio_filepath
-    samples, rate = header(path)
-    seconds = samples / rate
+    seconds = audio.length(path)
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
             "cut short, or changed since the manifest was made"
         )
-    if decode and samples:
+    if decode and seconds:
         return len(audio.load(path, sample_rate).samples)
-    return round(samples * sample_rate / rate)
+    return round(seconds * sample_rate)

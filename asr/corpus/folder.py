@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from asr.audio import AUDIO_SUFFIXES
-from asr.corpus.librispeech import walk
+from asr.audio import RECORDING_SUFFIXES, is_recording, walk
 from asr.corpus.manifest import Utterance, not_found, read_manifest, with_durations, with_list
 from asr.errors import AsrError
 from asr.text.read import BadLine, decode_line
@@ -49,11 +48,11 @@ def scan(
         place / name
         for place, names in walk(folder)
         for name in names
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES
+        if is_recording(place / name)
     )
     if not recordings:
         raise AsrError(
-            f"{folder}: no recordings in it or below (looked for {' '.join(AUDIO_SUFFIXES)})"
+            f"{folder}: no recordings in it or below (looked for {' '.join(RECORDING_SUFFIXES)})"
         )
     kind, source = _choose(folder, texts, tsv, recordings, ignore)
     if kind == "nemo":

@@ -7,10 +7,10 @@ A folder with a `*.trans.txt` is a chapter, whatever lies above it: a chapter, a
 of several parts are all read. Other files, and folders without transcripts, are skipped.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr.audio import is_recording, walk
 from asr.corpus.manifest import Utterance, not_found, with_durations, with_list
 from asr.errors import AsrError
 from asr.text.read import BadLine, decode_line
@@ -25,7 +25,7 @@ OFFICIAL_PARTS = (
     "test-other",
 )
 _SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
-"""In order of preference, if a recording exists in several formats."""
+"""If a recording exists in several formats, the first of these; then any other kind."""
 _TRANSCRIPT = ".trans.txt"
 
 
@@ -47,7 +47,7 @@ def scan(folder: str | Path) -> list[Utterance]:
     chapters = 0
     for place, names in walk(folder):
         transcripts = [name for name in names if name.endswith(_TRANSCRIPT)]
-        audio = _audio_by_id(names)
+        audio = _audio_by_id(place, names)
         chapters += bool(transcripts)
         with_text = set()
         for transcript in transcripts:
@@ -57,7 +57,7 @@ def scan(folder: str | Path) -> list[Utterance]:
                 if key in seen:
                     problems.append(f"{where}: id {key} is already used in {seen[key]}")
                 elif key not in audio:
-                    expected = ", ".join(_SUFFIXES)
+                    expected = f"{', '.join(_SUFFIXES)} or other audio"
                     problems.append(f"{where}: no recording {key} beside it ({expected})")
                 else:
                     path = str(place / audio[key])
@@ -86,30 +86,12 @@ def has_layout(folder: str | Path) -> bool:
     return any(name.endswith(_TRANSCRIPT) for _, names in walk(Path(folder)) for name in names)
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below `folder` (itself first) and their files, both sorted; hidden ones left out.
-
-    Links are followed, each real folder once: corpora often lie on another disk.
-    """
-    visited = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), sorted(name for name in files if not name.startswith("."))
-
-
-def _audio_by_id(names: list[str]) -> dict[str, str]:
-    ranked = [
-        (_SUFFIXES.index(Path(name).suffix.lower()), name)
-        for name in names
-        if Path(name).suffix.lower() in _SUFFIXES
-    ]
+def _audio_by_id(place: Path, names: list[str]) -> dict[str, str]:
+    order = {suffix: rank for rank, suffix in enumerate(_SUFFIXES)}
+    recordings = [name for name in names if is_recording(place / name)]
     # Preferred suffixes come last and so win.
-    return {Path(name).stem: name for _, name in sorted(ranked, reverse=True)}
+    recordings.sort(key=lambda name: (-order.get(Path(name).suffix.lower(), len(order)), name))
+    return {Path(name).stem: name for name in recordings}
 
 
 def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import soundfile
-
+from asr.audio import length
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.text.read import BadLine, parse_row, text_of
@@ -34,7 +33,7 @@ class Utterance:
     audio_filepath: str
     """Path that can be opened from the current folder."""
     duration: float
-    """Seconds, by the header of the file."""
+    """Seconds that can be read of it."""
     text: str
     """As written by the corpus, not normalised."""
     speaker: str
@@ -45,7 +44,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     """The utterances of a manifest in its order.
 
     Relative audio paths are relative to the manifest. A missing `id` is the stem of the audio
-    path, a missing `speaker` is empty, a missing `duration` is read from the file's header.
+    path, a missing `speaker` is empty, a missing `duration` is read from the file.
     Whether the audio files exist is not checked here (`asr.corpus.check` does).
 
     Raises AsrError that names file and line of every bad line (the first 20), of duplicate ids
@@ -106,37 +105,17 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     atomic_write_text(path, "".join(lines))
 
 
-def header(path: str | Path) -> tuple[int, int]:
-    """Samples and sample rate of a recording by its header, without decoding it.
-
-    Raises AsrError for a file that is missing or that soundfile cannot open.
-    """
-    try:
-        information = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        if not os.path.isfile(path):
-            raise AsrError(f"{path}: no such audio file") from error
-        raise AsrError(f"{path}: not readable as audio ({_reason(error)})") from error
-    return information.frames, information.samplerate
-
-
-def header_seconds(path: str | Path) -> float:
-    """Duration of a recording by its header; raises as `header` does."""
-    samples, rate = header(path)
-    return samples / rate
-
-
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """The same with durations from the headers, 0 where a header cannot be read."""
+    """The same with the durations of the recordings, 0 where one is damaged or cannot be read."""
 
     def seconds(utterance: Utterance) -> float:
         try:
-            return header_seconds(utterance.audio_filepath)
+            return length(utterance.audio_filepath)
         except AsrError:
             return 0.0
 
     # From memory 6,552 files take 0.5 s with or without threads; from a cold disk they wait, and
-    # soundfile releases the interpreter meanwhile.
+    # reading releases the interpreter meanwhile.
     with ThreadPoolExecutor(max_workers=4) as threads:
         durations = list(threads.map(seconds, utterances))
     return [
@@ -202,9 +181,9 @@ def _name(row: dict[str, object], key: str) -> str:
 def _duration(value: object, audio: str) -> float:
     if value is None:
         try:
-            return header_seconds(audio)
+            return length(audio)
         except AsrError as error:
-            raise BadLine(f'no "duration", and its header cannot be read: {error}') from None
+            raise BadLine(f'no "duration", and it cannot be read: {error}') from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadLine('"duration" must be a number of seconds')
     if not 0 <= value <= MAX_SECONDS:
@@ -216,8 +195,3 @@ def _portable(audio: str, folder: str) -> str:
     absolute = os.path.abspath(audio)
     relative = os.path.relpath(absolute, folder)
     return absolute if relative.split(os.sep)[0] == os.pardir else Path(relative).as_posix()
-
-
-def _reason(error: Exception) -> str:
-    """libsndfile's own words, without the path that soundfile puts before them."""
-    return str(getattr(error, "error_string", error)).rstrip(".")

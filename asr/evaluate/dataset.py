@@ -20,6 +20,7 @@ from asr.text.normalise import NORMALISATION, normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
 from asr.transcribe.recogniser import Recogniser, load_for_command
+from asr.transcribe.transcript import Transcript
 
 
 def evaluate(
@@ -31,7 +32,7 @@ def evaluate(
 
     The interval is drawn over speakers where they are known (`speakers_of`). Returns the score, one
     row per utterance in the order given, and the wall-clock seconds of all from reading to text.
-    Raises AsrError for no utterances, and for a recording that cannot be read.
+    Raises AsrError for no utterances, and for a recording that cannot be read or is not complete.
 
     >>> from asr.transcribe.recogniser import load
     >>> utterances = [Utterance("u1", "talk.flac", 1.3, "Bad!", "speaker 1")]
@@ -46,7 +47,7 @@ def evaluate(
     paths = [utterances[i].audio_filepath for i in order]
     started = time.perf_counter()
     transcripts = recogniser.transcribe(paths, options)
-    texts = {i: transcript.text for i, transcript in zip(order, transcripts, strict=True)}
+    texts = {i: _whole(transcript) for i, transcript in zip(order, transcripts, strict=True)}
     seconds = time.perf_counter() - started
     rows = [
         Row(u.id, u.speaker, normalise(u.text), normalise(texts[i]))
@@ -54,6 +55,16 @@ def evaluate(
     ]
     figures = score([r.reference for r in rows], [r.hypothesis for r in rows], speakers_of(rows))
     return figures, rows, seconds
+
+
+def _whole(transcript: Transcript) -> str:
+    """The text of a recording that is complete: words that are cut off are not the model's errors.
+
+    Raises AsrError.
+    """
+    if not transcript.complete:
+        raise AsrError(f"{transcript.path}: {transcript.notes[-1]}")
+    return transcript.text
 
 
 def evaluate_to(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from rich.console import Console
 
 from asr import audio
@@ -185,11 +184,11 @@ def _print_conversions(utterances: Sequence[Utterance], settings: Run, console: 
     rate = settings.frontend.sample_rate
     counts = Counter[str]()
     for u in utterances:
-        info = soundfile.info(u.audio_filepath)
-        if info.samplerate != rate:
-            counts[f"resampled from {info.samplerate} to {rate} Hz"] += 1
-        if info.channels > 1:
-            counts[f"of {info.channels} channels mixed to one"] += 1
+        with audio.open_recording(u.audio_filepath) as recording:
+            if recording.rate != rate:
+                counts[f"resampled from {recording.rate} to {rate} Hz"] += 1
+            if recording.channels > 1:
+                counts[f"of {recording.channels} channels mixed to one"] += 1
     for what, count in sorted(counts.items()):
         console.print(f"{settings.name}: {count} recordings {what}", highlight=False)
 

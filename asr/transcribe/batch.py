@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +69,7 @@ def transcribe_to(
     options: TranscribeOptions | None = None,
     overwrite: bool = False,
     bar: bool = False,
+    accept_truncated: bool = False,
 ) -> int:
     """Transcribe files and folders to standard output, or into the folder `output`.
 
@@ -78,19 +79,22 @@ def transcribe_to(
     that have them all are skipped, unless `overwrite`. A file that is known to be the text of
     another recording (`provenance`) is not taken for this one's. Recordings that cannot be read, or
     whose text cannot be written, are reported on standard error, with the notes and a summary, and
-    do not stop the rest. `bar` displays a progress bar.
+    do not stop the rest; of those that are truncated or damaged, what is there is transcribed.
+    `bar` displays a progress bar.
 
-    Returns how many failed. Raises AsrError before any recording is read for unknown formats,
-    folders without audio, two recordings that would share an output file, options that no format
-    uses, and a folder that cannot be written to; later for a disk that is full.
+    Returns how many failed or, unless `accept_truncated`, are not complete. Raises AsrError before
+    any recording is read for unknown formats, folders without audio, two recordings that would
+    share an output file, options that no format uses, and a folder that cannot be written to; later
+    for a disk that is full.
     """
     options = replace(recogniser.completed(options), on_error="report")
     writers = [find_writer(name) for name in dict.fromkeys(formats)]
     _refuse(writers, output, options, overwrite)
     recogniser.decoder(options.decoding)  # refuses a missing language model before any reading
     with ExitStack() as stack:
+        skipped: list[Path] = []
         provenance = Provenance(output) if output is not None else None
-        items = _items(paths, output, writers, provenance, stack)
+        items = _items(paths, output, writers, provenance, stack, skipped.append)
         if output is None and len(items) > 1 and writers[0].line is None:
             raise AsrError(
                 f"{len(items)} recordings as {writers[0].suffix[1:]} need a folder to write to: "
@@ -101,20 +105,20 @@ def transcribe_to(
         todo = [item for item in todo if item not in taken]
         total = sum(audio.header_seconds(item.path) for item in todo) if bar else 0.0
         with progress(total, bar) as display:
-            run = _Run(recogniser, writers, options, display, len(items) > 1, overwrite, provenance)
-            for item in taken:
-                run.fail(
-                    f"{item.shown}: {output / item.stem if output else ''} is the text of "
-                    f"{item.taken_by}; give another folder, or --overwrite to replace it"
-                )
+            several, accept = len(items) > 1, accept_truncated
+            run = _Run(
+                recogniser, writers, options, display, several, overwrite, accept, provenance
+            )
+            run.say_left_out(skipped, taken, output)
             try:
                 run.transcribe(todo)
             except KeyboardInterrupt:
                 display.say(run.interrupted(len(todo), output))
                 raise
             done = set(items) - set(todo) - set(taken)
+            run.recall(done)
             run.sum_up(len(done), sum(item.stale() for item in done), output)
-    return run.failed
+    return run.failed + (0 if accept_truncated else run.truncated)
 
 
 @dataclass
@@ -128,6 +132,7 @@ class _Run:
     several: bool
     """Whether there is more than one recording: on standard output each then has its path."""
     overwrite: bool
+    accept_truncated: bool
     provenance: Provenance | None = None
     started: float = field(default_factory=time.perf_counter)
     done: int = 0
@@ -135,6 +140,8 @@ class _Run:
     seconds: float = 0.0
     """Seconds of audio that were transcribed."""
     notes: Counter[str] = field(default_factory=Counter)
+    truncated: int = 0
+    """Recordings of which only a part could be read."""
 
     def transcribe(self, items: Sequence[WorkItem]) -> None:
         """Transcribe and write all recordings in their order."""
@@ -153,7 +160,30 @@ class _Run:
                 continue
             self.done += 1
             self.seconds += transcript.seconds
-            self.notes.update(transcript.notes)
+            notes = list(transcript.notes)
+            if not transcript.complete:
+                self.truncated += 1
+                self.display.say(f"{item.shown}: {notes.pop()}")
+            self.notes.update(notes)
+
+    def say_left_out(
+        self, skipped: Sequence[Path], taken: Sequence[WorkItem], output: Path | None
+    ) -> None:
+        """Say what is not a recording, and fail those whose output is another one's text."""
+        if skipped:
+            self.display.say(_passed_over(skipped))
+        for item in taken:
+            self.fail(
+                f"{item.shown}: {output / item.stem if output else ''} is the text of "
+                f"{item.taken_by}; give another folder, or --overwrite to replace it"
+            )
+
+    def recall(self, items: Iterable[WorkItem]) -> None:
+        """Say which of the recordings that were done before are not complete."""
+        for item in sorted(items, key=lambda item: item.name):
+            if self.provenance is not None and not self.provenance.is_complete(item.stem):
+                self.truncated += 1
+                self.display.say(f"{item.shown}: truncated or damaged, its text is of a part of it")
 
     def fail(self, message: str) -> None:
         """Report a recording that has no text."""
@@ -163,7 +193,7 @@ class _Run:
     def _write(self, item: WorkItem, transcript: Transcript) -> None:
         if item.outputs:
             if self.provenance is not None:
-                self.provenance.add(item.stem, item.path)
+                self.provenance.add(item.stem, item.path, transcript.complete)
             for i in range(len(item.outputs)) if self.overwrite else item.missing():
                 atomic_write_text(item.outputs[i], self.writers[i].document(transcript))
             return
@@ -197,6 +227,9 @@ class _Run:
         if skipped:
             changed = f", {stale} before the recording changed" if stale else ""
             parts.append(f"{skipped} skipped, done before{changed} (--overwrite repeats them)")
+        if self.truncated:
+            how = "accepted" if self.accept_truncated else "--accept-truncated counts them as done"
+            parts.append(f"{self.truncated} not complete ({how})")
         self.display.say("; ".join([*parts, f"{self.failed} failed"]))
 
 
@@ -225,6 +258,7 @@ def _items(
     writers: Sequence[Writer],
     provenance: Provenance | None,
     stack: ExitStack,
+    on_skip: Callable[[Path], object],
 ) -> list[WorkItem]:
     """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
     found: list[tuple[audio.AudioFile, str]] = []
@@ -235,11 +269,14 @@ def _items(
             copy = stack.enter_context(_standard_input())
             found.append((audio.AudioFile(copy.parent, copy), STDIN))
         else:
-            found += [(recording, str(recording.path)) for recording in audio.find([path])]
+            recordings = audio.find([path], on_skip)
+            found += [(recording, str(recording.path)) for recording in recordings]
     unique = list({recording.path: (recording, name) for recording, name in found}.values())
     if output is None or provenance is None:
         return [WorkItem(recording.path, name) for recording, name in unique]
-    stems = _stems([recording.relative for recording, _ in unique])
+    stems = _stems(
+        [Path(_STDIN_NAME) if name == STDIN else found.relative for found, name in unique]
+    )
     items, owners = [], dict[Path, str]()
     for (recording, name), stem in zip(unique, stems, strict=True):
         base = output / stem
@@ -288,11 +325,25 @@ def _stems(paths: Sequence[Path]) -> list[Path]:
         stems = longer
 
 
+def _passed_over(paths: Sequence[Path]) -> str:
+    """What was not taken for a recording in folders, by suffix."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    kinds = ", ".join(f"{number} {suffix}" for suffix, number in counts.most_common())
+    return f"{counted(len(paths), 'file')} passed over, not recordings: {kinds}"
+
+
 @contextmanager
 def _standard_input() -> Iterator[Path]:
     """Standard input as a file, whatever its length."""
+    if os.path.isdir("/dev/fd"):
+        # A file without a name: nothing stays behind, whatever ends the process.
+        with tempfile.TemporaryFile(prefix="asr-") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+            yield Path(f"/dev/fd/{copy.fileno()}")
+        return
     with tempfile.TemporaryDirectory(prefix="asr-") as folder:
-        copy = Path(folder) / _STDIN_NAME
-        with copy.open("wb") as file:
+        path = Path(folder) / _STDIN_NAME
+        with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield copy
+        yield path

@@ -64,6 +64,7 @@ def to_plain(transcript: "Transcript") -> dict[str, Any]:
         "path": printable(transcript.path),
         "text": transcript.text,
         "duration": milliseconds(transcript.seconds) / 1000,
+        "complete": transcript.complete,
         "model": transcript.model,
         "decoder": None if transcript.aligned else transcript.decoding.decoder,
         "lm": Path(transcript.decoding.lm).name or None,

@@ -24,6 +24,8 @@ class TranscribeOptions:
     """Most seconds of audio in a batch, padding included; a longer chunk is a batch of its own."""
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `Transcript.error` and go on."""
+    channel: int | None = None
+    """Transcribe this channel alone, counted from 1; None: all channels mixed."""
     case: Literal["lower", "upper"] | None = None
     """Lower or upper case of all texts, instead of that of the model's tokenizer."""
 
@@ -32,6 +34,8 @@ class TranscribeOptions:
             raise AsrError(f"batch_seconds={self.batch_seconds}: above 0")
         if self.batch_seconds > 10**9:
             raise AsrError(f"batch_seconds={self.batch_seconds}: at most {10**9:,}")
+        if self.channel is not None and self.channel < 1:
+            raise AsrError(f"channel={self.channel}: channels are counted from 1")
         if self.on_error not in ("raise", "report"):
             raise AsrError(f"on_error={self.on_error!r}: raise or report")
         if self.case not in (None, "lower", "upper"):

@@ -61,7 +61,9 @@ class Recording(Generic[T]):
     """As given; empty for a waveform."""
     samples: int = 0
     notes: tuple[str, ...] = ()
-    """What was changed while reading: resampled, channels mixed."""
+    """What was changed while reading: resampled, channels mixed, what is missing."""
+    damage: str = ""
+    """Why less is there than was recorded; empty: it is complete."""
     chunks: list[ChunkResult[T]] = field(default_factory=list)
     error: AsrError | None = None
     """Why it cannot be read; it has no chunks then."""
@@ -137,11 +139,14 @@ class Pipeline(Generic[T]):
             recording.samples = len(samples)
             yield samples
             return
-        with as_file(source) as path, audio.open_recording(path) as sound:
-            recording.notes = sound.notes(rate)
-            for block in audio.stream(sound, rate):
+        with (
+            as_file(source) as path,
+            audio.open_recording(path, self.options.channel) as sound,
+        ):
+            for block in audio.stream(sound, rate, partial=True):
                 recording.samples += len(block)
                 yield block
+            recording.notes, recording.damage = sound.notes(rate), sound.damage
 
     def _run_window(self) -> Iterator[Recording[T]]:
         """Run the network on all that waits; yield the recordings in front that are complete."""

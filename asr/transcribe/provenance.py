@@ -27,9 +27,11 @@ class Origin:
     """Its absolute path."""
     size: int
     sha256: str
+    complete: bool = True
+    """Whether all of it could be read."""
 
     @staticmethod
-    def of(path: Path) -> "Origin | None":
+    def of(path: Path, complete: bool = True) -> "Origin | None":
         """The origin of a text of `path`; None for a pipe, which cannot be read twice."""
         try:
             status = os.stat(path)
@@ -39,7 +41,7 @@ class Origin:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None
-        return Origin(os.path.abspath(path), status.st_size, digest)
+        return Origin(os.path.abspath(path), status.st_size, digest, complete)
 
 
 class Provenance:
@@ -69,7 +71,10 @@ class Provenance:
         A recording is the same at the same path, and anywhere else with the same content.
         """
         origin = self._origins.get(output)
-        if origin is None or origin.source == os.path.abspath(recording):
+        if origin is None:
+            return True
+        # A descriptor is another file each time.
+        if origin.source == os.path.abspath(recording) and not origin.source.startswith("/dev/"):
             return True
         with suppress(OSError):
             if recording.stat().st_size == origin.size:
@@ -77,9 +82,14 @@ class Provenance:
                 return now is not None and now.sha256 == origin.sha256
         return False
 
-    def add(self, output: str, recording: Path) -> None:
-        """Record that an output is the text of a recording. Raises CannotWrite."""
-        origin = Origin.of(recording)
+    def is_complete(self, output: str) -> bool:
+        """Whether an output is the text of a whole recording, or nobody knows better."""
+        origin = self._origins.get(output)
+        return origin is None or origin.complete
+
+    def add(self, output: str, recording: Path, complete: bool = True) -> None:
+        """Record that an output is the text of a recording, or a part. Raises CannotWrite."""
+        origin = Origin.of(recording, complete)
         if origin is None or self._origins.get(output) == origin:
             return
         line = json.dumps({"output": output} | asdict(origin)) + "\n"

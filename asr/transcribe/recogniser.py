@@ -14,6 +14,7 @@ from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
 from asr.decode.library import native
+from asr.errors import AsrError
 from asr.model.backend import Backend, BackendName, Device, NativeBackend, open_backend
 from asr.model.native_kernels import compiled
 from asr.pretrained import registry
@@ -88,7 +89,8 @@ class Recogniser:
         and so is a long recording: memory grows with neither. `on_progress` is called with the
         seconds of audio of every batch that is done. Raises AsrError at once for a language model
         that cannot be used, and at a recording that cannot be read, after all those before it
-        were yielded, unless `options.on_error` is "report".
+        were yielded, unless `options.on_error` is "report". Of a recording that is truncated or
+        damaged the rest is transcribed: `Transcript.complete` is False then.
 
         >>> recogniser = load("model.asr")
         >>> for transcript in recogniser.transcribe(["talk.flac"]):
@@ -113,11 +115,13 @@ class Recogniser:
         The log-probabilities `(frames, tokens)` are natural logs, those that `transcribe` decodes.
         Those of the chunks of a long recording are joined (`stitch.join_log_probs`); two hours
         take 20 MB for 29 tokens. Arguments and errors are those of `transcribe`, but a recording
-        that cannot be read always raises.
+        that cannot be read, or is truncated or damaged, always raises.
         """
         options = replace(options or TranscribeOptions(), on_error="raise")
         pipeline = Pipeline(self.backend, options, lambda rows: rows, on_progress)
         for recording in pipeline.run(sources):
+            if recording.damage:
+                raise AsrError(f"{recording.path}: {recording.damage}")
             chunks = [(chunk.place, chunk.result) for chunk in recording.chunks]
             rows = join_log_probs(chunks, self.frame_seconds, self.tokenizer.size)
             yield rows, recording.samples / self.frontend.sample_rate
@@ -196,6 +200,7 @@ class Recogniser:
             tuple(words),
             tuple(nbest),
             recording.notes,
+            not recording.damage,
             str(recording.error) if recording.error else None,
             options,
         )

@@ -33,7 +33,10 @@ class Transcript:
     nbest: tuple[ChunkHypotheses, ...] = ()
     """With `decoding.nbest` above 1: one entry for each chunk of the recording."""
     notes: tuple[str, ...] = ()
-    """What was changed while reading: resampled, channels mixed."""
+    """What was changed while reading: resampled, channels mixed, what is missing."""
+    complete: bool = True
+    """False for a recording that is truncated or damaged: `notes` says what is missing, and the
+    text is that of the rest."""
     error: str | None = None
     """Why there is no text, with `on_error="report"`."""
     options: TranscribeOptions = field(default_factory=TranscribeOptions, repr=False)

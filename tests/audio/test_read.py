@@ -167,10 +167,10 @@ def test_find_refuses_a_folder_without_recordings(tmp_path):
     (tmp_path / "note.txt").touch()
     with pytest.raises(AsrError, match=r"folder without audio; looked for .*flac .*wav"):
         find([tmp_path])
-    with pytest.raises(
-        AsrError, match=r"note\.txt: not the suffix of a recording; known are .*mp3"
-    ):
-        find([tmp_path / "note.txt"])
+    (tmp_path / "note.txt").write_text("words, not sound")
+    [given] = find([tmp_path / "note.txt"])
+    with pytest.raises(AsrError, match=r"note\.txt: not audio that can be read"):
+        load(given.path)
     with pytest.raises(AsrError, match="no such file or folder"):
         find([tmp_path / "elsewhere"])
 
@@ -192,5 +192,5 @@ def test_find_refuses_a_folder_that_it_cannot_list(tmp_path, monkeypatch):
 
 def test_every_suffix_is_lower_case_and_known_to_libsndfile_or_one_of_its_names():
     names = {f".{name.lower()}" for name in soundfile.available_formats()}
-    also = {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+    also = {".aif", ".aifc", ".mp1", ".mp2", ".mpga", ".wave", ".oga", ".opus", ".snd", ".sph"}
     assert set(AUDIO_SUFFIXES) <= names | also

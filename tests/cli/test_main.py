@@ -261,7 +261,9 @@ def test_options_that_are_given_reach_their_field(
 ) -> None:
     seen = {}
 
-    def recording(recogniser, paths, output, formats, options, overwrite, bar) -> int:
+    def recording(
+        recogniser, paths, output, formats, options, overwrite, bar, accept_truncated
+    ) -> int:
         seen.update(locals())
         return 0
 
@@ -273,7 +275,7 @@ def test_options_that_are_given_reach_their_field(
     rest += (
         " --max-seconds 5 --min-seconds 2 --min-gap 0.5 --pause 3 --batch-seconds 60 --overwrite"
     )
-    rest += " --no-progress --case lower"
+    rest += " --no-progress --case lower --channel 2 --accept-truncated"
     words = f"transcribe a b - -m {files / 'model.asr'} -o out -f json -f srt"
     status, _, err = asr(*f"{words} {decoding} {phrases} {rest}".split())
     assert (status, err) == (0, "")
@@ -292,7 +294,9 @@ def test_options_that_are_given_reach_their_field(
         SubtitleOptions(30, 1, 5.0, 2.0, 0.5, 3.0),
         60.0,
         case="lower",
+        channel=2,
     )
+    assert seen["accept_truncated"]
     assert (seen["paths"], seen["output"]) == (["a", "b", "-"], Path("out"))
     assert (seen["formats"], seen["overwrite"], seen["bar"]) == (["json", "srt"], True, False)
 

@@ -112,9 +112,7 @@ def test_every_kind_is_found_and_an_utterance_may_have_several(tmp_path):
     }
     assert report.count == 5
     assert usable(utterances, report) == utterances[:1]
-    assert (
-        dict(report.problems["unreadable"])["gone"] == f"{gone.audio_filepath}: no such audio file"
-    )
+    assert dict(report.problems["unreadable"])["gone"] == f"{gone.audio_filepath}: no such file"
     assert dict(report.problems["empty_text"])["dots"] == "the text is '...'"
     assert dict(report.problems["too_long"])["long"] == "2.50 s, above 2 s"
     assert "'6'" in dict(report.problems["unknown_characters"])["long"]
@@ -129,13 +127,13 @@ def test_table_counts_each_kind_and_shows_the_first_utterances(tmp_path):
     assert table[-2:] == ["  19: the text is ''", "  and 5 more"]
 
 
-def test_truncated_flac_is_found_by_decoding_only(tmp_path):
+@pytest.mark.parametrize("decode", [False, True])
+def test_truncated_flac_is_found_whether_it_is_decoded_or_not(tmp_path, decode):
     path = tmp_path / "a.flac"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     truncated = [Utterance("a", str(path), 3.0, "A", "")]
-    assert check(truncated, TOKENIZER, CRITERIA).count == 0
-    report = check(truncated, TOKENIZER, replace(CRITERIA, decode=True))
+    report = check(truncated, TOKENIZER, replace(CRITERIA, decode=decode))
     assert kinds(report) == {"unreadable": ["a"]}
     assert str(path) in report.problems["unreadable"][0][1]
 
@@ -144,6 +142,10 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
     one = utterance(tmp_path, "a", "A", 48000)
     path = Path(one.audio_filepath)
     path.write_bytes(path.read_bytes()[:48044])
+    assert check([one], TOKENIZER, CRITERIA).problems == {
+        "unreadable": [("a", f"{path}: truncated, 1.50 s of 3.00 s are there")]
+    }
+    soundfile.write(path, np.zeros(24000), 16000)
     assert check([one], TOKENIZER, CRITERIA).problems == {
         "unreadable": [
             (

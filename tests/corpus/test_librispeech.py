@@ -130,7 +130,8 @@ def test_transcripts_and_recordings_that_disagree_are_listed_together(root):
         librispeech.scan(root)
     assert str(caught.value).splitlines() == [
         f"{root}: transcripts and recordings disagree: 3",
-        f"  {transcript}:3: no recording 84-121123-0009 beside it (.flac, .wav, .ogg, .opus, .mp3)",
+        f"  {transcript}:3: no recording 84-121123-0009 beside it "
+        "(.flac, .wav, .ogg, .opus, .mp3 or other audio)",
         f"  {chapter}/84-121123-0007.flac: no line in 84-121123.trans.txt beside it",
         f"  {lost}/61-70968-0000.flac: no trans.txt beside it",
     ]

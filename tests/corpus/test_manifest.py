@@ -80,7 +80,7 @@ BAD = {
     '{"audio_filepath": "a.wav", "duration": NaN, "text": ""}': '"duration" is nan',
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "id": [1]}': '"id" must be a string',
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "offset": 3.5}': '"offset" is 3.5',
-    '{"audio_filepath": "gone.wav", "text": ""}': "gone.wav: no such audio file",
+    '{"audio_filepath": "gone.wav", "text": ""}': "gone.wav: no such file",
 }
 
 

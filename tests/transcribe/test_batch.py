@@ -102,19 +102,100 @@ def test_a_folder_is_mirrored_and_other_files_are_not_touched(
     assert len(written) == 6
 
 
-def test_a_truncated_file_is_counted_and_writes_nothing(
-    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("suffix", ["flac", "wav", "aiff", "mp3"])
+def test_of_a_truncated_file_what_is_there_is_transcribed_and_it_is_said(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     record(tmp_path / "in" / "good.flac", "BAD")
     record(tmp_path / "in" / "later.flac", "EGG")
-    half = record(tmp_path / "in" / "half.flac", "CAFE")
+    half = record(tmp_path / "in" / f"half.{suffix}", "BAD " * 6 + "CAFE " * 6)
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
-    assert transcribe_to(recogniser, [tmp_path / "in"], tmp_path / "out") == 1
-    assert sorted(files(tmp_path / "out")) == ["good.txt", "later.txt"]
+    out, formats = tmp_path / "out", ["txt", "json"]
+    assert transcribe_to(recogniser, [tmp_path / "in"], out, formats) == 1
     err = capsys.readouterr().err
-    assert f"{half}: " in err
-    assert "2 recordings transcribed" in err
-    assert "1 failed" in err
+    assert f"{half}: truncated" in err
+    assert "3 recordings transcribed" in err
+    assert "1 not complete (--accept-truncated counts them as done); 0 failed" in err
+    assert (out / "half.txt").read_text().startswith("BAD BAD")
+    written = {name: json.loads((out / f"{name}.json").read_text()) for name in ("half", "good")}
+    assert (written["half"]["complete"], written["good"]["complete"]) == (False, True)
+    assert "truncated" in written["half"]["notes"][-1]
+    again = [tmp_path / "in"], out, formats
+    assert transcribe_to(recogniser, *again) == 1
+    err = capsys.readouterr().err
+    assert f"{half}: truncated or damaged, its text is of a part of it" in err
+    assert "3 skipped, done before" in err
+    assert transcribe_to(recogniser, *again, accept_truncated=True) == 0
+    assert "1 not complete (accepted)" in capsys.readouterr().err
+    assert transcribe_to(recogniser, *again, overwrite=True, accept_truncated=True) == 0
+    assert "1 not complete (accepted); 0 failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav", "mp3"])
+def test_a_truncated_file_alone_prints_its_text_with_status_1(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    half = record(tmp_path / f"half.{suffix}", "BAD " * 6 + "CAFE " * 6)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    assert transcribe_to(recogniser, [half]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("BAD BAD")
+    assert f"{half}: truncated" in err
+    with pytest.raises(AsrError, match="truncated"):
+        recogniser.log_probs(half)
+
+
+def test_what_a_folder_holds_beside_recordings_is_said(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "a.wav", "BAD")
+    for name in ("a.txt", "b.txt", "c.pdf", "README"):
+        (tmp_path / name).write_text("not sound")
+    assert transcribe_to(recogniser, [tmp_path]) == 0
+    message = "4 files passed over, not recordings: 2 .txt, 1 "
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [(1.0, -1.0), (0.8, -1.0), (0.0, 1.0)])
+def test_words_of_two_channels_are_not_lost(
+    recogniser: Recogniser,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    channels: tuple[float, float],
+) -> None:
+    path = tmp_path / "two.wav"
+    soundfile.write(path, speak("BAD CAFE")[:, None] * np.array(channels, np.float32), RATE)
+    assert transcribe_to(recogniser, [path]) == 0
+    assert capsys.readouterr().out == "BAD CAFE\n"
+    assert transcribe_to(recogniser, [path], options=TranscribeOptions(channel=2)) == 0
+    assert capsys.readouterr().out == "BAD CAFE\n"
+    assert transcribe_to(recogniser, [path], options=TranscribeOptions(channel=3)) == 1
+    assert "has 2 channels, no channel 3" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="files without a name need /dev/fd")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_the_copy_of_standard_input_is_gone_whatever_ends_the_process(
+    tmp_path: Path, number: int
+) -> None:
+    code = (
+        "import os\n"
+        "from asr.transcribe import batch\n"
+        "with batch._standard_input() as path:\n"
+        "    print(path.stat().st_size, flush=True)\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+    )
+    content = record(tmp_path / "a.wav", "BAD").read_bytes()
+    (tmp_path / "temporary").mkdir()
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        input=content,
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        check=False,
+    )
+    assert (int(run.stdout), run.returncode != 0) == (len(content), True)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_two_recordings_of_one_name_keep_their_suffix(

@@ -30,6 +30,7 @@ def test_json_has_every_field() -> None:
         "path": "in/déjà.wav",
         "text": "HELLO THERE",
         "duration": 1.235,
+        "complete": True,
         "model": "tiny.asr",
         "decoder": "greedy",
         "lm": None,
