@@ -220,20 +220,22 @@ def test_a_frozen_weight_is_left_out_by_name_or_refused_where_it_is_asked_for(na
 
 @pytest.mark.parametrize("scope", ["tensor", "group", "global"])
 def test_a_weight_frozen_amid_training_keeps_its_mask_and_the_others_are_pruned(scope):
-    net = nn.ModuleDict({"rnn": nn.GRU(4, 3), "output": nn.Linear(3, 2)})
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"rnn": nn.GRU(8, 8), "output": nn.Linear(8, 8)})
     pruner = Pruner(net, Rule(Cubic(0, 60, 2, 0.5), scope=scope))
     for _ in range(10):
         pruner.step()
-    before = pruner.masks()["rnn.weight_hh_l0"]
+    before, dropped = pruner.masks(), pruner.sparsity()
     net["rnn"].weight_hh_l0.requires_grad_(False)
     pruner.step()  # no update
     with pytest.warns(PassedOver, match=r"rnn\.weight_hh_l0 was frozen after"):
         pruner.step()
     for _ in range(48):
         pruner.step()  # a second warning would be an error
-    assert torch.equal(pruner.masks()["rnn.weight_hh_l0"], before)
-    assert before.any()
-    assert pruner.sparsities()["rnn.weight_ih_l0"] > 0.4
+    after = pruner.masks()
+    changed = [name for name in after if not torch.equal(before[name], after[name])]
+    assert changed == ["rnn.weight_ih_l0", "output.weight"]
+    assert dropped < pruner.sparsity() < 0.5
 
 
 def test_a_fixed_mask_keeps_the_zeros_of_frozen_weights_too():
