@@ -237,7 +237,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, name):
 
 
 def test_negative_seed_is_refused(tmp_path):
-    with pytest.raises(AsrError, match=r"data\.spoken\.seed=-1: not negative"):
+    with pytest.raises(AsrError, match=r"data\.spoken\.seed=-1: 0 or more"):
         spoken.ensure("dev", replace(SMALL, seed=-1), tmp_path)
 
 
