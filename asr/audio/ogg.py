@@ -20,6 +20,9 @@ def layout(window: Window) -> Extent:
     while at < window.size:
         head = window.read(at, 27)
         size = _page_size(window, at, head)
+        if len(head) < 27 and _MAGIC.startswith(head[:4]):
+            result.damage = result.damage or "truncated, its last page is not all there"
+            break
         if size == 0:
             result.damage = result.damage or "damaged, some of its pages are not readable"
             at = _next(window, at + 1)

@@ -188,6 +188,14 @@ def test_a_cut_is_said_and_what_is_there_is_read(tmp_path, kind, fraction) -> No
         list(stream(recording, RATE))
 
 
+@pytest.mark.parametrize("kind", ["ogg", "opus"])
+def test_a_cut_anywhere_in_the_header_of_a_page_is_a_cut(tmp_path: Path, kind: str) -> None:
+    content = encode(kind, SAMPLES)
+    page = content.rindex(b"OggS")
+    for more in range(1, 60):
+        assert read(save(tmp_path / "a", content[: page + more]))[1].startswith("truncated")
+
+
 @pytest.mark.parametrize("kind", ["flac", "ogg", "opus", "vbr.mp3"])
 def test_damage_inside_is_said(tmp_path: Path, kind: str, capfd) -> None:
     content = encode(kind, SAMPLES)
