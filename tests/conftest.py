@@ -1,5 +1,11 @@
 """Fixtures for all tests: a small spoken corpus and the committed network."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Teams of threads in several processes wait for each other in every step: many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
