@@ -179,7 +179,9 @@ def test_the_copy_of_standard_input_is_gone_whatever_ends_the_process(
     tmp_path: Path, number: int
 ) -> None:
     code = (
-        "import os\n"
+        "import os, signal\n"
+        # A shell starts what runs in the background with this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from asr.transcribe import batch\n"
         "with batch._standard_input() as path:\n"
         "    print(path.stat().st_size, flush=True)\n"
