@@ -54,7 +54,7 @@ PRIOR_SECONDS, PRIOR_BELOW, PRIOR_DEVIATION = 1.0, 12.0, 3.5
 and with this deviation, both in natural logarithms of power: those of recorded speech."""
 SILENT_VALUE = -1.5
 """Of frames without sound in a running normalisation: about where background lies."""
-_BLOCK, _BANDS = 512, 4
+_BLOCK, _BANDS = 512, 8
 """Frames and bands at a time, so that memory beyond the result hardly grows with a recording."""
 _LONG_AGO = 1 << 30
 
@@ -101,19 +101,23 @@ def _by_speech(rows: Rows, settings: Frontend) -> None:
     if not sound.all():
         rows[~sound] = np.partition(rows[sound], rank, axis=0)[rank]
     spoken = level >= _threshold(loudest, background)
-    speech = _near(spoken, frames(AROUND_SECONDS)).astype(np.float64)[:, None]
+    speech = _near(spoken, frames(AROUND_SECONDS)).astype(np.float64)
     reach, weight = frames(WINDOW_SECONDS), frames(WHOLE_SECONDS)
     count, total = _around(speech, reach) + weight, speech.sum()
     rows -= rows[int(speech.argmax())].copy()  # so that digital silence is exactly 0, as above
+    # Bands as rows: sums along the frames then run through memory in order, three times faster.
     for first in range(0, rows.shape[1], _BANDS):
-        bands = rows[:, first : first + _BANDS]
-        bands -= ((bands * speech).sum(axis=0) / total).astype(np.float32)
-        squares = np.square(bands, dtype=np.float64) * speech
-        mean = _around(bands * speech, reach) / count
-        whole = squares.sum(axis=0) / total
-        variance = (_around(squares, reach) + weight * whole) / count - np.square(mean)
-        bands -= mean.astype(np.float32)
-        bands /= (np.sqrt(np.maximum(variance, 0.0)) + DEVIATION_FLOOR).astype(np.float32)
+        bands = rows[:, first : first + _BANDS].T.astype(np.float64, order="C")
+        bands -= (bands @ speech / total)[:, None]
+        values = bands * speech
+        mean = _around(values, reach) / count
+        np.multiply(values, bands, out=values)
+        whole = values.sum(axis=1, keepdims=True) / total
+        variance = (_around(values, reach) + weight * whole) / count
+        variance -= np.square(mean)
+        bands -= mean
+        bands /= np.sqrt(np.maximum(variance, 0.0, out=variance), out=variance) + DEVIATION_FLOOR
+        rows[:, first : first + _BANDS] = bands.T
 
 
 def _threshold(loudest: Doubles | float, background: Doubles | float) -> Doubles:
@@ -128,16 +132,17 @@ def _quantile(values: Doubles, rank: int) -> float:
 
 def _near(marked: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     """Frames at most `reach` away from a marked one."""
-    return _around(marked[:, None].astype(np.float64), reach)[:, 0] > 0.5
+    return _around(marked.astype(np.float64), reach) > 0.5
 
 
 def _around(values: Doubles, reach: int) -> Doubles:
-    """Sums over each frame and those at most `reach` away, `(frames, n)`."""
-    sums = np.zeros((len(values) + 1, values.shape[1]))
-    np.cumsum(values, axis=0, out=sums[1:])
-    index = np.arange(len(values))
-    stop, start = np.minimum(index + reach + 1, len(values)), np.maximum(index - reach, 0)
-    return sums[stop] - sums[start]
+    """Sums over each frame and those at most `reach` away; frames are the last axis."""
+    frames = values.shape[-1]
+    sums = np.zeros((*values.shape[:-1], frames + 1))
+    np.cumsum(values, axis=-1, out=sums[..., 1:])
+    index = np.arange(frames)
+    stop, start = np.minimum(index + reach + 1, frames), np.maximum(index - reach, 0)
+    return sums.take(stop, axis=-1) - sums.take(start, axis=-1)
 
 
 @dataclass(frozen=True)
