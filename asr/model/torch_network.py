@@ -5,7 +5,7 @@ Narang et al. 2017 prune (arXiv 1704.05119), in widths that train on a laptop.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class DeepSpeech(nn.Module):
         """
         after = []
         for i, layer in enumerate(self.rnn):
-            x, state = layer.step(x, states[i] if states else None)
+            x, state = cast(RecurrentLayer, layer).step(x, states[i] if states else None)
             after.append(state)
         mask = torch.ones(1, len(x), dtype=torch.bool, device=x.device)
         return self.output(x[None], mask)[0], after
