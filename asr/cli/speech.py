@@ -150,11 +150,13 @@ def listen(
         str, typer.Option("--format", "-f", help="txt, or json: an event a line.")
     ] = "txt",
     doubt_seconds: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="A word in doubt for longer is decided (networks that run forward only)."
+            help="A word in doubt for longer is decided; for networks that run forward only."
+            + default_note("20"),
+            show_default=False,
         ),
-    ] = 20.0,
+    ] = None,
     threads: Threads = 1,
     backend: Backend = "auto",
     exact: Exact = False,
@@ -173,7 +175,7 @@ def listen(
 
     decoder_options = models.decoding(model, decoding)
     recogniser = load_for_command(model, threads, backend, exact, decoder_options)
-    chunks = ChunkOptions(doubt_seconds, overlap_seconds=0.0)
+    chunks = ChunkOptions(*(() if doubt_seconds is None else (doubt_seconds, 0.0)))
     options = TranscribeOptions(decoder_options, chunks, **more)
     stream = recogniser.stream(options, WindowOptions(**windows) if windows else None)
     listen_to(recogniser, stream, source, sample_rate, format)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asr.audio.chunk import is_silent
+from asr.audio.chunk import ChunkOptions, is_silent
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
@@ -168,6 +168,8 @@ class Recogniser:
                 options.chunks.chunk_seconds,
             )
         else:
+            if options.chunks != ChunkOptions():
+                raise AsrError(f"a stream in windows has no use for chunk options: {note}")
             core = WindowCore(
                 lambda samples: self._words(samples, decoder), rate, windows or WindowOptions()
             )
