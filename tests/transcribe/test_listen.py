@@ -112,6 +112,7 @@ def test_a_terminal_shows_words_that_may_change_dimly(
 
 def test_events_of_a_pipe_from_the_command_line(model: Path) -> None:
     words = [sys.executable, "-m", "asr", "listen", "-", "-m", str(model), "-f", "json"]
+    words += ["--backend", "native"]
     done = subprocess.run(words, input=raw(speak(TEXT)), capture_output=True, check=True)
     *events, final = [json.loads(line) for line in done.stdout.decode().splitlines()]
     stable = [word["word"] for event in events for word in event["stable"]]
