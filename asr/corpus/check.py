@@ -190,13 +190,13 @@ def _problems(
 
 def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
     """Samples at `sample_rate`, as training will read them; AsrError if it could not."""
-    path = utterance.audio_filepath
-    seconds = audio.length(path)
+    path, source = utterance.audio_filepath, utterance.source
+    seconds = audio.length(source)
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
             "cut short, or changed since the manifest was made"
         )
     if decode and seconds:
-        return len(audio.load(path, sample_rate).samples)
+        return len(audio.load(source, sample_rate).samples)
     return round(seconds * sample_rate)
