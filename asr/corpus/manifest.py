@@ -90,7 +90,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     if problems:
         raise AsrError(with_list(f"{path}: bad lines: {len(problems)}", problems))
     if not utterances:
-        raise AsrError(f"{path}: the manifest has no utterance; `asr manifest` makes one")
+        raise AsrError(f"{path}: the manifest has no utterance; `asr corpus folder` makes one")
     return utterances
 
 

@@ -1,4 +1,4 @@
-"""Progress of something that is measured in bytes: a bar on a terminal, else a line now and then."""
+"""Progress in bytes: a bar on a terminal, else a line in the log now and then."""
 
 import sys
 import time

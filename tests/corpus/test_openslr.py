@@ -1,4 +1,4 @@
-"""`asr corpus librispeech` ends with whole parts, whatever interrupts it; a second run does nothing."""
+"""Parts of LibriSpeech end up whole, whatever interrupts a run; a second run does nothing."""
 
 import json
 import os
@@ -154,7 +154,7 @@ def test_an_archive_of_something_else_is_refused(get, server):
 
 
 def test_wrong_names_are_refused_with_the_nearest_right_one(get, tmp_path):
-    with pytest.raises(AsrError, match="'dev-claen' is not a part .* did you mean dev-clean"):
+    with pytest.raises(AsrError, match=r"'dev-claen' is not a part .* did you mean dev-clean"):
         get("dev-claen")
     with pytest.raises(AsrError, match="name at least one part"):
         get()
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_while_unpacking_keeps_the_archive(get, server, archiv
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
     try:
-        with pytest.raises(CannotWrite, match="cannot be unpacked: .*archive is kept; make room"):
+        with pytest.raises(CannotWrite, match=r"cannot be unpacked: .*archive is kept; make room"):
             get("bad", table=table)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -209,9 +209,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import mini_librispeech as mini
 from asr.corpus import openslr, unpack
 archives, folder, step = sys.argv[1:]
-table = {"dev-clean": mini.entry("dev-clean.tar.gz", Path(archives, "dev-clean.tar.gz").read_bytes(), 6)}
-module, name = {"file": (unpack, "_write"), "rename": (openslr, "publish"),
-                "manifest": (openslr, "write_manifest"), "mark": (openslr, "atomic_write_text")}[step]
+content = Path(archives, "dev-clean.tar.gz").read_bytes()
+table = {"dev-clean": mini.entry("dev-clean.tar.gz", content, 6)}
+module, name = {
+    "file": (unpack, "_write"),
+    "rename": (openslr, "publish"),
+    "manifest": (openslr, "write_manifest"),
+    "mark": (openslr, "atomic_write_text"),
+}[step]
 real, calls = getattr(module, name), []
 def waits(*words):
     calls.append(words)

@@ -54,7 +54,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name, tmp_path):
 def test_links_and_devices_are_refused(kind, tmp_path):
     packed = tmp_path / "a.tar.gz"
     packed.write_bytes(mini.tar_gz({"a": b"good"}, member("link", kind, "../../etc")))
-    with pytest.raises(AsrError, match="'link' in it is (a link|neither file nor folder)"):
+    with pytest.raises(AsrError, match=r"'link' in it is (a link|neither file nor folder)"):
         unpack(packed, tmp_path / "out")
     assert everything(tmp_path / "out") == ["a"]
 
