@@ -58,8 +58,8 @@ def find_language(folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise not_found(folder, "folder")
-    for pattern in (".", "*", "*/*"):
-        found = sorted(place for place in folder.glob(pattern) if (place / "clips").is_dir())
+    for places in ([folder], folder.glob("*"), folder.glob("*/*")):
+        found = sorted(place for place in places if (place / "clips").is_dir())
         if len(found) > 1:
             names = ", ".join(str(place.relative_to(folder)) for place in found)
             raise AsrError(f"{folder}: has several languages: {names}; name the folder of one")
