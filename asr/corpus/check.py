@@ -93,27 +93,26 @@ class CheckReport:
         """How many utterances have a problem."""
         return len(self.ids)
 
-    def rows(self) -> list[tuple[str, int, str, str]]:
-        """(kind, utterances, what the kind means, what to do) of the kinds that occur."""
-        return [
-            (kind, len(found), KINDS[kind], ADVICE[kind]) for kind, found in self.problems.items()
-        ]
+    def rows(self) -> list[tuple[str, int, str]]:
+        """(kind, utterances, what the kind means) of the kinds that occur."""
+        return [(kind, len(found), KINDS[kind]) for kind, found in self.problems.items()]
 
     def table(self, most: int | None = MOST_LISTED) -> str:
         """The counts of every kind, then its first `most` utterances (None: all), explained."""
         if not self.problems:
             return f"{self.checked} utterances checked, no problems"
         lines = [f"{self.checked} utterances checked, {self.count} with problems"]
-        lines += [
-            f"  {kind:<18} {number:>7}  {meaning}: {advice}"
-            for kind, number, meaning, advice in self.rows()
-        ]
+        lines += [f"  {kind:<18} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
         return "\n".join([*lines, *self.lists(most)])
 
     def lists(self, most: int | None = MOST_LISTED) -> list[str]:
-        """For every kind its first `most` utterances (None: all), a line each, explained."""
+        """For every kind what to do, and its first `most` utterances (None: all), explained."""
         return [
-            with_list(f"{kind}:", [f"{key}: {explanation}" for key, explanation in found], most)
+            with_list(
+                f"{kind}: {ADVICE[kind]}",
+                [f"{key}: {explanation}" for key, explanation in found],
+                most,
+            )
             for kind, found in self.problems.items()
         ]
 

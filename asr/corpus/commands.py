@@ -146,9 +146,8 @@ def _print_report(report: CheckReport) -> None:
     counts.add_column("problem")
     counts.add_column("utterances", justify="right")
     counts.add_column("meaning")
-    counts.add_column("what to do")
-    for kind, number, meaning, advice in report.rows():
-        counts.add_row(kind, str(number), meaning, advice)
+    for kind, number, meaning in report.rows():
+        counts.add_row(kind, str(number), meaning)
     console.print(counts)
     for listed in report.lists():
         console.print(Text(listed), soft_wrap=True)

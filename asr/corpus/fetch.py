@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.corpus.meter import Meter, size_of
+from asr.corpus.progress import Meter, size_of
 from asr.errors import AsrError
 from asr.files import CannotWrite, atomic_write_text
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from asr.corpus import librispeech
 from asr.corpus.fetch import Patience, Published, fetch, md5_of
 from asr.corpus.manifest import write_manifest
-from asr.corpus.meter import Meter, size_of
+from asr.corpus.progress import Meter, size_of
 from asr.corpus.unpack import discard, publish, unpack
 from asr.errors import AsrError
 from asr.files import (

@@ -1,7 +1,9 @@
-"""Progress in bytes: a bar on a terminal, else a line in the log now and then."""
+"""How far the making of a corpus is, on standard error: a bar, or now and then a line in a log."""
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -15,8 +17,52 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-_LINE_SECONDS = 30.0
+_LINE_SECONDS = 60.0
+_METER_SECONDS = 30.0
 """Between two lines in the log of a job."""
+
+
+@contextmanager
+def fraction_bar(label: str) -> Iterator[Callable[[float], None]]:
+    """Yield what to call with the fraction that is done, from 0 to 1.
+
+    A terminal shows a bar with the time left; anything else gets a line a minute. Work that ends
+    within a second or was done before shows nothing.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines(label).update
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0, visible=False)
+        started = time.monotonic()
+
+        def update(fraction: float) -> None:
+            bar.update(task, completed=fraction, visible=time.monotonic() - started > 1)
+
+        yield update
+
+
+class _Lines:
+    """A line a minute with the fraction and the time left."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._started = self._last = time.monotonic()
+        self._first: float | None = None
+
+    def update(self, fraction: float) -> None:
+        now = time.monotonic()
+        if self._first is None:  # what an earlier call did takes no time now
+            self._first, self._started = fraction, now
+        if now - self._last < _LINE_SECONDS:
+            return
+        self._last = now
+        done = fraction - self._first
+        left = ""
+        if done > 0:
+            minutes = (now - self._started) * (1 - fraction) / done / 60
+            left = f", {minutes:.0f} minutes left"
+        print(f"{self.label}: {fraction:.1%}{left}", file=sys.stderr, flush=True)
 
 
 def size_of(count: float) -> str:
@@ -31,7 +77,7 @@ class Meter:
         self,
         name: str,
         total: int | None = None,
-        every: float = _LINE_SECONDS,
+        every: float = _METER_SECONDS,
         console: Console | None = None,
     ) -> None:
         self.name, self.total, self.every = name, total, every
