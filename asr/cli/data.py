@@ -1,11 +1,17 @@
 """Commands for what a training reads: the check of recordings with texts, tokenizers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.options import complete_model, default_note
+from asr.errors import AsrError
+
+if TYPE_CHECKING:
+    from asr.features.settings import Frontend
+    from asr.model.dimensions import Model
+    from asr.text.tokenizer import Tokenizer
 
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Train the tokenizer of a network.")
 
@@ -54,22 +60,14 @@ def check(
 
     The exit status is 0 if nothing has to be fixed.
     """
-    from asr.corpus.check import Criteria
-    from asr.corpus.commands import check_utterances
-    from asr.errors import AsrError
-    from asr.features.settings import Frontend
-    from asr.model.dimensions import Model
-    from asr.model.file import read_model
-    from asr.pretrained import registry
-    from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
-
     if model and tokenizer:
         raise AsrError("--model has a tokenizer of its own; leave --tokenizer out")
-    chosen = load_tokenizer_file(tokenizer) if tokenizer else CharacterTokenizer()
-    frontend, size = Frontend(), Model()
-    if model:
-        opened = read_model(registry.resolve(model))
-        chosen, frontend, size = opened.tokenizer, opened.metadata.frontend, opened.metadata.model
+    from asr.corpus.check import Criteria
+    from asr.corpus.commands import check_utterances
+    from asr.features.settings import Frontend
+    from asr.model.dimensions import Model
+
+    chosen, frontend, size = _needs_of(model) if model else (None, Frontend(), Model())
     criteria = Criteria(
         frontend.sample_rate,
         frontend.frames,
@@ -78,7 +76,23 @@ def check(
         speed=speed,
         decode=not headers,
     )
-    check_utterances(manifest, chosen, criteria, exclude_to)
+    check_utterances(manifest, chosen or _tokenizer(tokenizer), criteria, exclude_to)
+
+
+def _needs_of(model: str) -> "tuple[Tokenizer, Frontend, Model]":
+    """Tokenizer, features and dimensions of a model file or name."""
+    from asr.model.file import read_model
+    from asr.pretrained import registry
+
+    opened = read_model(registry.resolve(model))
+    return opened.tokenizer, opened.metadata.frontend, opened.metadata.model
+
+
+def _tokenizer(path: Path | None) -> "Tokenizer":
+    """The tokenizer of a SentencePiece file; None: characters."""
+    from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
+
+    return load_tokenizer_file(path) if path else CharacterTokenizer()
 
 
 @tokenizer_app.command("train")

@@ -139,6 +139,17 @@ def pack(
 
 
 @app.command()
+def average(
+    models: Annotated[list[Path], typer.Argument(help="Model files of one training, at least 2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")],
+) -> None:
+    """Write the mean of the weights of several model files; what is zero in all stays zero."""
+    from asr.model.average import average as run
+
+    print(run(models, output))
+
+
+@app.command()
 def export(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file.")],

@@ -33,7 +33,8 @@ def scan(folder: str | Path, part: str) -> list[Utterance]:
         raise AsrError(f"{table}: no such part; {language} has {there}")
     clips = set(os.listdir(language / "clips"))
     durations = _durations(language / "clip_durations.tsv")
-    utterances, problems = [], []
+    utterances: list[Utterance] = []
+    problems: list[str] = []
     for number, row in _rows(table, _NEEDED, problems):
         name = row["path"] if "." in row["path"] else row["path"] + ".mp3"
         if name not in clips:

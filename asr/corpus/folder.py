@@ -63,13 +63,8 @@ def scan(
         utterances = read_manifest(source)
         with_text = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
     elif kind == "csv":
-        table = read_metadata(source, folder, recordings)
-        with_text = {path.resolve() for path in table}
-        named = _utterances(folder, {path: text for path, (text, _) in table.items()})
-        speakers = [speaker for _, speaker in table.values()]
-        utterances = with_durations(
-            [replace(u, speaker=speaker) for u, speaker in zip(named, speakers, strict=True)]
-        )
+        utterances = with_durations(_of_table(source, folder, recordings))
+        with_text = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
     else:
         rows = _from_tsv(source, folder) if kind == "tsv" else _from_texts(recordings)
         with_text = {path.resolve() for path in rows}
@@ -156,6 +151,14 @@ def _from_texts(recordings: list[Path]) -> dict[Path, str]:
     if problems:
         raise AsrError(with_list("text files that cannot be read:", problems))
     return rows
+
+
+def _of_table(table: Path, folder: Path, recordings: list[Path]) -> list[Utterance]:
+    """The utterances of a `metadata.csv`, whose speakers are those that it names."""
+    rows = read_metadata(table, folder, recordings)
+    utterances = _utterances(folder, {path: text for path, (text, _) in rows.items()})
+    speakers = [speaker for _, speaker in rows.values()]
+    return [replace(u, speaker=speaker) for u, speaker in zip(utterances, speakers, strict=True)]
 
 
 def _from_tsv(tsv: Path, folder: Path) -> dict[Path, str]:

@@ -74,9 +74,10 @@ def _rows(table: Path, problems: list[str]) -> list[Row]:
     delimiter = "|" if "|" in first else max(",;\t", key=first.count)
     if delimiter == "|" and not _columns(first.split("|")):
         return _without_header(table, lines, problems)
-    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     reader = csv.reader(
-        io.StringIO("\n".join(lines)), delimiter=delimiter, quoting=quoting, strict=False
+        io.StringIO("\n".join(lines)),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL,
     )
     columns: dict[str, int] = {}
     width, rows = 0, []

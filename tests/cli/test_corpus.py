@@ -52,7 +52,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that outputs a frame every 160 ms, from recordings of 8000 Hz."""
     path = tmp_path_factory.mktemp("model") / "coarse.asr"
     size = Model(hidden=8, layers=1, conv_channels=[2, 2], conv_strides=[[2, 4], [2, 4]])
-    save_model(path, DeepSpeech(size), CharacterTokenizer(), Frontend(sample_rate=8000, high_hertz=3800))
+    save_model(
+        path, DeepSpeech(size), CharacterTokenizer(), Frontend(sample_rate=8000, high_hertz=3800)
+    )
     return path
 
 
