@@ -1,6 +1,8 @@
 """`asr corpus` and `asr check` on the command line: output, files, status."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mini_librispeech as mini
@@ -91,3 +93,23 @@ def test_the_check_writes_what_can_be_used(trained, corpus, tmp_path):
     kept = read_manifest(tmp_path / "ok.jsonl")
     assert [u.id for u in kept] == [rows[0].id, rows[2].id]
     assert kept[0].duration == rows[0].duration
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [
+        ("requests", ["librispeech", "libri", "--parts", "dev-clean"], "asr[download]"),
+        ("lhotse", ["import", "cuts.jsonl", "-o", "m.jsonl"], "asr[corpora]"),
+    ],
+)
+def test_a_missing_package_names_the_extra(package, words, extra, tmp_path):
+    (tmp_path / "cuts.jsonl").write_text("{}\n")
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; "
+        f"sys.argv = ['asr', 'corpus', *{words!r}]; from asr.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert f"this needs the package {package}: pip install '{extra}'" in done.stderr
