@@ -71,7 +71,7 @@ DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT"
 LINES_FILE = "lines.txt"
 """File of text for the synthesiser, as `grid.yaml` names it."""
 BOOK_LINES, EVERYDAY_LINES, DIGIT_LINES = 9_000, 2_500, 1_000
-"""Lines in LINES_FILE; four hours of speech need about a third of them."""
+"""Lines in LINES_FILE; two hours of speech need about a sixth of them."""
 LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
