@@ -37,7 +37,7 @@ def test_a_clip_has_the_samples_that_the_whole_recording_has_there(kind, tmp_pat
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus"])
 def test_what_lies_before_a_clip_is_not_read(kind, tmp_path, monkeypatch):
     path = tmp_path / f"a.{kind}"
-    path.write_bytes(encode(kind, sound(60)))
+    path.write_bytes(encode(kind, sound(20)))
     blocks: list[int] = []
     read = soundfile.SoundFile.read
 
@@ -48,7 +48,7 @@ def test_what_lies_before_a_clip_is_not_read(kind, tmp_path, monkeypatch):
 
     monkeypatch.setattr(soundfile.SoundFile, "read", counted)
     monkeypatch.setattr(audio.read, "_BLOCK_SAMPLES", 8000)
-    audio.load(Clip(str(path), 55.0, 1.0))
+    audio.load(Clip(str(path), 17.0, 1.0))
     assert sum(blocks) < 4
 
 

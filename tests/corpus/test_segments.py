@@ -55,6 +55,10 @@ def test_evaluation_tuning_and_calibration_read_only_the_parts(joined, trained, 
         )
     assert results[0] == results[1]
     assert len(results[0][1]) == 4
+    [alone] = recogniser.transcribe(joined[1][1].source)
+    [whole] = recogniser.transcribe(joined[0][1].source)
+    assert (alone.text, alone.words) == (whole.text, whole.words)
+    assert alone.path == joined[1][1].audio_filepath
 
 
 def test_training_reads_only_the_parts(joined):
