@@ -67,8 +67,9 @@ def test_the_commands_of_the_guide_run_as_written(folder: Path) -> None:
 
 
 def test_the_python_of_the_guide_runs_as_written(folder: Path) -> None:
-    [script] = blocks("python")
+    script = "\n".join(blocks("python"))
     root = ROOT
     printed = run(folder, f"import sys; sys.path[0] = {str(root)!r}\n{script}", sys.executable)
     assert re.search(r"^\d\.\d\d \d\.\d\d [A-Z']+ [01]\.\d\d$", printed, re.MULTILINE)
     assert "00:00:0" in printed
+    assert re.search(r"^False [A-Z' ]+$", printed, re.MULTILINE), "the stream, in windows"
