@@ -61,8 +61,9 @@ def test_the_commands_of_the_guide_run_as_written(folder: Path) -> None:
     assert '"nbest"' in printed[2]
     assert printed[3].startswith("start\tend\ttext\tconfidence\n")
     assert "WEBVTT" in printed[3]
-    assert "95 % interval over " in printed[5]
-    assert "B - A: " in printed[5]
+    assert '{"type": "final", "text": ' in printed[4]
+    assert "95 % interval over " in printed[6]
+    assert "B - A: " in printed[6]
     assert (folder / "differences.txt").read_text().count("REF: ") >= 1
 
 
