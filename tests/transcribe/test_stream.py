@@ -1,6 +1,7 @@
 """A stream gives the words of the whole recording, whatever the pieces; stable words stay."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -153,6 +154,22 @@ def test_words_in_doubt_for_too_long_are_decided_and_memory_is_bounded(untrained
     found = stream.finish()
     assert found.words[: len(stable)] == tuple(stable)
     assert stable[-1].end > 15
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_a_pause_longer_than_the_limit_loses_no_words(
+    recogniser: Recogniser, decoder: Literal["greedy", "beam"]
+) -> None:
+    options = TranscribeOptions(DecoderOptions(decoder), ChunkOptions(1.0, 0.0))
+    still = np.zeros(5 * RATE, np.float32)
+    samples = np.concatenate([still, speak("BAD "), still, still, speak("A BED"), still])
+    stream = recogniser.stream(options)
+    for first in range(0, len(samples), 3200):
+        stream.push(samples[first : first + 3200])
+        assert len(stream._core._rows) <= 2.2 / recogniser.frame_seconds  # type: ignore[attr-defined]
+    found = stream.finish()
+    assert found.text == "BAD A BED"
+    assert [round(word.start) for word in found.words] == [5, 16, 16]
 
 
 def test_many_streams_of_one_recogniser_do_not_mix(recogniser: Recogniser) -> None:
