@@ -173,7 +173,7 @@ def in_both(options: DecoderOptions, tokenizer, log_probs: np.ndarray):
     decoder = BeamDecoder(options, tokenizer)
     assert decoder._native is not None
     limits = (options.beam, options.beam_threshold, options.token_threshold)
-    return decoder._native(log_probs), search(log_probs, decoder.scorer, *limits)
+    return decoder._search(log_probs), search(log_probs, decoder.scorer, *limits)
 
 
 needs_c = pytest.mark.skipif(native() != "C", reason="the C library was not built")
