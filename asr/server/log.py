@@ -29,7 +29,7 @@ def request_line(fields: dict[str, Any]) -> None:
 
 
 def logging_config() -> dict[str, Any]:
-    """For `logging.config.dictConfig`, and so for uvicorn: requests to standard output, else stderr."""
+    """For `logging.config.dictConfig` and uvicorn: requests to standard output, else stderr."""
     handlers = {
         name: {
             "class": "logging.StreamHandler",
