@@ -1,9 +1,11 @@
 """What every request passes: its number, who may ask, errors as answers, the log, the figures."""
 
+import asyncio
 import logging
 import re
 import secrets
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ from asr.server.service import Service
 OPEN = ("/health", "/", "/page/{name}")
 """Routes that need no token."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REST_SECONDS = 3.0
+"""How long the rest of a refused upload is received."""
 _LOG = logging.getLogger("asr.server")
 
 
@@ -33,7 +37,7 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        passage = _Passage(scope, receive, send)
+        passage = _Passage(scope, receive, send, self.service.options.max_bytes)
         started = time.monotonic()
         try:
             await self.app(scope, passage.receive, passage.send)
@@ -63,14 +67,16 @@ class Gate:
 class _Passage:
     """One request on its way in, and its answer on the way out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, rest_bytes: int) -> None:
         self._receive, self._send, self._type = receive, send, scope["type"]
+        self._rest_bytes = rest_bytes
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         self.id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         self.status = 500
         self.answered = False
         self._unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        self._waits = headers.get("expect", "").lower() == "100-continue"
         scope.setdefault("state", {})["note"] = dict[str, Any]()
 
     async def receive(self) -> Message:
@@ -86,12 +92,30 @@ class _Passage:
             self.answered, self.status = True, message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.id
-            if self._unread and self._type == "http":
-                # Else the rest of a body that nobody wants would be received to its end.
-                headers["Connection"] = "close"
+            if self._type == "http":
+                await self._receive_rest()
+                if self._unread:
+                    headers["Connection"] = "close"
         elif message["type"] == "websocket.accept":
             self.answered, self.status = True, 101
         await self._send(message)
+
+    async def _receive_rest(self) -> None:
+        """Receive what is left of a body that nobody wants, if it is not much.
+
+        A connection that is closed while its client sends is reset, and the client may never see
+        the answer. One that waits for `100 Continue` sends nothing.
+        """
+        if not self._unread or self._waits:
+            return
+        received = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST_SECONDS):
+                while self._unread and received < self._rest_bytes:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    received += len(message.get("body", b""))
 
     async def fail(self, error: Exception) -> None:
         """Answer what nobody caught: a mistake of ours."""

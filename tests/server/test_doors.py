@@ -50,11 +50,10 @@ def test_without_a_token_only_the_page_and_health_are_open(closed: Served, path:
         assert client.get("/").status_code == 200
 
 
-def test_a_wrong_token_is_refused_before_the_body_is_received(closed: Served) -> None:
+def test_who_is_refused_while_sending_sees_why(closed: Served) -> None:
     with closed.http() as client:
-        answer = client.post(ADDRESS, content=bytes(5_000_000))
-    assert answer.status_code == 401
-    assert answer.headers["connection"] == "close"
+        for _ in range(5):
+            assert client.post(ADDRESS, content=bytes(5_000_000)).status_code == 401
 
 
 def test_pages_of_other_web_sites_may_not_use_the_server(closed: Served, served: Served) -> None:
