@@ -1,5 +1,6 @@
 """Any recording -> mono float32 -> chunks; no torch."""
 
+from asr.audio.clip import Clip
 from asr.audio.find import AUDIO_SUFFIXES, RECORDING_SUFFIXES, AudioFile, find, is_recording, walk
 from asr.audio.mix import INVALID, MAX_AMPLITUDE, is_valid
 from asr.audio.read import (
@@ -20,6 +21,7 @@ __all__ = [
     "RECORDING_SUFFIXES",
     "Audio",
     "AudioFile",
+    "Clip",
     "OpenRecording",
     "find",
     "header_seconds",

@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ import soundfile
 import soxr
 
 from asr.audio import containers, flac, mpeg, ogg, riff
+from asr.audio.clip import Clip, Passage
 from asr.audio.find import AUDIO_SUFFIXES
 from asr.audio.layout import Extent, Part, View, Window
 from asr.audio.mix import Mixer
@@ -58,11 +59,11 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-def load(path: str | Path, sample_rate: int = 16000, channel: int | None = None) -> Audio:
+def load(path: str | Path | Clip, sample_rate: int = 16000, channel: int | None = None) -> Audio:
     """Decode a recording, mix its channels, or take one (from 1), resample it to `sample_rate`.
 
-    Raises `AsrError` naming the file if it is missing, not audio, empty, truncated, or holds
-    samples that are not numbers.
+    Of a `Clip` only that part is decoded. Raises `AsrError` naming the file if it is missing, not
+    audio, empty, truncated, or holds samples that are not numbers.
     """
     with open_recording(path, channel) as recording:
         parts = []
@@ -74,7 +75,7 @@ def load(path: str | Path, sample_rate: int = 16000, channel: int | None = None)
         recording.refuse_damage()
     samples = np.concatenate(parts) if len(parts) > 1 else parts[0]
     if not len(samples):
-        raise AsrError(f"{path}: too short, nothing is left at {sample_rate} Hz")
+        raise AsrError(f"{recording.path}: too short, nothing is left at {sample_rate} Hz")
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     return Audio(samples, sample_rate, recording.notes(sample_rate))
 
@@ -129,8 +130,10 @@ class Segment:
 class OpenRecording:
     """A recording that is open for reading, once."""
 
-    def __init__(self, path: Path, file: BinaryIO, channel: int | None, stack: ExitStack) -> None:
-        self.path, self.channel = path, channel
+    def __init__(self, clip: Clip, file: BinaryIO, stack: ExitStack) -> None:
+        self.path, self.channel = Path(clip.path), clip.channel
+        self.passage = Passage(clip)
+        """What of the recording is read."""
         layout = _layout(Window(file))
         self.damage = layout.damage
         """Why less is there than was recorded, in words; certain only after the last block. Empty:
@@ -145,24 +148,31 @@ class OpenRecording:
 
     @property
     def seconds(self) -> float:
-        """Length by its headers; 0 if they say nothing."""
+        """Length by its headers, of a clip what there is of it; 0 if they say nothing."""
         total = self._first.seconds
         for part in self._parts[1:]:
             with ExitStack() as stack, suppress(AsrError):
                 total += _segment(self, View(self._file, part), stack).seconds
-        return total
+        return self.passage.within(total)
 
     def segments(self) -> Iterator[Segment]:
         """All segments that have samples; AsrError if none has."""
         found = False
         for segment in self.opened():
             self._rates[segment.rate] = None
-            segment.blocks, some = _some(segment.blocks)
+            segment.blocks, some = _some(self.passage.take(segment.blocks, segment.rate))
             if some:
                 found = True
                 yield segment
                 self._cancelled |= segment.mixer.cancelled
+            if self.passage.complete:
+                # Whatever is wrong with the rest of the recording, the clip is whole.
+                self.damage = ""
+                break
+        else:
+            self.damage = self.damage or self.passage.missing()
         if not found:
+            self.passage.refuse_beyond_end(self.path)
             because = f" ({self.damage})" if self.damage else ""
             raise AsrError(f"{self.path}: holds no audio (zero samples){because}")
 
@@ -209,41 +219,43 @@ class OpenRecording:
 
 
 @contextmanager
-def open_recording(path: str | Path, channel: int | None = None) -> Iterator[OpenRecording]:
-    """Open a recording: a file, or what is read from a pipe or device of that name.
+def open_recording(path: str | Path | Clip, channel: int | None = None) -> Iterator[OpenRecording]:
+    """Open a recording, or a part of one: a file, or what is read from a pipe of that name.
 
-    `channel` (from 1) takes one channel instead of mixing them.
+    `channel` (from 1) takes one channel instead of mixing them; a clip may have its own.
     Raises AsrError naming the file if it is missing, not audio or empty.
     """
-    path = Path(path)
-    with _opened(path) as file, open_file(file, path, channel) as recording:
+    clip = path if isinstance(path, Clip) else Clip(str(path))
+    clip = replace(clip, channel=clip.channel or channel)
+    with _opened(Path(clip.path)) as file, open_file(file, clip) as recording:
         yield recording
 
 
 @contextmanager
-def open_file(
-    file: BinaryIO, name: str | Path, channel: int | None = None
-) -> Iterator[OpenRecording]:
-    """Open a recording that is a file open for reading; `name` is for messages, nothing opens it.
+def open_file(file: BinaryIO, name: str | Path | Clip) -> Iterator[OpenRecording]:
+    """Open a recording that is a file open for reading, or a part of it.
 
-    Otherwise as `open_recording`.
+    `name` is for messages: nothing opens it. Otherwise as `open_recording`.
     """
+    clip = name if isinstance(name, Clip) else Clip(str(name))
     if file.seek(0, os.SEEK_END) == 0:
-        raise AsrError(f"{name}: the file is empty")
+        raise AsrError(f"{clip.path}: the file is empty")
     with ExitStack() as stack:
-        yield OpenRecording(Path(name), file, channel, stack)
+        yield OpenRecording(clip, file, stack)
 
 
-def length(path: str | Path) -> float:
-    """Seconds of a recording that can be read; decoded only where no header says so.
+def length(path: str | Path | Clip) -> float:
+    """Seconds of a recording, or of a clip, that can be read; decoded only if no header says so.
 
     Raises AsrError as `load` does, as far as that shows without decoding.
     """
     with open_recording(path) as recording:
-        recording.refuse_damage()
-        return recording.seconds or sum(
-            sum(map(len, segment.blocks)) / segment.rate for segment in recording.opened()
-        )
+        if not isinstance(path, Clip):  # a clip may be whole where its recording is not
+            recording.refuse_damage()
+        if seconds := recording.seconds:
+            return seconds
+        opened = recording.opened()
+        return sum(sum(map(len, recording.passage.take(s.blocks, s.rate))) / s.rate for s in opened)
 
 
 def header_seconds(path: str | Path) -> float:
@@ -346,7 +358,8 @@ def _blocks(
     recording: OpenRecording, file: soundfile.SoundFile, samples: int | None
 ) -> Iterator[np.ndarray]:
     """All samples of a file that libsndfile reads; what is missing goes to `recording.damage`."""
-    read, promised = 0, samples or file.frames
+    promised = samples or file.frames
+    read = recording.passage.seek(file, promised)
     least = 0 if promised >= _UNKNOWN else promised
     if "MP" in file.format or "MPEG" in file.subtype:
         least = promised - round(_PADDING_FRACTION * promised) - _PADDING

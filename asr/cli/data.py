@@ -1,71 +1,53 @@
-"""Commands for recordings with texts and for tokenizers: what a training reads."""
+"""Commands for what a training reads: the check of recordings with texts, tokenizers."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-manifest_app = typer.Typer(no_args_is_help=True, help="Make and check manifests of recordings.")
+from asr.cli.options import complete_model, default_note
+from asr.errors import AsrError
+
+if TYPE_CHECKING:
+    from asr.features.settings import Frontend
+    from asr.model.dimensions import Model
+    from asr.text.tokenizer import Tokenizer
+
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Train the tokenizer of a network.")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add all commands of this module."""
-    app.add_typer(manifest_app, name="manifest")
+    app.command()(check)
     app.add_typer(tokenizer_app, name="tokenizer")
 
 
-@manifest_app.command("make")
-def manifest_make(
-    folder: Annotated[Path, typer.Argument(help="Folder of the recordings.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write, .jsonl.")],
-    layout: Annotated[
-        Literal["auto", "librispeech", "folder"], typer.Option(help="How the folder is organised.")
-    ] = "auto",
-    texts: Annotated[
-        Literal["auto", "tsv", "txt", "nemo"], typer.Option(help="Where a plain folder has texts.")
-    ] = "auto",
-    tsv: Annotated[
-        Path | None, typer.Option(help="The TSV file, if not inside the folder.")
+def check(
+    manifest: Annotated[str, typer.Argument(help="A manifest, or a folder of recordings.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model to fine-tune or evaluate, a file or a name: its tokenizer, its sample "
+            "rate and how many frames it outputs. Without it, those of a new training.",
+            autocompletion=complete_model,
+            show_default=False,
+        ),
     ] = None,
-) -> None:
-    """List the recordings of a folder and their texts, one JSON line each."""
-    from asr.corpus.commands import make_manifest
-
-    make_manifest(layout, folder, output, texts=texts, tsv=tsv)
-
-
-@manifest_app.command("spoken")
-def manifest_spoken(
-    folder: Annotated[Path, typer.Argument(help="Folder of the built-in spoken corpus.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, such as train_hours=2 vocabulary=large.")
-    ] = None,
-) -> None:
-    """Make the built-in spoken corpus: train.jsonl, dev.jsonl, test.jsonl and their recordings."""
-    from asr.corpus.progress import fraction_bar
-    from asr.corpus.spoken.build import ensure
-    from asr.corpus.spoken.settings import PARTS, Spoken
-    from asr.settings.yaml import load
-
-    settings = load(Spoken, None, [*(overrides or []), f"folder={folder}"])
-    for part in PARTS:
-        with fraction_bar(f"spoken:{part}") as progress:
-            print(ensure(part, settings, progress=progress))
-
-
-@manifest_app.command("check")
-def manifest_check(
-    manifest: Annotated[Path, typer.Argument(help="A manifest.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(help="A SentencePiece model; without it, the characters A to Z.")
+        Path | None,
+        typer.Option(
+            help="A SentencePiece model to check with." + default_note("the characters A to Z"),
+            show_default=False,
+        ),
     ] = None,
     exclude_to: Annotated[
         Path | None, typer.Option(help="Write a manifest of the usable utterances here.")
     ] = None,
     headers: Annotated[
         bool,
-        typer.Option("--headers", help="Read headers only: faster, misses truncated files."),
+        typer.Option("--headers", help="Read headers only: faster, misses damage inside of files."),
     ] = False,
     speed: Annotated[
         float, typer.Option(min=0.5, max=2, help="Fastest speed perturbation of the training.")
@@ -74,24 +56,43 @@ def manifest_check(
         float | None, typer.Option(min=0.1, help="Longest utterance that is accepted.")
     ] = 20.0,
 ) -> None:
-    """Find unusable utterances: unreadable, empty, with unknown characters, too short for CTC."""
+    """Check recordings and texts before a training: what cannot be used, and what to do about it.
+
+    The exit status is 0 if nothing has to be fixed.
+    """
+    if model and tokenizer:
+        raise AsrError("--model has a tokenizer of its own; leave --tokenizer out")
     from asr.corpus.check import Criteria
-    from asr.corpus.commands import check_manifest
+    from asr.corpus.commands import check_utterances
     from asr.features.settings import Frontend
     from asr.model.dimensions import Model
-    from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
 
-    chosen = load_tokenizer_file(tokenizer) if tokenizer else CharacterTokenizer()
-    frontend, model = Frontend(), Model()
+    chosen, frontend, size = _needs_of(model) if model else (None, Frontend(), Model())
     criteria = Criteria(
         frontend.sample_rate,
         frontend.frames,
-        model.output_length,
+        size.output_length,
         max_seconds=max_seconds,
         speed=speed,
         decode=not headers,
     )
-    check_manifest(manifest, chosen, criteria, exclude_to)
+    check_utterances(manifest, chosen or _tokenizer(tokenizer), criteria, exclude_to)
+
+
+def _needs_of(model: str) -> "tuple[Tokenizer, Frontend, Model]":
+    """Tokenizer, features and dimensions of a model file or name."""
+    from asr.model.file import read_model
+    from asr.pretrained import registry
+
+    opened = read_model(registry.resolve(model))
+    return opened.tokenizer, opened.metadata.frontend, opened.metadata.model
+
+
+def _tokenizer(path: Path | None) -> "Tokenizer":
+    """The tokenizer of a SentencePiece file; None: characters."""
+    from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
+
+    return load_tokenizer_file(path) if path else CharacterTokenizer()
 
 
 @tokenizer_app.command("train")

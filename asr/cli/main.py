@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from asr import __version__
-from asr.cli import data, lm, prune, serve, speech, train
+from asr.cli import corpus, data, lm, prune, serve, speech, train
 from asr.cli.options import ModelFile, ModelOrName, Threads
 from asr.errors import AsrError
 from asr.files import CannotWrite
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Speech recognition with CTC networks that are pruned while they train.",
 )
-for module in (speech, serve, train, data, lm, prune):
+for module in (speech, serve, train, corpus, data, lm, prune):
     module.add_to(app)
 
 
@@ -63,6 +63,7 @@ _EXTRAS = {
     "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx", "fastapi": "serve", "uvicorn": "serve",
     "python_multipart": "serve", "websockets": "serve", "prometheus_client": "serve",
+    "requests": "download", "lhotse": "corpora",
 }  # fmt: skip
 
 
@@ -136,6 +137,17 @@ def pack(
     from asr.model.pack import pack as run
 
     print(run(model, output, values=values, fold=fold).table())
+
+
+@app.command()
+def average(
+    models: Annotated[list[Path], typer.Argument(help="Model files of one training, at least 2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")],
+) -> None:
+    """Write the mean of the weights of several model files; what is zero in all stays zero."""
+    from asr.model.average import average as run
+
+    print(run(models, output))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Which utterances cannot be trained on, and why; found before training, none dropped silently."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +18,23 @@ KINDS = {
     "too_short": "the recording is shorter than one window of the features",
     "too_long": "the recording is longer than data.max_seconds",
     "empty_text": "nothing is left of the text after normalisation",
-    "unknown_characters": "the text has characters that the tokenizer lacks",
+    "digits": "the text has digits, which the tokenizer lacks",
+    "unknown_characters": "the text has other characters that the tokenizer lacks",
     "cannot_align": "CTC needs more output frames for the text than the recording gives",
+    "two_texts": "the same recording is listed with different texts",
 }
 """What can be wrong with an utterance; one can have several problems."""
+ADVICE = {
+    "unreadable": "copy or convert the recording again, and make the manifest anew",
+    "too_short": "leave it out",
+    "too_long": "split it, or train with a larger data.max_seconds",
+    "empty_text": "add its text, or leave it out",
+    "digits": "write numbers as they are said: 'route sixty six'",
+    "unknown_characters": "write signs as words; for another alphabet train a tokenizer",
+    "cannot_align": "is it the right text, and the whole recording? Else leave it out",
+    "two_texts": "keep the line with the right text",
+}
+"""What to do about it."""
 _TOLERANCE = (0.1, 0.01)
 """Seconds, and fraction, between manifest and header: manifests round, MPEG headers estimate."""
 
@@ -88,13 +102,17 @@ class CheckReport:
         if not self.problems:
             return f"{self.checked} utterances checked, no problems"
         lines = [f"{self.checked} utterances checked, {self.count} with problems"]
-        lines += [f"  {kind:<15} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
+        lines += [f"  {kind:<18} {number:>7}  {meaning}" for kind, number, meaning in self.rows()]
         return "\n".join([*lines, *self.lists(most)])
 
     def lists(self, most: int | None = MOST_LISTED) -> list[str]:
-        """For every kind its first `most` utterances (None: all), a line each, explained."""
+        """For every kind what to do, and its first `most` utterances (None: all), explained."""
         return [
-            with_list(f"{kind}:", [f"{key}: {explanation}" for key, explanation in found], most)
+            with_list(
+                f"{kind}: {ADVICE[kind]}",
+                [f"{key}: {explanation}" for key, explanation in found],
+                most,
+            )
             for kind, found in self.problems.items()
         ]
 
@@ -126,6 +144,7 @@ def check(
                 found[kind].append((utterance.id, explanation))
             if on_progress is not None:
                 on_progress()
+    found["two_texts"] = list(_two_texts(utterances))
     return CheckReport(len(utterances), {kind: rows for kind, rows in found.items() if rows})
 
 
@@ -151,6 +170,18 @@ def _unique(utterances: Sequence[Utterance]) -> None:
         raise AsrError(with_list(heading, problems))
 
 
+def _two_texts(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]]:
+    """Yield (id, explanation) of utterances whose recording has another text elsewhere."""
+    seen: dict[object, Utterance] = {}
+    for utterance in utterances:
+        whole = utterance.offset is None
+        place = None if whole else (utterance.offset, utterance.duration)
+        key = os.path.realpath(utterance.audio_filepath), place, utterance.channel
+        first = seen.setdefault(key, utterance)
+        if normalise(first.text) != normalise(utterance.text):
+            yield utterance.id, f"{utterance.text!r:.60}, but {first.text!r:.60} in {first.id}"
+
+
 def _problems(
     utterance: Utterance, tokenizer: Encoder, criteria: Criteria
 ) -> Iterator[tuple[str, str]]:
@@ -163,7 +194,11 @@ def _problems(
         try:
             tokens = tokenizer.encode(text)
         except UnknownCharacters as error:
-            yield "unknown_characters", str(error)
+            digits = {char for char in error.characters if char.isdigit()}
+            if digits:
+                yield "digits", str(error)
+            if set(error.characters) - digits:
+                yield "unknown_characters", str(error)
     try:
         samples = _samples(utterance, criteria.sample_rate, criteria.decode)
     except AsrError as error:
@@ -190,13 +225,13 @@ def _problems(
 
 def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
     """Samples at `sample_rate`, as training will read them; AsrError if it could not."""
-    path = utterance.audio_filepath
-    seconds = audio.length(path)
+    path, source = utterance.audio_filepath, utterance.source
+    seconds = audio.length(source)
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
         raise AsrError(
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
             "cut short, or changed since the manifest was made"
         )
     if decode and seconds:
-        return len(audio.load(path, sample_rate).samples)
+        return len(audio.load(source, sample_rate).samples)
     return round(seconds * sample_rate)

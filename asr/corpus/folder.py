@@ -1,22 +1,24 @@
 """A folder of your own recordings, with their texts beside them.
 
-Three ways to give texts: a TSV of paths and texts, a text file of the same name beside each
-recording, a NeMo manifest.
+Four ways to give texts: a TSV of paths and texts, a text file of the same name beside each
+recording, a `metadata.csv` such as LJSpeech's, a NeMo manifest.
 """
 
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from asr.audio import RECORDING_SUFFIXES, is_recording, walk
 from asr.corpus.manifest import Utterance, not_found, read_manifest, with_durations, with_list
+from asr.corpus.metadata import read_metadata
 from asr.errors import AsrError
 from asr.text.read import BadLine, decode_line
 
-Texts = Literal["auto", "tsv", "txt", "nemo"]
+Texts = Literal["auto", "tsv", "txt", "csv", "nemo"]
 
 
 def scan(
@@ -29,10 +31,12 @@ def scan(
 
     texts: "tsv" reads `tsv`, or the one `*.tsv` in the folder: a header with columns `path` and
     `text`, or two columns without a header; paths are relative to the TSV or to the folder.
-    "txt" reads a `.txt` beside each recording. "nemo" reads the one manifest (`*.jsonl`,
+    "txt" reads a `.txt` beside each recording. "csv" reads `tsv`, or `metadata.csv` in the folder
+    (`asr.corpus.metadata`). "nemo" reads the one manifest (`*.jsonl`,
     `*.json`) in the folder. "auto" takes whichever of them is there.
     The id is the path below the folder without its suffix, the speaker the name of the folder
-    that the recording lies in, or empty in the top folder; a NeMo manifest has its own.
+    that the recording lies in, or empty in the top folder; a NeMo manifest has its own, and so
+    may a `metadata.csv`.
 
     A `tsv` that is named chooses its recordings; otherwise every recording must have a text.
     `ignore` is not read as a source of texts: it is the manifest that this scan is written to.
@@ -42,8 +46,8 @@ def scan(
     folder = Path(os.path.normpath(folder))
     if not folder.is_dir():
         raise not_found(folder, "folder")
-    if tsv is not None and texts not in ("auto", "tsv"):
-        raise AsrError(f"a TSV is given ({tsv}) but texts={texts}; leave one of them out")
+    if tsv is not None and texts not in ("auto", "tsv", "csv"):
+        raise AsrError(f"a table is given ({tsv}) but texts={texts}; leave one of them out")
     recordings = sorted(
         place / name
         for place, names in walk(folder)
@@ -58,6 +62,9 @@ def scan(
     if kind == "nemo":
         utterances = read_manifest(source)
         with_text = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
+    elif kind == "csv":
+        utterances = with_durations(_of_table(source, folder, recordings))
+        with_text = {Path(utterance.audio_filepath).resolve() for utterance in utterances}
     else:
         rows = _from_tsv(source, folder) if kind == "tsv" else _from_texts(recordings)
         with_text = {path.resolve() for path in rows}
@@ -67,7 +74,7 @@ def scan(
         raise AsrError(
             with_list(
                 f"{folder}: recordings without a text in {source}: {len(without)} of "
-                f"{len(recordings)}; add the texts, or name a TSV that lists the recordings to use",
+                f"{len(recordings)}; add the texts, or name a table of the recordings to use",
                 [str(path) for path in without],
             )
         )
@@ -84,12 +91,14 @@ def _choose(
     """Which kind of texts to read, and from where; "txt" has the folder itself."""
     if tsv is not None:
         if not Path(tsv).is_file():
-            raise not_found(tsv, "TSV file")
-        return "tsv", Path(tsv)
+            raise not_found(tsv, "table of texts")
+        is_csv = texts == "csv" or (texts == "auto" and Path(tsv).suffix.lower() == ".csv")
+        return "csv" if is_csv else "tsv", Path(tsv)
     ignored = Path(ignore).resolve() if ignore else None
     found = {
         "tsv": sorted(folder.glob("*.tsv")),
         "txt": [folder] if any(path.with_suffix(".txt").is_file() for path in recordings) else [],
+        "csv": sorted(folder.glob("metadata.csv")),
         "nemo": [
             path
             for path in sorted(folder.glob("*.json*"))
@@ -103,12 +112,13 @@ def _choose(
     if choices:
         which = ", ".join("*.txt beside recordings" if p == folder else p.name for _, p in choices)
         raise AsrError(
-            f"{folder}: texts could come from {which}; choose with texts=tsv, txt or nemo, "
-            "name the TSV, or give the manifest instead of the folder"
+            f"{folder}: texts could come from {which}; choose with texts=tsv, txt, csv or nemo, "
+            "name the table, or give the manifest instead of the folder"
         )
     looked = {
         "tsv": "a *.tsv of paths and texts in the folder",
         "txt": "a .txt beside each recording",
+        "csv": "a metadata.csv of names and texts",
         "nemo": "a NeMo manifest (*.jsonl, *.json) in the folder",
     }
     raise AsrError(f"{folder}: no texts; looked for {'; '.join(looked[kind] for kind in kinds)}")
@@ -141,6 +151,14 @@ def _from_texts(recordings: list[Path]) -> dict[Path, str]:
     if problems:
         raise AsrError(with_list("text files that cannot be read:", problems))
     return rows
+
+
+def _of_table(table: Path, folder: Path, recordings: list[Path]) -> list[Utterance]:
+    """The utterances of a `metadata.csv`, whose speakers are those that it names."""
+    rows = read_metadata(table, folder, recordings)
+    utterances = _utterances(folder, {path: text for path, (text, _) in rows.items()})
+    speakers = [speaker for _, speaker in rows.values()]
+    return [replace(u, speaker=speaker) for u, speaker in zip(utterances, speakers, strict=True)]
 
 
 def _from_tsv(tsv: Path, folder: Path) -> dict[Path, str]:

@@ -1,6 +1,7 @@
 """Manifests: one utterance a line as JSON, with NeMo's keys and ours.
 
-`audio_filepath`, `duration` (seconds) and `text` are NeMo's; `speaker` and `id` are added.
+`audio_filepath`, `duration` (seconds), `text` and `offset` are NeMo's; `speaker`, `id` and
+`channel` are added. A line with an `offset` is a part of a longer recording.
 Other keys are ignored, so that manifests made for NeMo can be read as they are. Texts stay as
 they were written: they are normalised just before they are tokenised.
 """
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from asr.audio import length
+from asr.audio import Clip, length
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 from asr.text.read import BadLine, parse_row, text_of
@@ -38,13 +39,26 @@ class Utterance:
     """As written by the corpus, not normalised."""
     speaker: str
     """Empty if unknown."""
+    offset: float | None = None
+    """Where in its recording it begins, in seconds; None: it is a whole recording."""
+    channel: int | None = None
+    """The channel of the recording to take, from 1; None: all of them mixed."""
+
+    @property
+    def source(self) -> str | Clip:
+        """What to read: `audio_filepath`, or the part of it that this utterance is."""
+        if self.offset is None and self.channel is None:
+            return self.audio_filepath
+        seconds = None if self.offset is None else self.duration
+        return Clip(self.audio_filepath, self.offset or 0.0, seconds, self.channel)
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """The utterances of a manifest in its order.
 
     Relative audio paths are relative to the manifest. A missing `id` is the stem of the audio
-    path, a missing `speaker` is empty, a missing `duration` is read from the file.
+    path, with the milliseconds of the offset, a missing `speaker` is empty, a missing `duration`
+    is read from the file: that of the recording, or from the offset to its end.
     Whether the audio files exist is not checked here (`asr.corpus.check` does).
 
     Raises AsrError that names file and line of every bad line (the first 20), of duplicate ids
@@ -76,7 +90,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     if problems:
         raise AsrError(with_list(f"{path}: bad lines: {len(problems)}", problems))
     if not utterances:
-        raise AsrError(f"{path}: the manifest has no utterance; `asr manifest` makes one")
+        raise AsrError(f"{path}: the manifest has no utterance; `asr corpus folder` makes one")
     return utterances
 
 
@@ -100,7 +114,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
         audio = _portable(utterance.audio_filepath, folder)
         plain = asdict(replace(utterance, audio_filepath=audio))
         # NeMo's keys first: that is how people know a manifest.
-        keys = ("audio_filepath", "duration", "text", "speaker", "id")
+        keys = ["audio_filepath", "duration", "text", "speaker", "id"]
+        keys += [key for key in ("offset", "channel") if plain[key] is not None]
         lines.append(json.dumps({key: plain[key] for key in keys}, ensure_ascii=False) + "\n")
     atomic_write_text(path, "".join(lines))
 
@@ -154,18 +169,22 @@ def _parse(line: bytes, folder: Path) -> Utterance:
     if not isinstance(audio, str) or not audio:
         raise BadLine('"audio_filepath" must be the path of a recording, as a string')
     text = text_of(row)
-    if row.get("offset") not in (None, 0):
-        raise BadLine(
-            f'"offset" is {row["offset"]!r}: parts of longer recordings are not supported; '
-            "split the recording into files of one utterance each"
-        )
     full = str(folder / audio)
+    offset = None if row.get("offset") is None else _seconds("offset", row["offset"])
+    if not offset and row.get("duration") is None:  # from the beginning to the end: the whole
+        offset = None
+    channel = row.get("channel")
+    if channel is not None and (type(channel) is not int or channel < 1):
+        raise BadLine(f'"channel" is {channel!s:.60}: must be a whole number from 1')
+    name = Path(audio).stem + (f"-{round(1000 * offset):08d}" if offset else "")
     return Utterance(
-        id=_name(row, "id") or Path(audio).stem,
+        id=_name(row, "id") or name,
         audio_filepath=full,
-        duration=_duration(row.get("duration"), full),
+        duration=_duration(row.get("duration"), Clip(full, offset or 0.0)),
         text=text,
         speaker=_name(row, "speaker"),
+        offset=offset,
+        channel=channel,
     )
 
 
@@ -178,16 +197,20 @@ def _name(row: dict[str, object], key: str) -> str:
     return str(value)
 
 
-def _duration(value: object, audio: str) -> float:
+def _duration(value: object, clip: Clip) -> float:
     if value is None:
         try:
-            return length(audio)
+            return length(clip if clip.offset else clip.path)
         except AsrError as error:
             raise BadLine(f'no "duration", and it cannot be read: {error}') from None
+    return _seconds("duration", value)
+
+
+def _seconds(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadLine('"duration" must be a number of seconds')
+        raise BadLine(f'"{key}" must be a number of seconds')
     if not 0 <= value <= MAX_SECONDS:
-        raise BadLine(f'"duration" is {value!s:.60}: must be seconds, from 0 to {MAX_SECONDS:g}')
+        raise BadLine(f'"{key}" is {value!s:.60}: must be seconds, from 0 to {MAX_SECONDS:g}')
     return float(value)
 
 

@@ -66,12 +66,12 @@ def score_words(
     Raises AsrError if no word is recognised.
     """
     utterances = read_set(source)
-    paths = [utterance.audio_filepath for utterance in utterances]
+    sources = [utterance.source for utterance in utterances]
     options = TranscribeOptions(decoding=decoding)
     confidences: list[float] = []
     right: list[bool] = []
     for utterance, transcript in zip(
-        utterances, recogniser.transcribe(paths, options), strict=True
+        utterances, recogniser.transcribe(sources, options), strict=True
     ):
         confidences += [word.confidence for word in transcript.words]
         right += words_right(normalise(utterance.text), [word.text for word in transcript.words])

@@ -44,9 +44,9 @@ def evaluate(
         raise AsrError("nothing to evaluate: no utterances")
     # Longest first: over a whole set there is less padding than in windows of the order given.
     order = sorted(range(len(utterances)), key=lambda i: -utterances[i].duration)
-    paths = [utterances[i].audio_filepath for i in order]
+    sources = [utterances[i].source for i in order]
     started = time.perf_counter()
-    transcripts = recogniser.transcribe(paths, options)
+    transcripts = recogniser.transcribe(sources, options)
     texts = {i: _whole(transcript) for i, transcript in zip(order, transcripts, strict=True)}
     seconds = time.perf_counter() - started
     rows = [

@@ -73,8 +73,8 @@ def run_set(
 
     They are those that a transcription decodes; see `Recogniser.run`.
     """
-    paths = [utterance.audio_filepath for utterance in utterances]
-    return [log_probs for log_probs, _ in recogniser.run(paths)]
+    sources = [utterance.source for utterance in utterances]
+    return [log_probs for log_probs, _ in recogniser.run(sources)]
 
 
 def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], float]:

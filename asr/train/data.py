@@ -42,7 +42,7 @@ class AudioCache:
     """
 
     def __init__(self, utterances: list[Utterance], sample_rate: int, limit_bytes: int) -> None:
-        self.paths = [utterance.audio_filepath for utterance in utterances]
+        self.sources = [utterance.source for utterance in utterances]
         self.sample_rate = sample_rate
         seconds = np.array([utterance.duration for utterance in utterances], dtype=np.float64)
         ends = np.cumsum(np.ceil(seconds * sample_rate).astype(np.int64) + _SLACK)
@@ -84,7 +84,7 @@ class AudioCache:
         return samples.astype(np.float32) / np.float32(_FULL_SCALE)
 
     def _decode(self, index: int) -> np.ndarray:
-        samples = audio.load(self.paths[index], self.sample_rate).samples
+        samples = audio.load(self.sources[index], self.sample_rate).samples
         return np.clip(np.rint(samples * _FULL_SCALE), -32768, 32767).astype(np.int16)
 
 

@@ -76,7 +76,8 @@ def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
     """
     digest = hashlib.sha256()
     for u in utterances:
-        digest.update(f"{u.id}\t{u.duration:.4f}\t{u.text}\n".encode())
+        place = "" if u.offset is None else f"\t{u.offset:.4f}"
+        digest.update(f"{u.id}\t{u.duration:.4f}\t{u.text}{place}\n".encode())
     starts: list[dict[str, Any]] = []
     if resume_point(folder).exists():
         check_same(folder, settings)

@@ -189,7 +189,6 @@ class SpeechTraining(lightning.LightningModule):
             f"{SKIPS_IN_A_ROW} batches in a row: the weights are broken; lower "
             "optimiser.learning_rate"
             if self.invalid_loss == "skip"
-            else "check these utterances with `asr manifest check`, or set "
-            "training.invalid_loss=skip"
+            else "check these utterances with `asr check`, or set training.invalid_loss=skip"
         )
         raise InvalidLoss(f"{message}\n{advice}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,16 +79,27 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
 
 
 def _refuse_overlap(parts: Mapping[str, Sequence[Utterance]]) -> None:
-    """Refuse recordings that are in two of train, dev and test, by whatever path."""
-    seen: dict[str, str] = {}
+    """Refuse recordings that are in two of train, dev and test, by whatever path.
+
+    Of utterances that are parts of a recording, those that overlap.
+    """
+    places: dict[str, list[tuple[float, float, str, str]]] = {}
     for name, utterances in parts.items():
         for u in utterances:
-            other = seen.setdefault(os.path.realpath(u.audio_filepath), name)
-            if other != name:
-                raise AsrError(
-                    f"{u.audio_filepath} is in data.{other} and in data.{name}: train, dev and "
-                    "test must have no recording in common"
-                )
+            start = u.offset or 0.0
+            end = math.inf if u.offset is None else start + u.duration
+            place = start, end, name, u.audio_filepath
+            places.setdefault(os.path.realpath(u.audio_filepath), []).append(place)
+    for found in places.values():
+        reached: dict[str, float] = {}
+        for start, end, name, path in sorted(found):
+            for other, until in reached.items():
+                if other != name and until > start:
+                    raise AsrError(
+                        f"{path} is in data.{other} and in data.{name}: train, dev and test must "
+                        "have no recording in common"
+                    )
+            reached[name] = max(end, reached.get(name, 0.0))
 
 
 def _check_names(entries: Sequence[str]) -> None:
@@ -109,7 +121,7 @@ def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, rec
     for entry, utterances in tests.items():
         for u in utterances:
             try:
-                audio.load(u.audio_filepath, sample_rate)
+                audio.load(u.source, sample_rate)
             except AsrError as error:
                 raise AsrError(f"data.test, {entry}: {error}") from None
     atomic_write_text(record, json.dumps(checked) + "\n")
@@ -123,7 +135,8 @@ def _state_of(utterances: Iterable[Utterance], sample_rate: int) -> dict[str, An
             state = os.stat(u.audio_filepath)
         except OSError:
             continue  # decoding says what is wrong with it
-        line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}\n"
+        line = f"{os.path.realpath(u.audio_filepath)}\t{state.st_size}\t{state.st_mtime_ns}"
+        line += "\n" if isinstance(u.source, str) else f"\t{u.source}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return {"sample_rate": sample_rate, "files": digest.hexdigest()}
 

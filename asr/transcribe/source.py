@@ -24,10 +24,11 @@ from asr.errors import AsrError
 
 Floats = npt.NDArray[np.float32]
 Source = Any
-"""One of these: the name of a file; a file that is open for reading bytes, `io.BytesIO` too; the
-bytes of a file; a recording of `audio.open_file`; a mono waveform `(samples,)` at the model's
-sample rate, an array or a tensor of floats about +-1 or of integers of 8 to 32 bits; a waveform
-with its sample rate, which may have channels; a dictionary with `array` and `sampling_rate`."""
+"""One of these: the name of a file; a part of a file, as `asr.audio.Clip`; a file that is open for
+reading bytes, `io.BytesIO` too; the bytes of a file; a recording of `audio.open_file`; a mono
+waveform `(samples,)` at the model's sample rate, an array or a tensor of floats about +-1 or of
+integers of 8 to 32 bits; a waveform with its sample rate, which may have channels; a dictionary
+with `array` and `sampling_rate`."""
 
 _GIVE = (
     "give the name of a file, an open file, its bytes, a waveform, (waveform, sample rate), or "
@@ -51,6 +52,8 @@ def name_of(source: Source) -> str:
         return os.fspath(source)
     if isinstance(source, audio.OpenRecording):
         return str(source.path)
+    if isinstance(source, audio.Clip):
+        return source.path
     name = getattr(source, "name", "") if hasattr(source, "read") else ""
     return name if isinstance(name, str) else ""
 
@@ -92,13 +95,13 @@ def opened(source: Source, channel: int | None = None) -> Iterator[audio.OpenRec
 
 
 @contextmanager
-def as_file(source: Source) -> Iterator[Path]:
-    """The path of a file; of one that is open, or of bytes, that of a copy while in use.
+def as_file(source: Source) -> Iterator[Path | audio.Clip]:
+    """The path of a file, or a part of it; of an open file, or of bytes, a copy while in use.
 
     Raises AsrError for what is not a file.
     """
-    if isinstance(source, str | os.PathLike):
-        yield Path(source)
+    if isinstance(source, str | os.PathLike | audio.Clip):
+        yield source if isinstance(source, audio.Clip) else Path(source)
         return
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)
@@ -121,7 +124,7 @@ def as_file(source: Source) -> Iterator[Path]:
 def _is_one(source: Any) -> bool:
     if isinstance(source, Mapping):
         return {"array", "sampling_rate"} <= set(source)
-    files = str | os.PathLike | bytes | bytearray | memoryview
+    files = str | os.PathLike | bytes | bytearray | memoryview | audio.Clip
     known = isinstance(source, files | np.ndarray | audio.OpenRecording) or hasattr(source, "read")
     return known or _is_tensor(source) or _is_rated(source)
 

@@ -204,10 +204,7 @@ def read(entry: str, most: int) -> list[Spoken]:
     """At most so many recordings of a set, from all over it."""
     utterances = sources.resolve(entry)
     step = max(1, len(utterances) // most)
-    return [
-        Spoken(audio.load(u.audio_filepath, RATE).samples, u.text)
-        for u in utterances[::step][:most]
-    ]
+    return [Spoken(audio.load(u.source, RATE).samples, u.text) for u in utterances[::step][:most]]
 
 
 def main(words: list[str]) -> int:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus.check import KINDS, Criteria, check, usable
-from asr.corpus.commands import check_manifest, make_manifest
+from asr.corpus.check import ADVICE, KINDS, Criteria, check, usable
+from asr.corpus.commands import check_utterances, make_manifest
 from asr.corpus.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.features.settings import Frontend
@@ -108,14 +108,14 @@ def test_every_kind_is_found_and_an_utterance_may_have_several(tmp_path):
         "too_short": ["dots", "short", "window"],
         "too_long": ["long"],
         "empty_text": ["dots", "short", "window"],
-        "unknown_characters": ["long", "gone"],
+        "digits": ["long", "gone"],
     }
     assert report.count == 5
     assert usable(utterances, report) == utterances[:1]
     assert dict(report.problems["unreadable"])["gone"] == f"{gone.audio_filepath}: no such file"
     assert dict(report.problems["empty_text"])["dots"] == "the text is '...'"
     assert dict(report.problems["too_long"])["long"] == "2.50 s, above 2 s"
-    assert "'6'" in dict(report.problems["unknown_characters"])["long"]
+    assert "'6'" in dict(report.problems["digits"])["long"]
 
 
 def test_table_counts_each_kind_and_shows_the_first_utterances(tmp_path):
@@ -124,6 +124,7 @@ def test_table_counts_each_kind_and_shows_the_first_utterances(tmp_path):
     table = report.table().splitlines()
     assert table[0] == "25 utterances checked, 25 with problems"
     assert table[1].split() == ["empty_text", "25", *KINDS["empty_text"].split()]
+    assert table[2] == f"empty_text: {ADVICE['empty_text']}"
     assert table[-2:] == ["  19: the text is ''", "  and 5 more"]
 
 
@@ -181,7 +182,7 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
     utterances = [utterance(tmp_path, "good", "good"), utterance(tmp_path, "bad", "[b]8[/b]")]
     write_manifest(tmp_path / "m.jsonl", utterances)
     with pytest.raises(AsrError, match=r"1 of 2 utterances cannot be used.*--exclude-to FILE"):
-        check_manifest(tmp_path / "m.jsonl", TOKENIZER, CRITERIA)
+        check_utterances(str(tmp_path / "m.jsonl"), TOKENIZER, CRITERIA)
     output = capsys.readouterr().out
     assert "m.jsonl: 2 utterances, 0.00 hours, longest 1.0 s, unknown speakers" in output
     assert "1 of 2 utterances with problems" in output
@@ -191,7 +192,9 @@ def test_check_command_prints_the_table_and_refuses(tmp_path, capsys):
 def test_check_command_writes_the_usable_rest(tmp_path, capsys):
     utterances = [utterance(tmp_path, "good", "good"), utterance(tmp_path, "bad", "")]
     write_manifest(tmp_path / "m.jsonl", utterances)
-    report = check_manifest(tmp_path / "m.jsonl", TOKENIZER, CRITERIA, tmp_path / "rest.jsonl")
+    report = check_utterances(
+        str(tmp_path / "m.jsonl"), TOKENIZER, CRITERIA, tmp_path / "rest.jsonl"
+    )
     assert report.count == 1
     assert read_manifest(tmp_path / "rest.jsonl") == utterances[:1]
     assert "bad: the text is ''" in capsys.readouterr().out
@@ -200,9 +203,9 @@ def test_check_command_writes_the_usable_rest(tmp_path, capsys):
 def test_check_command_never_overwrites_its_input_and_never_writes_an_empty_manifest(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [utterance(tmp_path, "bad", "")])
     with pytest.raises(AsrError, match="this is the manifest that is checked"):
-        check_manifest(tmp_path / "m.jsonl", TOKENIZER, CRITERIA, tmp_path / "." / "m.jsonl")
+        check_utterances(str(tmp_path / "m.jsonl"), TOKENIZER, CRITERIA, tmp_path / "." / "m.jsonl")
     with pytest.raises(AsrError, match="no usable utterance is left"):
-        check_manifest(tmp_path / "m.jsonl", TOKENIZER, CRITERIA, tmp_path / "rest.jsonl")
+        check_utterances(str(tmp_path / "m.jsonl"), TOKENIZER, CRITERIA, tmp_path / "rest.jsonl")
     assert not (tmp_path / "rest.jsonl").exists()
 
 

@@ -144,5 +144,5 @@ def test_folder_without_audio_and_missing_folder(tmp_path):
 def test_a_tsv_and_another_kind_of_texts_contradict(own):
     with pytest.raises(AsrError, match="leave one of them out"):
         folder.scan(own, "txt", tsv=own / "texts.tsv")
-    with pytest.raises(AsrError, match="no such TSV file"):
+    with pytest.raises(AsrError, match="no such table of texts"):
         folder.scan(own, tsv=own / "texts.tsv")

@@ -79,7 +79,8 @@ BAD = {
     '{"audio_filepath": "a.wav", "duration": -1, "text": ""}': '"duration" is -1',
     '{"audio_filepath": "a.wav", "duration": NaN, "text": ""}': '"duration" is nan',
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "id": [1]}': '"id" must be a string',
-    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "offset": 3.5}': '"offset" is 3.5',
+    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "offset": -1}': '"offset" is -1',
+    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "channel": 0}': '"channel" is 0',
     '{"audio_filepath": "gone.wav", "text": ""}': "gone.wav: no such file",
 }
 
