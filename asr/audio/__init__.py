@@ -9,6 +9,7 @@ from asr.audio.read import (
     header_seconds,
     length,
     load,
+    open_file,
     open_recording,
     stream,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "is_valid",
     "length",
     "load",
+    "open_file",
     "open_recording",
     "stream",
     "walk",
