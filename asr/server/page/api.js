@@ -2,7 +2,10 @@
 
 const KEPT_TOKEN = "asr-token";
 
-/** What went wrong, in words for a person. `kind`: "gone" (try again later) or "refused". */
+/**
+ * What went wrong, in words for a person. `kind` is "gone" (no server, or it stops), "refused"
+ * (the same request will be refused again) or "failed" (anything else).
+ */
 export class Problem extends Error {
   constructor(message, kind) {
     super(message);
@@ -49,6 +52,9 @@ function messageOf({ status, text }) {
   return `The server answered ${status}.`;
 }
 
+/** Whether the next try may end otherwise: not if the recording takes longer than is allowed. */
+const mayReturn = ({ header }) => header("x-should-retry") !== "false";
+
 /** Seconds to wait, from a Retry-After of seconds or of a date. */
 function retryAfter(header) {
   const seconds = Number(header ?? 2);
@@ -80,7 +86,7 @@ export async function ask(method, path, options = {}) {
     if (answer.status === 401 && askToken) await askToken(token.get() !== "");
     else if (answer.status === 429) {
       await countDown(retryAfter(answer.header("Retry-After")), onWait, signal);
-    } else if ([502, 503, 504].includes(answer.status)) {
+    } else if ([502, 503, 504].includes(answer.status) && mayReturn(answer)) {
       throw new Problem(messageOf(answer), "gone");
     } else throw new Problem(messageOf(answer), answer.status < 500 ? "refused" : "failed");
   }
@@ -106,7 +112,7 @@ function processingTime(header) {
   return found ? Number(found[1]) : null;
 }
 
-/** Transcribes a file: {text, duration, words, model, ms}. */
+/** Transcribes a file: {text, duration, words, note, model, ms}; `note` is about what is missing. */
 export async function transcribe(file, name, model, options) {
   const body = new FormData();
   body.append("file", file, name.split("/").pop());
@@ -114,8 +120,9 @@ export async function transcribe(file, name, model, options) {
   body.append("response_format", "verbose_json");
   body.append("timestamp_granularities[]", "word");
   const answer = await ask("POST", "/v1/audio/transcriptions", { ...options, body });
-  const { text, duration, words = [] } = JSON.parse(answer.text);
-  return { text, duration, words, model, ms: processingTime(answer.header("Server-Timing")) };
+  const { text, duration, words = [], complete = true, notes = [] } = JSON.parse(answer.text);
+  const note = complete ? "" : notes.join("; ");
+  return { text, duration, words, note, model, ms: processingTime(answer.header("Server-Timing")) };
 }
 
 export async function models(options) {

@@ -150,6 +150,8 @@ export class Item {
     if (result.live) facts.push("transcribed live");
     this.#name("Remove");
     this.#say(facts.join(" · "));
+    this.find(".note").hidden = !result.note;
+    this.find(".note").textContent = result.note ? `Not the whole recording: ${result.note}` : "";
     this.find("audio").src = URL.createObjectURL(this.file);
     this.words.show(result.words);
     this.find(".result").hidden = false;
