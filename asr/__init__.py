@@ -9,8 +9,8 @@
 0.69 s: CAFE
 
 `load`, `Recogniser`, `Transcript`, `TranscribeOptions`, `DecoderOptions`, `ChunkOptions`,
-`SubtitleOptions`, `Word` and `AsrError` are here; each is imported when it is first used, so that
-importing one subpackage loads no other.
+`SubtitleOptions`, `Stream`, `StreamUpdate`, `WindowOptions`, `Word` and `AsrError` are here; each
+is imported when it is first used, so that importing one subpackage loads no other.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,17 +24,22 @@ if TYPE_CHECKING:
     from asr.errors import AsrError
     from asr.transcribe.options import TranscribeOptions
     from asr.transcribe.recogniser import Recogniser, load
+    from asr.transcribe.stream import Stream, StreamUpdate
     from asr.transcribe.subtitles import SubtitleOptions
     from asr.transcribe.transcript import Transcript
+    from asr.transcribe.windows import WindowOptions
 
 __all__ = [
     "AsrError",
     "ChunkOptions",
     "DecoderOptions",
     "Recogniser",
+    "Stream",
+    "StreamUpdate",
     "SubtitleOptions",
     "TranscribeOptions",
     "Transcript",
+    "WindowOptions",
     "Word",
     "load",
 ]
@@ -44,9 +49,12 @@ _HOMES = {
     "ChunkOptions": "asr.audio.chunk",
     "DecoderOptions": "asr.decode",
     "Recogniser": "asr.transcribe.recogniser",
+    "Stream": "asr.transcribe.stream",
+    "StreamUpdate": "asr.transcribe.stream",
     "SubtitleOptions": "asr.transcribe.subtitles",
     "TranscribeOptions": "asr.transcribe.options",
     "Transcript": "asr.transcribe.transcript",
+    "WindowOptions": "asr.transcribe.windows",
     "Word": "asr.decode.hypothesis",
     "load": "asr.transcribe.recogniser",
 }

@@ -8,6 +8,7 @@ from asr.audio.read import (
     header_seconds,
     length,
     load,
+    open_file,
     open_recording,
     stream,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "is_valid",
     "length",
     "load",
+    "open_file",
     "open_recording",
     "stream",
     "walk",

@@ -40,7 +40,7 @@ class Frame:
 
 
 @dataclass
-class Stream:
+class MpegStream:
     """Frames of one kind that belong together."""
 
     start: int
@@ -59,7 +59,7 @@ class Stream:
 class Scan:
     """All frames of a file."""
 
-    streams: list[Stream] = field(default_factory=list)
+    streams: list[MpegStream] = field(default_factory=list)
     lost: int = 0
     """Bytes between frames that are neither frames nor tags."""
     partial: bool = False
@@ -117,7 +117,7 @@ def _add(window: Window, result: Scan, at: int, found: Frame) -> None:
     count_at = _count_at(window, at, found)
     last = result.streams[-1] if result.streams else None
     if last is None or count_at or last.first.kind != found.kind:
-        last = Stream(at, found)
+        last = MpegStream(at, found)
         result.streams.append(last)
         if count_at:
             last.count_at = count_at
@@ -221,7 +221,7 @@ def layout(window: Window, start: int = 0, end: int | None = None) -> Extent:
     return result
 
 
-def _part(window: Window, stream: Stream, result: Extent) -> Part:
+def _part(window: Window, stream: MpegStream, result: Extent) -> Part:
     seconds = stream.first.samples / stream.first.kind[2]
     if stream.promised is None:
         prefix = _counting(stream) if stream.first.kind[1] == 3 else b""
@@ -240,7 +240,7 @@ def _part(window: Window, stream: Stream, result: Extent) -> Part:
     return Part(stream.start, stream.end)
 
 
-def _counting(stream: Stream) -> bytes:
+def _counting(stream: MpegStream) -> bytes:
     """A frame of silence that says how many follow, as encoders write it into a file."""
     version, layer, hertz, mono = stream.first.kind
     rate = _RATES[version].index(hertz)

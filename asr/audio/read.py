@@ -28,6 +28,8 @@ from asr.errors import AsrError
 
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
+_MANY_CHANNELS = 8
+"""Beyond so many channels a block has fewer samples: a file may have 1024."""
 _SHORT_BLOCK = 1 << 14
 """The same of FLAC, whose decoder says where it is damaged."""
 _FAILURES = 3
@@ -91,10 +93,14 @@ def stream(
         if segment.rate != sample_rate:
             resampler = soxr.ResampleStream(segment.rate, sample_rate, 1, dtype="float32")
         for samples in segment.mono():
-            if resampler is not None:
-                samples = resampler.resample_chunk(samples)
-            if len(samples):
-                yield samples
+            # Of a rate of a few Hz, half a minute's worth of samples would become hours.
+            most = max(_BLOCK_SAMPLES * segment.rate // sample_rate, 1)
+            for first in range(0, len(samples), most):
+                part = samples[first : first + most]
+                if resampler is not None:
+                    part = resampler.resample_chunk(part)
+                if len(part):
+                    yield part
         if resampler is not None:
             samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if len(samples):
@@ -210,11 +216,22 @@ def open_recording(path: str | Path, channel: int | None = None) -> Iterator[Ope
     Raises AsrError naming the file if it is missing, not audio or empty.
     """
     path = Path(path)
+    with _opened(path) as file, open_file(file, path, channel) as recording:
+        yield recording
+
+
+@contextmanager
+def open_file(
+    file: BinaryIO, name: str | Path, channel: int | None = None
+) -> Iterator[OpenRecording]:
+    """Open a recording that is a file open for reading; `name` is for messages, nothing opens it.
+
+    Otherwise as `open_recording`.
+    """
+    if file.seek(0, os.SEEK_END) == 0:
+        raise AsrError(f"{name}: the file is empty")
     with ExitStack() as stack:
-        file = stack.enter_context(_opened(path))
-        if file.seek(0, os.SEEK_END) == 0:
-            raise AsrError(f"{path}: the file is empty")
-        yield OpenRecording(path, file, channel, stack)
+        yield OpenRecording(Path(name), file, channel, stack)
 
 
 def length(path: str | Path) -> float:
@@ -335,6 +352,7 @@ def _blocks(
         least = promised - round(_PADDING_FRACTION * promised) - _PADDING
     # An error loses the block that it is in.
     size = _SHORT_BLOCK if file.format == "FLAC" else _BLOCK_SAMPLES
+    size = size * _MANY_CHANNELS // max(file.channels, _MANY_CHANNELS)
     failures = 0
     while failures < _FAILURES:
         try:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from asr import __version__
-from asr.cli import data, lm, prune, speech, train
+from asr.cli import data, lm, prune, serve, speech, train
 from asr.cli.options import ModelFile, ModelOrName, Threads
 from asr.errors import AsrError
 from asr.files import CannotWrite
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Speech recognition with CTC networks that are pruned while they train.",
 )
-for module in (speech, train, data, lm, prune):
+for module in (speech, serve, train, data, lm, prune):
     module.add_to(app)
 
 
@@ -61,7 +61,8 @@ def main() -> None:
 _EXTRAS = {
     "torch": "train", "torchaudio": "train", "lightning": "train", "jiwer": "evaluate",
     "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
-    "av": "media", "onnx": "onnx", "onnxruntime": "onnx",
+    "av": "media", "onnx": "onnx", "onnxruntime": "onnx", "fastapi": "serve", "uvicorn": "serve",
+    "python_multipart": "serve", "websockets": "serve", "prometheus_client": "serve",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from asr.audio.batch import batch_by_length
 from asr.errors import AsrError
 from asr.model.backend import Backend
 from asr.transcribe.options import TranscribeOptions
-from asr.transcribe.source import Source, as_file, listed, name_of, read_waveform
+from asr.transcribe.source import Source, listed, name_of, opened, read_waveform
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -139,10 +139,7 @@ class Pipeline(Generic[T]):
             recording.samples = len(samples)
             yield samples
             return
-        with (
-            as_file(source) as path,
-            audio.open_recording(path, self.options.channel) as sound,
-        ):
+        with opened(source, self.options.channel) as sound:
             for block in audio.stream(sound, rate, partial=True):
                 recording.samples += len(block)
                 yield block

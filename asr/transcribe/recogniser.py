@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from asr.audio.chunk import is_silent
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
 from asr.decode.confidence import Calibration
@@ -17,13 +18,16 @@ from asr.decode.library import native
 from asr.errors import AsrError
 from asr.model.backend import Backend, BackendName, Device, NativeBackend, open_backend
 from asr.model.native_kernels import compiled
+from asr.model.stream import why_not_exact
 from asr.pretrained import registry
 from asr.text.tokenizer import Tokenizer
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.pipeline import Floats, Pipeline, Recording
 from asr.transcribe.source import Source
 from asr.transcribe.stitch import join_log_probs, join_words
+from asr.transcribe.stream import Stream
 from asr.transcribe.transcript import ChunkHypotheses, Transcript
+from asr.transcribe.windows import WindowCore, WindowOptions
 
 _DECODERS = 8
 
@@ -129,6 +133,35 @@ class Recogniser:
     def log_probs(self, source: Source) -> Floats:
         """Log-probabilities `(frames, tokens)` of one source; see `run`."""
         return next(self.run(source))[0]
+
+    def stream(
+        self, options: TranscribeOptions | None = None, windows: WindowOptions | None = None
+    ) -> Stream:
+        """A stream: push samples as they come, get words as they are said.
+
+        `windows` says how the network is run on the last seconds again and again. Raises AsrError
+        for options that a stream cannot honour.
+
+        >>> stream = load("model.asr").stream()
+        >>> update = stream.push(samples)  # 20 ms or more, float32 at `frontend.sample_rate`
+        >>> [word.text for word in update.stable], [word.text for word in update.provisional]
+        (['BAD'], ['CAF'])
+        >>> stream.finish().text
+        'BAD CAFE'
+        """
+        options = self.completed(options)
+        decoder = self.decoder(options.decoding)
+
+        def words(samples: Floats) -> list[Word]:
+            if is_silent(samples) or not self.frontend.frames(len(samples)):
+                return []
+            [log_probs] = self.backend.log_probs([self.backend.features(samples)])
+            return self._decode(log_probs, decoder).words
+
+        rate = self.frontend.sample_rate
+        core = WindowCore(words, rate, windows or WindowOptions())
+        note = why_not_exact(self.backend.dimensions, self.frontend)
+        return Stream(core, rate, self.name, options, note or "windows")
 
     def completed(self, options: TranscribeOptions | None) -> TranscribeOptions:
         """The same with decoder options: the recogniser's own where `options` has none."""

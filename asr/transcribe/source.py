@@ -25,9 +25,9 @@ from asr.errors import AsrError
 Floats = npt.NDArray[np.float32]
 Source = Any
 """One of these: the name of a file; a file that is open for reading bytes, `io.BytesIO` too; the
-bytes of a file; a mono waveform `(samples,)` at the model's sample rate, an array or a tensor of
-floats about +-1 or of integers of 8 to 32 bits; a waveform with its sample rate, which may have
-channels; a dictionary with `array` and `sampling_rate`."""
+bytes of a file; a recording of `audio.open_file`; a mono waveform `(samples,)` at the model's
+sample rate, an array or a tensor of floats about +-1 or of integers of 8 to 32 bits; a waveform
+with its sample rate, which may have channels; a dictionary with `array` and `sampling_rate`."""
 
 _GIVE = (
     "give the name of a file, an open file, its bytes, a waveform, (waveform, sample rate), or "
@@ -49,6 +49,8 @@ def name_of(source: Source) -> str:
     """The name of a file; empty for what has none."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
+    if isinstance(source, audio.OpenRecording):
+        return str(source.path)
     name = getattr(source, "name", "") if hasattr(source, "read") else ""
     return name if isinstance(name, str) else ""
 
@@ -74,6 +76,19 @@ def read_waveform(source: Source, rate: int) -> tuple[Floats, tuple[str, ...]] |
             )
         return _checked(samples), ()
     return None
+
+
+@contextmanager
+def opened(source: Source, channel: int | None = None) -> Iterator[audio.OpenRecording]:
+    """The recording of a source that is not a waveform; `channel` is that of `open_recording`.
+
+    Raises AsrError for what is not a recording.
+    """
+    if isinstance(source, audio.OpenRecording):
+        yield source
+        return
+    with as_file(source) as path, audio.open_recording(path, channel) as recording:
+        yield recording
 
 
 @contextmanager
@@ -107,7 +122,7 @@ def _is_one(source: Any) -> bool:
     if isinstance(source, Mapping):
         return {"array", "sampling_rate"} <= set(source)
     files = str | os.PathLike | bytes | bytearray | memoryview
-    known = isinstance(source, files | np.ndarray) or hasattr(source, "read")
+    known = isinstance(source, files | np.ndarray | audio.OpenRecording) or hasattr(source, "read")
     return known or _is_tensor(source) or _is_rated(source)
 
 

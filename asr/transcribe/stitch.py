@@ -75,6 +75,19 @@ def join_words(chunks: Sequence[tuple[Place, Sequence[Word]]]) -> list[Word]:
     return words
 
 
+def words_behind(last: Word, words: list[Word]) -> list[Word]:
+    """The words of a part of a recording that come behind `last`, which is known already.
+
+    They begin behind the same word, found again at about the same time; else with the first one
+    that is later than `last` by its middle and is no other version of it.
+    """
+    for i in range(len(words) - 1, -1, -1):
+        word = words[i]
+        if word.text == last.text and abs(word.middle - last.middle) <= _SAME_SECONDS:
+            return words[i + 1 :]
+    return [word for word in words if word.middle > last.end and not _same_word(word, last)]
+
+
 def _seam(left: list[Word], right: list[Word], start: float, end: float) -> list[Word]:
     """Join the words of two chunks that share the audio from `start` to `end`.
 
