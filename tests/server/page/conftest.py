@@ -85,7 +85,7 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(dense: Path) -> Iterator[Server]:
     """`asr serve` with the models `sparse` and `dense`, for all tests that do not end it."""
-    with Server(f"sparse={TRAINED}", f"dense={dense}") as running:
+    with Server("--model", f"sparse={TRAINED}", "--model", f"dense={dense}") as running:
         yield running
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import soundfile
+from browser import finished, shown, until
 from paths import TRAINED
 from serving import Server, free_port
 
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 TRANSCRIPTIONS = "**/v1/audio/transcriptions"
 STATUS = "the server responded with a status of {}"
 """Chromium writes each failed request into its console."""
-
-
-def said(page: "Page", selector: str, part: str) -> str:
-    """The text of an element once it has a certain part."""
-    box = page.locator(selector, has_text=part).first
-    box.wait_for()
-    return box.text_content() or ""
 
 
 def refuse(status: int, message: str, **headers: str) -> Callable[["Route"], None]:
@@ -48,13 +42,13 @@ def test_a_broken_file_gives_a_message_that_a_person_understands(
     seen.expected = [STATUS.format(4)]
     broken = {"name": "talk.mp3", "mimeType": "audio/mpeg", "buffer": content}
     page.set_input_files("#files", [broken])
-    text = said(page, ".problem p", "talk.mp3")
+    text = shown(page, ".problem p", "talk.mp3")
     assert "Traceback" not in text
     assert page.locator(".state").text_content() == "Not transcribed"
     assert page.locator(".problem").get_attribute("role") == "alert"
     page.set_input_files("#files", recording)  # the next one is not harmed
-    page.wait_for_selector(".result:not([hidden])")
-    assert said(page, "#progress-note", "1 of 2 transcribed, 1 not")
+    finished(page)
+    assert shown(page, "#progress-note", "1 of 2 transcribed, 1 not")
 
 
 def test_a_recording_that_is_cut_off_keeps_its_words_and_says_so(
@@ -65,9 +59,9 @@ def test_a_recording_that_is_cut_off_keeps_its_words_and_says_so(
     soundfile.write(whole, samples, rate)
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     page.set_input_files("#files", whole)
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     assert page.locator(".words .word").count() > 0
-    assert said(page, ".note", "truncated")
+    assert shown(page, ".note", "truncated")
 
 
 def test_the_token_is_asked_for_only_when_the_server_wants_one(
@@ -78,19 +72,19 @@ def test_the_token_is_asked_for_only_when_the_server_wants_one(
 ) -> None:
     assert page.locator("#token-form").is_hidden()
     seen.expected = [STATUS.format(401)]
-    with Server(f"sparse={TRAINED}", token="a secret token") as closed:
+    with Server("--model", f"sparse={TRAINED}", token="a secret token") as closed:
         page = open_page(closed)
         page.wait_for_selector("#token-form:not([hidden])")
         assert page.evaluate("document.activeElement.id") == "token"
         page.keyboard.type("a wrong one")
         page.keyboard.press("Enter")
-        said(page, "#token-problem", "did not accept")
+        shown(page, "#token-problem", "did not accept")
         page.keyboard.type("a secret token")
         page.keyboard.press("Enter")
         page.wait_for_selector("#model:enabled")
         assert page.locator("#token-form").is_hidden()
         page.set_input_files("#files", recording)
-        page.wait_for_selector(".result:not([hidden])")
+        finished(page)
         page.reload()  # the browser keeps it until the tab is closed
         page.wait_for_selector("#model:enabled")
         assert page.locator("#token-form").is_hidden()
@@ -104,9 +98,9 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(
     page.route(TRANSCRIPTIONS, lambda route: next(answers, lambda it: it.continue_())(route))
     began = time.monotonic()
     page.set_input_files("#files", recording)
-    said(page, ".state", "The server is busy. Trying again in 2 s.")
-    said(page, ".state", "Trying again in 1 s.")
-    page.wait_for_selector(".result:not([hidden])")
+    shown(page, ".state", "The server is busy. Trying again in 2 s.")
+    shown(page, ".state", "Trying again in 1 s.")
+    finished(page)
     assert time.monotonic() - began >= 2
 
 
@@ -119,7 +113,7 @@ def test_a_full_queue_of_the_server_is_waited_for(
     long = tmp_path / "long.wav"
     rng = np.random.default_rng(0)
     soundfile.write(long, 0.1 * rng.standard_normal(16000 * 600), 16000)
-    with Server(f"sparse={TRAINED}", "--concurrency", 1, "--queue", 0) as server:
+    with Server("--model", f"sparse={TRAINED}", "--concurrency", 1, "--queue", 0) as server:
         page = open_page(server)
         page.wait_for_selector("#model:enabled")
 
@@ -132,9 +126,9 @@ def test_a_full_queue_of_the_server_is_waited_for(
         thread.start()
         time.sleep(0.5)
         page.set_input_files("#files", recording)
-        said(page, ".state", "The server is busy.")
+        shown(page, ".state", "The server is busy.")
         thread.join()
-        page.wait_for_selector(".result:not([hidden])")
+        finished(page)
 
 
 def test_a_slow_server_shows_upload_and_seconds_and_can_be_left(
@@ -145,15 +139,15 @@ def test_a_slow_server_shows_upload_and_seconds_and_can_be_left(
     slow = {**conditions, "uploadThroughput": recording.stat().st_size / 2}
     network.send("Network.emulateNetworkConditions", slow)
     page.set_input_files("#files", recording)
-    said(page, ".state", "Uploading, ")
+    shown(page, ".state", "Uploading, ")
     assert page.locator("progress").get_attribute("aria-label") == f"Progress of {recording.name}"
-    page.wait_for_function("document.querySelector('progress').value > 0.2")
+    until(page, "document.querySelector('progress').value > 0.2")
     network.send("Network.emulateNetworkConditions", {**conditions, "uploadThroughput": -1})
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     held: list[Route] = []
     page.route(TRANSCRIPTIONS, held.append)
     page.set_input_files("#files", recording)
-    said(page, ".state", "Transcribing, 2 s")
+    shown(page, ".state", "Transcribing, 2 s")
     assert page.locator("progress").first.get_attribute("value") is None
     page.locator(".remove", has_text="Cancel").click()
     assert page.locator(".item").count() == 1
@@ -166,11 +160,11 @@ def test_a_server_that_stops_pauses_the_queue_until_it_is_back(
     seen.expected = [STATUS.format(status)]
     page.route(TRANSCRIPTIONS, refuse(status, "The server is stopping; try again"))
     page.set_input_files("#files", [recording, recording])
-    text = said(page, "#outage", "The server is stopping")
+    text = shown(page, "#outage", "The server is stopping")
     assert "Your recordings are still here." in text
     page.unroute(TRANSCRIPTIONS)
     page.locator("#outage button").click()
-    page.wait_for_function("document.querySelectorAll('.result:not([hidden])').length === 2")
+    finished(page, 2)
     assert page.locator("#outage").is_hidden()
 
 
@@ -182,8 +176,8 @@ def test_a_recording_that_takes_too_long_does_not_stop_the_others(
     answers = iter([refuse(503, message, **{"x-should-retry": "false"})])
     page.route(TRANSCRIPTIONS, lambda route: next(answers, lambda it: it.continue_())(route))
     page.set_input_files("#files", [recording, recording])
-    page.wait_for_selector(".result:not([hidden])")
-    assert said(page, ".problem p", message)
+    finished(page)
+    assert shown(page, ".problem p", message)
     assert page.locator("#outage").is_hidden()
 
 
@@ -191,11 +185,11 @@ def test_an_upload_that_is_too_large_is_refused_with_the_limit(
     open_page: Callable[..., "Page"], seen: SimpleNamespace, recording: Path
 ) -> None:
     seen.expected = [STATUS.format(413), "ERR_"]
-    with Server(f"sparse={TRAINED}", "--max-megabytes", 0.05) as server:
+    with Server("--model", f"sparse={TRAINED}", "--max-megabytes", 0.05) as server:
         page = open_page(server)
         page.wait_for_selector("#model:enabled")
         page.set_input_files("#files", recording)
-        text = said(page, ".problem p", "large")
+        text = shown(page, ".problem p", "large")
         assert page.locator("#outage").is_hidden(), text
 
 
@@ -204,18 +198,18 @@ def test_a_server_that_is_gone_and_comes_back(
 ) -> None:
     seen.expected = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"]
     port = free_port()
-    with Server(f"sparse={TRAINED}", port=port) as server:
+    with Server("--model", f"sparse={TRAINED}", port=port) as server:
         page = open_page(server)
         page.wait_for_selector("#model:enabled")
         server.stop(signal.SIGKILL)
     page.set_input_files("#files", recording)
-    said(page, "#outage", "The server does not answer.")
+    shown(page, "#outage", "The server does not answer.")
     assert page.locator(".state").text_content() == "Waiting for the server"
     page.locator("#outage button").click()  # too early
-    said(page, "#outage", "The server does not answer.")
-    with Server(f"sparse={TRAINED}", port=port):
+    shown(page, "#outage", "The server does not answer.")
+    with Server("--model", f"sparse={TRAINED}", port=port):
         page.locator("#outage button").click()
-        page.wait_for_selector(".result:not([hidden])")
+        finished(page)
 
 
 def test_a_page_that_was_opened_before_the_server_could_answer(
@@ -224,7 +218,7 @@ def test_a_page_that_was_opened_before_the_server_could_answer(
     seen.expected = [STATUS.format(502), "not JSON"]
     page.context.route("**/v1/models", lambda r: r.fulfill(status=502, body="<html>Bad Gateway"))
     page.reload()
-    said(page, "#outage", "The server answered 502.")
+    shown(page, "#outage", "The server answered 502.")
     assert page.locator("#record").is_disabled()
     page.context.unroute("**/v1/models")
     page.locator("#outage button").click()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import finished, until
 from serving import Server
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ BROKEN = {"name": "broken.mp3", "mimeType": "audio/mpeg", "buffer": b"not a reco
 def fill(page: "Page", recording: Path) -> None:
     """All parts of the page at once: words, an error, the comparison, an edited word."""
     page.set_input_files("#files", [recording, BROKEN])
-    page.wait_for_selector(".problem:not([hidden])")
+    finished(page, 2)
     page.locator(".word").nth(3).dblclick()
     page.keyboard.type("mended")
     page.keyboard.press("Enter")
@@ -87,12 +88,12 @@ def test_the_panel_of_a_recording_is_readable_too(
     page.wait_for_selector("#model:enabled")
     page.locator("#record").click()
     page.wait_for_selector("#live:not([hidden])")
-    page.wait_for_function("document.getElementById('stable').textContent.trim() !== ''")
+    until(page, "document.getElementById('stable').textContent.trim() !== ''")
     keep(page, f"{scheme}-live")
     assert problems_of(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator("#stop").click()
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
 
 
 def focused(page: "Page") -> str:
@@ -122,13 +123,13 @@ def test_everything_can_be_done_with_the_keyboard(
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(recording)
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     tab_to(page, "word")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("!document.querySelector('audio').paused")
+    until(page, "!document.querySelector('audio').paused")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.querySelector('audio').paused")
+    until(page, "document.querySelector('audio').paused")
     page.keyboard.press("F2")
     page.keyboard.type("typed")
     page.keyboard.press("Enter")
@@ -160,12 +161,12 @@ def test_everything_can_be_done_with_the_keyboard(
     page.wait_for_selector("#live:not([hidden])")
     page.wait_for_timeout(1500)
     page.keyboard.press("Enter")  # the focus is on Stop
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
 
 
 def test_one_word_of_a_transcript_is_a_stop_of_the_tab_key(page: "Page", recording: Path) -> None:
     page.set_input_files("#files", recording)
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     stops = page.locator(".words [tabindex='0']")
     assert stops.count() == 1
     page.locator(".words .word").first.focus()

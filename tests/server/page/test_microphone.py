@@ -15,6 +15,7 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
+from browser import finished, until
 from paths import TRAINED
 from serving import INSECURE, Server
 
@@ -36,7 +37,7 @@ def speak(page: "Page", seconds: float) -> None:
 
 
 def text_of(page: "Page") -> str:
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     return " ".join(page.locator(".words .word").all_text_contents())
 
 
@@ -53,14 +54,15 @@ def test_words_appear_while_one_speaks_and_end_as_a_transcript(
     text, seconds = spoken
     page.locator("#record").click()
     assert page.evaluate("document.activeElement.id") == "stop"
-    page.wait_for_function("document.getElementById('stable').textContent.trim() !== ''")
+    until(page, "document.getElementById('stable').textContent.trim() !== ''")
     live = page.locator("#stable").text_content() or ""
     assert set(live.split()) & set(text.split())
-    page.wait_for_function(
+    until(
+        page,
         "seconds => document.getElementById('clock').textContent"
         ".split(':').reduce((m, s) => 60 * m + Number(s), 0) > seconds",
-        arg=math.ceil(seconds),
-        timeout=1000 * (seconds + 20),
+        math.ceil(seconds),
+        seconds + 20,
     )
     page.locator("#stop").click()
     # Another resampler and another gain are between the file and the model.
@@ -68,7 +70,7 @@ def test_words_appear_while_one_speaks_and_end_as_a_transcript(
     assert "transcribed live" in page.locator(".state").text_content()
     assert page.evaluate("document.activeElement.id") == "record"
     page.locator(".words .word").last.click()
-    page.wait_for_function("!document.querySelector('audio').paused")
+    until(page, "!document.querySelector('audio').paused")
     assert page.evaluate("document.querySelector('audio').currentTime") > 1
 
 
@@ -99,7 +101,7 @@ def test_words_that_may_change_look_different_and_are_not_announced(page: "Page"
 
     page.route_web_socket(SOCKET, listen)
     page.locator("#record").click()
-    page.wait_for_function("document.getElementById('stable').children.length === 2")
+    until(page, "document.getElementById('stable').children.length === 2")
     stable, provisional = page.locator("#stable"), page.locator("#provisional")
     assert (stable.text_content() or "").split() == ["saw", "the"]
     assert (provisional.text_content() or "").split() == ["hat"]
@@ -142,7 +144,7 @@ def test_live_words_with_a_token(
     open_page: Callable[..., "Page"], seen: SimpleNamespace, spoken: tuple[str, float]
 ) -> None:
     seen.expected = ["the server responded with a status of 401"]
-    with Server(f"sparse={TRAINED}", token="a secret token") as closed:
+    with Server("--model", f"sparse={TRAINED}", token="a secret token") as closed:
         page = open_page(closed)
         page.locator("#token").fill("a secret token")
         page.keyboard.press("Enter")

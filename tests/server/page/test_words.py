@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import finished, until, upload, words_of
 from paths import TRAINED
 from serving import Server
 
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
 def offline(recording: Path) -> Transcript:
     """What `asr transcribe` makes of the recording."""
     return next(iter(asr.load(TRAINED).transcribe([recording])))
-
-
-def upload(page: "Page", *files: object) -> "Locator":
-    """The items of the list once all files are transcribed or refused."""
-    page.set_input_files("#files", list(files))
-    page.wait_for_function("count => document.querySelectorAll('.item').length === count", arg=len(files))
-    page.wait_for_function(
-        "[...document.querySelectorAll('.item progress')].every(bar => bar.hidden) &&"
-        "![...document.querySelectorAll('.state')].some(state => /Waiting/.test(state.textContent))"
-    )
-    return page.locator(".item")
-
-
-def words_of(item: "Locator") -> list[str]:
-    return item.locator(".words .word").all_text_contents()
 
 
 def save(page: "Page", item: "Locator", format: str, folder: Path) -> Path:
@@ -74,7 +60,7 @@ def test_a_click_plays_from_the_word_and_marks_what_is_played(
     start = offline.words[number].start
     audio = item.locator("audio")
     item.locator(".word").nth(number).click()
-    page.wait_for_function("!document.querySelector('audio').paused")
+    until(page, "!document.querySelector('audio').paused")
     assert start - 0.01 <= audio.evaluate("audio => audio.currentTime") < start + 1
     page.wait_for_selector(".word.now")
     time, now = page.evaluate(
@@ -82,10 +68,11 @@ def test_a_click_plays_from_the_word_and_marks_what_is_played(
         "[...document.querySelectorAll('.words .word')].indexOf(document.querySelector('.now'))]"
     )
     assert offline.words[now].start <= time + 0.05
-    page.wait_for_function(
+    until(
+        page,
         "number => [...document.querySelectorAll('.words .word')]"
         ".indexOf(document.querySelector('.now')) > number",
-        arg=number,
+        number,
     )
     audio.evaluate("audio => audio.pause()")
 
@@ -204,7 +191,7 @@ def test_a_folder_gives_its_recordings_and_says_what_is_left_out(
         (folder / name).write_bytes(recording.read_bytes())
     (folder / "notes.pdf").write_text("no recording")
     page.set_input_files("#folder", folder)
-    page.wait_for_function("document.querySelectorAll('.result:not([hidden])').length === 3")
+    finished(page, 3)
     names = page.locator(".item .name").all_text_contents()
     assert names == ["talks/b2.wav", "talks/b10.wav", "talks/deep/a.wav"]
     assert page.locator("#intake-note").text_content() == "1 other file left out."
@@ -222,7 +209,7 @@ def test_files_can_be_dropped_on_the_page(page: "Page", recording: Path) -> None
         }""",
         list(recording.read_bytes()),
     )
-    page.wait_for_selector(".result:not([hidden])")
+    finished(page)
     assert page.locator(".name").text_content() == "dropped.wav"
 
 
@@ -261,7 +248,7 @@ def test_differences_between_two_texts_are_found(page: "Page") -> None:
 def test_a_server_with_one_model_says_how_to_compare(
     open_page: object, recording: Path
 ) -> None:
-    with Server(TRAINED) as server:
+    with Server("--model", TRAINED) as server:
         page = open_page(server)  # type: ignore[operator]
         page.wait_for_selector("#model:enabled")
         item = upload(page, recording)
