@@ -14,6 +14,7 @@ from asr import __version__
 from asr.server import transcriptions
 from asr.server.errors import ApiError
 from asr.server.gate import Doors, Gate, as_api_error
+from asr.server.listen import listen
 from asr.server.metrics import CONTENT_TYPE
 from asr.server.options import ServerOptions
 from asr.server.page import Page
@@ -27,7 +28,7 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with service.stopping_on_signals():
             yield
-        service.jobs.close()
+        service.close()
 
     app = FastAPI(
         title="asr", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
@@ -52,6 +53,7 @@ def create_app(service: Service) -> FastAPI:
 
 def _add_routes(app: FastAPI) -> None:
     app.post("/v1/audio/transcriptions")(transcriptions.transcribe)
+    app.websocket("/v1/listen")(listen)
     app.get("/v1/models")(_models)
     app.get("/v1/models/{name:path}")(_model)
     app.get("/health")(_health)

@@ -32,16 +32,13 @@ class ServedModel:
     created: int
     """When its file was written, in seconds since 1970."""
     default: bool
+    exact: bool
+    """Whether a stream of it ends with the text of the whole recording."""
 
     @property
     def sparse(self) -> bool:
         """Whether most of its weights are zero."""
         return self.nonzeros < self.parameters / 2
-
-    @property
-    def exact(self) -> bool:
-        """Whether a stream of it ends with the text of the whole recording."""
-        return not self.recogniser.backend.dimensions.bidirectional
 
     def speaks(self, language: str) -> bool:
         """Whether a request may name this language: by its name or code, with a region or not."""
@@ -121,4 +118,5 @@ def _served(
         described.parameters.nonzeros,
         int(created),
         default,
+        loaded[key].stream().exact,
     )

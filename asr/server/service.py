@@ -13,6 +13,7 @@ from asr.server.jobs import Jobs
 from asr.server.metrics import Metrics
 from asr.server.models import Models
 from asr.server.options import ServerOptions
+from asr.server.streams import Streams
 
 
 class Service:
@@ -24,6 +25,7 @@ class Service:
         self.models = Models(options)
         self.metrics = Metrics(self.models.by_name)
         self.jobs = Jobs(options.at_once, options.queue, self.metrics.show)
+        self.streams = Streams(options.at_once, options.streams, self.metrics.streams.set)
 
     def admits(self, token: str) -> bool:
         """Whether a token is valid; any is if the server has none. Takes equally long for all."""
@@ -32,6 +34,11 @@ class Service:
         digest = hashlib.sha256(token.encode()).digest()
         equal = [hmac.compare_digest(digest, known) for known in self._digests]
         return True in equal
+
+    def close(self) -> None:
+        """End all threads."""
+        self.jobs.close()
+        self.streams.close()
 
     @contextlib.contextmanager
     def stopping_on_signals(self) -> Iterator[None]:
@@ -64,5 +71,6 @@ class Service:
         """Refuse new requests from now on, and give running ones `stop_seconds`."""
         if not self.jobs.stopping:
             self.jobs.stop()
+            self.streams.stop()
             loop = asyncio.get_running_loop()
             loop.call_later(self.options.stop_seconds, self.jobs.abandon)

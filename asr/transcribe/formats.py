@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.decode.hypothesis import Word
 from asr.errors import AsrError
 from asr.transcribe.subtitles import Cue, cues, milliseconds
 
@@ -58,6 +59,16 @@ def quoted(path: str) -> str:
     return json.dumps(path) if odd else path
 
 
+def plain_word(word: Word) -> dict[str, Any]:
+    """A word as JSON-able values."""
+    return {
+        "word": word.text,
+        "start": milliseconds(word.start) / 1000,
+        "end": milliseconds(word.end) / 1000,
+        "confidence": round(word.confidence, 3),
+    }
+
+
 def to_plain(transcript: "Transcript") -> dict[str, Any]:
     """A transcript as JSON-able values, as the format json writes it."""
     plain: dict[str, Any] = {
@@ -68,15 +79,7 @@ def to_plain(transcript: "Transcript") -> dict[str, Any]:
         "model": transcript.model,
         "decoder": None if transcript.aligned else transcript.decoding.decoder,
         "lm": Path(transcript.decoding.lm).name or None,
-        "words": [
-            {
-                "word": word.text,
-                "start": milliseconds(word.start) / 1000,
-                "end": milliseconds(word.end) / 1000,
-                "confidence": round(word.confidence, 3),
-            }
-            for word in transcript.words
-        ],
+        "words": [plain_word(word) for word in transcript.words],
     }
     if transcript.nbest:
         plain["nbest"] = [
