@@ -24,6 +24,11 @@ from asr.sparse import write
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+SENTENCES = (
+    "TURN RIGHT AT THE STATION AND GO ON TO THE SCHOOL",
+    "I WANT A CUP OF TEA WITH CHICKEN",
+)
+"""Of the built-in corpus."""
 WIDTH = {"width": 1000, "height": 900}
 
 
@@ -49,17 +54,19 @@ def _chromium() -> str:
 
 @pytest.fixture(scope="session")
 def recording(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sentences with a second of silence before and behind, for the file and microphone."""
+    """Two sentences with quiet around them, for the file and for the microphone."""
     import soundfile
 
     from asr.corpus.manifest import read_manifest
 
-    parts = [np.zeros(16000, np.float32)]
-    for utterance in read_manifest(corpus / "test.jsonl")[:3]:
-        samples, rate = soundfile.read(utterance.audio_filepath, dtype="float32")
+    spoken = {utterance.text: utterance for utterance in read_manifest(corpus / "test.jsonl")}
+    quiet = np.random.default_rng(0).normal(0, 0.001, 4800).astype(np.float32)
+    parts = [quiet]
+    for text in SENTENCES:
+        samples, rate = soundfile.read(spoken[text].audio_filepath, dtype="float32")
         assert rate == 16000
-        parts += [samples, np.zeros(16000, np.float32)]
-    path = tmp_path_factory.mktemp("recordings") / "three sentences.wav"
+        parts += [samples, quiet]
+    path = tmp_path_factory.mktemp("recordings") / "two sentences.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes((32767 * np.concatenate(parts)).astype("<i2").tobytes())
