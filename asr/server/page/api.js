@@ -112,7 +112,7 @@ function processingTime(header) {
   return found ? Number(found[1]) : null;
 }
 
-/** Transcribes a file: {text, duration, words, note, model, ms}; `note` is about what is missing. */
+/** Transcribes a file: {text, duration, words, model, ms}. */
 export async function transcribe(file, name, model, options) {
   const body = new FormData();
   body.append("file", file, name.split("/").pop());
@@ -120,9 +120,8 @@ export async function transcribe(file, name, model, options) {
   body.append("response_format", "verbose_json");
   body.append("timestamp_granularities[]", "word");
   const answer = await ask("POST", "/v1/audio/transcriptions", { ...options, body });
-  const { text, duration, words = [], complete = true, notes = [] } = JSON.parse(answer.text);
-  const note = complete ? "" : notes.join("; ");
-  return { text, duration, words, note, model, ms: processingTime(answer.header("Server-Timing")) };
+  const { text, duration, words = [] } = JSON.parse(answer.text);
+  return { text, duration, words, model, ms: processingTime(answer.header("Server-Timing")) };
 }
 
 export async function models(options) {

@@ -7,7 +7,6 @@ import { Item } from "./item.js";
 import { setUpRecording } from "./record.js";
 
 const find = (id) => document.getElementById(id);
-const LIVE = { exact: "live words while you speak", windows: "live words, a few seconds late" };
 
 let models = [];
 let items = [];
@@ -18,8 +17,9 @@ const chosen = () => models.find(({ id }) => id === find("model").value) ?? mode
 
 function describeModel() {
   const model = chosen();
-  const facts = [megabytes(model.bytes), `weights: ${weights(model)}`, LIVE[model.streaming]];
-  find("model-facts").textContent = facts.filter(Boolean).join(" · ");
+  const facts = [megabytes(model.bytes), `weights: ${weights(model)}`];
+  if (model.streaming) facts.push("words while you speak");
+  find("model-facts").textContent = facts.join(" · ");
 }
 
 /** Shows the form, once for all requests that wait, until a token is given. */

@@ -83,10 +83,11 @@ class Comparison {
 
   #verdict() {
     const [first, second] = this.sides;
-    const times = (a, b) => (a >= b ? a / b : b / a).toFixed(1);
-    const [time, size] = [first.result.ms / second.result.ms, first.model.bytes / second.model.bytes];
-    return `${second.model.id} took ${times(time, 1)} times ${time >= 1 ? "less" : "more"} time and ` +
-      `is ${times(size, 1)} times ${size >= 1 ? "smaller" : "larger"} than ${first.model.id}.`;
+    const ratio = (a, b, more, less) =>
+      `${(a >= b ? a / b : b / a).toFixed(1)} times ${a >= b ? more : less}`;
+    const speed = ratio(first.result.ms, second.result.ms, "faster", "slower");
+    const size = ratio(first.model.bytes, second.model.bytes, "smaller", "larger");
+    return `${second.model.id} is ${speed} and ${size} than ${first.model.id}.`;
   }
 
   #side(models, model) {
@@ -138,6 +139,7 @@ export function setUpComparison(item) {
     button.setAttribute("aria-expanded", !section.hidden);
     if (section.hidden || section.children.length) return;
     if (item.page.models().length > 1) new Comparison(section, item);
-    else section.textContent = "The server has one model. Start it with two to compare them.";
+    else section.textContent = "The server has one model. To compare two, start it " +
+      "with both: asr serve --model sparse.asr --model dense.asr";
   });
 }

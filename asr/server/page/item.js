@@ -29,6 +29,7 @@ export class Item {
     this.state = "running";
     this.find(".problem").hidden = true;
     this.find("progress").hidden = false;
+    this.#uploading(0);
     const { model, askToken } = this.page;
     const options = {
       askToken,
@@ -146,12 +147,10 @@ export class Item {
     this.state = "done";
     this.result = result;
     const facts = [clock(result.duration), result.model];
-    if (result.ms !== undefined && result.ms !== null) facts.push(seconds(result.ms));
+    if (result.ms) facts.push(`transcribed in ${seconds(result.ms)}`);
     if (result.live) facts.push("transcribed live");
     this.#name("Remove");
     this.#say(facts.join(" · "));
-    this.find(".note").hidden = !result.note;
-    this.find(".note").textContent = result.note ? `Not the whole recording: ${result.note}` : "";
     this.find("audio").src = URL.createObjectURL(this.file);
     this.words.show(result.words);
     this.find(".result").hidden = false;

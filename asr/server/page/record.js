@@ -5,6 +5,7 @@ import { Listener, RATE, microphoneMissing, openMicrophone, wav } from "./live.j
 const QUIET = 0.005; // peak below which nothing is heard
 const QUIET_SECONDS = 4;
 const BEHIND_SECONDS = 3;
+const MAY_CHANGE = "Words in italics may still change.";
 
 const find = (id) => document.getElementById(id);
 
@@ -34,8 +35,7 @@ class Recording {
       this.#note("This model gives its words when the recording stops.");
       return;
     }
-    this.#note(this.model.streaming === "exact" ? "" :
-      "This model needs what comes next: its words appear a few seconds late.");
+    this.#note(MAY_CHANGE);
     this.listener = new Listener(this.model.id, (event) => this.#words(event), (why) =>
       this.#note(`Live words stopped: ${why}. The recording goes on and is transcribed at the end.`));
   }
@@ -75,7 +75,7 @@ class Recording {
     append(find("provisional"), provisional);
     const behind = this.samples / RATE - seconds;
     if (behind > BEHIND_SECONDS) this.#note(`The server is ${Math.round(behind)} seconds behind.`);
-    else if (find("live-note").textContent.includes("behind")) this.#note("");
+    else if (find("live-note").textContent.includes("behind")) this.#note(MAY_CHANGE);
   }
 }
 

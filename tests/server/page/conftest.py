@@ -53,20 +53,25 @@ def _chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def recording(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sentences with quiet around them, for the file and for the microphone."""
     import soundfile
 
     from asr.corpus.manifest import read_manifest
+    from asr.corpus.spoken import build
+    from asr.corpus.spoken.settings import Spoken
 
-    spoken = {utterance.text: utterance for utterance in read_manifest(corpus / "test.jsonl")}
+    folder = tmp_path_factory.mktemp("recordings")
+    build.ensure("test", Spoken(test_hours=0.025, seed=1, folder=str(folder / "corpus")))
+    manifest = read_manifest(folder / "corpus" / "test.jsonl")
+    spoken = {utterance.text: utterance for utterance in manifest}
     quiet = np.random.default_rng(0).normal(0, 0.001, 4800).astype(np.float32)
     parts = [quiet]
     for text in SENTENCES:
         samples, rate = soundfile.read(spoken[text].audio_filepath, dtype="float32")
         assert rate == 16000
         parts += [samples, quiet]
-    path = tmp_path_factory.mktemp("recordings") / "two sentences.wav"
+    path = folder / "two sentences.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes((32767 * np.concatenate(parts)).astype("<i2").tobytes())

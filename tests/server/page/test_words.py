@@ -43,7 +43,7 @@ def test_a_recording_becomes_the_words_of_asr_transcribe(
     assert item.locator(".name").text_content() == recording.name
     assert "sparse" in item.locator(".state").text_content()
     assert page.locator("#progress-note").text_content() == "1 of 1 transcribed"
-    for box, word in zip(item.locator(".word").all(), offline.words, strict=True):
+    for box, word in zip(item.locator(".words .word").all(), offline.words, strict=True):
         sure = round(word.confidence, 3)
         kind = "" if sure >= 0.8 else "unsure" if sure >= 0.5 else "doubtful"
         assert (box.get_attribute("class") or "").split() == ["word", *filter(None, [kind])]
@@ -60,7 +60,7 @@ def test_a_click_plays_from_the_word_and_marks_what_is_played(
     number = len(offline.words) // 2
     start = offline.words[number].start
     audio = item.locator("audio")
-    item.locator(".word").nth(number).click()
+    item.locator(".words .word").nth(number).click()
     until(page, "!document.querySelector('audio').paused")
     assert start - 0.01 <= audio.evaluate("audio => audio.currentTime") < start + 1
     page.wait_for_selector(".word.now")
@@ -119,7 +119,7 @@ def test_an_edited_word_is_in_every_download(
 ) -> None:
     item = upload(page, recording)
     first = offline.words[0]
-    item.locator(".word").first.dblclick()
+    item.locator(".words .word").first.dblclick()
     page.keyboard.type("two words")
     page.keyboard.press("Enter")
     rest = [word.text for word in offline.words[1:]]
@@ -140,7 +140,7 @@ def test_edits_are_cancelled_undone_and_remove_words(
 ) -> None:
     item = upload(page, recording)
     said = [word.text for word in offline.words]
-    word = item.locator(".word").nth(1)
+    word = item.locator(".words .word").nth(1)
     item.locator(".edit").click()
     word.click()
     page.keyboard.type("wrong")
