@@ -74,6 +74,13 @@ _OTHERS = re.compile(
     rb"|\xff[\xf0\xf1\xf8\xf9][\x40-\x7f]",
     re.DOTALL,
 )
+_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,dtshd,eac3,flac,flv,gsm,loas,matroska,webm,"
+    "mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mpegtsraw,mpegvideo,mxf,nut,ogg,oma,rm,"
+    "shn,tak,truehd,tta,voc,w64,wav,wv"
+)
+"""Kinds of files that hold their sound. FFmpeg also reads play lists and session descriptions, of a
+few bytes, which name files of this machine or addresses for it to open."""
 _ESTIMATED = {"aac", "ac3", "amr", "dts", "eac3", "loas", "mp3", "mpeg", "mpegts"}
 """Formats that have no header with a length: FFmpeg estimates it from the size of the file."""
 _TRUNCATED = "truncated, its header promises more than the file holds"
@@ -178,7 +185,8 @@ def open_audio(path: str | Path, file: View) -> Iterator[Track]:
         kind = Path(path).suffix or "this kind of file"
         raise AsrError(f"{path}: {kind} needs the package av: pip install 'asr[media]'") from None
     try:
-        container: Any = av.open(file)
+        safe = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        container: Any = av.open(file, options=safe)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AsrError(f"{path}: not audio that can be read ({reason(error)})") from error
     with container:

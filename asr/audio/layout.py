@@ -10,10 +10,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 _WINDOW = 1 << 20
 _LONGEST_MATCH = 256
+_MOST_FILES = 10_000
 
 
 class Window:
@@ -136,6 +138,11 @@ class View(io.RawIOBase):
 
 
 def split(window: Window, signature: re.Pattern[bytes]) -> list[tuple[int, int]]:
-    """Where files lie that were written one after the other: each begins with `signature`."""
-    starts = [0, *window.search(signature, 1)]
+    """Where files lie that were written one after the other: each begins with `signature`.
+
+    With thousands of beginnings it is not files: one is found then.
+    """
+    starts = [0, *islice(window.search(signature, 1), _MOST_FILES)]
+    if len(starts) > _MOST_FILES:
+        return [(0, window.size)]
     return list(zip(starts, [*starts[1:], window.size], strict=True))

@@ -38,16 +38,19 @@ def serve(options: ServerOptions) -> None:
         if options.workers == 1:
             app = factory()
             _say(options, address, tokens)
-            uvicorn.Server(_config(options, app)).run(sockets=[listener])
+            uvicorn.Server(server_config(options, app)).run(sockets=[listener])
             return
         Models(options)  # a mistake is said once, by this process
         _say(options, address, tokens)
         with tempfile.TemporaryDirectory(prefix="asr-metrics-") as folder:
             os.environ[SHARED] = folder
-            Multiprocess(_config(options, factory), [listener]).run()
+            Multiprocess(server_config(options, factory, logging_config()), [listener]).run()
 
 
-def _config(options: ServerOptions, app: Any) -> uvicorn.Config:
+def server_config(
+    options: ServerOptions, app: Any, log_config: dict[str, Any] | None = None
+) -> uvicorn.Config:
+    """How uvicorn runs an application, or the one that an `AppFactory` makes."""
     return uvicorn.Config(
         app,
         factory=isinstance(app, AppFactory),
@@ -57,7 +60,7 @@ def _config(options: ServerOptions, app: Any) -> uvicorn.Config:
         ws_max_size=_FRAME_BYTES,
         loop="asyncio",
         lifespan="on",
-        log_config=logging_config(),
+        log_config=log_config,
         access_log=False,
         proxy_headers=False,
         server_header=False,
