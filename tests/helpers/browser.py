@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+INSECURE = "here.test"
+"""A name of this machine in the browser of the tests: http to it is as insecure as to others."""
+
 
 def until(page: "Page", expression: str, arg: Any = None, seconds: float = 15) -> None:
     """Wait until a JavaScript expression, or a function of `arg`, is true.

@@ -43,7 +43,8 @@ function askToken(wrong) {
 
 function showOutage(problem) {
   const [text, button] = find("outage").children;
-  text.textContent = `${problem.message} Your recordings are still here.`;
+  const kept = items.length ? " Your recordings are still here." : "";
+  text.textContent = problem.message + kept;
   find("outage").hidden = false;
   button.onclick = () => {
     find("outage").hidden = true;

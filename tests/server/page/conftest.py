@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium, driven by Playwright, against a real `asr serve`.
+"""The page in Debian's Chromium, driven by Playwright, against the real server.
 
 `page` is a fresh page on a server with two models. When a test ends, the page must have reported no
 error and must have asked no other host for anything.
@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from browser import INSECURE
 from paths import TRAINED
-from serving import INSECURE, Server
+from served import Served, in_thread
 
 from asr.model.file import read_model
+from asr.server.options import ServerOptions
 from asr.sparse import write
 
 if TYPE_CHECKING:
@@ -95,9 +97,9 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(dense: Path) -> Iterator[Server]:
-    """`asr serve` with the models `sparse` and `dense`, for all tests that do not end it."""
-    with Server("--model", f"sparse={TRAINED}", "--model", f"dense={dense}") as running:
+def server(dense: Path) -> Iterator[Served]:
+    """A server with the models `sparse` and `dense`."""
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}", f"dense={dense}"))) as running:
         yield running
 
 
@@ -120,7 +122,7 @@ def chromium(recording: Path) -> Iterator["Browser"]:
 
 @pytest.fixture
 def seen() -> SimpleNamespace:
-    """What the pages of a test reported: `errors`, and `expected`, parts of messages that may come."""
+    """What the pages of a test reported; `expected` are parts of errors that may come."""
     return SimpleNamespace(errors=[], hosts=set(), expected=[])
 
 
@@ -129,17 +131,17 @@ def open_page(chromium: "Browser", seen: SimpleNamespace) -> Iterator[Callable[.
     """Opens the page of a server; further arguments are those of a Playwright context."""
     contexts, ours = [], {""}  # data: and blob: have no host
 
-    def open_page(server: Server, **options: object) -> "Page":
+    def open_page(server: Served, **options: object) -> "Page":
         context = chromium.new_context(**{"viewport": WIDTH, "accept_downloads": True, **options})
         contexts.append(context)
-        ours.add(urlsplit(server.address).netloc)
+        ours.add(urlsplit(server.url).netloc)
         context.set_default_timeout(15_000)
         page = context.new_page()
         page.on("console", lambda m: m.type == "error" and seen.errors.append(m.text))
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).netloc))
         page.on("websocket", lambda socket: seen.hosts.add(urlsplit(socket.url).netloc))
-        page.goto(server.address)
+        page.goto(server.url)
         return page
 
     yield open_page
@@ -151,7 +153,7 @@ def open_page(chromium: "Browser", seen: SimpleNamespace) -> Iterator[Callable[.
 
 
 @pytest.fixture
-def page(open_page: Callable[..., "Page"], server: Server) -> "Page":
+def page(open_page: Callable[..., "Page"], server: Served) -> "Page":
     """A fresh page, its models loaded."""
     page = open_page(server)
     page.wait_for_selector("#model:enabled")

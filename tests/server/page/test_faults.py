@@ -1,7 +1,6 @@
 """The page tells a person what is wrong, keeps the recordings, and goes on when it can."""
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ import pytest
 import soundfile
 from browser import finished, shown, until
 from paths import TRAINED
-from serving import Server, free_port
+from served import Served, in_thread, is_up, start, wait_until
+
+from asr.server.options import ServerOptions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -29,6 +30,16 @@ def refuse(status: int, message: str, **headers: str) -> Callable[["Route"], Non
     return lambda route: route.fulfill(
         status=status, body=body, headers=headers, content_type="application/json"
     )
+
+
+def kill(server: Served) -> None:
+    """End a process as a power cut does."""
+    assert server.process is not None
+    assert server.process.stdout is not None
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: not is_up(server.url))
+    server.process.stdout.close()
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +88,7 @@ def test_the_token_is_asked_for_only_when_the_server_wants_one(
 ) -> None:
     assert page.locator("#token-form").is_hidden()
     seen.expected = [STATUS.format(401)]
-    with Server("--model", f"sparse={TRAINED}", token="a secret token") as closed:
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",)), ("a secret token",)) as closed:
         page = open_page(closed)
         page.wait_for_selector("#token-form:not([hidden])")
         assert page.evaluate("document.activeElement.id") == "token"
@@ -112,22 +123,18 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(
 def test_a_full_queue_of_the_server_is_waited_for(
     open_page: Callable[..., "Page"], seen: SimpleNamespace, recording: Path, long: Path
 ) -> None:
-    import httpx
-
     seen.expected = [STATUS.format(429)]
-    with Server("--model", f"sparse={TRAINED}", "--concurrency", 1, "--queue", 0) as server:
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",), concurrency=1, queue=0)) as server:
         page = open_page(server)
         page.wait_for_selector("#model:enabled")
 
         def occupy() -> None:
-            address = f"{server.address}/v1/audio/transcriptions"
-            with long.open("rb") as file:
-                httpx.post(address, files={"file": file}, timeout=60).raise_for_status()
+            with long.open("rb") as file, server.http() as client:
+                client.post("/v1/audio/transcriptions", files={"file": file}).raise_for_status()
 
         thread = threading.Thread(target=occupy)
         thread.start()
-        while "asr_requests_running 1.0" not in httpx.get(f"{server.address}/metrics").text:
-            time.sleep(0.05)
+        wait_until(lambda: server.metric("asr_requests_running") == 1)
         page.set_input_files("#files", recording)
         shown(page, ".state", "The server is busy.")
         thread.join()
@@ -186,7 +193,7 @@ def test_an_upload_that_is_too_large_is_refused_with_the_limit(
     open_page: Callable[..., "Page"], seen: SimpleNamespace, recording: Path
 ) -> None:
     seen.expected = [STATUS.format(413), "ERR_"]
-    with Server("--model", f"sparse={TRAINED}", "--max-megabytes", 0.05) as server:
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",), max_megabytes=0.05)) as server:
         page = open_page(server)
         page.wait_for_selector("#model:enabled")
         page.set_input_files("#files", recording)
@@ -198,23 +205,23 @@ def test_a_server_that_is_gone_and_comes_back(
     open_page: Callable[..., "Page"], seen: SimpleNamespace, recording: Path
 ) -> None:
     seen.expected = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"]
-    port = free_port()
-    with Server("--model", f"sparse={TRAINED}", port=port) as server:
-        page = open_page(server)
-        page.wait_for_selector("#model:enabled")
-        server.stop(signal.SIGKILL)
+    first = start("--port", 0, "--model", TRAINED)
+    page = open_page(first)
+    page.wait_for_selector("#model:enabled")
+    kill(first)
     page.set_input_files("#files", recording)
     shown(page, "#outage", "The server does not answer.")
     assert page.locator(".state").text_content() == "Waiting for the server"
     page.locator("#outage button").click()  # too early
     shown(page, "#outage", "The server does not answer.")
-    with Server("--model", f"sparse={TRAINED}", port=port):
-        page.locator("#outage button").click()
-        finished(page)
+    second = start("--port", first.port, "--model", TRAINED)
+    page.locator("#outage button").click()
+    finished(page)
+    kill(second)
 
 
 def test_a_page_that_was_opened_before_the_server_could_answer(
-    page: "Page", open_page: Callable[..., "Page"], server: Server, seen: SimpleNamespace
+    page: "Page", open_page: Callable[..., "Page"], server: Served, seen: SimpleNamespace
 ) -> None:
     seen.expected = [STATUS.format(502), "not JSON"]
     page.context.route("**/v1/models", lambda r: r.fulfill(status=502, body="<html>Bad Gateway"))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import finished, until, upload, words_of
 from paths import TRAINED
-from serving import Server
+from served import in_thread
 
 import asr
 from asr.decode.hypothesis import Word
+from asr.server.options import ServerOptions
 from asr.transcribe.formats import WRITERS
 from asr.transcribe.transcript import Transcript
 
@@ -230,7 +231,10 @@ def test_the_same_recording_by_a_dense_and_a_sparse_model(
         "sparse",
     ]
     sizes = sides.locator(".size").all_text_contents()
-    assert sizes == [f"{dense.stat().st_size / 1e6:.2f} MB", f"{TRAINED.stat().st_size / 1e3:.0f} kB"]
+    assert sizes == [
+        f"{dense.stat().st_size / 1e6:.2f} MB",
+        f"{TRAINED.stat().st_size / 1e3:.0f} kB",
+    ]
     assert sides.locator(".text").all_text_contents()[1].split() == offline.text.split()
     for time in sides.locator(".time").all_text_contents():
         ms, _, rest = time.partition(" ms, ")
@@ -241,7 +245,7 @@ def test_the_same_recording_by_a_dense_and_a_sparse_model(
 def test_differences_between_two_texts_are_found(page: "Page") -> None:
     found = page.evaluate(
         "([a, b]) => import('/page/compare.js').then(({common}) => common(a, b))",
-        ["the cat sat on a mat".split(), "a cat sat upon the mat".split()],
+        [["the", "cat", "sat", "on", "a", "mat"], ["a", "cat", "sat", "upon", "the", "mat"]],
     )
     assert found == [
         [False, True, True, False, False, True],
@@ -249,10 +253,8 @@ def test_differences_between_two_texts_are_found(page: "Page") -> None:
     ]
 
 
-def test_a_server_with_one_model_says_how_to_compare(
-    open_page: object, recording: Path
-) -> None:
-    with Server("--model", TRAINED) as server:
+def test_a_server_with_one_model_says_how_to_compare(open_page: object, recording: Path) -> None:
+    with in_thread(ServerOptions(models=(str(TRAINED),))) as server:
         page = open_page(server)  # type: ignore[operator]
         page.wait_for_selector("#model:enabled")
         item = upload(page, recording)
