@@ -131,10 +131,10 @@ class Doors:
         return None
 
 
-def bearer(headers: Headers) -> str:
+def bearer(headers: Headers) -> bytes:
     """The token of the header Authorization; empty if there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def wrong_token() -> ApiError:

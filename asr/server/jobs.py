@@ -43,6 +43,8 @@ class Ticket:
     """Seconds that it waited for its turn."""
     ran: float = 0.0
     """Seconds that it ran."""
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when whoever waits for it in the event loop should look at `stopped`."""
 
     @property
     def left(self) -> float:
@@ -52,6 +54,11 @@ class Ticket:
     def stop(self, why: ApiError) -> None:
         """Let the work stop at its next check; the first reason counts."""
         self.stopped = self.stopped or why
+
+    def give_up(self, why: ApiError) -> None:
+        """Let the work stop, and whoever waits for its turn, or for its upload."""
+        self.stop(why)
+        self.told.set()
 
     def check(self) -> None:
         """Raise ApiError if the work should stop."""
@@ -117,9 +124,13 @@ class Jobs:
         """
         job = asyncio.create_task(self._in_turn(work, ticket))
         gone = asyncio.create_task(_forever(left))
+        told = asyncio.create_task(ticket.told.wait())
         try:
-            timeout = max(ticket.left, 0)
-            await asyncio.wait({job, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {job, gone, told},
+                timeout=max(ticket.left, 0),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if job.done():
                 return job.result()
             if gone.done():
@@ -130,6 +141,7 @@ class Jobs:
             raise ticket.stopped
         finally:
             gone.cancel()
+            told.cancel()
             if not job.done():
                 ticket.stop(ApiError(499, "The client left"))
                 job.cancel()
@@ -159,9 +171,9 @@ class Jobs:
         self.stopping = True
 
     def abandon(self) -> None:
-        """Let all work stop at its next check."""
+        """Let all work stop at its next check, and all waiting."""
         for ticket in list(self._tickets):
-            ticket.stop(stopping())
+            ticket.give_up(stopping())
 
     def close(self) -> None:
         """End the threads."""

@@ -120,7 +120,7 @@ class Listener:
             raise wrong_token() from None
         if not isinstance(message, dict) or message.get("type") != "token":
             raise wrong_token()
-        if not self.service.admits(str(message.get("token", ""))):
+        if not self.service.admits(str(message.get("token", "")).encode(errors="replace")):
             raise wrong_token()
 
     async def _listen(self, stream: Stream, pcm: Pcm) -> Transcript:

@@ -3,8 +3,10 @@
 import errno
 import logging.config
 import os
+import signal
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ from asr.server.protocol import PunctualProtocol
 _SLACK_SECONDS = 5
 """What uvicorn waits longer than we do for requests to end."""
 _BACKLOG = 1024
+_WORKER_SECONDS = 60
+"""How long a worker may take to say that it lives: a slow machine needs a while to start one."""
 _FRAME_BYTES = 1 << 20
 """Largest message of a stream: half a minute at 16 kHz."""
 _LOG = logging.getLogger("asr.server")
@@ -33,6 +37,8 @@ def serve(options: ServerOptions) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises AsrError for what cannot be served, or listened on."""
     tokens = read_tokens(options.token_file, os.environ.get(TOKEN_VARIABLE, ""))
     logging.config.dictConfig(logging_config())
+    # uvicorn raises the signal again when all requests have ended; ours then ends us in order.
+    signal.signal(signal.SIGTERM, _exit)
     factory = AppFactory(options, tokens)
     with listening(options) as (listener, address):
         if options.workers == 1:
@@ -45,6 +51,10 @@ def serve(options: ServerOptions) -> None:
         with tempfile.TemporaryDirectory(prefix="asr-metrics-") as folder:
             os.environ[SHARED] = folder
             Multiprocess(server_config(options, factory, logging_config()), [listener]).run()
+
+
+def _exit(number: int, frame: Any) -> None:
+    sys.exit(0)
 
 
 def server_config(
@@ -65,6 +75,7 @@ def server_config(
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
+        timeout_worker_healthcheck=_WORKER_SECONDS,
         timeout_graceful_shutdown=round(options.stop_seconds) + _SLACK_SECONDS,
     )
 

@@ -21,17 +21,19 @@ class Service:
 
     def __init__(self, options: ServerOptions, tokens: tuple[str, ...] = ()) -> None:
         self.options, self.tokens = options, tokens
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """That of the server, as soon as it runs."""
         self._digests = [hashlib.sha256(known.encode()).digest() for known in tokens]
         self.models = Models(options)
         self.metrics = Metrics(self.models.by_name)
         self.jobs = Jobs(options.at_once, options.queue, self.metrics.show)
         self.streams = Streams(options.at_once, options.streams, self.metrics.streams.set)
 
-    def admits(self, token: str) -> bool:
+    def admits(self, token: bytes) -> bool:
         """Whether a token is valid; any is if the server has none. Takes equally long for all."""
         if not self.tokens:
             return True
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = hashlib.sha256(token).digest()
         equal = [hmac.compare_digest(digest, known) for known in self._digests]
         return True in equal
 
@@ -47,10 +49,10 @@ class Service:
         uvicorn's own handlers, which close the socket and wait for running requests, are called
         behind ours.
         """
+        self.loop = loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
         before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
 
         def stop(number: int, frame: Any) -> None:

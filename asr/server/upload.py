@@ -6,9 +6,9 @@ a name, which the system removes with the process, whatever ends it.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -96,23 +96,37 @@ async def _counted(
 ) -> AsyncGenerator[bytes, None]:
     """The blocks of the body, while they come fast enough and are not too many."""
     blocks = request.stream().__aiter__()
+    told = asyncio.create_task(ticket.told.wait())
     started = time.monotonic()
-    while True:
-        allowed = FIRST_SECONDS + upload.bytes / LEAST_BYTES_PER_SECOND
-        seconds = min(started + allowed - time.monotonic(), ticket.left)
-        try:
-            async with asyncio.timeout(seconds):
-                block = await anext(blocks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            message = f"The upload is too slow: {upload.bytes} bytes came within {allowed:.0f} s"
-            raise ApiError(408, message, code="upload_too_slow") from None
-        ticket.check()
-        upload.bytes += len(block)
-        if upload.bytes > max_bytes + _FORM_BYTES:
-            raise _too_large(max_bytes)
-        yield block
+    try:
+        while True:
+            allowed = FIRST_SECONDS + upload.bytes / LEAST_BYTES_PER_SECOND
+            seconds = min(started + allowed - time.monotonic(), ticket.left)
+            block = await _next(blocks, told, max(seconds, 0))
+            ticket.check()
+            if block is None:
+                message = f"The upload is too slow: {upload.bytes} bytes within {allowed:.0f} s"
+                raise ApiError(408, message, code="upload_too_slow")
+            upload.bytes += len(block)
+            if upload.bytes > max_bytes + _FORM_BYTES:
+                raise _too_large(max_bytes)
+            yield block
+    except StopAsyncIteration:
+        return
+    finally:
+        told.cancel()
+
+
+async def _next(
+    blocks: AsyncIterator[bytes], told: asyncio.Task[Any], seconds: float
+) -> bytes | None:
+    """The next block; None if there is none in time, or if the server gives up."""
+    coming = asyncio.ensure_future(anext(blocks))
+    try:
+        await asyncio.wait({coming, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return coming.result() if coming.done() else None
+    finally:
+        coming.cancel()
 
 
 def _too_large(max_bytes: int) -> ApiError:

@@ -40,6 +40,12 @@ class Served:
     """What its process has logged."""
     noise: list[str] = field(default_factory=list)
     """Lines of its process that are not JSON."""
+    clients: list[OpenAI] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close all clients."""
+        for client in self.clients:
+            client.close()
 
     @property
     def port(self) -> int:
@@ -47,7 +53,9 @@ class Served:
 
     def openai(self, token: str = "none", retries: int = 0) -> OpenAI:
         """The official client."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=token, max_retries=retries, timeout=60)
+        made = OpenAI(base_url=f"{self.url}/v1", api_key=token, max_retries=retries, timeout=60)
+        self.clients.append(made)
+        return made
 
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
@@ -79,7 +87,9 @@ def in_thread(options: ServerOptions, tokens: tuple[str, ...] = ()) -> Iterator[
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+        yield served
+        served.close()
     finally:
         server.should_exit = True
         thread.join(60)
@@ -101,16 +111,17 @@ def start(*words: object, environment: dict[str, str] | None = None) -> Served:
 
     def read() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                served.lines.append(json.loads(line))
-            except ValueError:
-                served.noise.append(line)
-                continue
-            message = served.lines[-1].get("message", "")
-            if message.startswith("listening on "):
-                served.url = message.split()[2].rstrip(",")
-                ready.set()
+        with process.stdout:
+            for line in process.stdout:
+                try:
+                    served.lines.append(json.loads(line))
+                except ValueError:
+                    served.noise.append(line)
+                    continue
+                message = served.lines[-1].get("message", "")
+                if message.startswith("listening on "):
+                    served.url = message.split()[2].rstrip(",")
+                    ready.set()
         ready.set()
 
     threading.Thread(target=read, daemon=True).start()
@@ -132,6 +143,7 @@ def in_process(*words: object, environment: dict[str, str] | None = None) -> Ite
         with suppress(ProcessLookupError):
             served.process.send_signal(signal.SIGTERM)
         served.process.wait(60)
+        served.close()
 
 
 def is_up(url: str) -> bool:
@@ -142,7 +154,7 @@ def is_up(url: str) -> bool:
         return False
 
 
-def wait_until(condition: Any, seconds: float = 20.0) -> None:
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
     """Wait for a condition. Raises AssertionError if it does not come true in time."""
     ends = time.monotonic() + seconds
     while not condition():

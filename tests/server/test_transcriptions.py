@@ -42,9 +42,7 @@ def test_the_official_client_gets_the_text(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("format", ["text", "srt", "vtt"])
-def test_other_formats_are_those_of_asr_transcribe(
-    client: OpenAI, tone: Path, format: str
-) -> None:
+def test_other_formats_are_those_of_asr_transcribe(client: OpenAI, tone: Path, format: str) -> None:
     [transcript] = load(tone).transcribe(speak("BAD CAFE"))
     expected = transcript.to("txt" if format == "text" else format)
     assert create(client, response_format=format) == expected
@@ -116,7 +114,6 @@ def test_any_kind_of_file_is_transcribed_whatever_it_is_called(client: OpenAI, k
 def test_a_prompt_boosts_its_phrases_as_the_decoder_does(client: OpenAI, trained: Path) -> None:
     prompt = "a, cho; was"
     options = TranscribeOptions(DecoderOptions("beam", phrases=("a", "cho", "was")))
-    samples = speak("BAD CAFE ABED")
     content = recording("BAD CAFE ABED", "flac")
     [expected] = load(trained).transcribe(content, options)
     assert create(client, content, model="spoken", prompt=prompt).text == expected.text
@@ -263,7 +260,9 @@ curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not inst
 
 
 def run_curl(*words: str) -> str:
-    return subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["curl", "-sS", *words], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @curl
@@ -272,7 +271,9 @@ def test_curl_gets_the_text(served: Served, tmp_path: Path) -> None:
     address = f"{served.url}/v1/audio/transcriptions"
     file = ["-F", f"file=@{tmp_path / 'talk.wav'}"]
     assert json.loads(run_curl(address, *file))["text"] == "BAD CAFE"
-    assert run_curl(address, *file, "-F", "model=tone", "-F", "response_format=text") == "BAD CAFE\n"
+    assert (
+        run_curl(address, *file, "-F", "model=tone", "-F", "response_format=text") == "BAD CAFE\n"
+    )
     words = run_curl(
         address, *file, "-F", "response_format=verbose_json", "-F", "timestamp_granularities[]=word"
     )
