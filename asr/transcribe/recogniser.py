@@ -12,6 +12,7 @@ from typing import Any
 from asr.audio.chunk import is_silent
 from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
 from asr.decode.alignment import find_words
+from asr.decode.beam import BeamDecoder
 from asr.decode.confidence import Calibration
 from asr.decode.hypothesis import Word, text_of
 from asr.decode.library import native
@@ -175,7 +176,17 @@ class Recogniser:
         """
         options = options or self.decoding
         with self._making:
-            found = self._decoders.pop(options, None) or make_decoder(options, self.tokenizer)
+            found = self._decoders.pop(options, None)
+            if found is None:  # with other phrases the language model is the same one
+                lm = next(
+                    (
+                        d.scorer.lm
+                        for o, d in self._decoders.items()
+                        if o.lm == options.lm and isinstance(d, BeamDecoder)
+                    ),
+                    None,
+                )
+                found = make_decoder(options, self.tokenizer, lm)
             self._decoders[options] = found
             while len(self._decoders) > _DECODERS:
                 self._decoders.pop(next(iter(self._decoders)))
