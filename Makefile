@@ -27,7 +27,7 @@ test-slow: setup
 test-web: setup
 	if test -z "$$ASR_CHROMIUM$$(which chromium chromium-browser google-chrome)" -a "$$(id -u)" = 0; \
 		then apt-get update -q && apt-get install -qy chromium; fi
-	$(BIN)/python -m pytest -m web tests/server/page
+	$(BIN)/python -m pytest -n 2 -m web tests/server/page
 
 # Builds a wheel, installs it in a fresh environment and transcribes with it.
 test-wheel: setup

@@ -9,6 +9,12 @@ if TYPE_CHECKING:
 INSECURE = "here.test"
 """A name of this machine in the browser of the tests: http to it is as insecure as to others."""
 
+SENTENCES = (
+    "TURN RIGHT AT THE STATION AND GO ON TO THE SCHOOL",
+    "I WANT A CUP OF TEA WITH CHICKEN",
+)
+"""Of the built-in corpus: what is said in the recording of the tests."""
+
 
 def until(page: "Page", expression: str, arg: Any = None, seconds: float = 15) -> None:
     """Wait until a JavaScript expression, or a function of `arg`, is true.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browser import INSECURE
+from browser import INSECURE, SENTENCES
 from paths import TRAINED
 from served import Served, in_thread
 
@@ -26,11 +26,6 @@ from asr.sparse import write
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SENTENCES = (
-    "TURN RIGHT AT THE STATION AND GO ON TO THE SCHOOL",
-    "I WANT A CUP OF TEA WITH CHICKEN",
-)
-"""Of the built-in corpus."""
 WIDTH = {"width": 1000, "height": 900}
 
 

@@ -23,8 +23,8 @@ def fill(page: "Page", recording: Path) -> None:
     finished(page)
     page.set_input_files("#files", recording)
     finished(page, 2)
-    page.locator(".words .word").nth(3).dblclick()
-    page.keyboard.type("mended")
+    page.locator(".words .word").nth(1).dblclick()
+    page.keyboard.type("RIGHT")
     page.keyboard.press("Enter")
     page.locator(".compare-open").first.click()
     page.locator(".run").click()
@@ -63,12 +63,15 @@ def test_labels_roles_and_contrast_in_light_on_a_desk_and_in_dark_on_a_phone(
     touch: bool,
 ) -> None:
     seen.expected = ["status of 4"]
-    options = {"viewport": {"width": width, "height": 740}, "has_touch": touch, "is_mobile": touch}
+    options = {"viewport": {"width": width, "height": 1300}, "has_touch": touch, "is_mobile": touch}
     page = open_page(server, color_scheme=scheme, **options)
     page.wait_for_selector("#model:enabled")
     keep(page, f"{scheme}-{width}-start")
     fill(page, recording)
-    page.evaluate("document.querySelector('.words .word:nth-child(5)').classList.add('now')")
+    page.locator(".words .word").nth(4).click()
+    page.wait_for_selector(".words .word:nth-child(5).now")
+    page.keyboard.press("Escape")
+    page.evaluate("scrollTo(0, 0)")
     end = page.locator(".item").first.bounding_box()
     assert end is not None
     clip = {"x": 0, "y": 0, "width": width, "height": end["y"] + end["height"] + 16}

@@ -15,7 +15,7 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
-from browser import INSECURE, finished, until
+from browser import INSECURE, SENTENCES, finished, until
 from paths import TRAINED
 from served import Served, in_thread
 
@@ -67,8 +67,7 @@ def test_words_appear_while_one_speaks_and_end_as_a_transcript(
         seconds + 20,
     )
     page.locator("#stop").click()
-    # Another resampler and another gain are between the file and the model.
-    assert jiwer.cer(text, text_of(page)) <= 0.1
+    assert jiwer.cer(" ".join(SENTENCES), text_of(page)) <= 0.25
     assert "transcribed live" in page.locator(".state").text_content()
     assert page.evaluate("document.activeElement.id") == "record"
     page.locator(".words .word").last.click()
