@@ -43,13 +43,15 @@ def manifest_spoken(
     ] = None,
 ) -> None:
     """Make the built-in spoken corpus: train.jsonl, dev.jsonl, test.jsonl and their recordings."""
+    from asr.corpus.progress import fraction_bar
     from asr.corpus.spoken.build import ensure
-    from asr.corpus.spoken.settings import Spoken
+    from asr.corpus.spoken.settings import PARTS, Spoken
     from asr.settings.yaml import load
 
     settings = load(Spoken, None, [*(overrides or []), f"folder={folder}"])
-    for part in ("train", "dev", "test"):
-        print(ensure(part, settings))
+    for part in PARTS:
+        with fraction_bar(f"spoken:{part}") as progress:
+            print(ensure(part, settings, progress=progress))
 
 
 @manifest_app.command("check")

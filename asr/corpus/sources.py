@@ -28,9 +28,12 @@ def resolve(entry: str, root: str | Path = "", spoken: Spoken | None = None) -> 
     """
     if entry.startswith(_SPOKEN):
         # Late: other corpora need neither the grammar nor the synthesiser.
+        from asr.corpus.progress import fraction_bar
         from asr.corpus.spoken import build
 
-        return read_manifest(build.ensure(_spoken_part(entry), spoken or Spoken()))
+        part = _spoken_part(entry)
+        with fraction_bar(entry) as progress:
+            return read_manifest(build.ensure(part, spoken or Spoken(), progress=progress))
     if not entry:
         raise AsrError("an entry of data.train, dev or test is empty")
     path = Path(root).expanduser() / Path(entry).expanduser()

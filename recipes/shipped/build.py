@@ -1,34 +1,33 @@
 """Builds the recogniser that comes with the package, from recordings and books to its files.
 
     python recipes/shipped/build.py SPEECH [key=value for every run ...] --text BOOKS \\
-        [--noise FOLDER] [--test SET ...] [--by-age SET ...]
-    python recipes/shipped/build.py SPEECH --seeds [key=value for every run ...]
+        [--noise FOLDER] [--only RUN ...] [--test SET ...] [--by-age SET ...]
 
 SPEECH holds the training and dev sets that `training.yaml` names and the test sets of `--test`,
 each in LibriSpeech's layout, and `utterances.tsv` with the ages for the sets of `--by-age`. BOOKS
 holds `books-*.txt.xz` or `books-*.txt`, one sentence a line. Recordings of the noise folder are
 mixed into the training speech; name their authors in `card.md`. The script first checks that all of
-this is there and that PocketSphinx and the synthesiser are installed. Then it takes five steps, and
+this is there and that PocketSphinx and the synthesiser are installed. Then it takes six steps, and
 skips what is done:
 
-1. train a language model of at most 5 MB on the books and the training transcripts, and write the
-   lines and the strings of digits that synthesisers speak in the last five stages;
-2. train the networks of `grid.yaml`: in eight stages a dense network, a pruned one, and a small
-   dense one with as many non-zeros (two trainings at a time with one thread each, about nine hours
-   of processor time);
-3. measure them and PocketSphinx on the test sets: `recipes/results/recogniser/english.json`;
-4. fit the confidences of the sparse network on the dev sets, with the language model;
-5. write `asr/pretrained/english.*` and the section of RESULTS.md.
+1. write the lines that the synthesiser speaks, and make the synthetic speech;
+2. train a language model of at most 5 MB on the books and the training transcripts;
+3. train the networks of `grid.yaml`, two at a time with one thread each, about twenty hours of
+   processor time; with `--only`, train these and stop;
+4. measure them and PocketSphinx on the test sets: `recipes/results/recogniser/english.json`;
+5. fit the confidences of the network that ships on the dev sets, with the language model;
+6. write `asr/pretrained/english.*` and the sections of RESULTS.md.
 
-For other recordings or a wider network change `training.yaml`, or pass key=value; for other test
-sets pass `--test` and `--by-age`. What the card says of the data is in `card.md`. `--seeds` trains
-and tests the networks of `seeds.yaml` instead.
+Records and packed networks go to `recipes/results/shipped`. For other recordings or a wider network
+change `training.yaml`, or pass key=value; for other test sets pass `--test` and `--by-age`. What
+the card says of the data is in `card.md`.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,11 +44,11 @@ from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.evaluate.calibrate import calibrate_to
 from asr.files import atomic_write_text
-from asr.report import print_table, read_records, report
+from asr.report import report
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
-from asr.train.grid import Grid, GridRun, folder_of, read_grid, run_grid, settings_of
+from asr.train.grid import Grid, folder_of, read_grid, run_grid, settings_of
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent
@@ -61,23 +60,18 @@ from lib.subsets import TEST, split_sets, subsets  # noqa: E402
 RECORD = RECIPES / "results" / "recogniser" / "english.json"
 NOT_IN_LM = "train-coffee"
 """345 orders of 55 words, whose phrases would crowd the language model."""
-NETWORKS = {
-    "dense": "dense",
-    "sparse": "sparse",
-    "small dense": "small",
-    "dense, third stage": "stage3",
-}
-"""Labels in tables, and names of runs of the grid."""
-SHIPPED = "sparse"
+SHIPPED = "wide-sparse"
+"""The run of the grid whose network is put into the package."""
+RESULTS = RECIPES / "results" / "shipped"
+MOST_BYTES = 8_000_000
+"""Of a packed network that is put beside its record."""
 SYNTHETIC = "spoken:"
 """Begins the names of sets of synthetic speech."""
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
-LINES_FILE, DIGITS_FILE = "lines.txt", "digits.txt"
-"""Files of text for the synthesisers, as `grid.yaml` names them."""
-BOOK_LINES, DIGIT_LINES = 12_000, 1_200
-"""In LINES_FILE; six hours of speech need about four in ten of them."""
-ONLY_DIGIT_LINES = 1_500
-"""In DIGITS_FILE; six tenths of an hour need two thirds of them."""
+LINES_FILE = "lines.txt"
+"""File of text for the synthesiser, as `grid.yaml` names it."""
+BOOK_LINES, EVERYDAY_LINES, DIGIT_LINES = 9_000, 2_500, 1_000
+"""Lines in LINES_FILE; two hours of speech need about a sixth of them."""
 LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
@@ -92,9 +86,17 @@ def run(words: list[str]) -> None:
         raise AsrError(f"this command failed: {' '.join(words)}")
 
 
-def train(plan: Grid, results: Path) -> None:
-    """Train the runs that are not finished. Raises AsrError if one fails."""
-    if failed := run_grid(plan, results, Console()):
+def train(plan: Grid) -> None:
+    """Train the runs that are not finished; copy records and packed networks to RESULTS.
+
+    Raises AsrError if one fails.
+    """
+    failed = run_grid(plan, RESULTS, Console())
+    for run in plan.runs:
+        packed = folder_of(plan, run.name) / "packed.asr"
+        if packed.is_file() and packed.stat().st_size <= MOST_BYTES:
+            shutil.copyfile(packed, RESULTS / f"{run.name}.asr")
+    if failed:
         raise AsrError(f"failed: {', '.join(failed)}")
 
 
@@ -122,32 +124,27 @@ def digits(draw: random.Random, count: int) -> list[str]:
     return [" ".join(draw.choice(DIGITS) for _ in range(draw.randint(3, 7))) for _ in range(count)]
 
 
-def write_lines_to_speak(text: Path, folder: Path) -> None:
-    """Texts for the synthesisers: short lines of the books with strings of digits; only digits.
+def write_lines_to_speak(text: Path, data: DataSettings, output: Path) -> None:
+    """Texts for the synthesiser: lines of the books, everyday sentences and strings of digits.
 
-    Each file is drawn anew from seed 1, so that one does not change with the other.
+    Everyday sentences are the training transcripts of at most ten words.
     """
     draw = random.Random(1)
     lines = [line.strip() for line in read_sentences(books_in(text))]
     lines = [line for line in lines if 3 <= len(line.split()) <= 20 and len(line) <= 120]
-    mixed = draw.sample(lines, min(BOOK_LINES, len(lines))) + digits(draw, DIGIT_LINES)
-    only_digits = digits(random.Random(1), ONLY_DIGIT_LINES)
-    for name, content in ((LINES_FILE, mixed), (DIGITS_FILE, only_digits)):
-        atomic_write_text(folder / name, "".join(f"{line}\n" for line in content))
-
-
-def with_text_files(plan: Grid, folder: Path) -> Grid:
-    """The plan with the full paths of the files that `write_lines_to_speak` wrote to `folder`."""
-    written = (LINES_FILE, DIGITS_FILE)
-
-    def with_paths(run: GridRun) -> GridRun:
-        text = settings_of(plan, run.name).data.spoken.text
-        if not set(written).intersection(text):
-            return run
-        paths = [str(folder / name) if name in written else name for name in text]
-        return replace(run, set=[*run.set, f"data.spoken.text=[{','.join(paths)}]"])
-
-    return replace(plan, runs=[with_paths(run) for run in plan.runs])
+    everyday = sorted(
+        {
+            u.text
+            for entry in data.train
+            if not entry.startswith(SYNTHETIC)
+            for u in sources.resolve(entry, data.root, data.spoken)
+            if 3 <= len(u.text.split()) <= 10 and not set(DIGITS).issuperset(u.text.split())
+        }
+    )
+    spoken = draw.sample(lines, min(BOOK_LINES, len(lines)))
+    spoken += draw.sample(everyday, min(EVERYDAY_LINES, len(everyday)))
+    spoken += digits(draw, DIGIT_LINES)
+    atomic_write_text(output, "".join(f"{line}\n" for line in spoken))
 
 
 def books_in(text: Path) -> list[str]:
@@ -181,16 +178,16 @@ def under(data: DataSettings, name: str) -> str:
     return str(Path(data.root) / name)
 
 
-def tuned_options(record: Path) -> dict[str, Any]:
-    """The decoder options with which the shipped network was measured."""
-    network = json.loads(record.read_text())["details"]["networks"][SHIPPED]
+def tuned_options(plan: Grid, record: Path) -> dict[str, Any]:
+    """The decoder options with which the network that ships was measured."""
+    network = json.loads(record.read_text())["details"]["networks"][plan.run(SHIPPED).label]
     return {key: network[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
 
 
 def calibrate(plan: Grid, data: DataSettings, lm: Path, record: Path) -> Path:
-    """Fit the confidences of the packed sparse network to its decoder; the new model file."""
-    options = DecoderOptions("beam", lm=str(lm), **tuned_options(record))
-    folder = folder_of(plan, NETWORKS[SHIPPED])
+    """Fit the confidences of the packed network to its decoder; the new model file."""
+    options = DecoderOptions("beam", lm=str(lm), **tuned_options(plan, record))
+    folder = folder_of(plan, SHIPPED)
     dev = folder / "dev.jsonl"
     entries = [under(data, name) for name in data.dev]
     write_manifest(
@@ -202,67 +199,57 @@ def calibrate(plan: Grid, data: DataSettings, lm: Path, record: Path) -> Path:
 
 
 def build(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[str]) -> None:
-    """Steps 1 to 5."""
+    """Steps 2 to 6."""
     data = settings.data
-    lm = folder_of(plan, NETWORKS[SHIPPED]).with_name("english.lm")
+    lm = folder_of(plan, SHIPPED).with_name("english.lm")
     language_model(text, lm, data)
-    write_lines_to_speak(text, lm.parent)
-    train(with_text_files(plan, lm.parent), RECIPES / "results" / "shipped")
+    train(plan)
     words = [str(RECIPES / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
-    for label, name in NETWORKS.items():
-        words.append(f"--network={label}={folder_of(plan, name) / 'packed.asr'}")
+    words += [f"--network={r.label}={folder_of(plan, r.name) / 'packed.asr'}" for r in plan.runs]
     words += [f"--lm={lm}", f"--beam={BEAM}", f"--unknown-score={UNKNOWN_SCORE:g}"]
     words += ["--pocketsphinx", "--dev", *data.dev, "--test", *test, "--by-age", *by_age]
     run(words)
     model = calibrate(plan, data, lm, RECORD)
+    options = tuned_options(plan, RECORD)
     words = [str(HERE / "package.py"), str(model), str(lm), f"--record={RECORD}"]
-    words += [f"--network={SHIPPED}"]
-    words += [f"--{key.replace('_', '-')}={value}" for key, value in tuned_options(RECORD).items()]
+    words += [f"--network={plan.run(SHIPPED).label}"]
+    words += [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     run(words)
-    report(RECORD.parent, RECORD.parent, RECIPES / "RESULTS.md")
-
-
-def compare_seeds(plan: Grid) -> None:
-    """Train every network with three seeds; write the table and the section of RESULTS.md."""
-    results = RECIPES / "results" / "shipped_seeds"
-    train(plan, results)
-    report(results, results, RECIPES / "RESULTS.md", title="Three seeds on real recordings")
-    print_table(read_records(results), Console())
+    for results in (RESULTS, RECORD.parent):
+        report(results, results, RECIPES / "RESULTS.md")
 
 
 def main(words: list[str]) -> None:
     about = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
     parser.add_argument("speech", type=Path)
-    parser.add_argument("--text", type=Path, help="folder of books")
+    parser.add_argument("--text", type=Path, required=True, help="folder of books")
     parser.add_argument("--noise", type=Path, help="folder of noise recordings")
     parser.add_argument("--test", nargs="+", metavar="SET", help=f"default: {' '.join(TEST)}")
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="test sets split by age")
-    parser.add_argument("--seeds", action="store_true", help="the three-seed comparison instead")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="train these runs and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(words)
-    if not arguments.seeds and arguments.text is None:
-        raise AsrError("--text FOLDER is missing: the books for the language model")
-    not_for_seeds = (arguments.noise, arguments.text, arguments.test, arguments.by_age)
-    if arguments.seeds and any(value is not None for value in not_for_seeds):
-        raise AsrError("--noise, --text, --test and --by-age are not for --seeds")
+    if not arguments.speech.is_dir():
+        raise AsrError(f"{arguments.speech}: not a folder; SPEECH is the folder of the recordings")
     given = [f"data.root={os.path.abspath(arguments.speech)}"]
     if arguments.noise:
         given.append(f"augment.noise_folder={os.path.abspath(arguments.noise)}")
     given += arguments.overrides
-    grid = HERE / ("seeds.yaml" if arguments.seeds else "grid.yaml")
-    plan = read_grid(grid, given)
-    settings = settings_of(plan, NETWORKS[SHIPPED])
-    if not Path(settings.data.root).is_dir():
-        raise AsrError(
-            f"{settings.data.root}: not a folder; SPEECH is the folder of the recordings"
-        )
-    if arguments.seeds:
-        compare_seeds(plan)
-        return
+    plan = read_grid(HERE / "grid.yaml", given)
+    lines = folder_of(plan, SHIPPED).with_name(LINES_FILE)
+    plan = read_grid(HERE / "grid.yaml", [*given, f"data.spoken.text=[{lines}]"])
+    settings = settings_of(plan, SHIPPED)
     test = arguments.test or list(TEST)
     by_age = split_sets(test, arguments.by_age)
     check_inputs(arguments.text, test, by_age, settings)
+    if not lines.exists():
+        write_lines_to_speak(arguments.text, settings.data, lines)
+    if arguments.only:
+        if unknown := set(arguments.only) - {run.name for run in plan.runs}:
+            raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
+        train(replace(plan, runs=[r for r in plan.runs if r.name in arguments.only]))
+        return
     build(plan, settings, arguments.text, test, by_age)
 
 

@@ -48,6 +48,14 @@ def test_no_script_has_the_name_of_a_module_that_others_import() -> None:
 ONLY = {"recurrent": ["--only", "gru-64-n1"], "network": ["--only", "2x32-t1"]}
 
 
+def test_training(records: Path) -> None:
+    parts = run("training", records)
+    assert set(parts) == {"16, 20 s", "feeding"}
+    names = {row["name"] for row in parts["16, 20 s"]["results"]}
+    assert names == {f"{kind}, {p}" for kind in ("ours", "plain") for p in ("bf16", "float32")}
+    assert 0 <= parts["feeding"]["feeding"]["waited"] < 1
+
+
 def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("recurrent", records, *ONLY["recurrent"])
     parts = read_parts(records / "recurrent.json")

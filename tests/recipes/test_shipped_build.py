@@ -1,7 +1,8 @@
 """The script that builds the recogniser in the package: its grids, and what it refuses."""
 
+import math
 import runpy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from paths import ROOT
 from tone_network import RATE, speak
 
 from asr.errors import AsrError
+from asr.model.shapes import parameter_shapes
 from asr.settings.pruning import PruningSettings
 from asr.settings.run import Run
 from asr.train.grid import Grid, read_grid, settings_of
@@ -25,67 +27,51 @@ def differing(first: Run, second: Run) -> set[str]:
     return {key for key in one if one[key] != other[key]} - {"name", "group", "label"}
 
 
-def test_the_dense_network_differs_from_the_sparse_one_only_in_pruning_and_teacher() -> None:
+def nonzeros(settings: Run) -> int:
+    """Parameters of the network, of pruned matrices those that bank pruning keeps."""
+    total = 0
+    for name, shape in parameter_shapes(settings.model).items():
+        size = math.prod(shape)
+        if settings.pruning.method != "none" and name.startswith("rnn.") and len(shape) == 2:
+            size = shape[0] * math.ceil(shape[1] * (1 - settings.pruning.target))
+        total += size
+    return total
+
+
+def test_networks_differ_only_in_width_cell_pruning_and_what_streaming_needs() -> None:
     plan = read_grid(RECIPES / "grid.yaml", ["data.root=somewhere"])
-    for dense_name, sparse_name, small_name in (
-        ("stage4", "sparse-stage4", "small-stage4"),
-        ("stage5", "sparse-stage5", "small-stage5"),
-        ("stage6", "sparse-stage6", "small-stage6"),
-        ("stage7", "sparse-stage7", "small-stage7"),
-        ("dense", "sparse", "small"),
-    ):
-        names = (dense_name, sparse_name, small_name)
-        dense, sparse, small = (settings_of(plan, name) for name in names)
-        assert differing(dense, sparse) == {"pruning", "distillation"}
-        assert dense.pruning == PruningSettings()
-        assert differing(dense, small) == set()
-        assert plan.run(sparse_name).teacher == "stage3"
-        assert dense.data.root == "somewhere"
-    for stage in (1, 2, 3):
-        dense, name = settings_of(plan, f"stage{stage}"), f"small-stage{stage}"
-        assert differing(dense, settings_of(plan, name)) == set()
-        assert plan.run(name).match == "sparse-stage4"
-    for name, last in (("", "dense"), ("small-", "small")):
-        chain = [plan.run(n).init for n in (*(f"{name}stage{n}" for n in range(2, 8)), last)]
-        assert chain == [f"{name}stage{n}" for n in range(1, 8)]
-    stages = [*(f"sparse-stage{n}" for n in (4, 5, 6, 7)), "sparse"]
-    assert [plan.run(name).init for name in stages] == ["stage3", *stages[:-1]]
-    for name in stages[1:]:
-        assert settings_of(plan, name).pruning.method == "fixed_mask"
+    runs = {run.name: settings_of(plan, run.name) for run in plan.runs}
+    dense = runs["dense"]
+    assert dense.data.root == "somewhere"
+    assert dense.pruning == PruningSettings()
+    assert differing(dense, runs["wide-sparse"]) == {"model", "pruning"}
+    assert differing(dense, runs["sparse"]) == {"pruning"}
+    for name in ("small", "medium", "rnn"):
+        assert differing(dense, runs[name]) == {"model"}
+    for name in ("forward", "rnn"):
+        assert differing(runs[name], runs[f"{name}-sparse"]) == {"pruning"}
+    assert differing(dense, runs["forward"]) == {"model", "frontend"}
+    for settings in runs.values():
+        assert settings.model.bidirectional != (settings.frontend.normalise == "running")
 
 
-def test_runs_with_synthetic_speech_find_the_texts_that_are_spoken() -> None:
-    plan = MAIN.__globals__["with_text_files"](read_grid(RECIPES / "grid.yaml", []), Path("runs"))
-    lines, digits = [str(Path("runs") / name) for name in ("lines.txt", "digits.txt")]
-    for name, data in {r.name: settings_of(plan, r.name).data for r in plan.runs}.items():
-        later = ("stage5", "stage6", "stage7", "dense", "sparse", "small")
-        texts = {"stage4": lines} | dict.fromkeys(later, digits)
-        stage = name.split("-")[-1]
-        assert data.spoken.text == ([texts[stage]] if stage in texts else []), name
-        assert ("spoken:train" in data.train) == bool(data.spoken.text)
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_runs_of_other_seeds_differ_only_in_the_seed(seed: int) -> None:
-    plan = read_grid(RECIPES / "seeds.yaml", [])
-    end = "" if seed == 1 else f"-seed{seed}"
-    dense, sparse, small = (settings_of(plan, n + end) for n in ("dense", "sparse", "small"))
-    assert differing(dense, sparse) == {"pruning"}
-    assert differing(dense, small) == set()
-    assert plan.run(f"small{end}").match == f"sparse{end}"
-    assert dense.seed == seed
-    assert differing(replace(dense, seed=1), settings_of(plan, "dense")) == set()
+def test_the_wide_network_keeps_less_than_a_quarter_of_the_dense_one_and_as_many_as_the_small() -> (
+    None
+):
+    plan = read_grid(RECIPES / "grid.yaml", [])
+    wide, dense, small = (
+        nonzeros(settings_of(plan, name)) for name in ("wide-sparse", "dense", "small")
+    )
+    assert wide < 0.25 * dense
+    assert small == pytest.approx(wide, rel=0.02)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["speech"], "--text FOLDER"),
-        (["speech", "--seeds", "--text", "books"], "not for --seeds"),
-        (["speech", "--text", "books", "model.hiden=2"], "hiden"),
-        (["speech", "--seeds", "--by-age"], "not for --seeds"),
-        (["speech", "--seeds"], "speech: not a folder"),
-        (["data.root=speech", "--seeds"], "not a folder"),
+        (["nowhere", "--text", "books"], "nowhere: not a folder"),
+        (["data.root=speech", "--text", "books"], "not a folder"),
+        ([str(ROOT), "--text", "books", "model.hiden=2"], "hiden"),
     ],
 )
 def test_wrong_arguments_are_refused(words: list[str], message: str) -> None:
@@ -97,7 +83,7 @@ def test_wrong_arguments_are_refused(words: list[str], message: str) -> None:
 def speech(tmp_path: Path) -> Path:
     """A set of each kind, and noises."""
     folder = tmp_path / "speech"
-    texts = {"train-a": "AB CD", "train-coffee": "FED", "dev-a": "BAD", "test-a": "CAFE"}
+    texts = {"train-a": "A CAB AD", "train-coffee": "FED", "dev-a": "BAD", "test-a": "CAFE"}
     for subset, text in texts.items():
         for speaker in ("1", "2"):
             chapter = folder / subset / speaker / "1"
@@ -125,7 +111,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
         if words[1:4] == ["asr", "lm", "train"]:
             Path(words[words.index("-o") + 1]).write_bytes(bytes(1000))
 
-    def train(plan: Grid, results: Path) -> None:
+    def train(plan: Grid) -> None:
         texts = {text for r in plan.runs for text in settings_of(plan, r.name).data.spoken.text}
         ran.append(["trained", *texts])
 
@@ -133,7 +119,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     for name, value in {
         "run": run,
         "train": train,
-        "tuned_options": lambda _: tuned,
+        "tuned_options": lambda *_: tuned,
         "calibrate": lambda *_: Path("calibrated.asr"),
         "report": lambda *_: None,
         "pocketsphinx_version": lambda: "5",
@@ -155,19 +141,25 @@ def test_settings_and_sets_reach_every_step(
     MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
     lm, trained, benchmark, package = commands
     assert lm[1:4] == ["asr", "lm", "train"]
-    folder = tmp_path / "runs" / "shipped"
-    lines, only_digits = folder / "lines.txt", folder / "digits.txt"
-    assert set(trained) == {"trained", str(lines), str(only_digits)}, (
-        "the texts are written before the networks are trained"
-    )
-    book, *digits = lines.read_text().splitlines()
+    lines = tmp_path / "runs" / "shipped" / "lines.txt"
+    assert trained == ["trained", str(lines)]
+    book, everyday, *digits = lines.read_text().splitlines()
     assert book == "THIS IS A BOOK"
-    for words in (" ".join(digits), only_digits.read_text()):
-        assert set(words.split()) == set(MAIN.__globals__["DIGITS"])
+    assert everyday == "A CAB AD"
+    assert set(" ".join(digits).split()) == set(MAIN.__globals__["DIGITS"])
     transcripts = tmp_path / "runs" / "shipped" / "transcripts.txt"
-    assert transcripts.read_text() == "AB CD\nAB CD\n"
+    assert transcripts.read_text() == "A CAB AD\nA CAB AD\n"
     assert benchmark[-6:] == ["--dev", "dev-a", "--test", "test-a", "--by-age", "test-a"]
     assert "--lm-weight=0.6000001" in package
+
+
+def test_some_runs_alone_are_trained_and_nothing_else_is_done(
+    speech: Path, commands: list[list[str]], tmp_path: Path
+) -> None:
+    MAIN([*arguments(speech), "--only", "small", "dense"])
+    assert commands == [["trained", str(tmp_path / "runs" / "shipped" / "lines.txt")]]
+    with pytest.raises(AsrError, match=r"not runs of grid\.yaml: smal"):
+        MAIN([*arguments(speech), "--only", "smal"])
 
 
 def test_what_a_later_step_needs_is_checked_before_the_trainings(

@@ -6,7 +6,8 @@ from typing import Literal
 from asr.errors import problems
 from asr.plain import at_most, refuse_unused
 
-SynthesiserName = Literal["espeak"]
+SynthesiserName = Literal["espeak", "kokoro"]
+AudioFormat = Literal["flac", "opus"]
 Vocabulary = Literal["small", "large"]
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, ...] = ("train", "dev", "test")
@@ -22,7 +23,11 @@ class Spoken:
     """Text files (plain, gzip, xz) or manifests whose lines are spoken instead of a grammar's."""
     synthesisers: list[SynthesiserName] = field(default_factory=lambda: ["espeak"])
     """Who speaks: each sentence draws one of these; one that is listed twice is drawn twice as
-    often."""
+    often. `kokoro` needs a model, see asr/corpus/spoken/kokoro.py."""
+    audio: AudioFormat = "flac"
+    """`flac` is lossless; `opus` (24 kbit/s) takes a tenth of the disk."""
+    processes: int = 0
+    """Processes that speak at once; 0: one for each core."""
     train_hours: float = 1.0
     """Hours of the part `train`."""
     dev_hours: float = 0.1
@@ -41,6 +46,8 @@ class Spoken:
             at_most(
                 check, "data.spoken", self, train_hours=10**5, dev_hours=10**5, test_hours=10**5
             )
+            check(self.processes >= 0, f"data.spoken.processes={self.processes}: 0 or more")
+            at_most(check, "data.spoken", self, processes=1024)
             check(self.seed >= 0, f"data.spoken.seed={self.seed}: 0 or more")
             at_most(check, "data.spoken", self, seed=2**63 - 1)
             check(len(self.synthesisers) > 0, "data.spoken.synthesisers=[]: name at least one")

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import soxr
 
-from asr.corpus.spoken import espeak
+from asr.corpus.spoken import espeak, kokoro
 from asr.corpus.spoken.settings import Part, SynthesiserName
 from asr.errors import AsrError
 
@@ -53,7 +53,7 @@ class Synthesiser(Protocol):
         """Raise AsrError, saying what to install, if the synthesiser is missing."""
 
 
-SYNTHESISERS: dict[SynthesiserName, Synthesiser] = {"espeak": espeak}
+SYNTHESISERS: dict[SynthesiserName, Synthesiser] = {"espeak": espeak, "kokoro": kokoro}
 
 
 def canonical(names: Sequence[SynthesiserName]) -> list[SynthesiserName]:

@@ -16,7 +16,7 @@ import soundfile
 from asr.audio import simulate
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken import espeak
+from asr.corpus.spoken import espeak, record
 from asr.corpus.spoken.settings import PARTS, Spoken
 from asr.errors import AsrError
 
@@ -113,9 +113,8 @@ def test_a_second_call_does_nothing(made, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_second_build_has_the_same_bytes_with_one_process_or_several(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(spoken, "_WORTH_PROCESSES", float("inf"))
-    again = spoken.ensure("train", SMALL, tmp_path).parent
+def test_a_second_build_has_the_same_bytes_with_one_process_or_several(made, tmp_path):
+    again = spoken.ensure("train", replace(SMALL, processes=1), tmp_path).parent
     first = digest(corpus_of(made))
     assert digest(again) == {
         name: d for name, d in first.items() if "train" in name or name == "spoken.json"
@@ -169,33 +168,57 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(tmp_path, hours):
     )  # until its workers, which write to the same output, have ended too
     assert process.returncode == -9
     folder = spoken.folder_of(Spoken(dev_hours=hours), tmp_path)
-    assert [p.name for p in folder.glob(".dev.*.partial")] == [f".dev.{process.pid}.partial"]
-    assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == ["spoken.json"]
+    assert not (folder / "dev.jsonl").exists()
 
 
-def test_after_a_killed_call_the_next_one_clears_up_and_completes(tmp_path):
-    settings = Spoken(dev_hours=0.005)
-    folder = spoken.folder_of(settings, tmp_path)
+def test_a_killed_build_is_continued_without_recording_anything_twice(tmp_path, monkeypatch):
+    settings = Spoken(dev_hours=0.02, processes=1)
     reference = digest(spoken.ensure("dev", settings, tmp_path / "reference").parent)
-    (folder / ".dev.999999.partial" / "000").mkdir(parents=True)
-    (folder / ".dev.999999.partial" / "000" / "dev-000000.flac").write_bytes(b"fLaC")
-    assert spoken.ensure("dev", settings, tmp_path).is_file()
-    assert not list(folder.glob(".*.partial"))
-    (folder / "dev.jsonl").unlink()  # killed between the folder's rename and the manifest
+    process = child(tmp_path, 0.02, "lambda f: f > 0.5 and os.kill(os.getpid(), 9)")
+    process.communicate(timeout=60)
+    folder = spoken.folder_of(settings, tmp_path)
+    finished = set(folder.rglob("*.flac"))
+    (folder / "dev" / ".chunks" / "000000.json").unlink()  # as if killed while it was recorded
+    recorded = []
+    perform = record.perform
+    monkeypatch.setattr(
+        record, "perform", lambda line, *args: recorded.append(line.number) or perform(line, *args)
+    )
     spoken.ensure("dev", settings, tmp_path)
     assert digest(folder) == reference
+    assert len(finished) >= 16
+    assert recorded == [*range(8), *range(len(finished), max(recorded) + 1)]
 
 
-def test_an_error_leaves_no_partial_folder(tmp_path, monkeypatch):
+def test_an_error_leaves_what_was_recorded_and_no_manifest(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise AsrError("disk full")
 
-    monkeypatch.setattr(spoken, "perform", fail)
+    monkeypatch.setattr(record, "perform", fail)
     settings = Spoken(dev_hours=0.005)
     with pytest.raises(AsrError, match="disk full"):
         spoken.ensure("dev", settings, tmp_path)
     folder = spoken.folder_of(settings, tmp_path)
-    assert sorted(p.name for p in folder.iterdir()) == [".lock", "spoken.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "dev", "spoken.json"]
+
+
+def test_opus_recordings_are_smaller_and_have_the_same_length(made, tmp_path):
+    settings = replace(SMALL, dev_hours=0.005, audio="opus")
+    utterances = read_manifest(spoken.ensure("dev", settings, tmp_path))
+    first = Path(utterances[0].audio_filepath)
+    assert first.suffix == ".opus"
+    assert spoken.folder_of(settings, tmp_path).name.startswith("small-opus-")
+    info = soundfile.info(first)
+    assert (info.format, info.subtype, info.samplerate) == ("OGG", "OPUS", 16000)
+    for opus, flac in zip(utterances, made["dev"], strict=False):
+        assert (opus.text, opus.speaker, opus.duration) == (flac.text, flac.speaker, flac.duration)
+        decoded, _ = soundfile.read(opus.audio_filepath)
+        assert len(decoded) == round(opus.duration * 16000)
+    sizes = [Path(u.audio_filepath).stat().st_size for u in (*utterances, *made["dev"])]
+    opus_size, flac_size = sum(sizes[: len(utterances)]), sum(sizes[len(utterances) :])
+    seconds = [sum(u.duration for u in part) for part in (utterances, made["dev"])]
+    assert opus_size / seconds[0] * 8 < 32_000
+    assert opus_size / seconds[0] < 0.25 * flac_size / seconds[1]
 
 
 def test_two_processes_at_once_make_one_corpus(tmp_path):

@@ -1,0 +1,276 @@
+"""Seconds of audio that a second of training takes in, beside a plain loop over `nn.GRU`.
+
+    python recipes/benchmarks/training.py [--quick] [--allow-busy] [--again]
+
+A step is forward, CTC, backward, clipping and AdamW, on one thread: the network of
+`recipes/shipped/training.yaml` at several widths and batch sizes. The plain network has the same
+convolutions and widths, `nn.GRU(bidirectional=True)` whose directions are summed, and
+`nn.BatchNorm1d` between layers; padding goes through all of it, as is usual in such loops.
+Both run in bfloat16 under autocast, or in float32, whichever is faster for each.
+
+The second table is about feeding: how long a step waits for its batch when one worker process
+decodes, augments and computes features while another trains. That needs two cores.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from lib.record import Display, Part
+from lib.script import Script, finish, start
+from torch import Tensor, nn
+
+from asr.corpus.manifest import Utterance
+from asr.features.settings import Frontend
+from asr.model.dimensions import Model
+from asr.model.torch_layers import ConvolutionLayer, valid_frames
+from asr.model.torch_network import DeepSpeech
+from asr.report.table import Column, Table
+from asr.settings.data import DataSettings
+from asr.settings.run import Run
+from asr.settings.training import OptimiserSettings
+from asr.settings.yaml import load
+from asr.text.tokenizer import CharacterTokenizer
+from asr.train.batches import collate
+from asr.train.data import SpeechData
+from asr.train.losses import ctc_losses
+from asr.train.module import build_optimiser
+from asr.train.trainer import autocast, fast_precision
+
+RECIPE = Path(__file__).parents[1] / "shipped" / "training.yaml"
+WIDTHS, BATCHES = (128, 256, 384, 512), (60.0, 120.0)
+SHORTEST, LONGEST = 4.0, 14.0
+"""Seconds of the utterances; within a batch they are of about equal length, as in a training."""
+CHARACTERS_PER_SECOND = 14
+FED_STEPS = 30
+
+
+class PlainNetwork(nn.Module):
+    """The same convolutions, then torch's own bidirectional GRUs."""
+
+    def __init__(self, dimensions: Model) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        channels = [1, *dimensions.conv_channels]
+        self.conv = nn.ModuleList(
+            ConvolutionLayer(channels[i], dimensions, i) for i in range(len(channels) - 1)
+        )
+        widths = [dimensions.conv_features] + [dimensions.hidden] * (dimensions.layers - 1)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(n) for n in [*widths, dimensions.hidden])
+        self.rnn = nn.ModuleList(
+            nn.GRU(n, dimensions.hidden, batch_first=True, bidirectional=True) for n in widths
+        )
+        self.output = nn.Linear(dimensions.hidden, dimensions.outputs)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = features.transpose(1, 2).contiguous()[..., None]
+        for layer, (_, stride) in zip(self.conv, self.dimensions.conv_strides, strict=True):
+            lengths = (lengths + stride - 1) // stride
+            x = layer(x, valid_frames(lengths, -(-x.shape[2] // stride)))
+        x = x.permute(0, 2, 3, 1).flatten(2)
+        for norm, layer in zip(self.norms, self.rnn, strict=False):
+            both = layer(norm(x.transpose(1, 2)).transpose(1, 2))[0]
+            x = sum(both.chunk(2, dim=-1))
+        scores = self.output(self.norms[-1](x.transpose(1, 2)).transpose(1, 2))
+        return scores.float().log_softmax(-1), lengths
+
+
+def a_batch(seconds: float, mels: int) -> list[Tensor]:
+    """Features, lengths, targets and their lengths of utterances of about equal length."""
+    generator = torch.Generator().manual_seed(3)
+    longest = (SHORTEST * LONGEST) ** 0.5
+    count = max(1, int(seconds / longest))
+    durations = longest * (1 - 0.1 * torch.rand(count, generator=generator))
+    durations[0] = longest
+    lengths = (100 * durations).long()
+    tokens = (CHARACTERS_PER_SECOND * durations).long()
+    features = torch.randn(count, int(lengths.max()), mels, generator=generator)
+    targets = torch.randint(1, 29, (count, int(tokens.max())), generator=generator)
+    return [features, lengths, targets, tokens]
+
+
+Step = Callable[[Sequence[Tensor]], None]
+
+
+def trainer_of(network: nn.Module, precision: str, settings: OptimiserSettings) -> Step:
+    """What makes one step of a training of the network with a batch."""
+    optimiser = build_optimiser(network, settings)
+
+    def step(batch: Sequence[Tensor]) -> None:
+        features, lengths, targets, tokens = batch
+        with autocast(precision, torch.device("cpu")):
+            log_probs, frames = network(features, lengths)
+        loss = ctc_losses(log_probs, frames, targets, tokens).sum() / tokens.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        optimiser.step()
+
+    return step
+
+
+def measure_width(script: Script, settings: Run, hidden: int, seconds: float) -> None:
+    """Our step and the plain one, in both precisions, in turn."""
+    dimensions = replace(settings.model, hidden=hidden, dropout=0.0)
+    batch = a_batch(seconds, dimensions.mels)
+    calls: dict[str, Callable[[], object]] = {}
+    kinds: dict[str, str] = {}
+    for precision in ("bf16", "float32"):
+        for name, make in (("ours", DeepSpeech), ("plain", PlainNetwork)):
+            torch.manual_seed(1)
+            label = f"{name}, {precision}"
+            step = trainer_of(make(dimensions).train(), precision, settings.optimiser)
+            calls[label] = partial(step, batch)
+            kinds[label] = name
+    measured = script.measure(calls, slot_seconds=0.5, kinds=kinds)
+    audio = float(batch[1].sum()) / 100
+    results = [
+        {"name": name, "kind": kinds[name], "audio": audio, **timing.to_plain()}
+        for name, timing in measured.timings.items()
+    ]
+    part = {"hidden": hidden, "batch_seconds": seconds, "threads": 1, "results": results}
+    script.record.add(f"{hidden}, {seconds:g} s", part, measured.other_load)
+    print(width_table([part]).text())
+
+
+def recordings(folder: Path, seconds: float) -> list[Utterance]:
+    """Files of noise whose texts fit: what a loader has to read, without a corpus."""
+    generator = np.random.default_rng(5)
+    utterances: list[Utterance] = []
+    total = 0.0
+    while total < seconds:
+        duration = float(generator.uniform(SHORTEST, LONGEST))
+        path = folder / f"{len(utterances)}.flac"
+        samples = 0.1 * generator.standard_normal(int(16000 * duration))
+        soundfile.write(path, samples, 16000)
+        text = "A" + " BAD CAFE" * int(duration)
+        utterances.append(Utterance(path.stem, str(path), duration, text, str(len(utterances))))
+        total += duration
+    return utterances
+
+
+class _OneRank:
+    """As much of a trainer as a loader needs."""
+
+    global_rank, world_size, current_epoch = 0, 1, 0
+
+
+def measure_feeding(script: Script, settings: Run) -> None:
+    """Seconds that steps wait for batches, for the reference network and one worker."""
+    torch.manual_seed(1)
+    step = trainer_of(DeepSpeech(settings.model).train(), fast_precision(), settings.optimiser)
+    seconds = 20.0 if script.quick else settings.data.batch_seconds
+    data_settings = replace(DataSettings(), batch_seconds=seconds, workers=1)
+    steps = 3 if script.quick else FED_STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        utterances = recordings(Path(folder), (steps + 4) * seconds)
+        tokenizer = CharacterTokenizer()
+        frontend: Frontend = settings.frontend
+        augment = replace(settings.augment, noise_folder="")
+        data = SpeechData(
+            utterances, utterances[:1], tokenizer, frontend, augment, data_settings, 1
+        )
+        data.trainer = _OneRank()  # type: ignore[assignment]
+        waits, times = [], []
+        loader = iter(data.train_dataloader())
+        for _ in range(steps + 1):
+            began = time.perf_counter()
+            batch = next(loader)
+            waits.append(time.perf_counter() - began)
+            tensors = [batch.features, batch.feature_lengths, batch.targets, batch.target_lengths]
+            began = time.perf_counter()
+            step(tensors)
+            times.append(time.perf_counter() - began)
+        alone = time.perf_counter()
+        collate([data._train[key] for key in data._plan(1).largest()])
+        alone = time.perf_counter() - alone
+    waited = sum(waits[1:]) / (sum(waits[1:]) + sum(times[1:]))  # the first one starts the worker
+    result = {"waited": waited, "step": statistics.median(times[1:]), "batch": alone}
+    part = {"hidden": settings.model.hidden, "threads": 1, "results": [], "feeding": result}
+    script.record.add("feeding", part, None)
+    print(feeding_table([part]).text())
+
+
+def best(part: Part, kind: str) -> dict[str, Any]:
+    """The faster of the two precisions."""
+    return min((r for r in part["results"] if r["kind"] == kind), key=lambda r: r["seconds"])
+
+
+def width_table(parts: Sequence[Part]) -> Table:
+    """Seconds of audio a second, ours and plain, and their ratio."""
+    rows = []
+    for part in parts:
+        if "batch_seconds" in part:
+            ours, plain = best(part, "ours"), best(part, "plain")
+            speeds = [
+                f"{r['audio'] / r['seconds']:.0f} ({r['name'].split()[-1]})" for r in (ours, plain)
+            ]
+            ratio = plain["seconds"] / ours["seconds"]
+            rows.append(
+                (f"3 x {part['hidden']}", f"{part['batch_seconds']:g}", *speeds, f"{ratio:.2f}x")
+            )
+    columns = (
+        Column("GRU", numeric=False),
+        *map(Column, ("Batch, s", "Ours", "nn.GRU", "Ratio")),
+    )
+    return Table("", columns, tuple(rows))
+
+
+def feeding_table(parts: Sequence[Part]) -> Table:
+    """How long steps wait, beside how long they and a batch take."""
+    rows = [
+        (
+            f"3 x {part['hidden']}",
+            f"{100 * part['feeding']['waited']:.1f}",
+            f"{part['feeding']['step']:.2f}",
+            f"{part['feeding']['batch']:.2f}",
+        )
+        for part in parts
+        if "feeding" in part
+    ]
+    names = ("Waiting, % of the time", "Training step, s", "A batch by one process, s")
+    return Table(
+        "Waiting for data, one worker process",
+        (Column("GRU", numeric=False), *map(Column, names)),
+        tuple(rows),
+    )
+
+
+def display(parts: Sequence[Part]) -> Display:
+    """Both tables."""
+    return Display(
+        width_table(parts),
+        (feeding_table(parts),),
+        (
+            "Seconds of audio that one second of one thread trains on (forward, CTC, backward, "
+            "clipping, AdamW), in the faster of bfloat16 and float32.",
+        ),
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    script = start("training", __doc__ or "", display, arguments)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    settings = load(Run, RECIPE, ["data.spoken.text=[]"])
+    small = replace(settings, model=replace(settings.model, hidden=16))
+    widths, batches = ((16,), (20.0,)) if script.quick else (WIDTHS, BATCHES)
+    for hidden in widths:
+        for seconds in batches:
+            if not script.done(f"{hidden}, {seconds:g} s"):
+                measure_width(script, settings, hidden, seconds)
+    if not script.done("feeding"):
+        measure_feeding(script, small if script.quick else settings)
+    return 0
+
+
+if __name__ == "__main__":
+    finish(main)
