@@ -129,6 +129,7 @@ def tab_to(page: "Page", name: str, most: int = 40) -> None:
 def test_everything_can_be_done_with_the_keyboard(
     page: "Page", recording: Path, tmp_path: Path
 ) -> None:
+    page.on("filechooser", lambda chooser: None)  # from now on: the browser is told without waiting
     tab_to(page, "model")
     tab_to(page, "choose-files")
     with page.expect_file_chooser() as chooser:
