@@ -161,6 +161,11 @@ TRANSCRIBING = FieldOptions(
     "asr.transcribe.options", "TranscribeOptions", only=("channel", "batch_seconds", "case")
 )
 
+LISTENING = dataclasses.replace(TRANSCRIBING, only=("case",))
+WINDOWS = FieldOptions(
+    "asr.transcribe.windows", "WindowOptions", "Networks that do not run forward only"
+)
+
 
 class FieldOptionsCommand(TyperCommand):
     """A command that has the options of `with_options` beside its own."""

@@ -1,4 +1,4 @@
-"""Commands for people with recordings: transcribe, align, evaluate, compare, calibrate."""
+"""Commands for people with recordings: transcribe, listen, align, evaluate, compare, calibrate."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +8,11 @@ import typer
 from asr.cli.options import (
     CHUNKS,
     DECODING,
+    LISTENING,
     ONE_BEST,
     SUBTITLES,
     TRANSCRIBING,
+    WINDOWS,
     Backend,
     Exact,
     FieldOptionsCommand,
@@ -35,7 +37,7 @@ Source = Annotated[str, typer.Argument(help="A manifest, or a folder of recordin
 
 def add_to(app: typer.Typer) -> None:
     """Add all commands of this module."""
-    for command in (transcribe, align, evaluate, compare, calibrate):
+    for command in (transcribe, listen, align, evaluate, compare, calibrate):
         app.command(cls=FieldOptionsCommand)(command)
 
 
@@ -126,6 +128,55 @@ def transcribe(
     )
     if failed:
         raise typer.Exit(1)
+
+
+@with_options(decoding=ONE_BEST, windows=WINDOWS, more=LISTENING)
+def listen(
+    decoding: Any,
+    windows: Any,
+    more: Any,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="- for standard input (WAV, or 16-bit mono PCM), or a recording; without it, the "
+            "microphone."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    sample_rate: Annotated[
+        int, typer.Option(help="Samples per second of standard input without a WAV header.")
+    ] = 16000,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="txt, or json: an event a line.")
+    ] = "txt",
+    doubt_seconds: Annotated[
+        float,
+        typer.Option(
+            help="A word in doubt for longer is decided (networks that run forward only)."
+        ),
+    ] = 20.0,
+    threads: Threads = 1,
+    backend: Backend = "auto",
+    exact: Exact = False,
+) -> None:
+    """Transcribe speech while it goes on.
+
+    A network that runs forward only gives the words of the whole recording; any other one is run on
+    the last seconds again and again. On a terminal words that may still change are dim.
+    """
+    from asr.audio.chunk import ChunkOptions
+    from asr.pretrained import registry as models
+    from asr.transcribe.listen import listen_to
+    from asr.transcribe.options import TranscribeOptions
+    from asr.transcribe.recogniser import load_for_command
+    from asr.transcribe.windows import WindowOptions
+
+    decoder_options = models.decoding(model, decoding)
+    recogniser = load_for_command(model, threads, backend, exact, decoder_options)
+    chunks = ChunkOptions(doubt_seconds, overlap_seconds=0.0)
+    options = TranscribeOptions(decoder_options, chunks, **more)
+    stream = recogniser.stream(options, WindowOptions(**windows) if windows else None)
+    listen_to(recogniser, stream, source, sample_rate, format)
 
 
 @with_options(chunks=CHUNKS)

@@ -170,6 +170,16 @@ def split_words(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, 
     return words
 
 
+def whole_words(tokens: Sequence[int], tokenizer: Tokenizer) -> int:
+    """How many words of collapsed tokens have ended: a space or another word follows them."""
+    words = split_words(tokens, tokenizer)
+    if not words:
+        return 0
+    texts = _token_texts(tokenizer)
+    ended = any(" " in texts[token] for token in tokens[words[-1][2] :])
+    return len(words) if ended else len(words) - 1
+
+
 def find_words(
     log_probs: Floats,
     tokens: Sequence[int],

@@ -1,9 +1,9 @@
 /* CTC prefix beam search: the same steps in the same order as reference.py, so that both give the
  * same numbers.
  *
- * Plain C99 without Python's interface; asr/decode/native_beam.py loads it with ctypes. It keeps
- * no state between calls: threads may call it at the same time. Compile without contraction of
- * a * b + c, or results differ in the last bit.
+ * Plain C99 without Python's interface; asr/decode/native_beam.py loads it with ctypes. All state
+ * is in a Search: threads may run one each at the same time. Compile without contraction of a * b
+ * + c, or results differ in the last bit.
  */
 #include <math.h>
 #include <stdint.h>
@@ -11,88 +11,13 @@
 #include <string.h>
 
 #include "beam_scoring.h"
+#include "beam_tree.h"
 
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
 #else
 #define EXPORT __attribute__((visibility("default")))
 #endif
-
-/* Alignments of a prefix up to a frame, see reference.py. The spike of a new token becomes a record
- * only when its prefix has survived pruning: most candidates do not. */
-typedef struct {
-    double blank, label, best_blank, best_label;
-    int32_t spikes_blank, spikes_label; /* indices of records, or NONE */
-    int32_t new_spike, new_before;      /* new_spike: spikes_label is to be made, at this frame */
-    float new_peak;
-} Alignments;
-
-typedef struct { /* spike of a token, and the index of the one before it */
-    int32_t before, frame;
-    float peak;
-} Record;
-
-typedef struct {
-    PrefixState state;
-    Alignments now, next;
-    int32_t parent, token, child, sibling; /* child: the newest one; sibling: the one before it */
-    int32_t active, ended_known;           /* active: in the beam */
-    PrefixState ended;                     /* state after the current word has ended */
-} Prefix;
-
-typedef struct {
-    double score;
-    int32_t order, prefix, token; /* order breaks ties; token: BLANK if the prefix stays */
-    Alignments fresh;
-    PrefixState state;
-} Candidate;
-
-typedef struct {
-    const Settings *settings;
-    Prefix *prefixes;
-    Record *records;
-    Candidate *candidates;
-    int32_t *kept, *allowed; /* prefixes in the beam; tokens to try at this frame */
-    size_t prefix_count, prefix_room, record_count, record_room, candidate_count, candidate_room;
-    int32_t kept_count;
-} Search;
-
-static double log_add(double a, double b)
-{
-    if (a < b) {
-        double c = a;
-        a = b;
-        b = c;
-    }
-    return b == -INFINITY ? a : a + log1p(exp(b - a));
-}
-
-/* Make room for `needed` elements of `size` bytes; 0: out of memory. */
-static int grow(void **array, size_t *room, size_t needed, size_t size)
-{
-    if (needed <= *room)
-        return 1;
-    size_t larger_room = *room ? *room : 256;
-    while (larger_room < needed)
-        larger_room *= 2;
-    void *larger = realloc(*array, larger_room * size);
-    if (!larger)
-        return 0;
-    *array = larger;
-    *room = larger_room;
-    return 1;
-}
-
-/* Score and spikes of the best alignment. */
-static int32_t best_of(const Alignments *now, double *best)
-{
-    if (now->best_blank >= now->best_label) {
-        *best = now->best_blank;
-        return now->spikes_blank;
-    }
-    *best = now->best_label;
-    return now->spikes_label;
-}
 
 static const Alignments NOTHING = {
     -INFINITY, -INFINITY, -INFINITY, -INFINITY, NONE, NONE, 0, NONE, 0.0f};
@@ -209,6 +134,7 @@ static int32_t keep(Search *search, Candidate *candidate, int32_t frame)
             made->state = candidate->state;
             made->parent = index;
             made->token = candidate->token;
+            made->depth = parent->depth + 1;
             made->child = NONE;
             made->sibling = parent->child;
             parent->child = child;
@@ -317,14 +243,18 @@ static int begin(Search *search)
     return 1;
 }
 
-/* Tokens of a prefix, and the frames of their spikes. */
+/* How many tokens a prefix has behind the root. */
+static int32_t tokens_of(const Search *search, int32_t index)
+{
+    return search->prefixes[index].depth - search->prefixes[search->root].depth;
+}
+
+/* Tokens of a prefix behind the root, and the frames of their spikes. */
 static void write_tokens(const Search *search, int32_t index, int32_t *length, int32_t *tokens,
-                 int32_t *frames)
+                         int32_t *frames)
 {
     double best;
-    int32_t count = 0, spikes = best_of(&search->prefixes[index].now, &best);
-    for (int32_t at = index; search->prefixes[at].parent != NONE; at = search->prefixes[at].parent)
-        count++;
+    int32_t count = tokens_of(search, index), spikes = best_of(&search->prefixes[index].now, &best);
     *length = count;
     for (int32_t at = index; count > 0; at = search->prefixes[at].parent) {
         count--;
@@ -334,9 +264,11 @@ static void write_tokens(const Search *search, int32_t index, int32_t *length, i
     }
 }
 
-/* Score the ends of all prefixes in the beam and write them out, best first. */
-static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *scores,
-                      int32_t *tokens, int32_t *spikes)
+/* Writes lengths (beam), scores (beam, 3: all, acoustic, language model), tokens and spikes (beam,
+ * room) of all prefixes in the beam, their ends scored, behind the root; `room` is that of
+ * asr_beam_room. Returns how many there are, the best first; -1: out of memory. */
+EXPORT int32_t asr_beam_finish(Search *search, int32_t room, int32_t *lengths, double *scores,
+                               int32_t *tokens, int32_t *spikes)
 {
     int32_t count = search->kept_count;
     if (!grow((void **)&search->candidates, &search->candidate_room, (size_t)count,
@@ -354,7 +286,7 @@ static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *
     for (int32_t i = 0; i < count; i++) {
         const Candidate *candidate = &search->candidates[i];
         const Alignments *now = &search->prefixes[candidate->prefix].now;
-        size_t place = (size_t)i * (size_t)frames;
+        size_t place = (size_t)i * (size_t)room;
         scores[3 * i] = candidate->score;
         scores[3 * i + 1] = log_add(now->blank, now->label);
         scores[3 * i + 2] = candidate->state.lm_score;
@@ -363,28 +295,72 @@ static int finish_all(Search *search, int32_t frames, int32_t *lengths, double *
     return count;
 }
 
-EXPORT int32_t asr_native_version(void) { return 1; }
+#include "beam_root.h"
 
-/* Decodes log_probs (frames, token_count), natural logs. Writes lengths (beam), scores (beam, 3:
- * all, acoustic, language model), tokens and spikes (beam, frames). Returns how many prefixes there
- * are, the best first; -1: out of memory. */
-EXPORT int32_t asr_beam_search(const Settings *settings, const float *log_probs, int32_t frames,
-                               int32_t *lengths, double *scores, int32_t *tokens, int32_t *spikes)
+EXPORT int32_t asr_native_version(void) { return 2; }
+
+EXPORT void asr_beam_free(Search *search)
 {
-    Search search = {0};
-    int32_t count = -1, frame = 0;
-    search.settings = settings;
-    if (begin(&search)) {
-        for (; frame < frames; frame++)
-            if (!step(&search, log_probs + (size_t)frame * (size_t)settings->token_count, frame))
-                break;
-        if (frame == frames)
-            count = finish_all(&search, frames, lengths, scores, tokens, spikes);
+    free(search->prefixes);
+    free(search->records);
+    free(search->candidates);
+    free(search->kept);
+    free(search->allowed);
+    free(search);
+}
+
+/* A search before its first frame, to be freed by asr_beam_free; `settings` must live as long.
+ * NULL: out of memory. */
+EXPORT Search *asr_beam_begin(const Settings *settings)
+{
+    Search *search = calloc(1, sizeof(Search));
+    if (search) {
+        search->settings = settings;
+        search->tidy_prefixes = search->tidy_records = TIDY;
+        if (begin(search))
+            return search;
+        asr_beam_free(search);
     }
-    free(search.prefixes);
-    free(search.records);
-    free(search.candidates);
-    free(search.kept);
-    free(search.allowed);
-    return count;
+    return NULL;
+}
+
+/* The next log_probs (frames, token_count), natural logs. 0: out of memory. */
+EXPORT int32_t asr_beam_push(Search *search, const float *log_probs, int32_t frames)
+{
+    for (int32_t i = 0; i < frames; i++, search->frame++)
+        if (!step(search, log_probs + (size_t)i * (size_t)search->settings->token_count,
+                  search->frame))
+            return 0;
+    return 1;
+}
+
+/* The most tokens that a prefix in the beam has behind the root. */
+EXPORT int32_t asr_beam_room(const Search *search)
+{
+    int32_t most = 0;
+    for (int32_t i = 0; i < search->kept_count; i++) {
+        int32_t count = tokens_of(search, search->kept[i]);
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
+/* Writes the tokens of the best prefix behind the root; returns how many. */
+EXPORT int32_t asr_beam_best(const Search *search, int32_t *tokens)
+{
+    write_path(search, search->kept[0], tokens);
+    return tokens_of(search, search->kept[0]);
+}
+
+/* Makes what all prefixes in the beam begin with the root, and writes its tokens behind the old
+ * one; returns how many. Only prefixes that begin with the first `agreed` tokens of the best one
+ * stay in the beam. -1: out of memory. */
+EXPORT int32_t asr_beam_decide(Search *search, int32_t agreed, int32_t *tokens)
+{
+    agree(search, agreed);
+    int32_t common = common_prefix(search), count = tokens_of(search, common);
+    write_path(search, common, tokens);
+    search->root = common;
+    search->prefixes[common].parent = NONE;
+    return tidy(search) ? count : -1;
 }

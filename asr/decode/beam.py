@@ -11,10 +11,10 @@ from asr.decode.library import library
 from asr.decode.lm.case import in_case_of
 from asr.decode.lm.model import LanguageModel
 from asr.decode.lm.open import open_lm
-from asr.decode.native_beam import NativeSearch
+from asr.decode.native_beam import NativeSearch, NativeSettings
 from asr.decode.options import DecoderOptions
 from asr.decode.phrases import build_phrases
-from asr.decode.reference import search
+from asr.decode.reference import Search
 from asr.decode.scoring import ScoredPrefix, Scorer, log_add, token_spellings
 from asr.text.tokenizer import Tokenizer
 
@@ -50,26 +50,76 @@ class BeamDecoder:
         )
         self._limits = (options.beam, options.beam_threshold, options.token_threshold)
         loaded = library() if native else None
-        self._native = NativeSearch(loaded, self.scorer, *self._limits) if loaded else None
+        self._native = NativeSettings(loaded, self.scorer, *self._limits) if loaded else None
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """Up to `nbest` hypotheses of `log_probs (frames, tokens)`, best first, no text twice.
 
         `log_probs` are natural logs. Raises ValueError if one of them is NaN.
         """
+        rows = self._checked(log_probs)
+        ranked = self._ranked(self._search(rows))
+        return [_hypothesis(prefix, text, rows) for text, prefix in ranked[: self._options.nbest]]
+
+    def stream(self) -> "BeamStream":
+        """As in `Decoder`."""
+        return BeamStream(self)
+
+    def _checked(self, log_probs: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         assert log_probs.shape[1] == self._tokenizer.size, (log_probs.shape, self._tokenizer.size)
         rows = np.ascontiguousarray(log_probs, dtype=np.float32)
         if np.isnan(rows).any():
             raise ValueError("log-probabilities hold NaN")
-        best: dict[str, ScoredPrefix] = {}
-        for prefix in self._search(rows):
-            text = self._tokenizer.decode(prefix.tokens)
-            best[text] = _joined(best[text], prefix) if text in best else prefix
-        ranked = sorted(best.items(), key=lambda item: -item[1].score)
-        return [_hypothesis(prefix, text, rows) for text, prefix in ranked[: self._options.nbest]]
+        return rows
+
+    def _begin(self) -> NativeSearch | Search:
+        return NativeSearch(self._native) if self._native else Search(self.scorer, *self._limits)
 
     def _search(self, rows: npt.NDArray[np.float32]) -> list[ScoredPrefix]:
-        return self._native(rows) if self._native else search(rows, self.scorer, *self._limits)
+        search = self._begin()
+        search.push(rows)
+        return search.finish()
+
+    def _ranked(self, prefixes: list[ScoredPrefix]) -> list[tuple[str, ScoredPrefix]]:
+        """Texts and their prefixes, best first; prefixes of one text are joined."""
+        best: dict[str, ScoredPrefix] = {}
+        for prefix in prefixes:
+            text = self._tokenizer.decode(prefix.tokens)
+            best[text] = _joined(best[text], prefix) if text in best else prefix
+        return sorted(best.items(), key=lambda item: -item[1].score)
+
+
+class BeamStream:
+    """The search of a stream: as in `DecoderStream`."""
+
+    def __init__(self, decoder: BeamDecoder) -> None:
+        self._decoder, self._search = decoder, decoder._begin()
+        self._decided: tuple[int, ...] = ()
+
+    def push(self, log_probs: npt.NDArray[np.floating]) -> None:
+        self._search.push(self._decoder._checked(log_probs))
+        self._decided += self._search.decide()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self._decided + self._search.best()
+
+    @property
+    def decided(self) -> int:
+        return len(self._decided)
+
+    def decide(self, count: int) -> None:
+        if count > self.decided:
+            self._decided += self._search.decide(count - self.decided)
+
+    def drop(self, count: int) -> None:
+        assert count <= self.decided, (count, self.decided)
+        self._decided = self._decided[count:]
+
+    def finish(self) -> tuple[int, ...]:
+        prefixes = self._search.finish()
+        whole = [replace(prefix, tokens=self._decided + prefix.tokens) for prefix in prefixes]
+        return self._decoder._ranked(whole)[0][1].tokens
 
 
 def _joined(first: ScoredPrefix, second: ScoredPrefix) -> ScoredPrefix:

@@ -13,11 +13,48 @@ from asr.decode.options import DecoderOptions
 from asr.text.tokenizer import Tokenizer
 
 
+class DecoderStream(Protocol):
+    """A decoder on log-probabilities that come in pieces; it finds what it finds in all at once.
+
+    Tokens are counted from the first one that was not dropped.
+    """
+
+    def push(self, log_probs: npt.NDArray[np.floating]) -> None:
+        """Go on with the next `log_probs (frames, tokens)` (natural log), one frame or more."""
+        ...
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Tokens of the best hypothesis so far."""
+        ...
+
+    @property
+    def decided(self) -> int:
+        """How many of the first of them cannot change any more: all hypotheses have them."""
+        ...
+
+    def decide(self, count: int) -> None:
+        """Give up all hypotheses that do not begin with the first `count` tokens of the best."""
+        ...
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` tokens, which must be decided."""
+        ...
+
+    def finish(self) -> tuple[int, ...]:
+        """Tokens of the best hypothesis, now that the stream has ended."""
+        ...
+
+
 class Decoder(Protocol):
     """Anything that turns the log-probabilities of one utterance into hypotheses."""
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """One or more hypotheses of `log_probs (frames, tokens)` (natural log), the best first."""
+        ...
+
+    def stream(self) -> DecoderStream:
+        """The decoder on log-probabilities that come in pieces."""
         ...
 
 

@@ -37,11 +37,45 @@ def decode(
     ]
 
 
+class GreedyStream:
+    """The best path of a stream: as in `DecoderStream`. All its tokens are decided at once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._size = tokenizer.size
+        self._last = BLANK
+        self.tokens: tuple[int, ...] = ()
+
+    def push(self, log_probs: npt.NDArray[np.floating]) -> None:
+        assert log_probs.shape[1] == self._size, (log_probs.shape, self._size)
+        best = log_probs.argmax(axis=1)
+        new = (best != BLANK) & (np.concatenate([[self._last], best[:-1]]) != best)
+        self._last = int(best[-1])
+        self.tokens += tuple(best[new].tolist())
+
+    @property
+    def decided(self) -> int:
+        return len(self.tokens)
+
+    def decide(self, count: int) -> None:
+        assert count <= self.decided, (count, self.decided)
+
+    def drop(self, count: int) -> None:
+        assert count <= self.decided, (count, self.decided)
+        self.tokens = self.tokens[count:]
+
+    def finish(self) -> tuple[int, ...]:
+        return self.tokens
+
+
 class GreedyDecoder:
     """`best_path` as a decoder; the frame of a token is the most probable one of its run."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+
+    def stream(self) -> GreedyStream:
+        """As in `Decoder`."""
+        return GreedyStream(self._tokenizer)
 
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """The one hypothesis of `log_probs (frames, tokens)`, scored by its best alignment."""

@@ -9,7 +9,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 """Must equal `asr_native_version()` of the C source, or the library is not used."""
 
 

@@ -1,6 +1,7 @@
 """Calls the C search of `asr/decode/beam.c` through ctypes; the structures equal those of C."""
 
 import ctypes
+import weakref
 from ctypes import (
     POINTER,
     Structure,
@@ -11,6 +12,7 @@ from ctypes import (
     c_uint8,
     c_uint32,
     c_uint64,
+    c_void_p,
 )
 from typing import Any
 
@@ -71,8 +73,8 @@ class _Settings(Structure):
     )
 
 
-class NativeSearch:
-    """`asr.decode.reference.search` in C, with everything but the log-probabilities bound."""
+class NativeSettings:
+    """What searches in C share; threads may begin searches with the same settings."""
 
     def __init__(
         self,
@@ -82,9 +84,7 @@ class NativeSearch:
         beam_threshold: float,
         token_threshold: float,
     ) -> None:
-        self._function = library.asr_beam_search
-        self._function.restype = c_int32
-        self._beam = beam
+        self.library, self.beam = _declared(library), beam
         # C holds plain pointers: what they point to must live as long as the structures.
         self._alive: list[Any] = []
         spellings = [spelling or b"" for spelling in scorer.spellings]
@@ -108,7 +108,7 @@ class NativeSearch:
             settings.lm = POINTER(_Lm)(self._lm(scorer.lm))
         if scorer.phrases:
             settings.phrases = POINTER(_Phrases)(self._phrases(scorer.phrases))
-        self._settings = settings
+        self.settings = settings
 
     def _point(self, structure: Structure, **arrays: npt.NDArray) -> None:
         types: dict[str, Any] = dict(structure._fields_)  # type: ignore[arg-type]
@@ -137,20 +137,48 @@ class NativeSearch:
         self._point(structure, **{name: getattr(phrases, name) for name in names})
         return structure
 
-    def __call__(self, log_probs: npt.NDArray[np.float32]) -> list[ScoredPrefix]:
-        """Prefixes of the beam, best first; `log_probs (frames, tokens)` float32 and contiguous."""
-        frames = len(log_probs)
-        lengths = np.empty(self._beam, dtype=np.int32)
-        scores = np.empty((self._beam, 3), dtype=np.float64)
-        tokens = np.empty((self._beam, frames), dtype=np.int32)
-        spikes = np.empty((self._beam, frames), dtype=np.int32)
-        addresses = (array.ctypes.data for array in (lengths, scores, tokens, spikes))
-        count = self._function(
-            byref(self._settings),
-            ctypes.c_void_p(log_probs.ctypes.data),
-            c_int32(frames),
-            *map(ctypes.c_void_p, addresses),
-        )
+
+class NativeSearch:
+    """`asr.decode.reference.Search` in C."""
+
+    def __init__(self, shared: NativeSettings) -> None:
+        self._shared, self._library = shared, shared.library
+        search = self._library.asr_beam_begin(byref(shared.settings))
+        if not search:
+            raise MemoryError("beam search")
+        self._search = c_void_p(search)
+        self._free = weakref.finalize(self, self._library.asr_beam_free, self._search)
+
+    def push(self, log_probs: npt.NDArray[np.float32]) -> None:
+        """As in `Search`; `log_probs (frames, tokens)` are float32 and contiguous."""
+        address = c_void_p(log_probs.ctypes.data)
+        if not self._library.asr_beam_push(self._search, address, len(log_probs)):
+            raise MemoryError("beam search")
+
+    def best(self) -> tuple[int, ...]:
+        """As in `Search`."""
+        tokens = np.empty(self._library.asr_beam_room(self._search), np.int32)
+        count = self._library.asr_beam_best(self._search, c_void_p(tokens.ctypes.data))
+        return tuple(tokens[:count].tolist())
+
+    def decide(self, agreed: int = 0) -> tuple[int, ...]:
+        """As in `Search`."""
+        tokens = np.empty(self._library.asr_beam_room(self._search), np.int32)
+        address = c_void_p(tokens.ctypes.data)
+        count = self._library.asr_beam_decide(self._search, agreed, address)
+        if count < 0:
+            raise MemoryError("beam search")
+        return tuple(tokens[:count].tolist())
+
+    def finish(self) -> list[ScoredPrefix]:
+        """As in `Search`."""
+        beam, room = self._shared.beam, self._library.asr_beam_room(self._search)
+        lengths = np.empty(beam, dtype=np.int32)
+        scores = np.empty((beam, 3), dtype=np.float64)
+        tokens = np.empty((beam, room), dtype=np.int32)
+        spikes = np.empty((beam, room), dtype=np.int32)
+        addresses = [c_void_p(each.ctypes.data) for each in (lengths, scores, tokens, spikes)]
+        count = self._library.asr_beam_finish(self._search, room, *addresses)
         if count < 0:
             raise MemoryError("beam search")
         results = []
@@ -167,3 +195,13 @@ class NativeSearch:
                 )
             )
         return results
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of its functions; those with no result return an int."""
+    library.asr_beam_begin.restype = c_void_p
+    library.asr_beam_free.restype = None
+    library.asr_beam_push.argtypes = [c_void_p, c_void_p, c_int32]
+    library.asr_beam_decide.argtypes = [c_void_p, c_int32, c_void_p]
+    library.asr_beam_finish.argtypes = [c_void_p, c_int32, *4 * [c_void_p]]
+    return library

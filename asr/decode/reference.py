@@ -15,6 +15,7 @@ alignments of the same prefix.
 """
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from math import inf
 
 import numpy as np
@@ -83,6 +84,78 @@ _Candidate = tuple[float, _Prefix, int, _Alignments]
 """Score, prefix, token added to it (BLANK: none), alignments."""
 
 
+class Search:
+    """A search that goes on with every `push`; what `NativeSearch` is in C."""
+
+    def __init__(
+        self, scorer: Scorer, beam: int, beam_threshold: float, token_threshold: float
+    ) -> None:
+        self._scorer, self._beam = scorer, beam
+        self._beam_threshold, self._token_threshold = beam_threshold, token_threshold
+        self._space = space_token(scorer.spellings)
+        spelled = enumerate(scorer.spellings)
+        self._usable = [token for token, spelling in spelled if spelling is not None]
+        # The empty prefix is like one that ends in a space: a space after it changes nothing.
+        now = _Alignments(blank=0.0, best_blank=0.0)
+        self._kept = [_Prefix(None, self._space, scorer.start(), now=now)]
+        self._frame = 0
+
+    def push(self, log_probs: npt.NDArray[np.float32]) -> None:
+        """Go on with the next `log_probs (frames, tokens)`."""
+        for row in log_probs.tolist():
+            self._step(row)
+            self._frame += 1
+
+    def _step(self, row: list[float]) -> None:
+        limit = max(row) - self._token_threshold
+        tokens = [token for token in self._usable if row[token] >= limit]
+        # First all prefixes stay, so that extending a prefix can add to a longer one in the beam.
+        for prefix in self._kept:
+            prefix.next = _stay(prefix, row, self._frame, limit)
+        candidates: list[_Candidate] = []
+        for prefix in self._kept:
+            _extend(prefix, row, self._frame, tokens, self._space, self._scorer, candidates)
+        stays = []
+        for prefix in self._kept:
+            assert prefix.next is not None
+            score = prefix.next.total() + prefix.state.total
+            stays.append((score, prefix, BLANK, prefix.next))
+        self._kept = _prune(stays + candidates, self._kept, self._beam, self._beam_threshold)
+
+    def best(self) -> tuple[int, ...]:
+        """Tokens of the best prefix behind those decided."""
+        return self._kept[0].tokens()
+
+    def decide(self, agreed: int = 0) -> tuple[int, ...]:
+        """Take out the tokens that all prefixes begin with: from here on they are decided.
+
+        Only prefixes that begin with the first `agreed` tokens of the best one stay in the beam.
+        """
+        paths = [prefix.tokens() for prefix in self._kept]
+        alike = [i for i, path in enumerate(paths) if path[:agreed] == paths[0][:agreed]]
+        for i, prefix in enumerate(self._kept):
+            if i not in alike:
+                prefix.now = None
+        self._kept = [self._kept[i] for i in alike]
+        shared = [
+            tokens[0] for tokens in takewhile(_equal, zip(*(paths[i] for i in alike), strict=False))
+        ]
+        root = self._kept[0]
+        for _ in range(len(paths[0]) - len(shared)):
+            assert root.parent is not None
+            root = root.parent
+        root.parent = None
+        return tuple(shared)
+
+    def finish(self) -> list[ScoredPrefix]:
+        """Prefixes in the beam, their ends scored, best first; tokens behind those decided."""
+        return _finish(self._kept, self._scorer)
+
+
+def _equal(tokens: tuple[int, ...]) -> bool:
+    return len(set(tokens)) == 1
+
+
 def search(
     log_probs: npt.NDArray[np.float32],
     scorer: Scorer,
@@ -91,27 +164,9 @@ def search(
     token_threshold: float,
 ) -> list[ScoredPrefix]:
     """Prefixes in the beam after the last frame of `log_probs (frames, tokens)`, best first."""
-    space = space_token(scorer.spellings)
-    # The empty prefix is like one that ends in a space: a space after it changes nothing.
-    root = _Prefix(None, space, scorer.start(), now=_Alignments(blank=0.0, best_blank=0.0))
-    kept = [root]
-    usable = [token for token, spelling in enumerate(scorer.spellings) if spelling is not None]
-    for frame, row in enumerate(log_probs.tolist()):
-        limit = max(row) - token_threshold
-        tokens = [token for token in usable if row[token] >= limit]
-        # First all prefixes stay, so that extending a prefix can add to a longer one in the beam.
-        for prefix in kept:
-            prefix.next = _stay(prefix, row, frame, limit)
-        candidates: list[_Candidate] = []
-        for prefix in kept:
-            _extend(prefix, row, frame, tokens, space, scorer, candidates)
-        stays = []
-        for prefix in kept:
-            assert prefix.next is not None
-            score = prefix.next.total() + prefix.state.total
-            stays.append((score, prefix, BLANK, prefix.next))
-        kept = _prune(stays + candidates, kept, beam, beam_threshold)
-    return _finish(kept, scorer)
+    whole = Search(scorer, beam, beam_threshold, token_threshold)
+    whole.push(log_probs)
+    return whole.finish()
 
 
 def _stay(prefix: _Prefix, row: list[float], frame: int, limit: float) -> _Alignments:
@@ -196,12 +251,13 @@ def _finish(kept: list[_Prefix], scorer: Scorer) -> list[ScoredPrefix]:
     for prefix in kept:
         assert prefix.now is not None
         state, acoustic = scorer.finish(prefix.state), prefix.now.total()
-        spikes, frames = prefix.now.best()[1], []
-        while spikes is not None:
+        tokens = prefix.tokens()
+        spikes, frames = prefix.now.best()[1], list[int]()
+        while spikes is not None and len(frames) < len(tokens):
             frames.append(spikes[1])
             spikes = spikes[0]
         score = acoustic + state.total
         results.append(
-            ScoredPrefix(prefix.tokens(), tuple(reversed(frames)), score, acoustic, state.lm_score)
+            ScoredPrefix(tokens, tuple(reversed(frames)), score, acoustic, state.lm_score)
         )
     return sorted(results, key=lambda result: -result.score)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from asr.features.normalise import normalise
 from asr.features.settings import Frontend
 from asr.sparse.csr import from_dense
-from asr.sparse.kernels import Matrix, prepare
+from asr.sparse.kernels import Matrix, prepare, whole_passes
 
 _BLOCK = 128
 """Frames at a time: their spectra stay in the second-level cache."""
@@ -39,7 +39,7 @@ def features(samples: NDArray[np.floating], settings: Frontend) -> NDArray[np.fl
         spectrum = np.fft.rfft(frames[start : start + _BLOCK] * window, settings.fft_size)
         power = np.square(spectrum.real, dtype=np.float32)
         power += np.square(spectrum.imag, dtype=np.float32)
-        mel_scale(power, out=rows[start : start + _BLOCK])
+        rows[start : start + _BLOCK] = mel_scale(whole_passes(power))[: len(power)]
     rows += np.float32(settings.log_floor)
     np.log(rows, out=rows)
     normalise(rows, settings)

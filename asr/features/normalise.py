@@ -147,19 +147,30 @@ def _around(values: Doubles, reach: int) -> Doubles:
 
 @dataclass(frozen=True)
 class RunningState:
-    """All that a running normalisation knows of the past; the default knows nothing."""
+    """All that a running normalisation knows of the past; the default knows nothing.
 
+    Frames are counted in blocks of `_BLOCK`. What drifts or decays is kept relative to the
+    beginning of a block and brought up to date between two of them: so every number is the same
+    however a stream is split, to the last bit.
+    """
+
+    frames: int = 0
+    """Frames of the block so far; below, `drift` is what they add up to."""
     loudest: float = LOUDEST_DECIBELS
-    """As `levels` gives it, and so is `background`."""
+    """As `levels` gives it, plus `drift`."""
     background: float = np.inf
+    """As `levels` gives it, minus `drift`."""
     latest: Doubles | None = None
     """Levels of the last tenth of a second."""
     since_speech: int = _LONG_AGO
     """Frames since the last one above the threshold."""
+    spoken: int = 0
+    """Frames of speech in the block so far: older sums count the less the more there are."""
     prior: float = 1.0
-    """What is left of the weight of the guess that a stream begins with."""
+    """What was left at the beginning of the block of the weight of the guess before a stream."""
     sums: Doubles | None = None
-    """Of `(1, x, x^2)` for every band, older speech with less weight: `(3, mels)`."""
+    """Of `(1, x, x^2)` for every band, `(3, mels)`; older speech has less weight, that of the block
+    the more the later it came."""
 
 
 def normalise_running(
@@ -167,7 +178,7 @@ def normalise_running(
 ) -> tuple[Rows, RunningState]:
     """The next features `(frames, mels)` of a stream, normalised, and the state behind them.
 
-    What comes out does not depend on how the stream is split.
+    What comes out does not depend on how the stream is split, not even in its last bit.
 
     >>> rows, settings = np.zeros((150, 80), np.float32), Frontend(normalise="running")
     >>> first, state = normalise_running(rows[:100], settings)
@@ -179,49 +190,56 @@ def normalise_running(
     if state.sums is None:
         state = replace(state, sums=np.zeros((3, rows.shape[1])), latest=np.zeros(0))
     out = np.empty(rows.shape, np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        out[start : start + _BLOCK], state = _run(block, settings, state)
+    start = 0
+    while start < len(rows):
+        stop = min(start + _BLOCK - state.frames, len(rows))
+        out[start:stop], state = _run(rows[start:stop], settings, state)
+        start = stop
     return out, state
 
 
 def _run(rows: Rows, settings: Frontend, state: RunningState) -> tuple[Rows, RunningState]:
-    """At most `_BLOCK` frames: the powers of the decay below stay within float64."""
+    """Some frames of a block: the powers of the decay below stay within float64."""
     assert state.latest is not None
     assert state.sums is not None
-    frames, time = settings.frames_in, np.arange(1, len(rows) + 1)
+    frames, time = settings.frames_in, state.frames + np.arange(1, len(rows) + 1)
     level = levels(rows)
     steady, latest = _lowest(level, state.latest, frames(LOUD_SECONDS))
     drift = DRIFT_DECIBELS * settings.step_seconds * time
-    loudest = np.maximum.accumulate(np.append(state.loudest, steady + drift))[1:] - drift
+    highest = np.maximum.accumulate(np.append(state.loudest, steady + drift))[1:]
+    loudest = highest - drift
     silence = DECIBELS * np.log(settings.log_floor * settings.mels) + 3
     sound = level >= np.maximum(loudest - SILENT_DECIBELS, silence)
     lowest = np.append(state.background, np.where(sound, level, np.inf) - drift)
-    background = np.minimum.accumulate(lowest)[1:] + drift
-    spoken = sound & (level >= _threshold(loudest, background))
-    marked = np.append(-state.since_speech, np.where(spoken, time, -_LONG_AGO))
+    lowest = np.minimum.accumulate(lowest)[1:]
+    spoken = sound & (level >= _threshold(loudest, lowest + drift))
+    marked = np.append(state.frames - state.since_speech, np.where(spoken, time, -_LONG_AGO))
     since = time - np.maximum.accumulate(marked)[1:]
     speech = sound & (since <= frames(AROUND_SECONDS))
-    decay = (1 - 1 / frames(RUNNING_SECONDS)) ** np.cumsum(speech)
+    count = state.spoken + np.cumsum(speech)
+    decay = (1 - 1 / frames(RUNNING_SECONDS)) ** count
     values = np.stack([np.ones(rows.shape), rows, np.square(rows, dtype=np.float64)], axis=1)
     values *= (speech / decay)[:, None, None]
-    sums = (state.sums + np.cumsum(values, axis=0)) * decay[:, None, None]
-    prior = state.prior * decay
+    grown = np.cumsum(np.concatenate([state.sums[None], values]), axis=0)[1:]
+    sums, prior = grown * decay[:, None, None], state.prior * decay
     guess = (loudest / DECIBELS - PRIOR_BELOW)[:, None]
     weight = (frames(PRIOR_SECONDS) * prior)[:, None]
-    count = sums[:, 0] + weight
-    mean = (sums[:, 1] + weight * guess) / count
-    square = (sums[:, 2] + weight * (np.square(guess) + PRIOR_DEVIATION**2)) / count
+    total = sums[:, 0] + weight
+    mean = (sums[:, 1] + weight * guess) / total
+    square = (sums[:, 2] + weight * (np.square(guess) + PRIOR_DEVIATION**2)) / total
     deviation = np.sqrt(np.maximum(square - np.square(mean), 0.0))
     out = (rows - mean) / (deviation + DEVIATION_FLOOR)
     out[~sound] = SILENT_VALUE
+    full = int(time[-1]) == _BLOCK
     after = RunningState(
-        loudest=float(loudest[-1]),
-        background=float(background[-1]),
+        frames=0 if full else int(time[-1]),
+        loudest=float(loudest[-1] if full else highest[-1]),
+        background=float(lowest[-1] + drift[-1] if full else lowest[-1]),
         latest=latest,
         since_speech=int(min(since[-1], _LONG_AGO)),
-        prior=float(prior[-1]),
-        sums=sums[-1],
+        spoken=0 if full else int(count[-1]),
+        prior=float(prior[-1] if full else state.prior),
+        sums=sums[-1] if full else grown[-1],
     )
     return out.astype(np.float32), after
 

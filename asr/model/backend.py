@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from asr import environment
 from asr.errors import AsrError
 from asr.features.settings import Frontend
+from asr.features.stream import FeatureStream
 from asr.model.dimensions import Model
 from asr.model.file import ModelFile, TorchModel, build_torch, naming, read_model
 from asr.model.metadata import Metadata
+from asr.model.stream import NetworkStream
 
 if TYPE_CHECKING:
     from asr.text.tokenizer import Tokenizer
@@ -66,6 +68,13 @@ class Backend(Protocol):
         """Log-probabilities `(frames', outputs)` of each utterance's features `(frames, mels)`.
 
         Natural logarithms, one row per output frame; the blank is index 0.
+        """
+        ...
+
+    def stream(self) -> NetworkStream:
+        """Log-probabilities of a waveform that comes in pieces; see `model.stream`.
+
+        The network must be one for which `stream.why_not_exact` is empty.
         """
         ...
 
@@ -171,6 +180,30 @@ class TorchBackend(_FromFile):
             found = log_probs.float().cpu().numpy()
         return [row[:length] for row, length in zip(found, output_lengths.tolist(), strict=True)]
 
+    def stream(self) -> NetworkStream:
+        """As in `Backend`."""
+        from asr.features.logmel_torch import features
+
+        log_mel = FeatureStream(self.frontend, lambda x, settings: features(x, settings).numpy())
+        return NetworkStream(self, self.dimensions, log_mel)
+
+    def convolve(self, features: Floats, first: int, last: int) -> Floats:
+        """As in `StepwiseNetwork`."""
+        import torch
+
+        with torch.inference_mode(), torch_threads(self.threads), _full_fp32(self.device):
+            rows = torch.from_numpy(features).to(self.device)
+            return self._model.convolve(rows, first, last).cpu().numpy()
+
+    def recur(self, x: Floats, states: Any) -> tuple[Floats, Any]:
+        """As in `StepwiseNetwork`."""
+        import torch
+
+        with torch.inference_mode(), torch_threads(self.threads), _full_fp32(self.device):
+            rows = torch.from_numpy(x).to(self.device)
+            log_probs, after = self._model.recur(rows, states)
+            return log_probs.cpu().numpy(), after
+
     def describe(self) -> str:
         """As in `Backend`."""
         import torch
@@ -204,6 +237,12 @@ class NativeBackend(_FromFile):
         """As in `Backend`."""
         log_probs, lengths = self.network.log_probs(*_padded(rows), threads=self.threads)
         return [row[:length] for row, length in zip(log_probs, lengths, strict=True)]
+
+    def stream(self) -> NetworkStream:
+        """As in `Backend`."""
+        from asr.features.logmel import features
+
+        return NetworkStream(self.network, self.dimensions, FeatureStream(self.frontend, features))
 
     def describe(self) -> str:
         """As in `Backend`."""

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from asr.model.dimensions import Model
 from asr.model.fold import fold_after, fold_before, norm_of
-from asr.model.native_convolution import Convolution, ConvolutionStack, Floats
+from asr.model.native_convolution import STRIP, Convolution, ConvolutionStack, Floats
 from asr.model.shapes import check_shapes
 from asr.sparse.csr import CsrMatrix, from_dense
-from asr.sparse.kernels import Cell, Matrix, Recurrent, prepare
+from asr.sparse.kernels import Cell, Matrix, Recurrent, State, prepare, whole_passes
 from asr.sparse.kernels import level as level_of
 
 Tensors = Mapping[str, "CsrMatrix | NDArray[Any]"]
@@ -86,13 +86,42 @@ class Network:
         _run_all(jobs, convolve, threads)
         for layer in self.layers:
             x, _ = layer(x, counts, threads=threads)
-        scores = self.linear(x.reshape(-1, x.shape[2]), self._bias)
-        scores -= scores.max(axis=1, keepdims=True)
-        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-        result = scores.reshape(len(features), longest, d.outputs)
+        result = self._outputs(x.reshape(-1, x.shape[2])).reshape(-1, longest, d.outputs)
         for row, count in zip(result, counts, strict=True):
             row[count:] = 0.0
         return result, counts
+
+    def convolve(self, features: Floats, first: int, last: int) -> Floats:
+        """Outputs `(last - first, conv_features)` of the convolutions of `features (time, mels)`.
+
+        Output frames `first` to `last` of an utterance that is those features and nothing else.
+        """
+        x: Floats = np.empty((last - first, self.dimensions.conv_features), np.float32)
+        for start in range(first, last, STRIP):
+            stop = min(start + STRIP, last)
+            self.convolutions.strip(features, start, stop, x[start - first : stop - first])
+        return x
+
+    def recur(self, x: Floats, states: list[State] | None) -> tuple[Floats, list[State]]:
+        """Log-probabilities `(frames, outputs)` of the next frames of a stream, and states.
+
+        `x (frames, conv_features)` are outputs of `convolve`, `states` those of each layer after
+        the frames before; None at the beginning. The network must run forward only.
+        """
+        assert not self.dimensions.bidirectional
+        after = list[State]()
+        rows = x[None]
+        for i, layer in enumerate(self.layers):
+            rows, state = layer(rows, None, states[i] if states else None, threads=1)
+            after.append(state)
+        return self._outputs(rows[0]), after
+
+    def _outputs(self, x: Floats) -> Floats:
+        """Log-probabilities `(frames, outputs)` of the last recurrent layer's outputs."""
+        scores = self.linear(whole_passes(x), self._bias)[: len(x)]
+        scores -= scores.max(axis=1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        return scores
 
     def describe(self) -> dict[str, str]:
         """The kernel that each weight tensor runs on, by the tensor's name."""

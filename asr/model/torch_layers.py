@@ -174,6 +174,17 @@ class RecurrentLayer(nn.Module):
         """After loading: tie again what `assign=True` replaced. A method, as pickle needs."""
         layer._tie()
 
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The next frames `x (frames, inputs)` of a stream, forward only, in evaluation mode.
+
+        `state` is that of the cell after the frames before; None: these are the first.
+        """
+        assert self.backward_cell is None
+        if self.norm is not None:
+            x = self.norm(x, torch.ones(len(x), dtype=torch.bool, device=x.device))
+        outputs, after = self.forward_cell(x, state)
+        return outputs, after
+
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`."""
         if self.norm is not None:

@@ -5,7 +5,7 @@ Narang et al. 2017 prune (arXiv 1704.05119), in widths that train on a laptop.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -59,17 +59,43 @@ class DeepSpeech(nn.Module):
         logarithms, exactly zero beyond a length, and `lengths' (batch,)`, both by
         `dimensions.output_length`. The blank is index 0.
         """
+        x, mask, lengths = self._convolve(features, lengths)
+        order = FrameOrder(lengths, x.shape[1])
+        for layer in self.rnn:
+            x = layer(x, mask, order)
+        return self.output(x, mask), lengths
+
+    def _convolve(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs `(batch, time', conv_features)` of the convolutions, their mask and lengths."""
         mask = valid_frames(lengths, features.shape[1])
         x = features.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2).contiguous()[..., None]
         for layer, (_, stride) in zip(self.conv, self.dimensions.conv_strides, strict=True):
             lengths = (lengths + stride - 1) // stride
             mask = valid_frames(lengths, -(-x.shape[2] // stride))
             x = layer(x, mask)
-        x = x.permute(0, 2, 3, 1).flatten(2)  # channel by channel, its bands side by side
-        order = FrameOrder(lengths, x.shape[1])
-        for layer in self.rnn:
-            x = layer(x, mask, order)
-        return self.output(x, mask), lengths
+        # Channel by channel, its bands side by side.
+        return x.permute(0, 2, 3, 1).flatten(2), mask, lengths
+
+    def convolve(self, features: Tensor, first: int, last: int) -> Tensor:
+        """Output frames `first` to `last` of the convolutions of one utterance's `(time, mels)`.
+
+        For streams, in evaluation mode; returns `(last - first, conv_features)`.
+        """
+        length = torch.tensor([len(features)], device=features.device)
+        return self._convolve(features[None], length)[0][0, first:last]
+
+    def recur(self, x: Tensor, states: Any) -> tuple[Tensor, Any]:
+        """Log-probabilities `(frames, outputs)` of the next frames of a stream, and states.
+
+        `x (frames, conv_features)` come from `convolve`, `states` from the call before; None: these
+        are the first. The network must run forward only and be in evaluation mode.
+        """
+        after = []
+        for i, layer in enumerate(self.rnn):
+            x, state = cast(RecurrentLayer, layer).step(x, states[i] if states else None)
+            after.append(state)
+        mask = torch.ones(1, len(x), dtype=torch.bool, device=x.device)
+        return self.output(x[None], mask)[0], after
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]], dimensions: Model) -> DeepSpeech:

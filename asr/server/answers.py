@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from asr.decode.hypothesis import Word, text_of
 from asr.server.fields import TranscriptionRequest
 from asr.text.tokenizer import Tokenizer
-from asr.transcribe.formats import plain_word
+from asr.transcribe.formats import word_to_plain
 from asr.transcribe.subtitles import SubtitleOptions, cues, milliseconds
 from asr.transcribe.transcript import Transcript
 
@@ -33,7 +33,7 @@ def answer(transcript: Transcript, request: TranscriptionRequest) -> Response:
             "text": transcript.text,
         }
         if "word" in request.granularities:
-            plain["words"] = [plain_word(word) for word in transcript.words]
+            plain["words"] = [word_to_plain(word) for word in transcript.words]
         if "segment" in request.granularities:
             tokenizer = request.model.recogniser.tokenizer
             plain["segments"] = list(segments(transcript.words, tokenizer))

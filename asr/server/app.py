@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from asr import __version__
 from asr.server import transcriptions
 from asr.server.errors import ApiError
+from asr.server.fields import GRANULARITIES, ResponseFormat
 from asr.server.gate import Doors, Gate, as_api_error
 from asr.server.listen import listen
 from asr.server.metrics import CONTENT_TYPE
@@ -52,7 +53,9 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    app.post("/v1/audio/transcriptions")(transcriptions.transcribe)
+    app.post("/v1/audio/transcriptions", openapi_extra={"requestBody": _form()})(
+        transcriptions.transcribe
+    )
     app.websocket("/v1/listen")(listen)
     app.get("/v1/models")(_models)
     app.get("/v1/models/{name:path}")(_model)
@@ -60,6 +63,20 @@ def _add_routes(app: FastAPI) -> None:
     app.get("/metrics")(_metrics)
     app.api_route("/", methods=["GET", "HEAD"])(_page)
     app.get("/page/{name}")(_page_file)
+
+
+def _form() -> dict[str, Any]:
+    """The form of a transcription for /openapi.json; the body is read by hand, within limits."""
+    text = {"type": "string"}
+    properties: dict[str, Any] = {"file": {"type": "string", "format": "binary"}}
+    properties |= dict.fromkeys(("model", "prompt", "language"), text)
+    properties["response_format"] = {"type": "string", "enum": list(get_args(ResponseFormat))}
+    granularities = {"type": "string", "enum": list(GRANULARITIES)}
+    properties["timestamp_granularities[]"] = {"type": "array", "items": granularities}
+    properties["keywords[]"] = {"type": "array", "items": text}
+    properties["chunking_strategy"] = {"type": "string", "enum": ["auto"]}
+    schema = {"type": "object", "required": ["file"], "properties": properties}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
 async def _models(request: Request) -> JSONResponse:

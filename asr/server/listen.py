@@ -23,7 +23,7 @@ from asr.server.errors import ApiError
 from asr.server.gate import bearer, foreign_origin, wrong_token
 from asr.server.jobs import ClientLeft, stopping
 from asr.server.service import Service
-from asr.transcribe.formats import plain_word
+from asr.transcribe.formats import word_to_plain
 from asr.transcribe.stream import Stream, StreamUpdate
 from asr.transcribe.transcript import Transcript
 
@@ -206,8 +206,8 @@ def _rate(given: str) -> int:
 def _words(update: StreamUpdate) -> dict[str, Any]:
     return {
         "type": "words",
-        "stable": [plain_word(word) for word in update.stable],
-        "provisional": [plain_word(word) for word in update.provisional],
+        "stable": [word_to_plain(word) for word in update.stable],
+        "provisional": [word_to_plain(word) for word in update.provisional],
         "seconds": round(update.seconds, 3),
     }
 
@@ -216,6 +216,6 @@ def _final(transcript: Transcript) -> dict[str, Any]:
     return {
         "type": "final",
         "text": transcript.text,
-        "words": [plain_word(word) for word in transcript.words],
+        "words": [word_to_plain(word) for word in transcript.words],
         "duration": round(transcript.seconds, 3),
     }

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -13,7 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from asr.server.jobs import Jobs
 
@@ -65,6 +67,16 @@ class Metrics:
         """All figures in Prometheus' text format."""
         registry = self._registry
         if SHARED in os.environ:
+            _forget_dead_workers(Path(os.environ[SHARED]))
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
         return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """What a worker that died had running and waiting counts no more; its totals do."""
+    for path in folder.glob("gauge_live*.db"):
+        number = path.stem.rpartition("_")[2]
+        if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc").exists():
+            with suppress(OSError):
+                mark_process_dead(int(number), str(folder))

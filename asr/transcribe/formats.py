@@ -59,7 +59,7 @@ def quoted(path: str) -> str:
     return json.dumps(path) if odd else path
 
 
-def plain_word(word: Word) -> dict[str, Any]:
+def word_to_plain(word: Word) -> dict[str, Any]:
     """A word as JSON-able values."""
     return {
         "word": word.text,
@@ -79,7 +79,7 @@ def to_plain(transcript: "Transcript") -> dict[str, Any]:
         "model": transcript.model,
         "decoder": None if transcript.aligned else transcript.decoding.decoder,
         "lm": Path(transcript.decoding.lm).name or None,
-        "words": [plain_word(word) for word in transcript.words],
+        "words": [word_to_plain(word) for word in transcript.words],
     }
     if transcript.nbest:
         plain["nbest"] = [

@@ -22,11 +22,12 @@ from asr.model.native_kernels import compiled
 from asr.model.stream import why_not_exact
 from asr.pretrained import registry
 from asr.text.tokenizer import Tokenizer
+from asr.transcribe.exact import ExactCore
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.pipeline import Floats, Pipeline, Recording
 from asr.transcribe.source import Source
 from asr.transcribe.stitch import join_log_probs, join_words
-from asr.transcribe.stream import Stream
+from asr.transcribe.stream import Core, Stream
 from asr.transcribe.transcript import ChunkHypotheses, Transcript
 from asr.transcribe.windows import WindowCore, WindowOptions
 
@@ -140,8 +141,10 @@ class Recogniser:
     ) -> Stream:
         """A stream: push samples as they come, get words as they are said.
 
-        `windows` says how the network is run on the last seconds again and again. Raises AsrError
-        for options that a stream cannot honour.
+        A network that runs forward only, with features normalised over the past alone, streams
+        exactly (`Stream.exact`): the words are those of the whole recording. Any other one is run
+        on the last seconds again and again, as `windows` says. Raises AsrError for options that a
+        stream cannot honour.
 
         >>> stream = load("model.asr").stream()
         >>> update = stream.push(samples)  # 20 ms or more, float32 at `frontend.sample_rate`
@@ -152,17 +155,36 @@ class Recogniser:
         """
         options = self.completed(options)
         decoder = self.decoder(options.decoding)
+        rate, note = self.frontend.sample_rate, self.why_not_exact
+        core: Core
+        if not note:
+            if windows is not None:
+                raise AsrError("this network streams exactly, without windows: leave them out")
+            core = ExactCore(
+                self.backend.stream(),
+                decoder.stream(),
+                self.tokenizer,
+                self.frame_seconds,
+                self.calibration,
+                options.chunks.chunk_seconds,
+            )
+        else:
+            core = WindowCore(
+                lambda samples: self._words(samples, decoder), rate, windows or WindowOptions()
+            )
+        return Stream(core, rate, self.name, options, note)
 
-        def words(samples: Floats) -> list[Word]:
-            if is_silent(samples) or not self.frontend.frames(len(samples)):
-                return []
-            [log_probs] = self.backend.log_probs([self.backend.features(samples)])
-            return self._decode(log_probs, decoder).words
+    @property
+    def why_not_exact(self) -> str:
+        """Why words of a stream may differ from those of the recording; empty: they do not."""
+        return why_not_exact(self.backend.dimensions, self.frontend)
 
-        rate = self.frontend.sample_rate
-        core = WindowCore(words, rate, windows or WindowOptions())
-        note = why_not_exact(self.backend.dimensions, self.frontend)
-        return Stream(core, rate, self.name, options, note or "windows")
+    def _words(self, samples: Floats, decoder: Decoder) -> list[Word]:
+        """The words of a window; times are seconds from its beginning."""
+        if is_silent(samples) or not self.frontend.frames(len(samples)):
+            return []
+        [log_probs] = self.backend.log_probs([self.backend.features(samples)])
+        return self._decode(log_probs, decoder).words
 
     def completed(self, options: TranscribeOptions | None) -> TranscribeOptions:
         """The same with decoder options: the recogniser's own where `options` has none."""

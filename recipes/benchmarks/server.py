@@ -237,7 +237,8 @@ def measure(options: argparse.Namespace) -> int:
             rows,
             [
                 f"{options.clients} clients at once for {options.seconds:g} s, which run on the "
-                f"same {environment.cores()} cores as the server and whatever else runs there.",
+                f"same {environment.cores()} cores as the server and whatever else runs there "
+                f"(load average {os.getloadavg()[0]:.0f}).",
                 f"Memory of the server in MiB, at equal times: {spots}.",
                 f"Tracebacks in the logs: {mistakes}.",
             ],
@@ -287,7 +288,8 @@ def install(options: argparse.Namespace) -> int:
     if options.output:
         notes = [
             "Size of what pip adds to an empty environment. Best of three starts, with the files "
-            "in the system's cache, of the English recogniser and its language model."
+            "in the system's cache, of the English recogniser and its language model; load average "
+            f"{os.getloadavg()[0]:.0f}."
         ]
         details = {"load_average": os.getloadavg()[0]}
         write_measurement(

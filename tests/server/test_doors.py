@@ -10,6 +10,7 @@ import pytest
 from served import Served, in_thread, recording
 
 from asr.errors import AsrError
+from asr.server import fields
 from asr.server.log import JsonFormatter
 from asr.server.options import ServerOptions, read_tokens
 from asr.server.page import policy
@@ -95,8 +96,8 @@ def test_a_request_is_one_json_line_without_contents(
 ) -> None:
     caplog.set_level(logging.INFO, "asr.server.requests")
     with served.http() as client:
-        fields = {"prompt": "my secret", "response_format": "text"}
-        client.post(ADDRESS, files={"file": ("secret.wav", recording())}, data=fields)
+        form = {"prompt": "my secret", "response_format": "text"}
+        client.post(ADDRESS, files={"file": ("secret.wav", recording())}, data=form)
         client.get("/secret/address?token=x")
     lines = [JsonFormatter().format(record) for record in caplog.records]
     first, second = map(json.loads, lines)
@@ -169,3 +170,12 @@ def test_only_scripts_of_the_page_itself_run() -> None:
     assert policy(html).count("sha256") == 1
     assert "unsafe-inline'; img" in policy(html)  # of styles only
     assert "script-src 'self' blob: 'sha256-" in policy(html)
+
+
+def test_the_form_is_described_for_those_who_generate_clients(served: Served) -> None:
+    with served.http() as client:
+        described = client.get("/openapi.json").json()["paths"]["/v1/audio/transcriptions"]["post"]
+    [form] = described["requestBody"]["content"].values()
+    for name in form["schema"]["properties"]:
+        known = name == "file" or name.removesuffix("[]") in (*fields._ONCE, *fields._LISTS)
+        assert known, name

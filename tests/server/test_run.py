@@ -145,6 +145,8 @@ def test_workers_share_an_address_and_one_that_dies_is_replaced(tone: Path) -> N
         time.sleep(0.1)
         wait_until(lambda: is_up(served.url))
         assert ask(served) == "BAD CAFE"
+        assert served.metric("asr_audio_seconds_total") == pytest.approx(7 * 1.34)
+        assert served.metric("asr_requests_waiting") == 0
         served.process.send_signal(signal.SIGTERM)
         served.process.wait(30)
         assert [line for line in served.requests() if line["status"] == 200]

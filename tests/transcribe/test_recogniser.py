@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -457,3 +458,12 @@ def test_missing_compiled_code_is_reported_once_on_the_command_line_and_not_in_p
         f"{on_torch.backend.describe()}; beam search in Python"
     )
     say_once.cache_clear()
+
+
+def test_decoders_with_other_phrases_share_the_language_model() -> None:
+    ours = load("english", threads=1)
+    lm = ours.decoder().scorer.lm  # type: ignore[attr-defined]
+    for number in range(10):
+        phrases = (f"{'A' * (number + 1)} BIRD",)
+        other = ours.decoder(replace(ours.decoding, phrases=phrases))
+        assert other.scorer.lm is lm  # type: ignore[attr-defined]

@@ -2,8 +2,8 @@
 
 from asr.sparse.kernels.choice import KERNELS, Kernel, Values, choose
 from asr.sparse.kernels.library import LEVELS, level, library
-from asr.sparse.kernels.matrix import Matrix, prepare
-from asr.sparse.kernels.recurrent import GATES, Cell, CellKind, Recurrent
+from asr.sparse.kernels.matrix import Matrix, prepare, whole_passes
+from asr.sparse.kernels.recurrent import GATES, Cell, CellKind, Recurrent, State
 
 __all__ = [
     "GATES",
@@ -14,9 +14,11 @@ __all__ = [
     "Kernel",
     "Matrix",
     "Recurrent",
+    "State",
     "Values",
     "choose",
     "level",
     "library",
     "prepare",
+    "whole_passes",
 ]

@@ -170,6 +170,20 @@ def prepare(
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
 
 
+PASS = 8
+"""Columns that a kernel multiplies at once, ASR_PASS in sparse.h."""
+
+
+def whole_passes(x: Array) -> Array:
+    """`x (n, columns)` with rows of zeros behind it, so that kernels have whole passes only.
+
+    With fewer columns of a pass they add in another order. So without these zeros the last bits of
+    a product would depend on how many rows there are.
+    """
+    missing = -len(x) % PASS
+    return np.pad(x, ((0, missing), (0, 0))) if missing else x
+
+
 def _fits_fp16(rows: CsrMatrix) -> bool:
     top = float(np.abs(rows.values).max(initial=0))
     return not top or FP16[0] <= top <= FP16[1]

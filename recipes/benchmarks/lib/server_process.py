@@ -31,6 +31,7 @@ class ServerProcess:
                 [python, "-m", "asr", "serve", "--port", "0", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=self._folder.name,  # from where nothing is imported
                 env=os.environ | {"TMPDIR": self._folder.name},
             )
         self.url = self._wait()
