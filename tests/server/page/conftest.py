@@ -41,10 +41,10 @@ def _chromium() -> str:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("ASR_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.exit(
+        pytest.fail(
             "the tests of the page need Chromium: `apt-get install chromium`, or its path in "
             "ASR_CHROMIUM",
-            returncode=1,
+            pytrace=False,
         )
     return found
 
