@@ -61,8 +61,8 @@ def _add_routes(app: FastAPI) -> None:
     app.get("/v1/models/{name:path}")(_model)
     app.get("/health")(_health)
     app.get("/metrics")(_metrics)
-    app.api_route("/", methods=["GET", "HEAD"])(_page)
-    app.get("/page/{name}")(_page_file)
+    app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)(_page)
+    app.get("/page/{name}", include_in_schema=False)(_page_file)
 
 
 def _form() -> dict[str, Any]:

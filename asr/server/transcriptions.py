@@ -16,7 +16,7 @@ from asr.transcribe.transcript import Transcript
 
 
 async def transcribe(request: Request) -> Response:
-    """Answer one request."""
+    """Transcribe a recording."""
     service: Service = request.app.state.service
     note: dict[str, Any] = request.state.note
     ticket = Ticket(service.options.request_seconds)

@@ -34,6 +34,7 @@ from lib.server_process import ServerProcess
 from asr import environment
 from asr.corpus.spoken import build as spoken
 from asr.corpus.spoken import espeak
+from asr.corpus.spoken.record import perform
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
 from asr.report.measurements import DisplayColumn, ExtraTable, table_of, write_measurement
@@ -103,7 +104,7 @@ def speech(seconds: float) -> np.ndarray:
     for line in spoken.lines("test", settings):
         if sum(map(len, parts)) >= seconds * faults.RATE:
             break
-        parts.append(spoken.perform(line, "test", settings.seed))
+        parts.append(perform(line, "test", settings.seed))
     return np.concatenate(parts)[: round(seconds * faults.RATE)]
 
 
