@@ -30,7 +30,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Of the files. The table of the system may be wrong, and browsers run scripts of this type only."""
+"""Of the files. The system's table may be wrong, and browsers run scripts of this type only."""
 
 
 class Page:
