@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
+.PHONY: setup demo test test-slow test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,12 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The page of `asr serve` in Chromium, which root gets from Debian; others are told what is missing.
+test-web: setup
+	if test -z "$$ASR_CHROMIUM$$(which chromium chromium-browser google-chrome)" -a "$$(id -u)" = 0; \
+		then apt-get update -q && apt-get install -qy chromium; fi
+	$(BIN)/python -m pytest -n 2 -m web tests/server/page
 
 # Builds a wheel, installs it in a fresh environment and transcribes with it.
 test-wheel: setup
