@@ -25,7 +25,7 @@ from lib.weights import random_tensors
 
 from asr.benchmark.timing import interleave
 from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken import espeak
+from asr.corpus.spoken import espeak, record
 from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
 from asr.features.settings import Frontend
@@ -72,7 +72,7 @@ def speech(seconds: float) -> np.ndarray:
     for line in spoken.lines("test", settings):
         if sum(map(len, parts)) >= seconds * 16000:
             break
-        parts.append(spoken.perform(line, "test", settings.seed))
+        parts.append(record.perform(line, "test", settings.seed))
     return np.concatenate(parts)[: round(seconds * 16000)]
 
 
