@@ -146,7 +146,9 @@ class Recogniser:
         on the last seconds again and again, as `windows` says. Raises AsrError for options that a
         stream cannot honour.
 
+        >>> import soundfile
         >>> stream = load("model.asr").stream()
+        >>> samples, rate = soundfile.read("talk.flac", dtype="float32")
         >>> update = stream.push(samples)  # 20 ms or more, float32 at `frontend.sample_rate`
         >>> [word.text for word in update.stable], [word.text for word in update.provisional]
         (['BAD'], ['CAF'])

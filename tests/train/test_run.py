@@ -269,7 +269,7 @@ def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dens
 
 def test_a_recording_in_two_parts_is_refused(folder: Path, corpus: Path) -> None:
     words = settings_of(folder, corpus, "leak", "data.test=[train.jsonl]")
-    with pytest.raises(AsrError, match=r"in data\.train and in data\.test"):
+    with pytest.raises(AsrError, match=r"is in data\.test and in data\.train"):
         train(load(Run, None, words))
 
 
