@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
+.PHONY: setup demo test test-slow test-distributed test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Trainings in several processes on a CPU.
+test-distributed: setup
+	$(BIN)/python -m pytest -m distributed
 
 # The page of `asr serve` in Chromium, which root gets from Debian; others are told what is missing.
 test-web: setup

@@ -56,6 +56,13 @@ Backend = Annotated[
         "packed or torch is not installed."
     ),
 ]
+Device = Annotated[
+    Literal["cpu", "cuda", "auto"],
+    typer.Option(
+        help="Where the network runs. cuda: on a GPU, through torch; auto: there if there is one "
+        "and the network runs on torch."
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(

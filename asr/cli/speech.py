@@ -14,6 +14,7 @@ from asr.cli.options import (
     TRANSCRIBING,
     WINDOWS,
     Backend,
+    Device,
     Exact,
     FieldOptionsCommand,
     ModelOption,
@@ -94,6 +95,7 @@ def transcribe(
     threads: Threads = 2,
     backend: Backend = "auto",
     exact: Exact = False,
+    device: Device = "cpu",
 ) -> None:
     """Transcribe recordings.
 
@@ -117,7 +119,7 @@ def transcribe(
     )
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load_for_command(model, threads, backend, exact, decoder_options),
+        load_for_command(model, threads, backend, exact, decoder_options, device),
         paths,
         output,
         format or ["txt"],
@@ -217,6 +219,7 @@ def evaluate(
     threads: Threads = 2,
     backend: Backend = "auto",
     exact: Exact = False,
+    device: Device = "cpu",
 ) -> None:
     """Measure the word and character error rate of a model on recordings with texts.
 
@@ -226,7 +229,7 @@ def evaluate(
     from asr.pretrained import registry as models
 
     options = models.decoding(model, decoding)
-    print(evaluate_to(model, manifest, output, threads, options, backend, exact))
+    print(evaluate_to(model, manifest, output, threads, options, backend, exact, device))
 
 
 @with_options(decoding=ONE_BEST)

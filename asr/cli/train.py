@@ -27,9 +27,20 @@ def train(
     if show:
         _print_settings(settings, describe(Run))
         return
-    from asr.train.run import train as run
+    import os
+    import sys
 
-    print(run(settings))
+    # torch's C++ warns of an option that we need (asr/train/trainer.py) and of sockets it retries.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from asr.train import launch
+    from asr.train.run import train as run
+    from asr.train.trainer import place
+
+    if launch.started_here(settings.training):
+        sys.exit(launch.launch(settings.training.devices, sys.argv[1:]))
+    folder = run(settings)
+    if place().rank == 0:
+        print(folder)
 
 
 def report(

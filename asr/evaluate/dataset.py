@@ -15,7 +15,7 @@ from asr.errors import AsrError, counted
 from asr.evaluate import ref_hyp
 from asr.evaluate.wer import Row, Score, score, speakers_of
 from asr.files import check_writable, print_if_lost
-from asr.model.backend import BackendName
+from asr.model.backend import BackendName, Device
 from asr.text.normalise import NORMALISATION, normalise
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.progress import times_real
@@ -75,6 +75,7 @@ def evaluate_to(
     decoding: DecoderOptions | None = None,
     backend: BackendName = "auto",
     exact: bool = False,
+    device: Device = "cpu",
 ) -> str:
     """Evaluate a model file or name on a manifest, a folder or `spoken:test`; a few lines to print.
 
@@ -83,7 +84,7 @@ def evaluate_to(
     """
     check_writable(output)
     utterances = read_set(source)
-    recogniser = load_for_command(model, threads, backend, exact, decoding)
+    recogniser = load_for_command(model, threads, backend, exact, decoding, device)
     figures, rows, seconds = evaluate(recogniser, utterances)
     audio_seconds = sum(utterance.duration for utterance in utterances)
     drawn = counted(figures.groups, "speaker") if figures.groups else "utterances"

@@ -147,17 +147,30 @@ class _FromFile:
 class TorchBackend(_FromFile):
     """torch in fp32, on the CPU or on a CUDA device.
 
-    `threads` are those of torch during a call of `log_probs`; None leaves torch's own number.
+    With `sparse` its recurrent and linear layers are products of CSR matrices by `torch.sparse`, on
+    a GPU cuSPARSE as in the paper, which skip the zeros; otherwise zeros are multiplied. `threads`
+    are those of torch during a call of `log_probs`; None leaves torch's own number.
     Raises AsrError for `device="cuda"` where torch has none.
     """
 
     def __init__(
-        self, loaded: TorchModel, threads: int | None = None, device: Device = "cpu"
+        self,
+        loaded: TorchModel,
+        threads: int | None = None,
+        device: Device = "cpu",
+        sparse: bool = False,
     ) -> None:
         self.tokenizer, self.metadata = loaded.tokenizer, loaded.metadata
         self.threads = threads
         self.device = _torch_device(device)
-        self._model = loaded.model.to(self.device)
+        self.sparse = sparse
+        self._model = loaded.model
+        if sparse:
+            from asr.sparse.convert import TORCH_SPARSE, sparsify
+
+            sparsify(self._model, kernel=TORCH_SPARSE, device=self.device)
+        else:
+            self._model = self._model.to(self.device)
 
     def features(self, samples: Floats) -> Floats:
         """As in `Backend`, on the CPU."""
@@ -209,7 +222,7 @@ class TorchBackend(_FromFile):
         import torch
 
         where = "" if self.device == "cpu" else f", {torch.cuda.get_device_name(self.device)}"
-        return f"torch {torch.__version__}, fp32{where}"
+        return f"torch {torch.__version__}, fp32{', torch.sparse' if self.sparse else ''}{where}"
 
 
 class NativeBackend(_FromFile):
@@ -270,7 +283,8 @@ def open_backend(
     `backend="auto"` is `native` for a packed file, and for any file where torch is not installed.
     `exact` keeps the native backend to kernels that compute in fp32, as torch always does.
     `threads` None: torch's own number, or one for each core. `device="auto"` is `cuda` where the
-    backend is torch and finds a CUDA device.
+    backend is torch and finds a CUDA device. A packed file with `device="cuda"` runs on
+    `torch.sparse` there, or with its zeros for `backend="torch"`.
 
     Raises AsrError if the file is not a model, for `torch` where that is not installed, and for
     `cuda` where there is none or the backend is native.
@@ -294,17 +308,18 @@ def open_backend(
     file = read_model(path)
     opening = Opening(os.path.abspath(path), file.digest, threads, backend, exact, device)
     opened: TorchBackend | NativeBackend
+    sparse = backend == "auto" and device == "cuda" and bool(file.metadata.packed) and not missing
     if backend == "auto":
-        backend = "native" if file.metadata.packed or missing else "torch"
+        backend = "native" if (file.metadata.packed and not sparse) or missing else "torch"
     if backend == "torch":
-        opened = TorchBackend(build_torch(file), threads, device)
+        opened = TorchBackend(build_torch(file), threads, device, sparse)
         opened.opening = opening
         return opened
     if device == "cuda":
-        packed = "a packed file" if file.metadata.packed else "backend=native"
+        why = f"without {missing}, it" if missing else "backend=native"
         raise AsrError(
-            f"{path}: device=cuda: {packed} runs on the CPU; leave device out, or give "
-            "backend=torch to run the network with its zeros on the GPU"
+            f"{path}: device=cuda: {why} runs on the CPU; leave device out, or use backend=auto "
+            "where torch is installed"
         )
     opened = NativeBackend(file, threads, exact)
     opened.opening = opening

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from asr.model import torch_ranks
 from asr.model import torch_recurrence as recurrence
 from asr.model.dimensions import CLIP, GATES, NORM_EPSILON, Model
 from asr.model.torch_recurrence import FrameOrder, reverse, sum_directions
@@ -46,7 +47,8 @@ class MaskedBatchNorm(nn.Module):
 
     Same parameters, buffers and arithmetic as `nn.BatchNorm1d` over the concatenated valid frames:
     the biased variance normalises, the unbiased one goes into the running average. A batch with
-    fewer than two valid frames leaves the running statistics alone.
+    fewer than two valid frames leaves the running statistics alone. With `over_ranks` a training
+    takes the statistics of the batches of all its processes (torch.distributed) together.
 
     Batch normalisation over all time steps of a minibatch, as in Deep Speech 2, section 3.2.
     """
@@ -54,6 +56,7 @@ class MaskedBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
+    over_ranks = False
 
     def __init__(self, features: int, eps: float = NORM_EPSILON, momentum: float = 0.1) -> None:
         super().__init__()
@@ -82,6 +85,11 @@ class MaskedBatchNorm(nn.Module):
         return picked.new_zeros(rows.shape).index_copy_(0, index, picked).view(x.shape)
 
     def _normalise(self, rows: Tensor, training: bool) -> Tensor:
+        if training and self.over_ranks:
+            self.num_batches_tracked.add_(1)
+            statistics = (self.running_mean, self.running_var)
+            scale = (self.weight, self.bias)
+            return torch_ranks.batch_norm(rows, *scale, *statistics, self.momentum, self.eps)
         averages = not training or len(rows) >= 2  # one frame has no unbiased variance
         if training and averages:
             self.num_batches_tracked.add_(1)

@@ -62,6 +62,10 @@ class TrainingRecord:
     skipped_batches: int = 0
     average: float | None = None
     """Decay of the moving average of the weights that was saved."""
+    processes: int = 1
+    """Processes that trained, each with a device."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong on the way: blank output, spikes of the loss, gradients that were lost."""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,19 @@ class TrainingSettings:
     average: float = 0.0
     """Decay of an exponential moving average of the weights over optimiser steps, such as 0.999;
     the average is validated and saved. It starts anew at each update of the masks. 0: none."""
+    patience: int = 0
+    """Stop early after this many validated epochs without a lower word error rate; epochs before
+    pruning has ended do not count. 0: never."""
+    devices: int = 0
+    """Processes on each machine, each with a device of its own: a GPU where there is one. 0: as
+    many as torchrun or SLURM started, else 1."""
+    nodes: int = 0
+    """Machines; 0: those that torchrun or SLURM runs on. More than one needs one of them."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """`auto`: DistributedDataParallel (`ddp`) if there are several processes; `ddp`: with one, too,
+    which runs what several would run."""
+    timeout_minutes: float = 10.0
+    """Several processes: one that the others wait for longer than this ends the training."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -123,5 +136,13 @@ class TrainingSettings:
             )
             for name in ("checkpoint_minutes", "checkpoint_steps"):
                 check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: 0 or more")
+            for name in ("patience", "devices", "nodes"):
+                check(getattr(self, name) >= 0, f"training.{name}={getattr(self, name)}: 0 or more")
+            check(
+                self.timeout_minutes > 0,
+                f"training.timeout_minutes={self.timeout_minutes}: above 0",
+            )
+            at_most(check, "training", self, patience=10**6, devices=1024, nodes=10**5)
+            at_most(check, "training", self, timeout_minutes=10**4)
             at_most(check, "training", self, epochs=10**6, accumulate=10**6)
             at_most(check, "training", self, checkpoint_minutes=10**6, checkpoint_steps=10**9)

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from asr.files import atomic_path, atomic_write_text
 from asr.pruning import Pruner
+from asr.train.ranks import Ranks
 from asr.train.trainer import accumulating
 
 
@@ -56,12 +57,14 @@ class ResumePoint(Checkpoint):
 
     It derives from Lightning's `Checkpoint` so that it runs after every other callback: what it
     saves has been pruned. The file is replaced by a rename, so a kill leaves the old one whole.
+    All ranks take part, rank 0 decides by the clock and writes.
     """
 
-    def __init__(self, path: Path, minutes: float, steps: int) -> None:
+    def __init__(self, path: Path, minutes: float, steps: int, ranks: Ranks | None = None) -> None:
         self.path = path
         self.minutes = minutes
         self.steps = steps
+        self.ranks = ranks or Ranks()
         self._saved = (time.monotonic(), 0)
 
     def on_train_batch_end(
@@ -70,7 +73,7 @@ class ResumePoint(Checkpoint):
         when, step = self._saved
         if trainer.global_step == step or accumulating(trainer):
             return
-        late = self.minutes > 0 and time.monotonic() - when >= 60 * self.minutes
+        late = self.minutes > 0 and self.ranks.agree(time.monotonic() - when >= 60 * self.minutes)
         due = self.steps > 0 and trainer.global_step % self.steps == 0
         # The end of an epoch is saved after validation, by the hook below.
         if (late or due) and not trainer.is_last_batch:
@@ -81,8 +84,11 @@ class ResumePoint(Checkpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Write the resume point now."""
-        with atomic_path(self.path) as temporary:
-            trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:  # Lightning writes nothing here, but waits for rank 0
+            trainer.save_checkpoint(self.path)
         self._saved = (time.monotonic(), trainer.global_step)
 
 
@@ -90,12 +96,17 @@ class BestModel(Checkpoint):
     """Save the model of the best validated epoch among those that are `eligible`.
 
     `eligible()` is false while pruning goes on: a network that is not yet as sparse as it
-    will be must not be chosen for its low error. Of equal epochs the first counts.
+    will be must not be chosen for its low error. Of equal epochs the first counts. With `patience`
+    training stops when the best epoch is that many epochs ago; since there is none before pruning
+    has ended, it never stops before.
     """
 
-    def __init__(self, save: Callable[[], None], eligible: Callable[[], bool]) -> None:
+    def __init__(
+        self, save: Callable[[], None], eligible: Callable[[], bool], patience: int = 0
+    ) -> None:
         self.save = save
         self.eligible = eligible
+        self.patience = patience
         self.best: dict[str, Any] = {"epoch": None, "wer": float("inf")}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,6 +117,17 @@ class BestModel(Checkpoint):
             self.best = {"epoch": trainer.current_epoch + 1, "wer": float(wer)}
             if trainer.is_global_zero:
                 self.save()
+        self._stop_if_due(trainer, trainer.current_epoch + 1)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that was killed after it had stopped must not go on.
+        self._stop_if_due(trainer, trainer.current_epoch)
+
+    def _stop_if_due(self, trainer: Trainer, epoch: int) -> None:
+        """Stop after `epoch`, from 1; every rank has the same figures and decides the same."""
+        best = self.best["epoch"]
+        if self.patience and best is not None and epoch - best >= self.patience:
+            trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.best)
@@ -171,9 +193,8 @@ class Figures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        if isinstance(outputs, dict) and outputs.get("loss") is not None:
-            # Lightning hands on the loss as it was divided for the accumulation of gradients.
-            self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
+        if isinstance(outputs, dict) and "train_loss" in outputs:
+            self._losses.append(float(outputs["train_loss"]))
             for name in self.PARTS:
                 if name in outputs:
                     self._parts.setdefault(name, []).append(float(outputs[name]))

@@ -137,7 +137,7 @@ class SpeechData(LightningDataModule):
 
     `train` and `dev` are checked utterances. `data.batch_seconds` limits a batch at the slowest
     speed of `augment`. Raises `AsrError` when a training utterance is longer than that, and
-    when there are too few for one batch on each rank.
+    when there are too few for one batch on each rank of `world`.
     """
 
     def __init__(
@@ -149,10 +149,14 @@ class SpeechData(LightningDataModule):
         augment: AugmentSettings,
         data: DataSettings,
         seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__()
         self.data = data
         self.seed = seed
+        self.rank = rank
+        self.world = world
         _refuse_longer(train, data.batch_seconds)
         limit = int(data.cache_gigabytes * 1e9)
         cache = AudioCache(dev, frontend.sample_rate, limit)
@@ -168,10 +172,8 @@ class SpeechData(LightningDataModule):
         return len(self._plan(0))
 
     def _plan(self, epoch: int, start: int = 0) -> BatchPlan:
-        rank = self.trainer.global_rank if self.trainer else 0
-        world = self.trainer.world_size if self.trainer else 1
-        limit = self.data.batch_seconds
-        plan = BatchPlan(self._durations, limit, self.seed, epoch, rank, world, start)
+        world, limit = self.world, self.data.batch_seconds
+        plan = BatchPlan(self._durations, limit, self.seed, epoch, self.rank, world, start)
         if not len(plan):
             raise AsrError(
                 f"{len(self._durations)} training utterances make fewer than {world} batches of "
@@ -193,9 +195,15 @@ class SpeechData(LightningDataModule):
         return self._loader(self._train, self._plan(epoch, start), epoch)
 
     def val_dataloader(self) -> DataLoader[Item]:
-        """The validation utterances, longest first, never augmented."""
-        batches = batch_by_length(_durations(self._dev.utterances), self.data.batch_seconds)
-        return self._loader(self._dev, [[(0, i) for i in batch] for batch in batches], 0)
+        """The rank's part of the validation utterances, longest first, never augmented."""
+        durations = _durations(self._dev.utterances)
+        own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
+        if not len(own):
+            raise AsrError(
+                f"{len(durations)} dev utterances for {self.world} processes: each needs one"
+            )
+        batches = batch_by_length(durations[own], self.data.batch_seconds)
+        return self._loader(self._dev, [[(0, int(own[i])) for i in batch] for batch in batches], 0)
 
     def _loader(self, dataset: SpeechDataset, batches: Any, epoch: int) -> DataLoader[Item]:
         return DataLoader(

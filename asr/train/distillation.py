@@ -42,6 +42,9 @@ class Teacher:
         _check(teacher, student, tokenizer, frontend, settings.teacher)
         self.settings = settings
         self.model = teacher.model.eval().requires_grad_(False)
+        # A teacher that writes nothing but blanks in a whole batch must not divide by zero.
+        self.least = 1.0 if settings.kind == "sequence" else 1e-6
+        """The count that a loss is divided by is at least this."""
         self.digest = _digest(self.model)
         """Of the teacher's weights: a resumed training must continue with the same teacher."""
 
@@ -58,11 +61,11 @@ class Teacher:
 
     def loss(
         self, features: Tensor, feature_lengths: Tensor, log_probs: Tensor, lengths: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """How far the student's `log_probs (batch, time, outputs)` are from the teacher's.
 
-        A scalar: for `frame` and `nonblank` a mean over frames, for `sequence` the CTC loss of
-        the teacher's greedy transcripts per token, as the loss of the references is.
+        A sum and what to divide it by: for `frame` and `nonblank` a number of frames, for
+        `sequence`, the CTC loss of the teacher's greedy transcripts, their number of tokens.
         """
         if next(self.model.parameters()).device != features.device:
             self.model.to(features.device)
@@ -71,7 +74,7 @@ class Teacher:
         if self.settings.kind == "sequence":
             targets, counts = best_sequences(taught, lengths)
             losses = ctc_losses(log_probs, lengths, targets, counts)
-            return losses.sum() / counts.sum().clamp_min(1)
+            return losses.sum(), counts.sum()
         nonblank = self.settings.kind == "nonblank"
         return frame_divergence(log_probs, taught, lengths, self.settings.temperature, nonblank)
 

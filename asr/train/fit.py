@@ -34,7 +34,9 @@ from asr.train.folder import resume_point
 from asr.train.losses import ctc_losses
 from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, mixed_loss
 from asr.train.pruning import lasso_of
+from asr.train.ranks import Ranks, distinct
 from asr.train.trainer import autocast, device, exit_status, make_trainer, quiet
+from asr.train.watch import Watch
 
 _SHARED = Path("/dev/shm")
 _LOCKS_BYTES = 2**16
@@ -53,6 +55,7 @@ class TrainingParts:
     module: SpeechTraining
     data: SpeechData
     total_steps: int
+    ranks: Ranks
 
     def save(self) -> None:
         """Write `model.asr`: the network that was validated, so the average if there is one."""
@@ -62,6 +65,15 @@ class TrainingParts:
             model = cast(DeepSpeech, self.module.average.module)
             extra["average"] = self.settings.training.average
         save_model(self.folder / "model.asr", model, self.tokenizer, self.settings.frontend, extra)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training tells about itself."""
+
+    figures: Figures
+    best: BestModel
+    watch: Watch
 
 
 def try_largest_batch(parts: TrainingParts) -> None:
@@ -82,12 +94,13 @@ def try_largest_batch(parts: TrainingParts) -> None:
         with autocast(settings.training.precision, where):
             log_probs, lengths = model(batch.features, batch.feature_lengths)
             ctc = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
-            loss = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)["loss"]
+            found = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)
+            loss = found.get("loss", ctc.sum())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
         optimiser.step()
     except (RuntimeError, MemoryError) as error:
-        saved = parts.folder / "failed_batch.pt"
+        saved = parts.folder / distinct("failed_batch.pt", parts.ranks)
         atomic_write_bytes(saved, _bytes(batch))
         raise AsrError(
             f"the largest batch ({len(batch.ids)} utterances, {batch.features.shape[1]} frames, "
@@ -96,31 +109,33 @@ def try_largest_batch(parts: TrainingParts) -> None:
         ) from None
 
 
-def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures, BestModel]:
+def fit(parts: TrainingParts, pruning: PruningCallback | None, resume: bool) -> Trained:
     """Train all epochs, from the resume point if there is one."""
-    figures, best, callbacks = _callbacks(parts, pruning)
-    last = resume_point(parts.folder)
-    if last.exists():
-        check_resume_point(last, parts.module)
-    _check_shared_memory(parts.settings.data.workers)
+    trained, callbacks = _callbacks(parts, pruning)
+    last, ranks = resume_point(parts.folder), parts.ranks
+    if resume:
+        ranks.on_first(lambda: check_resume_point(last, parts.module))
+    ranks.everywhere(lambda: _check_shared_memory(parts.settings.data.workers))
     with quiet():
-        trainer = make_trainer(parts.settings, callbacks)
+        trainer = make_trainer(parts.settings, callbacks, ranks)
         # Gradients through time fade into denormal numbers, which take a sixth of a step's time.
         torch.set_flush_denormal(True)
         try:
             trainer.fit(
                 parts.module,
                 datamodule=parts.data,
-                ckpt_path=str(last) if last.exists() else None,
+                ckpt_path=str(last) if resume else None,
                 weights_only=True,
             )
         except InvalidLoss as error:
-            assert parts.module.invalid_batch is not None
             saved = parts.folder / "invalid_batch.pt"
-            atomic_write_bytes(saved, _bytes(parts.module.invalid_batch))
-            raise AsrError(f"{error}\nThe batch is in {saved}.") from None
+            if parts.module.invalid_batch is not None:  # of this rank
+                atomic_write_bytes(saved, _bytes(parts.module.invalid_batch))
+            raise InvalidLoss(f"{error}\nThe batch is in {saved}.") from None
         except (RuntimeError, OSError) as error:
-            problem = _of_machine(error, parts)
+            if trainer.received_sigterm:  # the other ranks got it too, and ended before this one
+                raise SystemExit(exit_status(trainer)) from None
+            problem = _of_machine(error, parts) or ranks.lost(error)
             if not problem:
                 raise
             raise AsrError(f"{problem}\nRun the same command to continue") from None
@@ -135,7 +150,7 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Figures,
             raise SystemExit(status) from None
         finally:
             torch.set_flush_denormal(False)
-    return figures, best
+    return trained
 
 
 def _check_shared_memory(workers: int) -> None:
@@ -168,11 +183,9 @@ def _of_machine(error: BaseException, parts: TrainingParts) -> str:
     return ""
 
 
-def _callbacks(
-    parts: TrainingParts, pruning: PruningCallback | None
-) -> tuple[Figures, BestModel, list[Any]]:
+def _callbacks(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[Trained, list[Any]]:
     """All callbacks in the order in which they run."""
-    settings, folder = parts.settings, parts.folder
+    settings, folder, how = parts.settings, parts.folder, parts.settings.training
 
     def sparsity() -> float | None:
         return pruning.pruner.sparsity() if pruning and pruning.pruner else None
@@ -184,9 +197,14 @@ def _callbacks(
         pruner = pruning.pruner if pruning else None
         return bool(pruner and pruner.curve and pruner.curve[-1][0] == pruner.steps)
 
+    def say(text: str) -> None:
+        line = f"{settings.name}: {text}"
+        parts.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
     figures = Figures(folder / "metrics.csv", sparsity)
-    best = BestModel(parts.save, eligible)
-    callbacks: list[Any] = []
+    best = BestModel(parts.save, eligible, how.patience)
+    watch = Watch(settings, parts.total_steps, say)
+    callbacks: list[Any] = [watch]
     # The penalty changes gradients, the masks weights: both before anything looks at them.
     if lasso := lasso_of(settings.pruning, parts.model):
         callbacks.append(GroupLassoCallback(lasso))
@@ -195,11 +213,11 @@ def _callbacks(
     callbacks += [SeedEachStep(settings.seed), figures]
     if parts.module.average is not None:
         callbacks.append(WeightAveraging(parts.module.average, parts.model, masks_changed))
-    if settings.training.progress:
+    if how.progress:
         callbacks.append(TrainingProgress(settings.name, figures, parts.console))
-    how = settings.training
-    last = ResumePoint(resume_point(folder), how.checkpoint_minutes, how.checkpoint_steps)
-    return figures, best, [*callbacks, best, last]
+    minutes, steps = how.checkpoint_minutes, how.checkpoint_steps
+    last = ResumePoint(resume_point(folder), minutes, steps, parts.ranks)
+    return Trained(figures, best, watch), [*callbacks, best, last]
 
 
 def _bytes(batch: Batch) -> bytes:

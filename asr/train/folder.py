@@ -22,6 +22,8 @@ FREE_TO_CHANGE = (
     "runs", "threads", "label", "group", "recipe", "data.root", "data.workers",
     "data.cache_gigabytes", "data.spoken.folder", "training.progress",
     "training.checkpoint_minutes", "training.checkpoint_steps", "training.invalid_loss",
+    "training.patience", "training.devices", "training.nodes", "training.strategy",
+    "training.timeout_minutes",
 )  # fmt: skip
 
 
@@ -69,10 +71,11 @@ def check_same(folder: Path, settings: Run) -> None:
         )
 
 
-def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
-    """Record a start: settings in `config.yaml`, code and data in `starts.json`.
+def begin(folder: Path, settings: Run, utterances: Sequence[Utterance], processes: int = 1) -> None:
+    """Record a start: settings in `config.yaml`, code, data and processes in `starts.json`.
 
-    Raises AsrError if a run is resumed with other settings or other data than it started with.
+    Raises AsrError if a run is resumed with other settings, other data or another number of
+    processes than it started with.
     """
     digest = hashlib.sha256()
     for u in utterances:
@@ -87,15 +90,29 @@ def begin(folder: Path, settings: Run, utterances: Sequence[Utterance]) -> None:
                 f"{folder}: this run started with other training or dev data; a resumed training "
                 "needs the same. Give this one another name (name=...)."
             )
+        _check_processes(folder, starts, processes)
     starts.append(
         {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": environment.git_state(),
             "data": digest.hexdigest(),
+            "processes": processes,
         }
     )
     write_yaml(folder / "config.yaml", settings)
     atomic_write_text(folder / "starts.json", json.dumps(starts, indent=1) + "\n")
+
+
+def _check_processes(folder: Path, starts: Sequence[dict[str, Any]], processes: int) -> None:
+    """AsrError if a run goes on in another number of processes: its batches would be others."""
+    before = starts[0].get("processes", 1) if starts else processes
+    if before != processes:
+        raise AsrError(
+            f"{folder}: this run started with {before} processes, and {processes} would go on: the "
+            f"batches of an epoch are dealt to the processes, so it would be another training. "
+            f"Start {before} processes (torchrun --nproc-per-node), or give this run another name "
+            "(name=...)."
+        )
 
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:

@@ -27,12 +27,14 @@ def ctc_losses(
 
 def frame_divergence(
     student: Tensor, teacher: Tensor, lengths: Tensor, temperature: float, nonblank: bool = False
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """`T^2 * mean_t KL(p_t^T || q_t^T)` over the valid frames of a batch, p the teacher's.
 
-    Both `(batch, time, outputs)` log-probabilities; `p^T` is `softmax(log p / T)`. T^2 keeps the
-    gradients as large as at T = 1 (Hinton 2015). `nonblank` weights each frame by
-    `1 - p_t(blank)`, at T = 1, so that the mean is over the frames where the teacher writes tokens.
+    Returns the mean as a weighted sum over frames and the sum of the weights: divide them, after
+    adding each over the processes of a training. Both tensors are `(batch, time, outputs)`
+    log-probabilities; `p^T` is `softmax(log p / T)`. T^2 keeps the gradients as large as at T = 1
+    (Hinton 2015). `nonblank` weights each frame by `1 - p_t(blank)`, at T = 1, so that the mean is
+    over the frames where the teacher writes tokens.
     """
     p = (teacher.float() / temperature).log_softmax(-1)
     q = (student.float() / temperature).log_softmax(-1)
@@ -40,9 +42,7 @@ def frame_divergence(
     weights = valid_frames(lengths, student.shape[1]).to(divergence.dtype)
     if nonblank:
         weights = weights * (1 - teacher[..., BLANK].float().exp())
-    # A teacher that writes nothing but blanks in a whole batch must not divide by zero.
-    mean = (weights * divergence).sum() / weights.sum().clamp_min(1e-6)
-    return temperature**2 * mean
+    return temperature**2 * (weights * divergence).sum(), weights.sum()
 
 
 def best_sequences(log_probs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,19 +13,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from asr.decode.greedy import decode
-from asr.errors import AsrError
 from asr.evaluate.wer import errors_of, sum_errors
+from asr.model.torch_layers import MaskedBatchNorm
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
-from asr.text.tokenizer import Tokenizer
+from asr.text.tokenizer import BLANK, Tokenizer
 from asr.train.batches import Batch
 from asr.train.distillation import Teacher
 from asr.train.losses import ctc_losses
+from asr.train.ranks import OnEveryRank, Ranks
 
 SKIPS_IN_A_ROW = 20
+LOOK_EVERY = 10
+"""Batches from one look at whether the network writes anything to the next."""
 
 
-class InvalidLoss(AsrError):
+class InvalidLoss(OnEveryRank):
     """A batch whose CTC loss is infinite or NaN; names the utterances."""
 
 
@@ -59,22 +62,45 @@ def build_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.opti
 
 
 def mixed_loss(
-    losses: Tensor, batch: Batch, log_probs: Tensor, lengths: Tensor, teacher: Teacher | None
+    losses: Tensor,
+    batch: Batch,
+    log_probs: Tensor,
+    lengths: Tensor,
+    teacher: Teacher | None,
+    ranks: Ranks | None = None,
 ) -> dict[str, Tensor]:
     """`loss` of a batch from its CTC `losses (batch,)`: their sum over its number of tokens.
 
     Per token, so that it means the same for batches of any size. With a teacher its loss is mixed
-    in, and `ctc_loss` and `distillation_loss` say what of.
+    in, and `ctc_loss` and `distillation_loss` say what of. Sums and numbers are those of the
+    batches of all ranks: the mean over the ranks of the gradients of `loss`, which
+    DistributedDataParallel takes, is the gradient of `train_loss`, the loss of all batches
+    together. Without `loss` if a CTC loss of any rank is infinite or NaN.
     """
-    ctc = losses.sum() / batch.target_lengths.sum()
+    ranks = ranks or Ranks()
+    sums, counts = [losses.sum()], [batch.target_lengths.sum()]
+    if teacher is not None:
+        taught = teacher.loss(batch.features, batch.feature_lengths, log_probs, lengths)
+        sums.append(taught[0])
+        counts.append(taught[1])
+    invalid = (~torch.isfinite(losses)).sum()
+    table = torch.stack([t.detach().double() for t in (invalid, *sums, *counts)])
+    invalid, *totals = ranks.sum(table).float()
+    if invalid:
+        return {}
+    size = len(sums)
+    least = [0.0] if teacher is None else [0.0, teacher.least]
+    totals[size:] = [t.clamp_min(low) for t, low in zip(totals[size:], least, strict=True)]
+    own = [ranks.world * each / count for each, count in zip(sums, totals[size:], strict=True)]
+    whole = [each / count for each, count in zip(totals[:size], totals[size:], strict=True)]
     if teacher is None:
-        return {"loss": ctc}
-    taught = teacher.loss(batch.features, batch.feature_lengths, log_probs, lengths)
+        return {"loss": own[0], "train_loss": whole[0]}
     weight = teacher.settings.weight
     return {
-        "loss": (1 - weight) * ctc + weight * taught,
-        "ctc_loss": ctc.detach(),
-        "distillation_loss": taught.detach(),
+        "loss": (1 - weight) * own[0] + weight * own[1],
+        "train_loss": (1 - weight) * whole[0] + weight * whole[1],
+        "ctc_loss": whole[0],
+        "distillation_loss": whole[1],
     }
 
 
@@ -83,7 +109,9 @@ class SpeechTraining(lightning.LightningModule):
 
     The loss is that of `mixed_loss`. Logged after each epoch: `dev_loss` (CTC per token) and
     `dev_wer` (errors over words), of `average`, a moving average of the network, where there is
-    one. Skipped batches are named on standard error and listed in `skipped`.
+    one, and `dev_written`, how many utterances it wrote words for. Skipped batches are named on
+    standard error and listed in `skipped`. With several `ranks` all figures are those of all of
+    them, and a batch that one skips is skipped by all.
 
     Raises:
         InvalidLoss: for an infinite or NaN loss, unless `invalid_loss` is `skip`; then too after
@@ -99,6 +127,7 @@ class SpeechTraining(lightning.LightningModule):
         invalid_loss: str = "stop",
         teacher: Teacher | None = None,
         average: AveragedModel | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -108,20 +137,31 @@ class SpeechTraining(lightning.LightningModule):
         self.invalid_loss = invalid_loss
         self.teacher = teacher
         self.average = average
+        self.ranks = ranks or Ranks()
+        self.batches_since_step = 0
+        """Batches with a gradient since the last step of the optimiser."""
         self.skipped: list[str] = []
         self.invalid_batch: Batch | None = None
         self._skips_in_a_row = 0
-        self._dev = {"loss": 0.0, "tokens": 0, "errors": 0, "words": 0}
+        self._dev = {"loss": 0.0, "tokens": 0, "errors": 0, "words": 0, "written": 0}
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor | dict[str, Tensor] | None:
+    def on_fit_start(self) -> None:
+        for layer in self.model.modules():
+            if isinstance(layer, MaskedBatchNorm):
+                layer.over_ranks = self.ranks.world > 1
+
+    def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor] | None:
         log_probs, lengths = self.model(batch.features, batch.feature_lengths)
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
-        if not bool(torch.isfinite(losses).all()):
+        found = mixed_loss(losses, batch, log_probs, lengths, self.teacher, self.ranks)
+        if not found:
             self._invalid(batch, losses)
-            return None
+            return self._nothing()
         self._skips_in_a_row = 0
-        parts = mixed_loss(losses, batch, log_probs, lengths, self.teacher)
-        return parts["loss"] if self.teacher is None else parts
+        self.batches_since_step += 1
+        if batch_index % LOOK_EVERY == 0:
+            found["written"] = (log_probs.detach().argmax(-1) != BLANK).sum()
+        return found
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         network = self.model if self.average is None else self.average
@@ -138,16 +178,16 @@ class SpeechTraining(lightning.LightningModule):
         counts = sum_errors(errors_of(references, hypotheses))
         self._dev["errors"] += counts.total
         self._dev["words"] += counts.words
+        self._dev["written"] += sum(map(bool, hypotheses))
 
     def on_validation_epoch_end(self) -> None:
         sums = torch.tensor([float(v) for v in self._dev.values()], dtype=torch.float64)
-        loss, tokens, errors, words = self.trainer.strategy.reduce(
-            sums.to(self.device), reduce_op="sum"
-        ).tolist()
+        loss, tokens, errors, words, written = self.ranks.sum(sums.to(self.device)).tolist()
         self._dev = dict.fromkeys(self._dev, 0)
-        if words:
-            self.log("dev_loss", loss / max(1.0, tokens), rank_zero_only=True)
-            self.log("dev_wer", errors / words, rank_zero_only=True)
+        if words:  # on every rank, for callbacks that decide by them
+            self.log("dev_loss", loss / max(1.0, tokens))
+            self.log("dev_wer", errors / words)
+            self.log("dev_written", written)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped"] = {"messages": self.skipped, "in_a_row": self._skips_in_a_row}
@@ -172,19 +212,22 @@ class SpeechTraining(lightning.LightningModule):
         }
 
     def _invalid(self, batch: Batch, losses: Tensor) -> None:
-        bad = [
+        """Note a batch with an invalid loss on this rank or another, or raise InvalidLoss."""
+        own = [
             f"{identity} ({loss:g})"
             for identity, loss in zip(batch.ids, losses.tolist(), strict=True)
             if not math.isfinite(loss)
         ]
+        bad = [text for of_rank in self.ranks.gather(own) for text in of_rank]
         where = f"epoch {self.current_epoch + 1}, step {self.global_step}"
         message = f"{where}: infinite or NaN CTC loss for {', '.join(bad)}"
         self._skips_in_a_row += 1
         if self.invalid_loss == "skip" and self._skips_in_a_row < SKIPS_IN_A_ROW:
             self.skipped.append(message)
-            print(f"skipped: {message}", file=sys.stderr)
+            if not self.ranks.rank:
+                print(f"skipped: {message}", file=sys.stderr)
             return
-        self.invalid_batch = batch
+        self.invalid_batch = batch if own else None
         advice = (
             f"{SKIPS_IN_A_ROW} batches in a row: the weights are broken; lower "
             "optimiser.learning_rate"
@@ -192,3 +235,9 @@ class SpeechTraining(lightning.LightningModule):
             else "check these utterances with `asr check`, or set training.invalid_loss=skip"
         )
         raise InvalidLoss(f"{message}\n{advice}")
+
+    def _nothing(self) -> dict[str, Tensor] | None:
+        """What a skipped batch adds to the gradients; Lightning refuses None on several ranks."""
+        if self.ranks.world == 1:
+            return None
+        return {"loss": sum((p.sum() for p in self.model.parameters()), torch.tensor(0.0)) * 0.0}

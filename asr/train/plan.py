@@ -90,6 +90,7 @@ def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
         settings.augment,
         settings.data,
         settings.seed,
+        world=max(1, settings.training.devices) * max(1, settings.training.nodes),
     )
 
 

@@ -8,6 +8,7 @@ with a record is finished.
 
 import math
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -30,13 +31,14 @@ from asr.settings.yaml import load
 from asr.train.average import average_of
 from asr.train.data import SpeechData
 from asr.train.distillation import Teacher
-from asr.train.fit import TrainingParts, fit, try_largest_batch
+from asr.train.fit import Trained, TrainingParts, fit, try_largest_batch
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
 from asr.train.pruning import check_pruning, rule_of
+from asr.train.ranks import Ranks, joined
 from asr.train.record import finish
-from asr.train.trainer import fast_precision
+from asr.train.trainer import fast_precision, place
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -49,61 +51,98 @@ def train(settings: Run, console: Console | None = None) -> Path:
             loss, a sparsity that missed `pruning.target` or `pruning.expected_sparsity`.
     """
     check_pruning(settings.pruning)
-    console = console or Console(stderr=True)
-    folder = run_folder(settings)
-    if os.path.exists(folder / "record.json"):  # not Path.exists: it raises for some odd names
-        check_same(folder, settings)
-        # A run that ended with this error has a record too, and must not look like a success.
-        _check_sparsity(settings, read_record(folder / "record.json"), folder)
-        console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
-        return folder
+    with joined(settings.training, place()) as ranks:
+        # One process reports; what the others have to say is an error.
+        console = (console or Console(stderr=True)) if ranks.rank == 0 else Console(quiet=True)
+        folder = run_folder(settings)
+        if ranks.on_first(lambda: _finished(settings, folder, console)):
+            return folder
+        with ExitStack() as held:
+            ranks.on_first(lambda: _hold(folder, held))
+            return _train(settings, folder, console, ranks)
+
+
+def _finished(settings: Run, folder: Path, console: Console) -> bool:
+    """Whether the run was finished before. Raises AsrError if it is another one, or failed."""
+    if not os.path.exists(folder / "record.json"):  # not Path.exists: it raises for some odd names
+        return False
+    check_same(folder, settings)
+    # A run that ended with this error has a record too, and must not look like a success.
+    _check_sparsity(settings, read_record(folder / "record.json"), folder)
+    console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
+    return True
+
+
+def _hold(folder: Path, held: ExitStack) -> None:
     check_folder_writable(folder)
-    with exclusive(folder):
-        return _train(settings, folder, console)
+    held.enter_context(exclusive(folder))
 
 
-def _train(settings: Run, folder: Path, console: Console) -> Path:
+def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    prepared = prepare(settings, folder, console)
+    prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
         model=replace(settings.model, outputs=prepared.tokenizer.size),
-        training=replace(settings.training, precision=_precision(settings, folder)),
+        training=replace(
+            settings.training, precision=ranks.on_first(lambda: _precision(settings, folder))
+        ),
     )
-    begin(folder, settings, [*prepared.train, *prepared.dev])
-    parts = _assemble(settings, folder, console, prepared)
+    utterances = [*prepared.train, *prepared.dev]
+    ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
+    resume = ranks.on_first(lambda: resume_point(folder).exists())
+    parts = ranks.everywhere(lambda: _assemble(settings, folder, console, prepared, ranks))
     rule = rule_of(settings.pruning, parts.model, parts.total_steps)
     pruning = PruningCallback(rule, parts.model) if rule else None
-    if not resume_point(folder).exists():
-        try_largest_batch(parts)
-    figures, best = fit(parts, pruning)
-    if best.best["epoch"] is None:  # pruning ended after the last validation
-        parts.save()
-        best.best = {"epoch": settings.training.epochs, "wer": figures.rows[-1]["dev_wer"]}
-    training = {
-        "seconds": figures.seconds,
-        "steps": parts.total_steps,
-        "epochs": settings.training.epochs,
-        "audio_hours": settings.training.epochs * sum(u.duration for u in prepared.train) / 3600,
-        "final_loss": figures.rows[-1]["train_loss"],
-        "best_epoch": best.best["epoch"],
-        "dev_wer": best.best["wer"],
-        "excluded_utterances": prepared.excluded,
-        "skipped_batches": len(parts.module.skipped),
-    }
-    if settings.training.average:
-        training["average"] = settings.training.average
-    distillation = None
-    if teacher := parts.module.teacher:
-        losses = {name: figures.rows[-1][name] for name in ("ctc_loss", "distillation_loss")}
-        distillation = teacher.to_plain() | losses
-    record = finish(settings, folder, training, pruning.pruner if pruning else None, distillation)
-    _check_sparsity(settings, record, folder)
+    if not resume:
+        ranks.everywhere(lambda: try_largest_batch(parts))
+    trained = fit(parts, pruning, resume)
+    record = ranks.on_first(lambda: _finish(parts, prepared, trained, pruning))
+    ranks.on_first(lambda: _check_sparsity(settings, record, folder))
     return folder
 
 
-def _assemble(settings: Run, folder: Path, console: Console, prepared: Prepared) -> TrainingParts:
+def _finish(
+    parts: TrainingParts, prepared: Prepared, trained: Trained, pruning: PruningCallback | None
+) -> RunRecord:
+    """Test what was trained and write the record."""
+    settings, best, last = parts.settings, trained.best.best, trained.figures.rows[-1]
+    if best["epoch"] is None:  # pruning ended after the last validation
+        parts.save()
+        best = {"epoch": last["epoch"], "wer": last["dev_wer"]}
+    training = {
+        "seconds": trained.figures.seconds,
+        "steps": last["step"],
+        "epochs": last["epoch"],
+        "audio_hours": last["epoch"] * sum(u.duration for u in prepared.train) / 3600,
+        "final_loss": last["train_loss"],
+        "best_epoch": best["epoch"],
+        "dev_wer": best["wer"],
+        "excluded_utterances": prepared.excluded,
+        "skipped_batches": len(parts.module.skipped),
+        "processes": parts.ranks.world,
+        "warnings": tuple(trained.watch.warnings),
+    }
+    if settings.training.average:
+        training["average"] = settings.training.average
+    if last["epoch"] < settings.training.epochs:
+        parts.console.print(
+            f"{settings.name}: stopped after epoch {last['epoch']}: dev WER has not fallen since "
+            f"epoch {best['epoch']} (training.patience={settings.training.patience})",
+            highlight=False,
+        )
+    distillation = None
+    if teacher := parts.module.teacher:
+        losses = {name: last[name] for name in ("ctc_loss", "distillation_loss")}
+        distillation = teacher.to_plain() | losses
+    pruner = pruning.pruner if pruning else None
+    return finish(settings, parts.folder, training, pruner, distillation)
+
+
+def _assemble(
+    settings: Run, folder: Path, console: Console, prepared: Prepared, ranks: Ranks
+) -> TrainingParts:
     """Data, network, teacher and average of a training."""
     tokenizer = prepared.tokenizer
     data = SpeechData(
@@ -114,6 +153,8 @@ def _assemble(settings: Run, folder: Path, console: Console, prepared: Prepared)
         settings.augment,
         settings.data,
         settings.seed,
+        ranks.rank,
+        ranks.world,
     )
     model = build_model(settings)
     total_steps = steps_per_epoch(data, settings) * settings.training.epochs
@@ -129,8 +170,11 @@ def _assemble(settings: Run, folder: Path, console: Console, prepared: Prepared)
         settings.training.invalid_loss,
         teacher,
         average_of(model, decay) if decay else None,
+        ranks,
     )
-    return TrainingParts(settings, folder, console, tokenizer, model, module, data, total_steps)
+    return TrainingParts(
+        settings, folder, console, tokenizer, model, module, data, total_steps, ranks
+    )
 
 
 def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:

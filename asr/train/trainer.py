@@ -5,6 +5,9 @@ so that a new version of Lightning is checked by reading it.
 """
 
 import logging
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +15,17 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 import torch
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy
 
+from asr.errors import AsrError
 from asr.settings.run import Run
+from asr.train.ranks import ProcessPlace, Ranks
 
 Precision = Literal["float32", "bf16"]
 
@@ -25,6 +37,12 @@ _EXPECTED_WARNINGS = (
     ".*The number of training batches.*",
     ".*treespec.*LeafSpec.*",
     ".*Checkpoint directory.*exists and is not empty.*",
+    # Figures are summed over the ranks before they are logged.
+    ".*sync_dist=True.*",
+    ".*Grad strides do not match bucket view strides.*",
+    # Its successor is not in torch 2.11.
+    ".*`broadcast_buffers` is deprecated.*",
+    ".*srun.*command is available on your system but is not used.*",
 )
 
 
@@ -39,11 +57,76 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def make_trainer(settings: Run, callbacks: list[Any]) -> lightning.Trainer:
-    """A Trainer on one device that writes nothing by itself: the callbacks write all files."""
+def place() -> ProcessPlace:
+    """Which process this is, as torchrun or SLURM says.
+
+    Raises AsrError for a SLURM job that does not say how many tasks a machine has.
+    """
+    environment = _environment()
+    if environment is None:
+        return ProcessPlace()
+    world = environment.world_size()
+    if isinstance(environment, TorchElasticEnvironment):
+        launcher, devices = "torchrun", os.environ.get("LOCAL_WORLD_SIZE", str(world))
+    else:
+        launcher, devices = "SLURM", os.environ.get("SLURM_NTASKS_PER_NODE", str(world))
+    if world % int(devices):
+        raise AsrError(
+            f"{launcher} started {world} processes, {devices} on this machine: every machine needs "
+            "as many"
+        )
+    return ProcessPlace(
+        environment.global_rank(),
+        world,
+        environment.local_rank(),
+        int(devices),
+        world // int(devices),
+        launcher,
+    )
+
+
+def _environment() -> ClusterEnvironment | None:
+    """What started this process as one of several; None if nothing did."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    with quiet():
+        if not SLURMEnvironment.detect():
+            return None
+    if int(os.environ["SLURM_NTASKS"]) > 1 and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise AsrError(
+            "SLURM does not say how many tasks a machine has: give sbatch or srun "
+            "--ntasks-per-node instead of --ntasks"
+        )
+    # Our own resume points are enough: Lightning would write one of its own on SIGUSR1.
+    environment = SLURMEnvironment(auto_requeue=False)
+    # These set the variables by which the processes find each other.
+    assert environment.main_address
+    assert environment.main_port
+    return environment
+
+
+def make_trainer(settings: Run, callbacks: list[Any], ranks: Ranks) -> lightning.Trainer:
+    """A Trainer that writes nothing by itself: the callbacks write all files.
+
+    Each process has one device. With a process group it runs DistributedDataParallel.
+    """
+    strategy: Any = "auto"
+    if ranks.ddp:
+        callbacks = [*callbacks, PlainSigterm()]
+        strategy = DDPStrategy(
+            cluster_environment=_environment() or LightningEnvironment(),
+            # They are the same on all ranks (asr/model/torch_ranks.py).
+            broadcast_buffers=False,
+            # Otherwise the gradients are put into other buckets after the first step, where three
+            # and more ranks add them in another order: a resumed training would round elsewhere.
+            find_unused_parameters=True,
+        )
     return lightning.Trainer(
         accelerator="gpu" if device().type == "cuda" else "cpu",
-        devices=1,
+        devices=ranks.place.devices,
+        num_nodes=ranks.place.nodes,
+        strategy=strategy,
+        plugins=None if ranks.ddp else [LightningEnvironment()],
         max_epochs=settings.training.epochs,
         precision="bf16-mixed" if settings.training.precision == "bf16" else "32-true",
         gradient_clip_val=settings.optimiser.clip_norm,
@@ -61,8 +144,27 @@ def make_trainer(settings: Run, callbacks: list[Any]) -> lightning.Trainer:
     )
 
 
+class PlainSigterm(lightning.Callback):
+    """On SIGTERM only remember it, as Lightning does with one device.
+
+    With several, its handler sends a message to the other ranks at once, wherever they are: one
+    that waits for something else would take it for that. Its loop tells the ranks before each batch
+    anyway.
+    """
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        def remember(*_: object) -> None:
+            trainer._signal_connector.received_sigterm = True
+
+        # Lightning sets the former handlers again when training ends.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, remember)
+
+
 def device() -> torch.device:
-    """Where the Trainer trains."""
+    """Where the Trainer trains: of several GPUs the one that this process was given."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -311,9 +311,10 @@ def load_for_command(
     backend: BackendName = "auto",
     exact: bool = False,
     decoding: DecoderOptions | None = None,
+    device: Device = "cpu",
 ) -> Recogniser:
     """`load` for the command line: says once on standard error what is slow, and what helps."""
-    recogniser = load(path, threads, backend, exact, decoding)
+    recogniser = load(path, threads, backend, exact, decoding, device)
     for sentence in recogniser.slow():
         say_once(f"slow: {sentence}")
     return recogniser

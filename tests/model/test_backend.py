@@ -261,12 +261,27 @@ def test_log_probabilities_on_a_cuda_device_are_those_of_the_cpu(trained: Path) 
         np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
 
 
-def test_a_packed_file_is_reported_to_run_on_the_cpu(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(AsrError, match=r"device=cuda: a packed file runs on the CPU; leave device"):
-        open_backend(trained, device="cuda")
+def test_a_packed_file_runs_on_torch_sparse_on_a_cuda_device(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checked on a CPU that is taken for the CUDA device: the layers and what they compute."""
+    rows = [np.random.default_rng(n).standard_normal((n, 80), np.float32) for n in (90, 41)]
+    expected = open_backend(trained, backend="torch").log_probs(rows)
+    monkeypatch.setattr("asr.model.backend._torch_device", lambda device: "cpu")
+    opened = open_backend(trained, device="cuda")
+    assert isinstance(opened, TorchBackend)
+    kinds = [type(layer).__name__ for layer in opened._model.rnn]
+    assert set(kinds) == {"CsrRecurrentLayer"}
+    assert ", torch.sparse" in opened.describe()
+    for ours, theirs in zip(opened.log_probs(rows), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_what_runs_on_the_cpu_alone_refuses_another_device(trained: Path, tmp_path: Path) -> None:
     dense = save_tone_model(tmp_path / "tone.asr")
-    with pytest.raises(AsrError, match="device=cuda: backend=native runs on the CPU"):
-        open_backend(dense, backend="native", device="cuda")
+    for file in (dense, trained):
+        with pytest.raises(AsrError, match="device=cuda: backend=native runs on the CPU"):
+            open_backend(file, backend="native", device="cuda")
     assert isinstance(open_backend(trained, device="auto"), NativeBackend)
 
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import pickle
 from dataclasses import replace
-from types import SimpleNamespace
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -196,7 +195,9 @@ def test_an_utterance_longer_than_a_batch_is_refused(utterances):
 
 def test_fewer_batches_than_processes_are_refused(utterances):
     data = speech(utterances)
-    data.trainer = SimpleNamespace(global_rank=3, world_size=100)
+    data.rank, data.world = 3, 100
+    with pytest.raises(AsrError, match="4 dev utterances for 100 processes"):
+        data.val_dataloader()
     with pytest.raises(AsrError, match="18 training utterances make fewer than 100 batches"):
         _ = data.steps_per_epoch
 

@@ -70,7 +70,8 @@ def test_loss_of_a_batch_is_per_token() -> None:
     wanted = ctc_losses(log_probs, lengths, one.targets, one.target_lengths).sum().item() / 8
     loss = training.training_step(batch(5), 0)
     assert loss is not None
-    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    assert loss["train_loss"].item() == loss["loss"].item()
+    assert loss["loss"].item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_validation_counts_words_and_errors_as_jiwer_does() -> None:
