@@ -151,7 +151,7 @@ class Recogniser:
         >>> samples, rate = soundfile.read("talk.flac", dtype="float32")
         >>> update = stream.push(samples)  # 20 ms or more, float32 at `frontend.sample_rate`
         >>> [word.text for word in update.stable], [word.text for word in update.provisional]
-        (['BAD'], ['CAF'])
+        (['BAD'], ['CAFE'])
         >>> stream.finish().text
         'BAD CAFE'
         """
