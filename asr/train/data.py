@@ -197,11 +197,11 @@ class SpeechData(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Item]:
         """The rank's part of the validation utterances, longest first, never augmented."""
         durations = _durations(self._dev.utterances)
-        own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
-        if not len(own):
+        if len(durations) < self.world:
             raise AsrError(
                 f"{len(durations)} dev utterances for {self.world} processes: each needs one"
             )
+        own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
         batches = batch_by_length(durations[own], self.data.batch_seconds)
         return self._loader(self._dev, [[(0, int(own[i])) for i in batch] for batch in batches], 0)
 
