@@ -168,7 +168,7 @@ def measure(arguments: argparse.Namespace) -> None:
         delays,
         [
             f"{note}. Pieces of {1000 * PIECE:.0f} ms, {len(utterances)} recordings of "
-            f"{Path(arguments.data).name}; one thread, while other programs ran."
+            f"{Path(arguments.data).name}; one thread."
         ],
         tables=[
             ExtraTable(
