@@ -30,7 +30,7 @@ from asr.errors import AsrError
 _BLOCK_SAMPLES = 1 << 19
 """Samples of a channel that are read at a time: half a minute at 16 kHz."""
 _MANY_CHANNELS = 8
-"""Beyond so many channels a block has fewer samples: a file may have 1024."""
+"""Files with more channels than this are read in smaller blocks; a file may have 1024."""
 _SHORT_BLOCK = 1 << 14
 """The same of FLAC, whose decoder says where it is damaged."""
 _FAILURES = 3

@@ -127,7 +127,7 @@ class _Download:
         self._take_up()
         self._complete(session)
         if self.pieces > 1 and not self._is_right():
-            # A piece may be of another version of the file, or of a page that is no file at all.
+            # A piece may be of another version of the file, or of an HTML page sent in its place.
             self.say(f"{self.target.name}: its pieces do not fit together; from the beginning")
             self._restart()
             self._complete(session)

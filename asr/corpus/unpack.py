@@ -95,7 +95,7 @@ def _full(place: Path, error: OSError) -> CannotWrite:
 def publish(partial: Path, folder: Path) -> None:
     """Give a folder that was unpacked whole its name, at once.
 
-    What was written is on the disk first: after a power cut there is no folder of empty files.
+    Everything is synced to disk first, so that a power cut cannot leave empty files in it.
     """
     os.sync()
     partial.rename(folder)

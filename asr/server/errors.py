@@ -1,4 +1,4 @@
-"""What a client is told: every refusal in the shape of OpenAI's errors."""
+"""Error responses in the shape of OpenAI's API."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -28,6 +28,8 @@ from asr.server.options import ServerOptions
 from asr.server.run import server_config
 from asr.server.service import Service
 
+ADDRESS = "/v1/audio/transcriptions"
+
 
 @dataclass
 class Served:
@@ -182,3 +184,17 @@ def recording(text: str = "BAD CAFE", kind: str = "wav", seconds: float = 0.0) -
     file = io.BytesIO()
     soundfile.write(file, samples, RATE, format=kind.upper())
     return file.getvalue()
+
+
+def raw_request(content: bytes) -> tuple[bytes, bytes]:
+    """Head and body of a request to transcribe `content`, for tests that write to the socket."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        + content
+        + b"\r\n--x--\r\n"
+    )
+    head = (
+        f"POST {ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    ).encode()
+    return head, body

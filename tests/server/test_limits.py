@@ -16,12 +16,10 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from served import Served, in_thread, recording, wait_until
+from served import ADDRESS, Served, in_thread, raw_request, recording, wait_until
 
 from asr.server import protocol, upload
 from asr.server.options import ServerOptions
-
-ADDRESS = "/v1/audio/transcriptions"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +77,7 @@ def test_an_upload_that_promises_nothing_is_cut_off_at_the_limit(small: Served) 
 
 def test_the_official_client_understands_that_a_file_is_too_large(small: Served) -> None:
     with pytest.raises(openai.APIStatusError, match=r"larger than 0\.2 MB") as error:
-        small.openai().audio.transcriptions.create(file=("a.wav", bytes(3_000_000)), model="tone")
+        small.openai().audio.transcriptions.create(file=("a.wav", bytes(201_000)), model="tone")
     assert error.value.status_code == 413
 
 
@@ -192,15 +190,7 @@ def test_who_leaves_while_waiting_or_running_frees_the_place(
     recogniser.transcribe = slow  # type: ignore[method-assign]
     try:
         content = recording()
-        body = (
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-            + content
-            + b"\r\n--x--\r\n"
-        )
-        head = (
-            f"POST {ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
-            "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
-        ).encode()
+        head, body = raw_request(content)
         runs, waits = small.connect(), small.connect()
         runs.sendall(head + body)
         assert entered.wait(20)

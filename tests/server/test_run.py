@@ -13,13 +13,11 @@ import httpx
 import pytest
 from command_line import run_asr
 from paths import ROOT
-from served import Served, in_process, is_up, recording, start, wait_until
+from served import ADDRESS, Served, in_process, is_up, raw_request, recording, start, wait_until
 
 from asr.errors import AsrError
 from asr.server.options import ServerOptions
 from asr.server.run import serve
-
-ADDRESS = "/v1/audio/transcriptions"
 
 
 def ask(served: Served) -> str:
@@ -30,15 +28,7 @@ def ask(served: Served) -> str:
 
 def begun(served: Served, content: bytes, upto: int) -> tuple[socket.socket, bytes]:
     """A connection on which a part of a request was sent, and the rest."""
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-        + content
-        + b"\r\n--x--\r\n"
-    )
-    head = (
-        f"POST {ADDRESS} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
-        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
-    ).encode()
+    head, body = raw_request(content)
     connection = served.connect()
     connection.sendall(head + body[:upto])
     return connection, body[upto:]

@@ -24,7 +24,7 @@ def in_case_of(tokens: str, lm: LanguageModel, name: str) -> LanguageModel:
     given = lm.spellings()
     spellings = [word if word in (BOS, EOS, UNKNOWN) else wanted(word) for word in given]
     changed = sum(own != new for own, new in zip(given, spellings, strict=True))
-    # A few words in other letters, such as McDonald, are no reason to change the others.
+    # A few words in mixed case, such as McDonald, do not decide for the others.
     if changed <= (len(given) - 3) / 2:  # <s>, </s> and <unk> have no case
         return lm
     if len(set(spellings)) < len(spellings):
