@@ -23,6 +23,8 @@ OPEN = ("/health", "/", "/page/{name}")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REST_SECONDS = 3.0
 """How long the rest of a refused upload is received."""
+_REST_BYTES = 8_000_000
+"""So much of the rest is received at least, whatever the largest upload."""
 _LOG = logging.getLogger("asr.server")
 
 
@@ -37,7 +39,8 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        passage = _Passage(scope, receive, send, self.service.options.max_bytes)
+        rest_bytes = max(self.service.options.max_bytes, _REST_BYTES)
+        passage = _Passage(scope, receive, send, rest_bytes)
         started = time.monotonic()
         try:
             await self.app(scope, passage.receive, passage.send)

@@ -77,7 +77,7 @@ def test_an_upload_that_promises_nothing_is_cut_off_at_the_limit(small: Served) 
 
 def test_the_official_client_understands_that_a_file_is_too_large(small: Served) -> None:
     with pytest.raises(openai.APIStatusError, match=r"larger than 0\.2 MB") as error:
-        small.openai().audio.transcriptions.create(file=("a.wav", bytes(201_000)), model="tone")
+        small.openai().audio.transcriptions.create(file=("a.wav", bytes(3_000_000)), model="tone")
     assert error.value.status_code == 413
 
 
