@@ -33,6 +33,8 @@ ANY: tuple[Pattern, ...] = ("element", "bank", "block")
 KERNELS: dict[str, Kernel] = {
     # 16-bit words of weight and column; 64 columns of the input in two registers.
     "perm16": Kernel(("element", "bank"), ("avx512bw", "avx512vnni"), "fp16", 2e-3),
+    # 8-bit weights and inputs; 32 columns in two registers of bytes.
+    "perm8": Kernel(("element", "bank"), ("plain", "avx2", "avx2vnni"), "int8", 6e-3),
     # fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers.
     "perm32": Kernel(("element", "bank"), ("avx2", "avx512f"), "fp32", 2e-6),
     # 16 rows at once. Its fp32 and fp16 code gains nothing from levels above avx512f.
