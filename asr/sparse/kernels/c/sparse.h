@@ -109,7 +109,7 @@ typedef void asr_product_fn(const asr_matrix *m, const float *const *x, int n, c
                             float *const *y, void *scratch);
 
 asr_product_fn asr_csr;
-asr_product_fn asr_perm8_plain;
+asr_product_fn asr_perm8_plain, asr_perm8_avx2, asr_perm8_avxvnni, asr_perm8_evexvnni;
 asr_product_fn asr_perm16_bw, asr_perm16_vnni;
 asr_product_fn asr_perm32_avx2, asr_perm32_avx512;
 asr_product_fn asr_block_fp32_plain, asr_block_fp32_avx2, asr_block_fp32_avx512;
