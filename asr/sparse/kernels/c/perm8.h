@@ -4,18 +4,21 @@
  *   DOT(acc, w, p)    acc plus the four products of each row
  */
 
-#define TABLE(at) \
-    _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + (size_t)(at))))
+#define TABLE(at) _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(at)))
 #define LOOK(first, second) \
     _mm256_or_si256(_mm256_shuffle_epi8(first, c), _mm256_shuffle_epi8(second, d))
 
+/* Stops the compiler from moving sums between registers in every step. */
+#define IN_PLACE(x) __asm__("" : "+x"(x))
+
 /* One vector of weights at W, whose tables are FIRST and SECOND; with two pairs, THIRD and FOURTH
  * for the upper two bytes of each row. */
-#define VECTOR(W, ACC, FIRST, SECOND, THIRD, FOURTH)                                \
+#define VECTOR(ACC, FIRST, SECOND, THIRD, FOURTH)                                \
     {                                                                               \
         __m256i p = LOOK(FIRST, SECOND);                                            \
         if (pairs == 2) p = _mm256_blend_epi16(p, LOOK(THIRD, FOURTH), 0xaa);       \
         ACC = DOT(ACC, word, p);                                                    \
+        IN_PLACE(ACC);                                                              \
     }
 #define WORDS(W)                                                  \
     const __m256i word = _mm256_load_si256((const __m256i *)(W)); \
@@ -33,9 +36,12 @@ TARGET ASR_INLINE void NAME(eight)(const int8_t *w, const size_t stride, const u
 #define STEP(K)                                                                           \
     {                                                                                     \
         WORDS(w);                                                                         \
+        const int8_t *t0 = table + (size_t)n * at[0], *t1 = table + (size_t)n * at[1];      \
+        const int8_t *t2 = table, *t3 = table;                                            \
+        if (pairs == 2) t2 += (size_t)n * at[2], t3 += (size_t)n * at[3];                   \
         _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) VECTOR(                       \
-            w, acc[K][j], TABLE(n * at[0] + 16 * j), TABLE(n * at[1] + 16 * j),           \
-            TABLE(n * at[2] + 16 * j), TABLE(n * at[3] + 16 * j))                         \
+            acc[K][j], TABLE(t0 + 16 * j), TABLE(t1 + 16 * j), TABLE(t2 + 16 * j),     \
+            TABLE(t3 + 16 * j))                                                           \
         w += stride;                                                                      \
         at += 2 * pairs;                                                                  \
     }
@@ -55,13 +61,13 @@ TARGET ASR_INLINE void NAME(four)(const int8_t *w, const uint16_t *at, int count
     __m256i acc[4];
     for (int s = 0; s < 4; s++) acc[s] = _mm256_setzero_si256();
     for (; count > 0; count--) {
-        const __m256i first = TABLE(at[0]), second = TABLE(at[1]);
-        const __m256i third = pairs == 2 ? TABLE(at[2]) : first;
-        const __m256i fourth = pairs == 2 ? TABLE(at[3]) : second;
+        const __m256i first = TABLE(table + at[0]), second = TABLE(table + at[1]);
+        const __m256i third = pairs == 2 ? TABLE(table + at[2]) : first;
+        const __m256i fourth = pairs == 2 ? TABLE(table + at[3]) : second;
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++) {
             WORDS(w + 64 * s);
-            VECTOR(w, acc[s], first, second, third, fourth)
+            VECTOR(acc[s], first, second, third, fourth)
         }
         w += 256;
         at += 2 * pairs;
@@ -104,6 +110,7 @@ TARGET ASR_INLINE void NAME(columns)(const asr_matrix *m, const int n, const int
             for (int s = 0; s < lanes / 8; s++) {
                 __m256i sums[ASR_PASS];
                 NAME(eight)(w + 64 * s, 8 * lanes, at, count, table, n, pairs, sums);
+#pragma GCC unroll 8
                 for (int j = 0; j < n; j++)
                     NAME(store)(m, g, 8 * s, units[j], bias, sums[j], y[j]);
             }
@@ -146,5 +153,6 @@ TARGET void NAME(asr_perm8)(const asr_matrix *m, const float *const *x, int n, c
 #undef LOOK
 #undef VECTOR
 #undef WORDS
+#undef IN_PLACE
 #undef CALL
 #undef SWITCH
