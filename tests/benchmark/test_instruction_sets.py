@@ -44,7 +44,7 @@ def test_a_person_s_mistake_in_the_other_process_is_its_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "not.asr").write_bytes(b"nothing")
-    with pytest.raises(AsrError, match="not.asr"):
+    with pytest.raises(AsrError, match=r"not\.asr"):
         benchmark_sets(tmp_path / "not.asr")
     monkeypatch.setattr(sys, "argv", ["asr", "benchmark", str(tmp_path / "not.asr"), "--every-set"])
     with pytest.raises(SystemExit, match="2"):
