@@ -63,7 +63,7 @@ _EXTRAS = {
     "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx", "fastapi": "serve", "uvicorn": "serve",
     "python_multipart": "serve", "websockets": "serve", "prometheus_client": "serve",
-    "requests": "download", "lhotse": "corpora",
+    "requests": "download", "lhotse": "corpora", "ray": "cluster", "pyarrow": "cluster",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Commands for people with recordings: transcribe, listen, align, evaluate, compare, calibrate."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,12 +46,31 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Transcribe every N-th recording, from the I-th on, into one file of rows in the "
+        "output folder; PATHS may then be manifests (.jsonl, .json) and lists of paths (.txt, "
+        ".lst, .list) too.",
+        show_default=False,
+    ),
+]
+ResultFile = Annotated[
+    Literal["jsonl", "parquet"] | None,
+    typer.Option(
+        help="With --shard: JSON lines, or Parquet (extra cluster)." + default_note("jsonl"),
+        show_default=False,
+    ),
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
         "-f",
-        help=f"{', '.join(FORMATS)}; may be given several times." + default_note("txt"),
+        help=f"{', '.join(FORMATS)}; may be given several times. With --shard: what is written of "
+        "each recording beside its row." + default_note("txt; with --shard none"),
         autocompletion=_formats,
         show_default=False,
     ),
@@ -87,6 +106,8 @@ def transcribe(
         ),
     ] = None,
     format: Formats = None,
+    shard: Shards = None,
+    result: ResultFile = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")
     ] = False,
@@ -107,6 +128,8 @@ def transcribe(
     import sys
 
     from asr.audio.chunk import ChunkOptions
+    from asr.bulk.job import BulkJob
+    from asr.bulk.run import transcribe_shard
     from asr.pretrained import registry as models
     from asr.transcribe.batch import transcribe_to
     from asr.transcribe.options import TranscribeOptions
@@ -117,9 +140,20 @@ def transcribe(
     options = TranscribeOptions(
         decoder_options, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
     )
+    running: Any = {"threads": threads, "backend": backend, "exact": exact, "device": device}
+    if shard is not None or result is not None:
+        failed = transcribe_shard(
+            BulkJob(output, options, model, tuple(format or ()), result or "jsonl", **running),
+            paths,
+            shard,
+            accept_truncated,
+            overwrite,
+            bar=progress is not False,
+        )
+        raise typer.Exit(min(failed, 1))
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load_for_command(model, threads, backend, exact, decoder_options, device),
+        load_for_command(model, decoding=decoder_options, **running),
         paths,
         output,
         format or ["txt"],

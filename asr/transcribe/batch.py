@@ -29,7 +29,7 @@ from asr.transcribe.transcript import Transcript
 
 STDIN = "-"
 _STDIN_NAME = "stdin"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Troubles with writing that all further recordings would have too."""
 
 
@@ -154,7 +154,7 @@ class _Run:
             try:
                 self._write(item, replace(transcript, path=item.name))
             except CannotWrite as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     raise
                 self.fail(f"{item.shown}: {error}")  # a name that is too long, for example
                 continue
