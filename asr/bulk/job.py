@@ -150,7 +150,7 @@ class BulkJob:
             on_row(rows.totals)
             if fatal is not None and rows.totals.rows == fatal:
                 recording = next(rows.left)
-                error = f"{recording.source}: its process was ended three times while it was read"
+                error = f"{recording.source}: the process that read it was ended twice"
                 self._add(rows, recording, self._failed(recording, error, recogniser))
             for recording, transcript in self._transcripts(recogniser, rows.left, alone):
                 self._add(rows, recording, transcript)
