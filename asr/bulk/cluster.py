@@ -16,7 +16,7 @@ from typing import Any
 
 from asr.bulk.job import BulkJob
 from asr.bulk.listing import read_list
-from asr.bulk.plan import BulkPlan, list_of
+from asr.bulk.plan import MOST_SHARDS, BulkPlan, list_of
 from asr.bulk.run import failures
 from asr.bulk.shard import ShardFiles, ShardTotals
 from asr.bulk.worker import ShardOutcome, ShardWorker
@@ -54,6 +54,8 @@ def transcribe_on_cluster(
         raise AsrError("device=auto: a cluster has to know what a worker needs; cpu or cuda")
     if workers is not None and workers < 1:
         raise AsrError(f"workers={workers}: at least 1")
+    if shards is not None and not 1 <= shards <= MOST_SHARDS:
+        raise AsrError(f"shards={shards}: from 1 to {MOST_SHARDS:,}")
     job.load()  # first: a model that is none must not begin a folder
     plan = job.begin(inputs, shards)
     known = {
@@ -142,6 +144,7 @@ class _Driver:
         self.ray, self.job, self.plan = ray, job, plan
         self.done, self.replaced = done, 0
         self._todo, self._update = deque(todo), update or (lambda fraction: None)
+        self._workers: list[Any] = []
         # Of each call that is in flight its worker, and its shard; None while a worker starts.
         self._calls: dict[Any, tuple[Any, int | None]] = {}
         self._deaths: Counter[int] = Counter()
@@ -175,13 +178,17 @@ class _Driver:
 
     def end(self) -> None:
         """End all workers."""
-        for worker, _ in self._calls.values():
-            self.ray.kill(worker)
-        self._calls.clear()
+        while self._workers:
+            self._end_one(self._workers[-1])
 
     def _start(self) -> None:
         worker = self._actor.remote(self.job, self.plan)
+        self._workers.append(worker)
         self._calls[worker.prepare.remote(self._probes)] = worker, None
+
+    def _end_one(self, worker: Any) -> None:
+        self._workers = [each for each in self._workers if each is not worker]
+        self.ray.kill(worker)
 
     def _returned(self, call: Any, worker: Any, index: int | None) -> None:
         """A worker has started, has finished a shard, or is gone."""
@@ -222,7 +229,7 @@ class _Driver:
     def _next(self, worker: Any) -> None:
         """Give a worker the next shard, or let it go."""
         if not self._todo:
-            self.ray.kill(worker)
+            self._end_one(worker)
             return
         index = self._todo.popleft()
         rows = self._rows(index)
@@ -235,7 +242,7 @@ class _Driver:
 
     def _died(self, worker: Any, index: int | None, error: Exception) -> None:
         """Replace a worker that is gone; its shard is done by another one."""
-        self.ray.kill(worker)  # it may only be out of reach
+        self._end_one(worker)  # it may only be out of reach
         if index is None:
             self._unready += 1
             if self._unready >= _STARTS:

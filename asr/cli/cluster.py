@@ -22,6 +22,49 @@ from asr.cli.speech import AcceptTruncated, ProgressBar
 cluster_app = typer.Typer(no_args_is_help=True, help="Transcribe on many machines, with Ray.")
 
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Recordings, folders, manifests (.jsonl, .json), lists of paths (.txt, .lst, .list); "
+        "all machines must see the files."
+    ),
+]
+ResultFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of the results, which all machines see.")
+]
+ShardCount = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of result files, each done by one worker."
+        + default_note("one for 500 recordings, at least 16"),
+        show_default=False,
+    ),
+]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        help="Workers." + default_note("as many as there are CPUs for, or GPUs"),
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Of a Ray cluster, or auto; without it this machine alone.",
+    ),
+]
+MoreFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help="What is written of each recording beside its row: txt, srt, vtt, tsv; may be given "
+        "several times.",
+    ),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add all commands of this module."""
     app.add_typer(cluster_app, name="cluster")
@@ -30,52 +73,17 @@ def add_to(app: typer.Typer) -> None:
 @cluster_app.command(cls=FieldOptionsCommand)
 @with_options(decoding=DECODING, chunks=CHUNKS, subtitles=SUBTITLES, more=TRANSCRIBING)
 def transcribe(
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            help="Recordings, folders, manifests (.jsonl, .json), lists of paths (.txt, .lst, "
-            ".list); all machines must see the files."
-        ),
-    ],
+    paths: Inputs,
     decoding: Any,
     chunks: Any,
     subtitles: Any,
     more: Any,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the results, which all machines see.")
-    ],
+    output: ResultFolder,
     model: ModelOption = None,
-    shards: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of result files, each done by one worker."
-            + default_note("one for 500 recordings, at least 16"),
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Workers." + default_note("as many as there are CPUs for, or GPUs"),
-            show_default=False,
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            help="Of a Ray cluster, or auto; without it this machine alone.",
-        ),
-    ] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help="What is written of each recording beside its row: txt, srt, vtt, tsv; may be "
-            "given several times.",
-        ),
-    ] = None,
+    shards: ShardCount = None,
+    workers: WorkerCount = None,
+    address: Address = None,
+    format: MoreFormats = None,
     result: Annotated[
         Literal["jsonl", "parquet"], typer.Option(help="JSON lines, or Parquet.")
     ] = "jsonl",

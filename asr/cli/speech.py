@@ -46,6 +46,14 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+Recordings = Annotated[
+    list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
+]
+TextFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for one file per recording; without it, print."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")]
 Shards = Annotated[
     str | None,
     typer.Option(
@@ -91,26 +99,17 @@ ProgressBar = Annotated[
 
 @with_options(decoding=DECODING, chunks=CHUNKS, subtitles=SUBTITLES, more=TRANSCRIBING)
 def transcribe(
-    paths: Annotated[
-        list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
-    ],
+    paths: Recordings,
     decoding: Any,
     chunks: Any,
     subtitles: Any,
     more: Any,
     model: ModelOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for one file per recording; without it, print."
-        ),
-    ] = None,
+    output: TextFolder = None,
     format: Formats = None,
     shard: Shards = None,
     result: ResultFile = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
     accept_truncated: AcceptTruncated = False,
     progress: ProgressBar = None,
     threads: Threads = 2,
@@ -128,28 +127,22 @@ def transcribe(
     import sys
 
     from asr.audio.chunk import ChunkOptions
-    from asr.bulk.job import BulkJob
-    from asr.bulk.run import transcribe_shard
     from asr.pretrained import registry as models
     from asr.transcribe.batch import transcribe_to
     from asr.transcribe.options import TranscribeOptions
     from asr.transcribe.recogniser import load_for_command
     from asr.transcribe.subtitles import SubtitleOptions
 
-    decoder_options = models.decoding(model, decoding)
-    options = TranscribeOptions(
-        decoder_options, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
-    )
+    decoder_options, limits = models.decoding(model, decoding), SubtitleOptions(**subtitles)
+    options = TranscribeOptions(decoder_options, ChunkOptions(**chunks), limits, **more)
     running: Any = {"threads": threads, "backend": backend, "exact": exact, "device": device}
     if shard is not None or result is not None:
-        failed = transcribe_shard(
-            BulkJob(output, options, model, tuple(format or ()), result or "jsonl", **running),
-            paths,
-            shard,
-            accept_truncated,
-            overwrite,
-            bar=progress is not False,
-        )
+        from asr.bulk.job import BulkJob
+        from asr.bulk.run import transcribe_shard
+
+        job = BulkJob(output, options, model, tuple(format or ()), result or "jsonl", **running)
+        bar = progress is not False
+        failed = transcribe_shard(job, paths, shard, accept_truncated, overwrite, bar)
         raise typer.Exit(min(failed, 1))
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
