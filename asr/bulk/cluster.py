@@ -124,7 +124,8 @@ def _connect(ray: Any, cpus: int | None, address: str | None) -> None:
             if attempt < _STARTS and "timed out during startup" in str(error):
                 continue
             where = f"at {address}" if address else "on this machine"
-            reason = str(error).strip().splitlines()[0]
+            hint = " (one with a token needs RAY_AUTH_MODE=token)" if address else ""
+            reason = str(error).strip().splitlines()[0] + hint
             raise AsrError(f"no Ray cluster {where}: {reason}") from None
 
 

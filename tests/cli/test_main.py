@@ -95,6 +95,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("transcribe good.flac -m model.asr --chunk-seconds 0.1", ["chunk_seconds=0.1"]),
         ("transcribe good.flac -m model.asr --overwrite", ["overwrite", "-o"]),
         ("transcribe good.flac -m model.asr --batch-seconds 0", ["batch_seconds=0"]),
+        ("transcribe digits.jsonl -m model.asr", ["digits.jsonl", "--shard 1/1"]),
         ("transcribe good.flac -m model.asr --shard 1/2", ["shards", "-o"]),
         ("transcribe good.flac -m model.asr --shard 3/2 -o out", ["3/2", "from 1 to 2"]),
         ("transcribe good.flac -m model.asr --result parquet -o out", ["--shard"]),
