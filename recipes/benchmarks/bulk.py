@@ -21,7 +21,6 @@ import soundfile
 from asr import audio, environment
 from asr.bulk.job import BulkJob
 from asr.bulk.listing import read_list, write_list
-from asr.bulk.rows import write_parquet
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.report.measurements import DisplayColumn, ExtraTable, write_measurement
@@ -81,14 +80,12 @@ def transcribing(folder: Path, samples: np.ndarray, length: float, decoder: str)
         raise AsrError(f"{totals.failed} recordings failed")
     hours = totals.seconds / 3600
     [lines] = job.folder.glob("shard-*.jsonl")
-    write_parquet(lines, folder / "rows.parquet")
     return {
         "decoder": decoder,
         "length": length,
         "recordings": totals.rows,
         "factor": spent / totals.seconds,
         "lines": lines.stat().st_size / hours,
-        "parquet": (folder / "rows.parquet").stat().st_size / hours,
     }
 
 
@@ -155,7 +152,6 @@ def measure(arguments: argparse.Namespace) -> None:
             DisplayColumn("Recordings", "recordings", "count"),
             DisplayColumn("Processor s / s", "factor", ".4f"),
             DisplayColumn("Rows, MB an hour", "lines", "megabytes"),
-            DisplayColumn("as Parquet", "parquet", "megabytes"),
         ],
         rows,
         [f"FLAC; {arguments.seconds:g} s of {arguments.recordings.name}, one thread."],

@@ -1,5 +1,6 @@
 """Shards: whole whatever ends them, continued, refused where results would mix."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -311,8 +312,9 @@ def test_alone_and_with_a_fatal_recording_the_other_rows_are_the_same(
     assert list(found.values()) == TEXTS[1:]
 
 
+@pytest.mark.distributed
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is missing")
 def test_parquet_holds_the_rows_of_json_lines(model: str, recordings: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     (recordings / "1.wav").write_text("not sound")
     options = TranscribeOptions(DecoderOptions("beam", nbest=2))
     for form in ("jsonl", "parquet"):
