@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from paths import ROOT
 
 from asr.cli.main import app
 from asr.corpus.manifest import read_manifest
-from asr.report.measurements import read_measurement
 
 TEXT = (ROOT / "recipes" / "BULK.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

@@ -18,7 +18,7 @@ def test_costs_of_transcribing_reading_and_listing_are_recorded(tmp_path: Path) 
     ]  # fmt: skip
     assert all(0 < row["factor"] < 5 and row["lines"] > 1000 for row in record.rows)
     reading, listing = record.tables
-    assert [row["what"] for row in reading.rows or ()][0].startswith("WAV")
+    assert next(row["what"] for row in reading.rows or ()).startswith("WAV")
     assert all(row["bytes"] > 1e7 for row in reading.rows or ())
     [row] = listing.rows or ()
     assert (row["recordings"], row["found"]) == (2000, 2)
