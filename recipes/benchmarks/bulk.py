@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from long_audio import run
 
 from asr import audio, environment
 from asr.bulk.job import BulkJob
@@ -139,6 +140,8 @@ def measure(arguments: argparse.Namespace) -> None:
             for decoder in ("greedy", "beam, LM")
             for length in lengths
         ]
+        words = [str(folder / f"greedy-{lengths[-1]:g}"), "-o", str(folder / "again")]
+        memory = run(["transcribe", *words, "--shard", "1/1", "--threads", "1"])[1]
     for row in (*rows, *forms, listed):
         print(row, flush=True)
     write_measurement(
@@ -154,7 +157,11 @@ def measure(arguments: argparse.Namespace) -> None:
             DisplayColumn("Rows, MB an hour", "lines", "megabytes"),
         ],
         rows,
-        [f"FLAC; {arguments.seconds:g} s of {arguments.recordings.name}, one thread."],
+        [
+            f"FLAC, {arguments.seconds:g} s of the recordings in {arguments.recordings} again and "
+            f"again; one thread. A process took {memory:.0f} MiB at most."
+        ],
+        {"memory": memory},
         tables=[
             ExtraTable(
                 "Reading alone, to 16 kHz and one channel",

@@ -16,6 +16,7 @@ from paths import ROOT
 
 from asr.cli.main import app
 from asr.corpus.manifest import read_manifest
+from asr.report.measurements import read_measurement
 
 TEXT = (ROOT / "recipes" / "BULK.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -123,3 +124,63 @@ def test_the_repetition_of_shards_with_failures_is_what_the_guide_says(folder: P
 def test_every_file_that_the_guide_links_to_exists() -> None:
     for path in re.findall(r"\]\(([^)#:]+)[)#]", TEXT):
         assert (ROOT / "recipes" / path).exists(), path
+
+
+HOURS, RECORDINGS = 100_000, 10_000_000
+
+
+def figures() -> list[str]:
+    """The lines of the guide's table and what its text says, from the record."""
+    record = read_measurement(RECORD)
+    costs = {row["decoder"]: row for row in record.rows if row["length"] == 60}
+    reading, [listing] = ({row["what"]: row for row in record.tables[0].rows or ()},
+                          record.tables[1].rows or ())  # fmt: skip
+    flac = reading["FLAC, 16 kHz"]["bytes"]
+    seconds = HOURS * 3600 / RECORDINGS
+
+    def row(name: str, value: Any) -> str:
+        greedy, beam = (value(costs[decoder]["factor"]) for decoder in ("greedy", "beam, LM"))
+        return f"| {name} | {greedy} | {beam} |"
+
+    lines = [
+        row("Processor seconds for a second of audio", lambda f: f"{f:.4f}"),
+        row("Core hours", lambda f: f"{HOURS * f:,.0f}"),
+        row("Hours on 16 cores", lambda f: f"{HOURS * f / 16:.0f}"),
+        row("Minutes on 1,000 cores", lambda f: f"{60 * HOURS * f / 1000:.0f}"),
+        row("Hours of audio that a core does in an hour", lambda f: f"{1 / f:.0f}"),
+        row("MB that it reads in a second (FLAC)", lambda f: f"{flac / 3600 / f / 1e6:.1f}"),
+        row("Recordings that it opens in a second", lambda f: f"{1 / f / seconds:.1f}"),
+        row("Cores that 10 Gbit/s feed", lambda f: f"{1.25e9 / (flac / 3600 / f):.0f}"),
+    ]
+    texts = [
+        f"{HOURS * reading[name]['bytes'] / 1e12:.1f} TB as {short}"
+        for name, short in (
+            ("FLAC, 16 kHz", "FLAC"), ("WAV, 16 kHz, 16 bit", "WAV"), ("Opus, 48 kHz", "Opus"),
+        )
+    ]  # fmt: skip
+    texts.append(f"{HOURS * costs['beam, LM']['lines'] / 1e9:.0f} GB of rows")
+    size = RECORDINGS / listing["recordings"] * listing["bytes"]
+    texts.append(f"{size / 1e9:.1f} GB for the list")
+    greedy = 3600 * costs["greedy"]["factor"]
+    for name, short in (("FLAC, 16 kHz", "FLAC"), ("MP3, 44.1 kHz, stereo", "MP3"),
+                        ("Opus, 48 kHz", "Opus")):  # fmt: skip
+        texts.append(f"{short} {reading[name]['seconds']:.1f} s")
+    opus = greedy - reading["FLAC, 16 kHz"]["seconds"] + reading["Opus, 48 kHz"]["seconds"]
+    texts.append(f"{opus / greedy:.1f} times the processor time of one of FLAC")
+    texts.append(f"took {record.details['memory']:.0f} MiB at most")
+    shard = [f"{500 * seconds * costs[decoder]['factor']:.0f} s" for decoder in costs]
+    texts.append(f"take a core {shard[0]} greedily and {shard[1]} with the beam")
+    texts.append(f"{greedy:.1f} s of processor time for an hour")
+    short_ones = {r["decoder"]: r["factor"] for r in record.rows if r["length"] == 1}
+    ten = {r["decoder"]: r["factor"] for r in record.rows if r["length"] == 10}
+    for decoder in ("greedy", "beam, LM"):
+        texts.append(f"{short_ones[decoder] / ten[decoder]:.1f} times")
+    texts.append(f"{listing['made']:.0f} s of one core for a million paths")
+    texts.append(f"{listing['memory']:.0f} MiB")
+    texts.append(f"{listing['read']:.2f} s for a million")
+    return [*lines, *texts]
+
+
+@pytest.mark.parametrize("figure", figures())
+def test_the_figures_of_the_guide_are_those_of_the_record(figure: str) -> None:
+    assert figure in TEXT

@@ -22,3 +22,4 @@ def test_costs_of_transcribing_reading_and_listing_are_recorded(tmp_path: Path) 
     assert all(row["bytes"] > 1e7 for row in reading.rows or ())
     [row] = listing.rows or ()
     assert (row["recordings"], row["found"]) == (2000, 2)
+    assert 50 < record.details["memory"] < 1000
