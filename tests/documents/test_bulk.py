@@ -106,7 +106,12 @@ def test_the_commands_with_ray_run_as_written(folder: Path) -> None:
 def test_every_option_that_the_guide_names_exists() -> None:
     root: Any = typer.main.get_command(app)
     both = [root.commands["transcribe"], root.commands["cluster"].commands["transcribe"]]
-    known = {o for command in both for parameter in command.params for o in parameter.opts}
+    known = {
+        o
+        for command in both
+        for parameter in command.get_params(typer.Context(command))
+        for o in parameter.opts
+    }
     named = set(re.findall(r"`(--[a-z-]+)", TEXT))
     assert {"--shard", "--address", "--result"} <= named <= known
 
