@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from asr.transcribe.progress import times_real
 
 _STARTS = 3
 """Attempts to start a cluster, and workers in a row that may end before they are ready."""
+_DEATHS, _DEATHS_OF_EACH = 8, 4
+"""Workers, and those in each worker's place, that may end while no shard is finished: more than a
+few bad recordings explain."""
 _PATIENCE_SECONDS = 60.0
 """Without any worker, until a person is told; and for a shard that another process holds."""
 _TICK_SECONDS = 1.0
@@ -56,7 +60,8 @@ def transcribe_on_cluster(
         raise AsrError(f"workers={workers}: at least 1")
     if shards is not None and not 1 <= shards <= MOST_SHARDS:
         raise AsrError(f"shards={shards}: from 1 to {MOST_SHARDS:,}")
-    job.load()  # first: a model that is none must not begin a folder
+    # First: a model that is none must not begin a folder. This machine may lack a GPU.
+    replace(job, device="cpu").load()
     plan = job.begin(inputs, shards)
     known = {
         index: ShardFiles(job.folder, plan, index, job.form).totals()
@@ -152,6 +157,8 @@ class _Driver:
         self._deaths_at: Counter[tuple[int, int]] = Counter()
         self._taken: dict[int, float] = {}
         self._unready = 0
+        self._deaths_in_a_row = 0
+        self._most_deaths = _DEATHS + _DEATHS_OF_EACH * workers
         recordings = islice(read_list(list_of(job.folder)), 100)
         paths = [r.audio_filepath for r in recordings if os.path.exists(r.audio_filepath)]
         self._probes = paths[:3]
@@ -222,6 +229,7 @@ class _Driver:
             self._todo.append(index)
             time.sleep(0.1)
             return
+        self._deaths_in_a_row = 0
         for message in outcome.messages:
             self.job.say(message)
         self.done += outcome.totals
@@ -250,6 +258,12 @@ class _Driver:
                 raise AsrError(f"workers end before they are ready: {_reason(error)}")
         else:
             self.replaced += 1
+            self._deaths_in_a_row += 1
+            if self._deaths_in_a_row > self._most_deaths:
+                raise AsrError(
+                    f"{self._deaths_in_a_row} workers ended, and no shard was finished meanwhile: "
+                    f"{_reason(error)}. Fewer workers need less memory"
+                )
             if self._deaths[index] > 1:
                 self._deaths_at[index, self._rows(index)] += 1
             self._deaths[index] += 1

@@ -103,6 +103,7 @@ class BulkJob:
             "result": self.form,
             "channel": str(options["channel"]),
             "case": str(options["case"]),
+            "exact": str(self.exact),
         }
         for section in ("decoding", "chunks", "subtitles"):
             found |= {f"{section}.{k}": str(v) for k, v in options[section].items()}

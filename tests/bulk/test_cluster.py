@@ -246,6 +246,20 @@ def test_a_recording_that_ends_every_process_is_a_row_with_its_error(
     assert "4 workers replaced" in said[-1]
 
 
+def test_a_machine_on_which_all_workers_die_gives_no_recording_up_for_it(
+    ray: FakeRay, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self: ShardWorker, *shard: Any) -> None:
+        raise Death("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWorker, "run", die)
+        with pytest.raises(AsrError, match=r"17 workers ended, .*out of memory"):
+            transcribe_on_cluster(a_job(few, []), [few / "in"], 9, bar=False)
+    assert transcribe_on_cluster(a_job(few, []), [few / "in"], bar=False) == 0
+    assert sorted(texts(few).values()) == sorted(TEXTS)
+
+
 def test_workers_that_cannot_start_end_the_command(
     ray: FakeRay, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,12 +344,8 @@ def test_what_ends_all_recordings_ends_the_command(
 def test_what_cannot_be_is_refused(
     ray: FakeRay, few: Path, given: dict[str, Any], more: dict[str, Any], message: str
 ) -> None:
-    # No test needs a GPU: the command loads the model itself before it asks the cluster.
-    job = a_job(few, [], **more)
-    if job.device == "cuda":
-        object.__setattr__(job, "load", lambda: None)
     with pytest.raises(AsrError, match=message):
-        transcribe_on_cluster(job, [few / "in"], bar=False, **given)
+        transcribe_on_cluster(a_job(few, [], **more), [few / "in"], bar=False, **given)
 
 
 def test_without_the_extra_the_command_says_what_to_install(few: Path) -> None:
