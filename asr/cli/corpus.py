@@ -171,7 +171,10 @@ def split(
         ),
     ] = None,
 ) -> None:
-    """Deal a manifest into train.jsonl, dev.jsonl and test.jsonl, by speakers where they are known."""
+    """Deal a manifest into train.jsonl, dev.jsonl and test.jsonl.
+
+    No speaker is in two of them; where speakers are unknown or few, no recording is.
+    """
     from asr.corpus.commands import split_manifest
 
     split_manifest(manifest, output, dev, test, seed)

@@ -39,8 +39,8 @@ def split(
     what = "speakers" if by_speaker else "recordings"
     if empty := [name for name, found in sets.items() if not found]:
         raise AsrError(
-            f"{counted(len(groups), what[:-1])}: too few, nothing is left for {' and '.join(empty)}; "
-            "add recordings, or choose other fractions"
+            f"{counted(len(groups), what[:-1])}: too few, nothing is left for "
+            f"{' and '.join(empty)}; add recordings, or choose other fractions"
         )
     return sets, what
 

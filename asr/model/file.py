@@ -106,7 +106,7 @@ def read_model(path: str | Path) -> ModelFile:
 
 
 def read_without_tensors(path: str | Path) -> ModelFile:
-    """A model file without its tensors, whose bytes are not read. Raises AsrError as `read_model`."""
+    """A model file but for its tensors, whose bytes are not read. Raises as `read_model`."""
     header = read_header(path)
     return replace(_checked(path, {}, header.metadata), digest=header.digest)
 

@@ -62,7 +62,7 @@ class Run:
             at_most(check, "", self, seed=2**63 - 1, threads=1024)
             check(
                 bool(self.init) or self.init_output == "keep",
-                "init_output=new changes a network that is trained, and init is empty: set init=FILE",
+                "init_output=new changes the network of init=FILE, and init is empty",
             )
             check(
                 self.model.mels == self.frontend.mels,

@@ -6,15 +6,14 @@ The archives have the real layout and sums of their own; they come from a local 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import file_server as http
 import mini_librispeech as mini
 import pytest
+from command_line import asr_here
 from paths import ROOT
 
-from asr.cli import main as cli
 from asr.corpus import openslr
 from asr.model.file import load_model
 from asr.pruning import statistics
@@ -32,7 +31,7 @@ SMOKE = [
 
 
 @pytest.fixture(scope="module")
-def libri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def libri(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all parts, by the command of the recipes and a server of our own."""
     archives, folder = (tmp_path_factory.mktemp(name) for name in ("archives", "libri"))
     table = mini.write(archives, list(openslr.LIBRISPEECH), utterances=6, seconds=2.0)
@@ -42,17 +41,9 @@ def libri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             server.files[f"/resources/12/{part.name}"] = (archives / part.name).read_bytes()
         mirror = f"--mirror={server.address}/resources"
         for parts in PARTS.values():
-            run("corpus", "librispeech", str(folder), "--parts", parts, mirror)
+            asr_here("corpus", "librispeech", str(folder), "--parts", parts, mirror)
         assert len(server.asked) == len(table), "what is there is not asked for again"
-    yield folder
-
-
-def run(*words: str) -> None:
-    """`asr WORDS` in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as done:
-        patch.setattr(sys, "argv", ["asr", *words])
-        cli.main()
-    assert not done.value.code
+    return folder
 
 
 @pytest.mark.filterwarnings("ignore:ThresholdRamp. only")
@@ -63,7 +54,7 @@ def test_the_recipe_trains_sparse_and_with_one_more_word_dense(
 ) -> None:
     epochs = 4 if recipe == "librispeech_100h" else 2
     words = [f"data.root={libri}", f"runs={tmp_path}", f"training.epochs={epochs}", *SMOKE]
-    run("train", str(RECIPES / f"{recipe}.yaml"), *words, *([word] if word else []))
+    asr_here("train", str(RECIPES / f"{recipe}.yaml"), *words, *([word] if word else []))
     name = "dense" if word else "sparse"
     folder = tmp_path / recipe / name
     record = json.loads((folder / "record.json").read_text())
