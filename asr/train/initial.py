@@ -98,14 +98,23 @@ def start_from_init(model: "DeepSpeech", settings: Run) -> None:
 
 
 def zeros_that_are_lost(model: "DeepSpeech", settings: Run) -> str:
-    """What to tell about a pruned `init` whose zeros the training fills; empty if it does not."""
+    """What to tell about a pruned `init` whose zeros the training fills; empty if it does not.
+
+    Raises AsrError if it should keep zeros and there are none.
+    """
     from asr.pruning import find, statistics
 
     pruning = settings.pruning
     if not settings.init or pruning.method not in ("none", "fixed_mask"):
         return ""
     kept = find(model, pruning.tensors) if pruning.method == "fixed_mask" else {}
-    lost = [t for t in statistics(model).tensors if t.name not in kept and t.sparsity >= _MANY]
+    tensors = statistics(model).tensors
+    if kept and not any(t.sparsity for t in tensors if t.name in kept):
+        raise AsrError(
+            f"init={settings.init}: no weight of {', '.join(pruning.tensors)} is zero, so "
+            "pruning.method=fixed_mask has nothing to keep; pruning.method=none trains it dense"
+        )
+    lost = [t for t in tensors if t.name not in kept and t.sparsity >= _MANY]
     if not lost:
         return ""
     zeros = sum(t.elements - t.nonzeros for t in lost)

@@ -171,6 +171,14 @@ def test_zeros_that_a_training_fills_are_told(
     assert bool(text) == bool(told)
 
 
+def test_a_dense_model_has_no_zeros_to_keep(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("")
+    path = save(tmp_path / "model.asr", CharacterTokenizer(), ["none"])
+    found = settings(tmp_path, f"init={path}", "pruning.method=fixed_mask")
+    with pytest.raises(AsrError, match=r"rnn\* is zero.* pruning\.method=none trains it dense"):
+        zeros_that_are_lost(load_model(path).model, found)
+
+
 def test_an_init_that_is_no_model_is_refused(folder: Path) -> None:
     with pytest.raises(AsrError, match="no such model file"):
         settings(folder, "init=missing.asr")
