@@ -67,7 +67,7 @@ methods: setup
 # Dense against sparse, about a quarter of an hour on an idle machine; a second call continues.
 benchmarks: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	for name in network recurrent start masks sizes wer gpu; do \
+	for name in network instruction_sets recurrent start masks sizes wer gpu; do \
 		$(BIN)/python recipes/benchmarks/$$name.py || exit 1; \
 	done
 	$(BIN)/python recipes/benchmarks/results.py

@@ -170,11 +170,22 @@ def benchmark(
         Path | None, typer.Option(help="Recording to run on; without it, noise.")
     ] = None,
     threads: Threads = 2,
+    every_set: Annotated[
+        bool,
+        typer.Option(
+            "--every-set",
+            help="Once for each instruction set of this processor, both sides held to it.",
+        ),
+    ] = False,
 ) -> None:
     """Time a sparse model on this machine, against the same network in dense runtimes."""
     from asr.benchmark.compare import benchmark as run
+    from asr.benchmark.instruction_sets import benchmark_sets, table
 
-    print(run(model, seconds, utterances, threads, recording).table())
+    if every_set:
+        print(table(benchmark_sets(model, seconds, utterances, threads, recording)))
+    else:
+        print(run(model, seconds, utterances, threads, recording).table())
 
 
 if __name__ == "__main__":

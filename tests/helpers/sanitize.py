@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = [
+    "tests/sparse/kernels/test_perm8.py",
     "tests/sparse/kernels/test_products.py",
     "tests/sparse/kernels/test_recurrent.py",
     "tests/model/test_native_convolution.py",

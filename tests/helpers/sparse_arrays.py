@@ -30,3 +30,22 @@ def in_banks(shape: tuple[int, int], kept: int, seed: int = 0) -> np.ndarray:
     weights[:, shape[1] // BANK * BANK :] = 0
     weights[:, : shape[1] // BANK * BANK] = banks.reshape(shape[0], -1)
     return weights
+
+
+def zeros_and_weights(pattern: str, shape: tuple[int, int], keep: float, seed: int = 0):
+    """A matrix with zeros in this pattern, as far as its shape allows."""
+    generator = np.random.default_rng(seed)
+    rows, columns = shape
+    if pattern == "block":
+        mask = generator.random((-(-rows // BLOCK), columns)) < keep
+        mask = mask.repeat(BLOCK, axis=0)[:rows]
+    elif pattern == "bank":
+        mask = np.zeros(shape, bool)
+        for first in range(0, columns, BANK):
+            width = min(BANK, columns - first)
+            count = max(1, round(keep * width))
+            order = np.argsort(generator.random((rows, width)), axis=1)[:, :count]
+            np.put_along_axis(mask[:, first : first + width], order, True, axis=1)
+    else:
+        mask = generator.random(shape) < keep
+    return (generator.normal(0, 0.3, shape) * mask).astype(np.float32)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from asr.model import native_convolution as module
 from asr.model.native_convolution import STRIP, Convolution, ConvolutionStack, sparse_pays
-from asr.sparse.kernels import LEVELS, level, library
+from asr.sparse.kernels import LEVELS, level, levels, library
 
 
 class Layer(NamedTuple):
@@ -30,7 +30,7 @@ SHAPES = {
     "wide strides": [Layer(16, 1, (3, 3), (3, 4)), Layer(33, 16, (5, 9), (2, 3))],
     "kernel above the bands": [Layer(4, 1, (41, 11), (8, 2)), Layer(7, 4, (21, 3), (1, 1))],
 }
-LEVELS_HERE = LEVELS[: level() + 1] if library() else ()
+LEVELS_HERE = levels() if library() else ()
 
 
 def draw(layers: list[Layer], zeros: float = 0.0) -> list[tuple[np.ndarray, np.ndarray]]:

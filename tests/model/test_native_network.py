@@ -12,7 +12,7 @@ from asr.model.dimensions import Model
 from asr.model.native_network import Network
 from asr.model.torch_network import DeepSpeech
 from asr.sparse.csr import from_dense
-from asr.sparse.kernels import LEVELS, level
+from asr.sparse.kernels import LEVELS, levels
 
 SMALL: dict[str, Any] = {"conv_channels": [4, 6], "hidden": 48, "layers": 2, "outputs": 11}
 VARIANTS: list[dict[str, Any]] = [
@@ -92,7 +92,7 @@ def rows(array: np.ndarray) -> Any:
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_every_instruction_set_gives_the_same(name: str) -> None:
-    if LEVELS.index(name) > level():
+    if name not in levels():
         pytest.skip(f"this processor has no {name}")
     dimensions = Model(**SMALL)
     model = network(dimensions)

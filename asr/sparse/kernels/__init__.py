@@ -1,7 +1,7 @@
 """Products and recurrent layers with sparse matrices on a CPU, in C, and in numpy without it."""
 
 from asr.sparse.kernels.choice import KERNELS, Kernel, Values, choose
-from asr.sparse.kernels.library import LEVELS, level, library
+from asr.sparse.kernels.library import LEVELS, level, levels, library
 from asr.sparse.kernels.matrix import Matrix, prepare, whole_passes
 from asr.sparse.kernels.recurrent import GATES, Cell, CellKind, Recurrent, State
 
@@ -18,6 +18,7 @@ __all__ = [
     "Values",
     "choose",
     "level",
+    "levels",
     "library",
     "prepare",
     "whole_passes",

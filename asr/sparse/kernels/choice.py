@@ -1,4 +1,8 @@
-"""Chooses the kernel for a matrix: one table of kernels and one pure function."""
+"""Chooses the kernel for a matrix: one table of kernels and one pure function.
+
+The choice is by measurements that were made once, not at run time: a choice that changed from run
+to run would change transcripts. `recipes/benchmarks/instruction_sets.py` measures it again.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +15,8 @@ Values = Literal["auto", "fp32", "fp16", "int8"]
 
 DENSE = 0.3
 """Below this sparsity all elements are stored: skipping zeros would cost more than it saves."""
+DENSE_EXACT = {"plain": DENSE, "avx2": 0.65, "avx2vnni": 0.65}
+"""The same for fp32 by instruction set, whose sparse kernel is slower; with AVX-512 it is 0.6."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ ANY: tuple[Pattern, ...] = ("element", "bank", "block")
 KERNELS: dict[str, Kernel] = {
     # 16-bit words of weight and column; 64 columns of the input in two registers.
     "perm16": Kernel(("element", "bank"), ("avx512bw", "avx512vnni"), "fp16", 2e-3),
+    # 8-bit weights and inputs; 32 columns in two registers of bytes.
+    "perm8": Kernel(("element", "bank"), ("plain", "avx2", "avx2vnni"), "int8", 6e-3),
     # fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers.
     "perm32": Kernel(("element", "bank"), ("avx2", "avx512f"), "fp32", 2e-6),
     # 16 rows at once. Its fp32 and fp16 code gains nothing from levels above avx512f.
@@ -55,8 +63,9 @@ def choose(
 ) -> str:
     """Name of the fastest kernel for a matrix; `level=None`: there is no C library.
 
-    `values` is the lowest precision allowed (`auto`: fp16); `exact` requires fp32. Raises AsrError
-    for unknown names.
+    `values` is the lowest precision allowed (`auto`: fp16, but int8 for element and bank patterns
+    with AVX2, whose processors have nothing fast for 16 bits); `exact` requires fp32. Raises
+    AsrError for unknown names.
     """
     if level is None:
         return "numpy"
@@ -66,10 +75,13 @@ def choose(
         raise AsrError(f"values {values!r}: there are auto, fp32, fp16, int8")
     if exact or (values == "auto" and sparsity < DENSE):
         values = "fp32"
-    if pattern == "block" or sparsity < DENSE:
+    dense = DENSE_EXACT.get(level, 0.6) if values == "fp32" else DENSE
+    if pattern == "block" or sparsity < dense:
         if values == "auto":
             values = "fp32" if level == "plain" else "fp16"
         return f"block16-{values}"
     if values != "fp32" and level in KERNELS["perm16"].levels:
         return "perm16"
+    if values in ("auto", "int8") and level in ("avx2", "avx2vnni"):
+        return "perm8"
     return "csr" if level == "plain" else "perm32"

@@ -19,6 +19,9 @@ SHARED = 1.1
 RUNS = {2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
 """Number of vectors in a run, by the elements of a row in a bank; two banks fill whole runs."""
 
+TWO_PAIRS = 1.4
+"""Time of a vector of perm8 that reads two pairs of stretches, in those that read one."""
+
 UNSORTED = 0.85
 """Rows are sorted by count if at most this fraction of the vectors remains: their sums must then be
 scattered, which costs a little."""
@@ -33,10 +36,13 @@ class KernelLayout:
     words: NDArray[Any]
     index: NDArray[np.uint16] | None = None
     wide: NDArray[np.int32] | None = None
+    sums: NDArray[np.int32] | None = None
     scales: NDArray[np.float32] | None = None
     blocks: NDArray[np.int32] | None = None
     order: NDArray[np.int32] | None = None
     run: int = 1
+    lanes: int = 0
+    pairs: int = 1
 
     @property
     def bytes(self) -> int:
@@ -63,25 +69,44 @@ def lay_out(rows: CsrMatrix, kernel: str, level: str, library: ctypes.CDLL) -> K
         )
     if kernel.startswith("block16"):
         return _block(rows, kernel.removeprefix("block16-"))
+    if kernel == "perm8":
+        return _perm8(rows, library)
     if kernel == "perm16":
         return _perm(rows, library, lanes=16, slots=2, width=32)
-    if level == "avx2":
+    if level in ("avx2", "avx2vnni"):
         return _perm(rows, library, lanes=8, slots=1, width=8)
     return _perm(rows, library, lanes=16, slots=1, width=16)
 
 
 class _Packer:
-    """Calls `asr_perm_layout` for one matrix and one kind of vector."""
+    """Calls `asr_perm_layout` for one matrix and one kind of vector.
+
+    A vector reads `pairs` pairs of stretches; `banked`: always the two halves of a bank.
+    """
 
     def __init__(
-        self, rows: CsrMatrix, library: ctypes.CDLL, lanes: int, slots: int, width: int
+        self,
+        rows: CsrMatrix,
+        library: ctypes.CDLL,
+        lanes: int,
+        slots: int,
+        width: int,
+        pairs: int = 1,
+        banked: bool = False,
     ) -> None:
         self.library, self.lanes, self.slots, self.width = library, lanes, slots, width
+        self.pairs, self.banked = pairs, banked
         self.shape = rows.shape
         self.groups = -(-rows.shape[0] // lanes)
         self.starts = np.ascontiguousarray(rows.starts, np.int64)
         self.columns = np.ascontiguousarray(rows.columns, np.int32)
         self.values = np.ascontiguousarray(rows.values, np.float32)
+
+    def natural(self) -> NDArray[np.int32]:
+        """The rows of the lanes, one after the other; -1: none."""
+        order = np.full(self.groups * self.lanes, -1, np.int32)
+        order[: self.shape[0]] = np.arange(self.shape[0])
+        return order
 
     def count(self, order: NDArray[np.int32], run: int) -> tuple[int, NDArray[np.int32]]:
         """The number of vectors, and the first of each group."""
@@ -93,8 +118,8 @@ class _Packer:
     ) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
         """The element of each word, -1: none, and the two stretches of each run of vectors."""
         vectors = int(firsts[-1])
-        elements = np.empty(max(vectors, 1) * self.lanes * self.slots, np.int32)
-        index = np.zeros((vectors // run, 2), np.uint16)
+        elements = np.empty(max(vectors, 1) * self.pairs * self.lanes * self.slots, np.int32)
+        index = np.zeros((vectors // run * self.pairs, 2), np.uint16)
         self._layout(order, run, firsts, elements, index)
         return elements, index
 
@@ -104,7 +129,7 @@ class _Packer:
         found = self.library.asr_perm_layout(
             *(self.groups, self.shape[1]),
             *(pointer(self.starts), pointer(self.columns), pointer(order)),
-            *(self.lanes, self.slots, self.width, run),
+            *(self.lanes, self.slots, self.width, run, self.pairs, self.banked),
             *(pointer(firsts), pointer(elements), pointer(index)),
         )
         if found < 0:
@@ -135,26 +160,14 @@ def _perm(
     rows: CsrMatrix, library: ctypes.CDLL, lanes: int, slots: int, width: int
 ) -> KernelLayout:
     packer = _Packer(rows, library, lanes, slots, width)
-    order = np.full(packer.groups * lanes, -1, np.int32)
-    order[: rows.shape[0]] = np.arange(rows.shape[0])
+    order = packer.natural()
     run, (vectors, firsts) = 1, packer.count(order, 1)
     shared = _run_of(rows) if slots == 2 else 1
     if shared > 1:
         more, other = packer.count(order, shared)
         if more <= SHARED * vectors:
             run, vectors, firsts = shared, more, other
-    by_count = _by_count(rows, order, lanes, slots, vectors)
-    if by_count is not None:
-        fewer, other = packer.count(by_count, run)
-        if fewer < UNSORTED * vectors:
-            firsts, order = other, by_count
-        else:
-            by_count = None
-    # Groups with as many vectors follow one another: the processor predicts the end of a loop that
-    # ends as the last one did.
-    blocks = np.argsort(np.diff(firsts), kind="stable").astype(np.int32)
-    order = np.ascontiguousarray(order.reshape(packer.groups, lanes)[blocks]).ravel()
-    _, firsts = packer.count(order, run)
+    order, firsts, blocks = _arrange(rows, packer, run, order, vectors, firsts)
     elements, index = packer.fill(order, run, firsts)
     words, scales = packer.words(run, firsts, elements, index)
     pairs = _pairs(index, firsts, run) if slots == 2 else aligned((index * 8).ravel(), np.uint16)
@@ -164,9 +177,71 @@ def _perm(
         words,
         index=pairs,
         scales=scales,
-        blocks=aligned(blocks, np.int32) if by_count is None else None,
-        order=aligned(order, np.int32) if by_count is not None else None,
+        blocks=blocks,
+        order=aligned(order, np.int32) if blocks is None else None,
         run=run,
+    )
+
+
+def _arrange(
+    rows: CsrMatrix,
+    packer: _Packer,
+    run: int,
+    order: NDArray[np.int32],
+    vectors: int,
+    firsts: NDArray[np.int32],
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32] | None]:
+    """The rows of the lanes, the first vector of each group, and `blocks` of the layout; None where
+    rows are sorted by count because that pays."""
+    by_count = _by_count(rows, order, packer.lanes, packer.slots * packer.pairs, vectors)
+    if by_count is not None:
+        fewer, other = packer.count(by_count, run)
+        if fewer < UNSORTED * vectors:
+            firsts, order = other, by_count
+        else:
+            by_count = None
+    # Groups with as many vectors follow one another: the processor predicts the end of a loop that
+    # ends as the last one did.
+    blocks = np.argsort(np.diff(firsts), kind="stable").astype(np.int32)
+    order = np.ascontiguousarray(order.reshape(packer.groups, packer.lanes)[blocks]).ravel()
+    _, firsts = packer.count(order, run)
+    return order, firsts, aligned(blocks, np.int32) if by_count is None else None
+
+
+def _perm8(rows: CsrMatrix, library: ctypes.CDLL) -> KernelLayout:
+    """Groups of 8 rows with one pair of stretches a vector. All rows of a bank pattern need the
+    same stretches: groups of 32 rows, and two banks a vector where that saves enough vectors."""
+    banked = rows.pattern == "bank"
+    lanes = 32 if banked else 8
+    packer = _Packer(rows, library, lanes, slots=4, width=16, banked=banked)
+    order = packer.natural()
+    vectors, firsts = packer.count(order, 1)
+    if banked:
+        two = _Packer(rows, library, lanes, slots=2, width=16, pairs=2, banked=True)
+        fewer, other = two.count(order, 1)
+        if TWO_PAIRS * fewer < vectors:
+            packer, vectors, firsts = two, fewer, other
+    order, firsts, blocks = _arrange(rows, packer, 1, order, vectors, firsts)
+    elements, index = packer.fill(order, 1, firsts)
+    words = aligned(np.empty(int(firsts[-1]) * lanes * 8, np.int8), np.int8)
+    scales = aligned(np.empty(len(order), np.float32), np.float32)
+    sums = aligned(np.empty(len(order), np.int32), np.int32)
+    library.asr_perm8_words(
+        *(packer.groups, lanes, packer.pairs, pointer(firsts), pointer(elements), pointer(index)),
+        *(pointer(packer.columns), pointer(packer.values)),
+        *(pointer(words), pointer(scales), pointer(sums)),
+    )
+    return KernelLayout(
+        packer.groups,
+        aligned(firsts, np.int32),
+        words,
+        index=aligned((index * 16).ravel(), np.uint16),
+        sums=sums,
+        scales=scales,
+        blocks=blocks,
+        order=aligned(order, np.int32) if blocks is None else None,
+        lanes=lanes,
+        pairs=packer.pairs,
     )
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-VERSION = 3
+VERSION = 4
 """Must equal `asr_sparse_version()`, else the library is not used. Increase both with every change
 of an argument or a layout: an older build would read beyond its arrays."""
 
-LEVELS = ("plain", "avx2", "avx512f", "avx512bw", "avx512vnni")
-"""Instruction sets, each with all those before it; the numbers are those of c/sparse.h."""
+LEVELS = ("plain", "avx2", "avx2vnni", "avx512f", "avx512bw", "avx512vnni")
+"""Instruction sets, the best last; the numbers are those of c/sparse.h."""
 
 
 @lru_cache(maxsize=1)
@@ -39,19 +39,25 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+def levels() -> tuple[str, ...]:
+    """The instruction sets of `LEVELS` that this processor has; `plain` without a library."""
+    found = library()
+    bits = found.asr_sparse_levels() if found else 1
+    return tuple(name for i, name in enumerate(LEVELS) if bits >> i & 1)
+
+
 def level(name: str | None = None) -> int:
     """Index in `LEVELS` of the instruction set to use; None: ASR_LEVEL, else the best one.
 
     Without a library ASR_LEVEL is ignored. Raises AsrError for an unknown name, and for
     a set that this processor does not have.
     """
-    found = library()
-    best = found.asr_sparse_level() if found else 0
-    name = name or (os.environ.get("ASR_LEVEL") if found else None)
+    here = levels()
+    name = name or (os.environ.get("ASR_LEVEL") if library() else None)
     if not name:
-        return best
+        return LEVELS.index(here[-1])
     if name not in LEVELS:
         raise AsrError(f"instruction set {name!r}: there are {', '.join(LEVELS)}")
-    if LEVELS.index(name) > best:
-        raise AsrError(f"instruction set {name}: this processor offers {LEVELS[best]}")
+    if name not in here:
+        raise AsrError(f"instruction set {name}: this processor offers {', '.join(here)}")
     return LEVELS.index(name)

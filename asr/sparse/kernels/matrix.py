@@ -19,7 +19,10 @@ Array = NDArray[np.float32]
 LIMIT = 2**24
 """Most rows and columns of a matrix, so that offsets of 32 bits never overflow."""
 
-KERNEL_CODES = ("csr", "perm16", "perm32", "block16-fp32", "block16-fp16", "block16-int8")
+KERNEL_CODES = (
+    *("csr", "perm16", "perm32"),
+    *("block16-fp32", "block16-fp16", "block16-int8", "perm8"),
+)
 """Their indices are the numbers in asr/sparse/kernels/c/sparse.h."""
 
 
@@ -33,10 +36,13 @@ class MatrixStruct(ctypes.Structure):
         ("columns", ctypes.c_int32),
         ("groups", ctypes.c_int32),
         ("run", ctypes.c_int32),
+        ("lanes", ctypes.c_int32),
+        ("pairs", ctypes.c_int32),
         ("starts", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
         ("wide", ctypes.c_void_p),
         ("words", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p),
         ("order", ctypes.c_void_p),
@@ -74,9 +80,10 @@ class Matrix:
         self._layout = layout
         self.bytes = layout.bytes
         self.struct = MatrixStruct(
-            KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape, layout.groups, layout.run
+            *(KERNEL_CODES.index(kernel), LEVELS.index(level), *rows.shape),
+            *(layout.groups, layout.run, layout.lanes, layout.pairs),
         )
-        for name in ("starts", "index", "wide", "words", "scales", "blocks", "order"):
+        for name in ("starts", "index", "wide", "words", "sums", "scales", "blocks", "order"):
             array = getattr(layout, name)
             setattr(self.struct, name, array.ctypes.data if array is not None else None)
         self._scratch = int(self._library.asr_scratch(ctypes.byref(self.struct)))
@@ -141,7 +148,7 @@ def prepare(
 ) -> Matrix:
     """Lay out a matrix for the fastest kernel of this processor, or for the named one.
 
-    `values` is the precision of the weights (`auto`: about fp16), `exact` requires fp32, `level`
+    `values` is the precision of the weights (`auto`: see `choose`), `exact` requires fp32, `level`
     forces an instruction set. Every index is checked, because C would read wherever it points.
 
     Raises AsrError for invalid arrays, and for a kernel that cannot run here.

@@ -10,13 +10,14 @@ import threading
 
 import numpy as np
 import pytest
+from sparse_arrays import zeros_and_weights
 
 from asr.errors import AsrError
 from asr.sparse import kernels
-from asr.sparse.csr import BANK, BLOCK, CsrMatrix, from_dense
-from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, level, library, prepare
+from asr.sparse.csr import CsrMatrix, from_dense
+from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, levels, library, prepare
 
-HERE = LEVELS[: level() + 1] if library() else ()
+HERE = levels() if library() else ()
 RUNS = [
     (kernel, name)
     for kernel, entry in KERNELS.items()
@@ -32,25 +33,6 @@ SHAPES = {
     "fewer than a group": (7, 33),
     "many columns": (20, 1500),
 }
-
-
-def zeros_and_weights(pattern: str, shape: tuple[int, int], keep: float, seed: int = 0):
-    """A matrix with zeros in this pattern, as far as its shape allows."""
-    generator = np.random.default_rng(seed)
-    rows, columns = shape
-    if pattern == "block":
-        mask = generator.random((-(-rows // BLOCK), columns)) < keep
-        mask = mask.repeat(BLOCK, axis=0)[:rows]
-    elif pattern == "bank":
-        mask = np.zeros(shape, bool)
-        for first in range(0, columns, BANK):
-            width = min(BANK, columns - first)
-            count = max(1, round(keep * width))
-            order = np.argsort(generator.random((rows, width)), axis=1)[:, :count]
-            np.put_along_axis(mask[:, first : first + width], order, True, axis=1)
-    else:
-        mask = generator.random(shape) < keep
-    return (generator.normal(0, 0.3, shape) * mask).astype(np.float32)
 
 
 def bound(kernel: str, dense: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -181,7 +163,13 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     assert choose("bank", 0.9, "avx512bw") == "perm16"
     assert choose("element", 0.9, "avx512vnni", exact=True) == "perm32"
     assert choose("element", 0.9, "avx512f") == "perm32"
-    assert choose("element", 0.9, "avx2") == "perm32"
+    assert choose("element", 0.9, "avx2") == "perm8"
+    assert choose("bank", 0.9, "avx2vnni") == "perm8"
+    assert choose("element", 0.9, "avx2", values="fp16") == "perm32"
+    assert choose("element", 0.9, "avx2", exact=True) == "perm32"
+    assert choose("element", 0.6, "avx2", exact=True) == "block16-fp32"
+    assert choose("element", 0.6, "avx2") == "perm8"
+    assert choose("element", 0.62, "avx512bw", exact=True) == "perm32"
     assert choose("element", 0.9, "plain") == "csr"
     assert choose("block", 0.9, "avx2") == "block16-fp16"
     assert choose("block", 0.9, "plain") == "block16-fp32"

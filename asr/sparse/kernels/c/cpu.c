@@ -1,22 +1,36 @@
 /* The instruction sets that this processor and its system offer. */
 #include "sparse.h"
 
-/* `VERSION` of asr/sparse/kernels/library.py. */
-ASR_EXPORT int32_t asr_sparse_version(void) { return 3; }
+/* Whether dot products of bytes in vectors of 32 bytes can be encoded without AVX-512. */
+int asr_has_avxvnni(void) {
+#if ASR_AVXVNNI
+    return __builtin_cpu_supports("avxvnni") != 0;
+#else
+    return 0;
+#endif
+}
 
-/* The highest level of sparse.h that can be used. */
-ASR_EXPORT int32_t asr_sparse_level(void) {
+/* `VERSION` of asr/sparse/kernels/library.py. */
+ASR_EXPORT int32_t asr_sparse_version(void) { return 4; }
+
+/* Which levels of sparse.h can be used: bit l of the result is level l. */
+ASR_EXPORT int32_t asr_sparse_levels(void) {
+    int32_t found = 1 << ASR_PLAIN;
 #if ASR_X86
     __builtin_cpu_init();
     if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
           __builtin_cpu_supports("f16c")))
-        return ASR_PLAIN;
+        return found;
+    found |= 1 << ASR_AVX2;
+    if (asr_has_avxvnni()) found |= 1 << ASR_AVX2VNNI;
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
           __builtin_cpu_supports("avx512dq")))
-        return ASR_AVX2;
-    if (!__builtin_cpu_supports("avx512bw")) return ASR_AVX512F;
-    return __builtin_cpu_supports("avx512vnni") ? ASR_AVX512VNNI : ASR_AVX512BW;
-#else
-    return ASR_PLAIN;
+        return found;
+    found |= 1 << ASR_AVX512F;
+    if (!__builtin_cpu_supports("avx512bw")) return found;
+    found |= 1 << ASR_AVX512BW;
+    if (!__builtin_cpu_supports("avx512vnni")) return found;
+    found |= 1 << ASR_AVX2VNNI | 1 << ASR_AVX512VNNI;
 #endif
+    return found;
 }

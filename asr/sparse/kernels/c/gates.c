@@ -84,7 +84,7 @@ TARGET static inline __m512 whole_avx512(__m512 x) {
 const asr_gates *asr_gates_of(int level) {
 #if ASR_X86
     if (level >= ASR_AVX512F) return &gates_avx512;
-    if (level == ASR_AVX2) return &gates_avx2;
+    if (level >= ASR_AVX2) return &gates_avx2;
 #endif
     (void)level;
     return &gates_plain;

@@ -21,10 +21,13 @@
 typedef struct {
     int lanes, slots, width, stretches;
     int run;         /* vectors that share one pair of stretches; 1 unless the pattern is bank */
+    int pairs;       /* of stretches in each vector, with `slots` words of each lane for each pair */
+    int done;        /* stretches of a banked group of which nothing is left */
+    int banked;      /* the second stretch is always the neighbour of the first: s ^ 1 */
     float *left;     /* [lane][stretch]: elements without a word so far */
     int32_t *next;   /* [lane][stretch]: the first of them */
     float *gain;     /* [stretch] */
-    float total[16]; /* [lane]: of `left` */
+    float total[32]; /* [lane]: of `left` */
 } packer;
 
 /* The stretch that fills most words of the next vectors together with the stretch `with` (-1:
@@ -39,6 +42,15 @@ static int best(packer *p, int with) {
         const float weight = p->total[i] * p->total[i];
         const float other = with < 0 ? 0.0f : left[with];
         if (weight == 0.0f) continue;
+        if (p->slots > 2) { /* what does not fit this vector wastes words of another one */
+            const float most = (float)p->slots;
+            for (int s = 0; s < n; s++) {
+                const float both = left[s] + other;
+                const float fits = both <= most ? both : 2.0f * most - both;
+                gain[s] += weight * (fits > 1.0f || both == 0.0f ? fits : 1.0f);
+            }
+            continue;
+        }
         if (p->run > 1) { /* words for `slots * run` elements of both stretches */
             const float most = (float)(p->slots * p->run);
             for (int s = 0; s < n; s++)
@@ -66,6 +78,7 @@ static int best(packer *p, int with) {
 static void begin(packer *p, const int32_t *rows, const int64_t *starts, const int32_t *columns) {
     const size_t n = p->stretches;
     memset(p->left, 0, sizeof(float) * n * p->lanes);
+    p->done = 0;
     for (int i = 0; i < p->lanes; i++) {
         p->total[i] = 0.0f;
         if (rows[i] < 0) continue;
@@ -78,16 +91,26 @@ static void begin(packer *p, const int32_t *rows, const int64_t *starts, const i
     }
 }
 
-/* The number of vectors of one group. `elements` [vector][lane][slot] receives the element of each
- * word, -1: none, and `index` [run][2] the stretches; both may be NULL, to count only. */
+/* The first bank, two stretches, from which a lane has something left. */
+static int first(packer *p) {
+    for (int s = p->done; s < p->stretches; p->done = s += 2)
+        for (int i = 0; i < p->lanes; i++) {
+            const float *left = p->left + (size_t)i * p->stretches + s;
+            if (left[0] > 0.0f || (s + 1 < p->stretches && left[1] > 0.0f)) return s;
+        }
+    return 0;
+}
+
+/* The number of vectors of one group. `elements` [vector][pair][lane][slot] receives the element of
+ * each word, -1: none, and `index` [run][pair][2] the stretches; both may be NULL, to count only. */
 static int pack(packer *p, int32_t *elements, uint16_t *index) {
-    int vectors = 0;
     const size_t n = p->stretches;
-    for (;; vectors += p->run) {
+    for (int pair = 0;; pair++) {
         float any = 0.0f;
         for (int i = 0; i < p->lanes; i++) any += p->total[i];
-        if (any == 0.0f) return vectors;
-        const int a = best(p, -1), b = best(p, a);
+        if (any == 0.0f && pair % p->pairs == 0) return pair / p->pairs * p->run;
+        const int a = p->banked ? first(p) : best(p, -1);
+        const int b = !p->banked ? best(p, a) : a + 1 < p->stretches ? a + 1 : a;
         if (index) {
             *index++ = (uint16_t)a;
             *index++ = (uint16_t)b;
@@ -113,10 +136,11 @@ static int pack(packer *p, int32_t *elements, uint16_t *index) {
 ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_t *starts,
                                    const int32_t *element_columns, const int32_t *order,
                                    int32_t lanes, int32_t slots, int32_t width, int32_t run,
-                                   int32_t *group_starts, int32_t *elements, uint16_t *index) {
+                                   int32_t pairs, int32_t banked, int32_t *group_starts,
+                                   int32_t *elements, uint16_t *index) {
     const int stretches = columns > 0 ? (columns + width - 1) / width : 1;
     packer p = {.lanes = lanes, .slots = slots, .width = width, .stretches = stretches,
-                .run = run};
+                .run = run, .pairs = pairs, .banked = banked};
     p.left = malloc(sizeof(float) * stretches * lanes);
     p.next = malloc(sizeof(int32_t) * stretches * lanes);
     p.gain = malloc(sizeof(float) * stretches);
@@ -126,8 +150,8 @@ ASR_EXPORT int64_t asr_perm_layout(int32_t groups, int32_t columns, const int64_
         for (int g = 0; g < groups; g++) {
             begin(&p, order + (size_t)g * lanes, starts, element_columns);
             const int64_t before = vectors;
-            vectors += pack(&p, elements ? elements + before * lanes * slots : NULL,
-                            index ? index + 2 * (before / run) : NULL);
+            vectors += pack(&p, elements ? elements + before * pairs * lanes * slots : NULL,
+                            index ? index + 2 * (before / run) * pairs : NULL);
             if (!elements) group_starts[g] = (int32_t)before;
         }
         if (!elements) group_starts[groups] = (int32_t)vectors;
@@ -188,6 +212,42 @@ ASR_EXPORT void asr_perm16_words(int32_t groups, int32_t run, const int32_t *gro
                 }
         }
     }
+}
+
+/* Vectors of perm8, and for each lane the value of 1 in a word and the sum of its words; see
+ * perm8.c. `elements` [vector][pair][lane][slot], `index` [vector][pair][2]. */
+ASR_EXPORT void asr_perm8_words(int32_t groups, int32_t lanes, int32_t pairs,
+                                const int32_t *group_starts, const int32_t *elements,
+                                const uint16_t *index, const int32_t *columns, const float *values,
+                                int8_t *words, float *scales, int32_t *sums) {
+    enum { ROWS = 8, SLOTS = 4, WIDTH = 16, SECOND = 0x80 };
+    const int slots = SLOTS / pairs;
+    for (int g = 0; g < groups; g++)
+        for (int i = 0; i < lanes; i++) {
+            const int64_t from = (int64_t)group_starts[g] * pairs;
+            const int64_t to = (int64_t)group_starts[g + 1] * pairs;
+            double most = 0;
+            for (int64_t h = from; h < to; h++)
+                for (int k = 0; k < slots; k++) {
+                    const int32_t e = elements[(h * lanes + i) * slots + k];
+                    if (e >= 0 && fabs((double)values[e]) > most) most = fabs((double)values[e]);
+                }
+            scales[g * lanes + i] = (float)(most / 127.0);
+            sums[g * lanes + i] = 0;
+            for (int64_t h = from; h < to; h++)
+                for (int k = 0; k < slots; k++) {
+                    const int32_t e = elements[(h * lanes + i) * slots + k];
+                    const int64_t vector = (h / pairs) * (lanes / ROWS) + i / ROWS;
+                    int8_t *word = words + 2 * ROWS * SLOTS * vector + SLOTS * (i % ROWS) +
+                                   slots * (h % pairs) + k;
+                    word[0] = word[ROWS * SLOTS] = 0;
+                    if (e < 0) continue;
+                    const int c = place(columns[e], index + 2 * h, WIDTH);
+                    word[0] = (int8_t)lrint(values[e] * (127.0 / most));
+                    word[ROWS * SLOTS] = (int8_t)(c < WIDTH ? c : (c - WIDTH) | SECOND);
+                    sums[g * lanes + i] += word[0];
+                }
+        }
 }
 
 /* Words of perm32: fp32 numbers whose lowest 5 (AVX2: 4) bits are the position of the column; of

@@ -7,15 +7,22 @@ asr_product_fn *asr_product_of(const asr_matrix *m) {
     switch (m->kernel) {
         case ASR_CSR: return asr_csr;
 #if ASR_X86
+        case ASR_PERM8:
+            if (m->level == ASR_PLAIN) return asr_perm8_plain;
+            if (m->level != ASR_AVX2VNNI && m->level < ASR_AVX512VNNI) return asr_perm8_avx2;
+#if ASR_AVXVNNI
+            if (asr_has_avxvnni()) return asr_perm8_avxvnni;
+#endif
+            return asr_perm8_evexvnni;
         case ASR_PERM16: return m->level >= ASR_AVX512VNNI ? asr_perm16_vnni : asr_perm16_bw;
         case ASR_PERM32: return m->level >= ASR_AVX512F ? asr_perm32_avx512 : asr_perm32_avx2;
         case ASR_BLOCK_FP32:
             return m->level >= ASR_AVX512F ? asr_block_fp32_avx512
-                   : m->level == ASR_AVX2  ? asr_block_fp32_avx2
+                   : m->level >= ASR_AVX2  ? asr_block_fp32_avx2
                                            : asr_block_fp32_plain;
         case ASR_BLOCK_FP16:
             return m->level >= ASR_AVX512F ? asr_block_fp16_avx512
-                   : m->level == ASR_AVX2  ? asr_block_fp16_avx2
+                   : m->level >= ASR_AVX2  ? asr_block_fp16_avx2
                                            : asr_block_fp16_plain;
         case ASR_BLOCK_INT8:
             return m->level >= ASR_AVX512VNNI ? asr_block_int8_vnni
@@ -23,6 +30,7 @@ asr_product_fn *asr_product_of(const asr_matrix *m) {
                    : m->level >= ASR_AVX2     ? asr_block_int8_avx2
                                               : asr_block_int8_plain;
 #else
+        case ASR_PERM8: return asr_perm8_plain;
         case ASR_BLOCK_FP32: return asr_block_fp32_plain;
         case ASR_BLOCK_FP16: return asr_block_fp16_plain;
         case ASR_BLOCK_INT8: return asr_block_int8_plain;

@@ -4,10 +4,11 @@
  *     product.c      asr_product: chooses a kernel and splits the input into passes
  *     recurrent.c    asr_recurrent: one direction of a GRU, LSTM or RNN
  *     convolution.c  asr_convolution, asr_sparse_convolution
- *     layout.c       asr_perm_layout, asr_perm16_words, asr_perm32_words: for the perm kernels
- *     cpu.c          asr_sparse_level: the instruction sets of this processor
+ *     layout.c       asr_perm_layout, and asr_perm8_words, 16 and 32: for the perm kernels
+ *     cpu.c          asr_sparse_levels: the instruction sets of this processor
  *   Kernels, each with a layout of its own:
  *     csr.c          any pattern and processor, fp32
+ *     perm8.c        element and bank patterns, 8-bit weights and inputs; AVX2, with and without VNNI
  *     perm16.c       element and bank patterns, 16-bit weights; AVX-512 BW and VNNI
  *     perm32.c       element and bank patterns, fp32; AVX2 and AVX-512
  *     block.c        block patterns, fp32, fp16 and int8; any processor
@@ -42,6 +43,13 @@
 #define ASR_TARGET(set)
 #endif
 
+/* Compilers that know AVX-VNNI: GCC 11, clang 12 (Apple counts differently). */
+#if ASR_X86 && (defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11)
+#define ASR_AVXVNNI 1
+#else
+#define ASR_AVXVNNI 0
+#endif
+
 /* For functions that are compiled once for each constant number of columns they are called with. */
 #if defined(__GNUC__) || defined(__clang__)
 #define ASR_INLINE static inline __attribute__((always_inline))
@@ -51,13 +59,15 @@
 #define ASR_INLINE static inline
 #endif
 
-/* Instruction sets, each with all those before it: `LEVELS` of asr/sparse/kernels/library.py. */
+/* Instruction sets: `LEVELS` of asr/sparse/kernels/library.py. Each has all those before it, but
+ * that AVX-512 F and BW need not have VNNI. */
 enum {
     ASR_PLAIN = 0,
     ASR_AVX2 = 1,      /* AVX2, FMA, F16C */
-    ASR_AVX512F = 2,   /* AVX-512 F, VL, DQ */
-    ASR_AVX512BW = 3,  /* and BW */
-    ASR_AVX512VNNI = 4 /* and VNNI */
+    ASR_AVX2VNNI = 2,  /* and AVX-VNNI, or the same instructions of AVX-512 VNNI and VL */
+    ASR_AVX512F = 3,   /* AVX-512 F, VL, DQ */
+    ASR_AVX512BW = 4,  /* and BW */
+    ASR_AVX512VNNI = 5 /* and VNNI */
 };
 
 /* Columns of the right-hand side that share one pass over the weights. Loading a word of weights
@@ -71,7 +81,8 @@ enum {
     ASR_PERM32 = 2,
     ASR_BLOCK_FP32 = 3,
     ASR_BLOCK_FP16 = 4,
-    ASR_BLOCK_INT8 = 5
+    ASR_BLOCK_INT8 = 5,
+    ASR_PERM8 = 6
 };
 
 /* A matrix in the layout of one kernel; the arrays belong to Python. Must equal `MatrixStruct` in
@@ -79,12 +90,14 @@ enum {
 typedef struct {
     int32_t kernel, level;
     int32_t rows, columns;
-    int32_t groups;        /* of 16 rows (8 with AVX2 in perm32, 1 in csr) */
+    int32_t groups;        /* of 16 rows (8 with AVX2 in perm32, `lanes` in perm8, 1 in csr) */
     int32_t run;           /* consecutive vectors that read the same columns (perm16) */
+    int32_t lanes, pairs;  /* rows of a group, and pairs of stretches of a vector (perm8) */
     const int32_t *starts; /* (groups + 1): first vector, block or element of each group */
     const uint16_t *index; /* the columns that a vector or a block reads */
     const int32_t *wide;   /* the same in 32 bits (csr) */
     const void *words;     /* the weights */
+    const int32_t *sums;   /* of the words of each lane of each group (perm8) */
     const float *scales;   /* of each lane of each group: the value of 1 in a word */
     const int32_t *blocks; /* group g holds the rows from lanes * blocks[g] on (perm) */
     const int32_t *order;  /* or, if that is NULL: the row of each lane of each group, -1: none */
@@ -96,11 +109,14 @@ typedef void asr_product_fn(const asr_matrix *m, const float *const *x, int n, c
                             float *const *y, void *scratch);
 
 asr_product_fn asr_csr;
+asr_product_fn asr_perm8_plain, asr_perm8_avx2, asr_perm8_avxvnni, asr_perm8_evexvnni;
 asr_product_fn asr_perm16_bw, asr_perm16_vnni;
 asr_product_fn asr_perm32_avx2, asr_perm32_avx512;
 asr_product_fn asr_block_fp32_plain, asr_block_fp32_avx2, asr_block_fp32_avx512;
 asr_product_fn asr_block_fp16_plain, asr_block_fp16_avx2, asr_block_fp16_avx512;
 asr_product_fn asr_block_int8_plain, asr_block_int8_avx2, asr_block_int8_bw, asr_block_int8_vnni;
+
+int asr_has_avxvnni(void);
 
 asr_product_fn *asr_product_of(const asr_matrix *m);
 size_t asr_scratch_of(const asr_matrix *m);
