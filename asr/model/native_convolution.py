@@ -1,5 +1,9 @@
 """The convolutions of Deep Speech without torch: dense in C, pruned ones as sparse products.
 
+Unless they must be exact, dense ones are computed in integers of 16 bits where the processor has
+AVX2: features within +-32 are rounded to 1/1024, what lies between two layers, within 0 and 20, to
+a 4095th of that, weights so finely that no sum exceeds 32 bits.
+
 An utterance is computed in strips of `STRIP` output frames, all layers of a strip one after the
 other. So what lies between the layers stays in the cache, and memory does not grow with the
 recording. Strips are independent: each also reads the few frames beside it that its kernels reach,
@@ -11,8 +15,10 @@ and computes those of the layers in between again.
 """
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -33,8 +39,14 @@ VALUES: Values = "fp16"
 """Lowest precision of a pruned convolution: what it rounds goes through all layers behind it."""
 _PADDED = 16  # channels that asr/sparse/kernels/c/convolution.c fills up to
 _PASS = 8  # frames that it multiplies at once
+_FIRST_STEPS, _FIRST_MOST = 1024.0, 32767
+"""Steps of 1 in the rounded input of the first layer, and the most that it may be."""
+_STEPS, _MOST = 4095 / CLIP, 4095
+"""The same of the layers behind it, whose input lies within 0 and CLIP."""
 
 Floats = NDArray[np.float32]
+Numbers = NDArray[Any]
+"""float32, or int16 between rounded layers."""
 
 
 def sparse_pays(zeros: float, taps: int) -> bool:
@@ -45,9 +57,20 @@ def sparse_pays(zeros: float, taps: int) -> bool:
     return library() is not None and zeros >= SPARSE_FROM and taps >= SPARSE_TAPS
 
 
-def dense_name(level: int) -> str:
+def rounds(level: int, exact: bool) -> bool:
+    """Whether a dense convolution is computed in integers."""
+    return not exact and library() is not None and "avx" in LEVELS[level]
+
+
+def dense_name(level: int, rounded: bool = False) -> str:
     """Name of a convolution that runs densely, for descriptions."""
-    return f"dense, {LEVELS[level] if library() else 'numpy'}"
+    return f"dense{' int16' * rounded}, {LEVELS[level] if library() else 'numpy'}"
+
+
+def round_input(x: Floats, first: bool) -> NDArray[np.int16]:
+    """Features, or what another layer has clipped, as a `rounded` layer takes them."""
+    steps, most = (_FIRST_STEPS, _FIRST_MOST) if first else (_STEPS, _MOST)
+    return np.clip(np.rint(x * np.float32(steps)), -most, most).astype(np.int16)
 
 
 @dataclass
@@ -64,10 +87,14 @@ class Convolution:
     """Instruction set, an index of `LEVELS`."""
     exact: bool = False
     """Only kernels that compute in fp32."""
+    first: bool = True
+    """Its input are features; else what another layer has clipped."""
     sparse: bool | None = None
     """As a sparse product; None: where that pays."""
     kernel: str = field(init=False)
     """Name of the sparse kernel that computes it, or `dense` with its instruction set."""
+    rounded: bool = field(init=False)
+    """Whether it is computed in integers; its input is then what `round_input` makes."""
 
     def __post_init__(self) -> None:
         channels, inputs, _, frames = self.weight.shape
@@ -80,16 +107,24 @@ class Convolution:
             zeros = 1.0 - np.count_nonzero(rows) / rows.size
             self.sparse = sparse_pays(float(zeros), rows.shape[1])
         self._matrix: Matrix | None = None
+        self.rounded = False
         if self.sparse or library() is None:
             kernel = None if self.sparse else "numpy"
             name = LEVELS[self.level]
             self._matrix = prepare(from_dense(rows), VALUES, self.exact, name, kernel)
         else:
             missing = -channels % _PADDED
-            self._packed = np.ascontiguousarray(np.pad(rows.T, ((0, 0), (0, missing))))
             self._packed_bias = np.pad(self.bias, (0, missing))
+            self.rounded = rounds(self.level, self.exact)
+            if self.rounded:
+                self._packed, scales = _round_weights(rows, self._taps, self.first)
+                self._scales = np.pad(scales, (0, missing))
+            else:
+                self._packed = np.ascontiguousarray(np.pad(rows.T, ((0, 0), (0, missing))))
         self.kernel = (
-            self._matrix.kernel if self.sparse and self._matrix else dense_name(self.level)
+            self._matrix.kernel
+            if self.sparse and self._matrix
+            else dense_name(self.level, self.rounded)
         )
 
     @property
@@ -97,12 +132,14 @@ class Convolution:
         """Bands and frames that a kernel reads before the position of its output."""
         return (self.weight.shape[2] - 1) // 2, (self.weight.shape[3] - 1) // 2
 
-    def __call__(self, x: Floats, y: Floats) -> None:
+    def __call__(self, x: Numbers, y: Numbers) -> None:
         """Fill `y (bands', frames, channels)`, of any strides, from `x (bands, frames, inputs)`.
 
         Frame t of `y` reads the frames of `x` from `t * stride` on, so `x` must hold the padding
         in time; what is beyond an edge of the bands counts as zero. Each band of `x` must be
-        contiguous: the taps of a kernel row are then one run of `frames * inputs` floats.
+        contiguous: the taps of a kernel row are then one run of `frames * inputs` numbers. If
+        `rounded`, `x` is int16, one more may be read behind it, and `y` may be int16 for the next
+        layer; else both are float32.
         """
         matrix = self._matrix
         if matrix is not None and matrix.struct is None:
@@ -112,11 +149,18 @@ class Convolution:
         assert found is not None
         bands, frames = self.weight.shape[2], y.shape[1]
         shape = _Shape(
-            *(len(x), x.strides[0] // 4, self.stride[1] * x.shape[2]),
+            *(len(x), x.strides[0] // x.itemsize, self.stride[1] * x.shape[2]),
             *(bands, self._taps, len(self.bias), self.stride[0], self.reach[0]),
-            *(len(y), frames, *(stride // 4 for stride in y.strides)),
+            *(len(y), frames, *(stride // y.itemsize for stride in y.strides)),
             *(0.0, CLIP),
         )
+        if self.rounded:
+            steps = ctypes.c_float(_STEPS if y.dtype == np.int16 else 0.0)
+            own = (pointer(self._packed), pointer(self._scales), pointer(self._packed_bias))
+            words = (ctypes.byref(shape), pointer(x), *own, pointer(y), steps)
+            refused = found.asr_convolution16(self.level, *words)
+            assert not refused
+            return
         if matrix is None:
             arrays = (pointer(x), pointer(self._packed), pointer(self._packed_bias), pointer(y))
             found.asr_convolution(self.level, ctypes.byref(shape), *arrays)
@@ -140,6 +184,23 @@ class Convolution:
             for i in range(bands):
                 patches[:, i] = windows[top + i] if 0 <= top + i < len(x) else 0.0
             np.clip(matrix(patches.reshape(frames, -1), self.bias), 0.0, CLIP, out=out)
+
+
+def _round_weights(rows: Floats, taps: int, first: bool) -> tuple[NDArray[np.int16], Floats]:
+    """Weights as asr_convolution16 takes them, and what 1 stands for in the sums of a channel.
+
+    `rows (channels, bands x taps)`. No sum of products exceeds 32 bits whatever the input is.
+    """
+    channels, size = rows.shape
+    steps, most = (_FIRST_STEPS, _FIRST_MOST) if first else (_STEPS, _MOST)
+    # Rounding adds at most half a step to each weight.
+    room = (2**31 - 1) / most - size / 2
+    total, largest = np.abs(rows).sum(axis=1, dtype=np.float64), np.abs(rows).max(axis=1)
+    scales = np.minimum(room / np.maximum(total, 1e-30), 32767 / np.maximum(largest, 1e-30))
+    whole = np.rint(rows * scales[:, None]).astype(np.int16).reshape(channels, -1, taps)
+    whole = np.pad(whole, ((0, -channels % _PADDED), (0, 0), (0, taps % 2)))
+    pairs = whole.reshape(len(whole), -1, (taps + 1) // 2, 2).transpose(1, 2, 0, 3)
+    return np.ascontiguousarray(pairs), (1 / (scales * steps)).astype(np.float32)
 
 
 class _Shape(ctypes.Structure):
@@ -183,24 +244,37 @@ class ConvolutionStack:
             ranges.insert(0, (start * step - reach, stop))
 
         (start, stop), bands = ranges[0], features.shape[1]
-        x = np.zeros((bands, stop - start, 1), np.float32)
+        rounded = [layer.rounded for layer in self.layers]
+        x = _zeros((bands, stop - start, 1), rounded[0])
         inside = slice(max(start, 0), min(stop, lengths[0]))
-        x[:, inside.start - start : inside.stop - start, 0] = features[inside].T
+        given = round_input(features[inside], True) if rounded[0] else features[inside]
+        x[:, inside.start - start : inside.stop - start, 0] = given.T
         for i, layer in enumerate(self.layers, 1):
             channels, bands = len(layer.bias), -(-bands // layer.stride[0])
             start, stop = ranges[i]
             if i == len(self.layers):  # channel by channel, its bands side by side
                 y = out.reshape(stop - start, channels, bands).transpose(2, 0, 1)
             else:
-                y = np.zeros((bands, stop - start, channels), np.float32)
+                y = _zeros((bands, stop - start, channels), layer.rounded and rounded[i])
             # Only frames inside the utterance are computed. Beyond it the next kernel expects
             # zeros, and not what this layer would make of its own padding.
             low, high = max(start, 0), min(stop, lengths[i])
             skipped = (low - start) * layer.stride[1]
             layer(x[:, skipped:], y[:, low - start : high - start])
             x = y
+            if i < len(self.layers) and rounded[i] and not layer.rounded:
+                x = _zeros(y.shape, True)
+                x[:] = round_input(y, False)
 
     def strips(self, frames: int) -> list[tuple[int, int]]:
         """First and last output frames of the strips of an utterance of `frames` frames."""
         count = self.lengths(frames)[-1]
         return [(first, min(first + STRIP, count)) for first in range(0, count, STRIP)]
+
+
+def _zeros(shape: tuple[int, ...], rounded: bool) -> Numbers:
+    """An array with one more number behind it, which asr_convolution16 may read."""
+    size = math.prod(shape)
+    if rounded:
+        return np.zeros(size + 1, np.int16)[:size].reshape(shape)
+    return np.zeros(shape, np.float32)

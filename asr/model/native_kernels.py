@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import cast
 
-from asr.model.native_convolution import VALUES, dense_name, sparse_pays
+from asr.model.native_convolution import VALUES, dense_name, rounds, sparse_pays
 from asr.sparse.csr import Pattern
 from asr.sparse.header import TensorEntry
 from asr.sparse.kernels import LEVELS, Values, choose, level, library
@@ -41,7 +41,7 @@ def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, st
         rows, columns = layout.matrix
         zeros = 1.0 - layout.kept / max(rows * columns, 1)
         if kind == "convolutions" and not sparse_pays(zeros, columns):
-            found[entry.name] = dense_name(level())
+            found[entry.name] = dense_name(level(), rounds(level(), exact))
             continue
         pattern = cast(Pattern, layout.pattern)  # checked when the header was read
         here = LEVELS[level()] if library() else None

@@ -141,7 +141,8 @@ class Network:
         bias = np.zeros(len(weight), np.float32) if d.batch_norm else self._array(f"{name}.bias")
         weight, bias = fold_after(weight, bias, norm_of(self._tensors, f"conv.{i}", d))
         bands, frames = d.conv_strides[i]
-        return Convolution(weight, bias, (bands, frames), level_of(self._level), self.exact)
+        level = level_of(self._level)
+        return Convolution(weight, bias, (bands, frames), level, self.exact, first=i == 0)
 
     def _layer(self, i: int) -> Recurrent:
         d, cells = self.dimensions, list[Cell]()

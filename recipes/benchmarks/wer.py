@@ -4,16 +4,19 @@
 
 By default the committed sparse network on the test set of the built-in spoken corpus (small
 vocabulary); or your model on any sets (manifests and folders as in `data.test`). It is run by torch
-in fp32, torch's dynamic int8, the native backend with `exact`, without it, and from a file packed
-with int8 values. The record also counts utterances whose text differs from that of torch in fp32,
-the letters that differ, and the output frames with another likeliest token; how far that token led
-in torch says whether rounding is the cause. Nothing is timed.
+in fp32, torch's dynamic int8, the native backend with `exact`, without it on every instruction set
+of this processor (held to it by ASR_LEVEL), and from a file packed with int8 values. Each is
+compared with torch in fp32: the difference of the error rate with a paired interval, texts and
+words that differ, and how far the likeliest token of the output frames that changed had led, which
+says whether rounding is the cause. Nothing is timed.
 """
 
 import argparse
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +28,15 @@ from asr.benchmark.dense import torch_int8
 from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken.settings import Spoken
+from asr.evaluate.compare import compare
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.tune import run_set
-from asr.evaluate.wer import load_jiwer
+from asr.evaluate.wer import Row, load_jiwer
 from asr.model.backend import Backend, TorchBackend, open_backend
 from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.settings.data import DataSettings
+from asr.sparse.kernels import levels
 from asr.transcribe.recogniser import Recogniser
 
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "spoken.asr"
@@ -49,13 +54,29 @@ def backends(model: Path, folder: Path) -> dict[str, Callable[[], Backend]]:
         pack(model, folder / "int8.asr", values="int8")
         return open_backend(folder / "int8.asr", backend="native")
 
+    def held_to(level: str) -> Backend:
+        before = os.environ.get("ASR_LEVEL")
+        _set_level(level)
+        try:
+            return open_backend(model, backend="native")
+        finally:
+            _set_level(before)
+
     return {
         "torch fp32": lambda: TorchBackend(load_model(model)),
         "torch int8": quantised,
         "sparse, exact": lambda: open_backend(model, backend="native", exact=True),
-        "sparse": lambda: open_backend(model, backend="native"),
+        **{f"sparse, {name}": partial(held_to, name) for name in reversed(levels())},
         "sparse, file of int8 values": int8_file,
     }
+
+
+def _set_level(name: str | None) -> None:
+    """The instruction set of networks that are opened from now on; None: the best."""
+    if name is None:
+        os.environ.pop("ASR_LEVEL", None)
+    else:
+        os.environ["ASR_LEVEL"] = name
 
 
 @dataclasses.dataclass
@@ -84,10 +105,12 @@ class Frames:
         }
 
 
-def letters_changed(expected: Sequence[str], texts: Sequence[str]) -> int:
-    """Letters to substitute, delete or insert to turn one list of texts into the other."""
-    found = load_jiwer().process_characters(list(expected), list(texts))
-    return int(found.substitutions + found.deletions + found.insertions)
+def words_changed(expected: Sequence[str], texts: Sequence[str]) -> int:
+    """Words to substitute, delete or insert to turn one list of texts into the other."""
+    pairs = [(a, b) for a, b in zip(expected, texts, strict=True) if a and b]
+    found = load_jiwer().process_words([a for a, _ in pairs], [b for _, b in pairs])
+    lost = sum(len((a or b).split()) for a, b in zip(expected, texts, strict=True) if not (a and b))
+    return int(found.substitutions + found.deletions + found.insertions) + lost
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -108,6 +131,7 @@ def main(arguments: Sequence[str]) -> int:
         utterances = sources.resolve(entry, data.root, data.spoken)
         results, absent = [], {}
         expected: list[str] = []
+        torch_rows: list[Row] = []
         first: Frames | None = None
         print(f"\n{key}")
         with tempfile.TemporaryDirectory() as folder:
@@ -120,13 +144,18 @@ def main(arguments: Sequence[str]) -> int:
                 recogniser = Recogniser(backend, backend.tokenizer)
                 score, rows, _ = evaluate(recogniser, utterances)
                 texts = [row.hypothesis for row in rows]
+                torch_rows = torch_rows or rows
+                paired = compare(torch_rows, rows)
                 frames = Frames.of(recogniser, utterances)
                 expected, first = expected or texts, first or frames
                 different = sum(a != b for a, b in zip(texts, expected, strict=True))
                 changes = {
                     "different": different,
-                    "letters": sum(map(len, expected)),
-                    "letters_changed": letters_changed(expected, texts),
+                    "words": sum(len(text.split()) for text in expected),
+                    "words_changed": words_changed(expected, texts),
+                    "difference": paired.difference,
+                    "difference_low": paired.low,
+                    "difference_high": paired.high,
                     **first.compare(frames),
                 }
                 kind = "dense" if name.startswith("torch") else "sparse"

@@ -73,8 +73,8 @@ def stack_of(
 ) -> ConvolutionStack:
     return ConvolutionStack(
         [
-            Convolution(weight, bias, layer.stride, LEVELS.index(used), exact, sparse)
-            for layer, (weight, bias) in zip(layers, weights, strict=True)
+            Convolution(weight, bias, layer.stride, LEVELS.index(used), exact, i == 0, sparse)
+            for i, (layer, (weight, bias)) in enumerate(zip(layers, weights, strict=True))
         ]
     )
 
@@ -94,6 +94,74 @@ def test_dense_convolutions_are_torch_s(shape: str, used: str) -> None:
     assert {layer.kernel for layer in stack.layers} == {f"dense, {used}"}
     for frames in (1, 2, 7, 100):
         check(stack, SHAPES[shape], weights, frames, 2e-4)
+
+
+ROUNDING = [name for name in LEVELS_HERE if name != "plain"]
+
+
+@pytest.mark.parametrize("used", ROUNDING)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rounded_convolutions_are_nearly_torch_s(shape: str, used: str) -> None:
+    weights = draw(SHAPES[shape])
+    stack = stack_of(SHAPES[shape], weights, used, exact=False)
+    assert {layer.kernel for layer in stack.layers} == {f"dense int16, {used}"}
+    for frames in (1, 2, 7, 100):
+        check(stack, SHAPES[shape], weights, frames, 0.3)  # of values up to 20
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_instruction_set_rounds_alike(shape: str) -> None:
+    weights = draw(SHAPES[shape])
+    features = np.random.default_rng(3).standard_normal((61, 80)).astype(np.float32)
+    outputs = torch_convolutions(SHAPES[shape], weights, features).shape[1]
+    stacks = [stack_of(SHAPES[shape], weights, used, exact=False) for used in ROUNDING]
+    for stack in stacks[1:]:
+        expected = run(stacks[0], features, outputs)
+        np.testing.assert_array_equal(run(stack, features, outputs), expected)
+
+
+@pytest.mark.parametrize("used", ROUNDING)
+@pytest.mark.parametrize("taps", [1, 2, 3, 8])
+def test_rounded_sums_are_those_of_whole_numbers(taps: int, used: str) -> None:
+    layer = Layer(17, 1, (1, taps), (1, 1))
+    weight = np.random.default_rng(taps).standard_normal((17, 1, 1, taps)).astype(np.float32)
+    features = np.random.default_rng(4).standard_normal((40, 3)).astype(np.float32)
+    found = run(
+        stack_of([layer], [(weight, np.zeros(17, np.float32))], used, exact=False), features, 51
+    )
+    scale = ((2**31 - 1) / 32767 - taps / 2) / np.abs(weight).sum(axis=(1, 2, 3), dtype=np.float64)
+    scale = np.minimum(scale, 32767 / np.abs(weight).max(axis=(1, 2, 3)))
+    whole = np.rint(weight[:, 0, 0] * scale[:, None]).astype(int)
+    x = np.pad(np.rint(features * 1024).astype(int), (((taps - 1) // 2, taps // 2), (0, 0)))
+    sums = sum(whole[:, t, None, None] * x[t : t + 40].T for t in range(taps))
+    expected = np.clip(sums / (scale * 1024)[:, None, None], 0, 20).reshape(51, 40).T
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("used", ROUNDING)
+def test_the_largest_rounded_sums_fit_their_integers(used: str) -> None:
+    layers = [Layer(3, 1, (5, 5)), Layer(4, 3, (5, 5))]
+    weights = [
+        (np.full((3, 1, 5, 5), 7.0, np.float32), np.zeros(3, np.float32)),
+        (np.full((4, 3, 5, 5), 0.01, np.float32), np.zeros(4, np.float32)),
+    ]
+    weights[1][0][3] *= -1
+    features = np.full((90, 80), 1e30, np.float32)  # rounded to 32
+    expected = torch_convolutions(layers, weights, np.full_like(features, 32.0))
+    found = run(stack_of(layers, weights, used, exact=False), features, expected.shape[1])
+    np.testing.assert_allclose(found, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.skipif(not ROUNDING, reason="the processor has no AVX2")
+def test_a_sparse_product_may_stand_between_rounded_convolutions() -> None:
+    layers = [Layer(32, 1, (11, 5)), Layer(32, 32), Layer(16, 32, (3, 3), (1, 1))]
+    weights = draw(layers)
+    convolutions = [
+        Convolution(w, b, layer.stride, level(), first=i == 0, sparse=i == 1)
+        for i, (layer, (w, b)) in enumerate(zip(layers, weights, strict=True))
+    ]
+    assert [layer.rounded for layer in convolutions] == [True, False, True]
+    check(ConvolutionStack(convolutions), layers, weights, 100, 0.15)
 
 
 @pytest.mark.parametrize("frames", [STRIP * 4 - 3, STRIP * 4, STRIP * 4 + 1, STRIP * 9 + 5])

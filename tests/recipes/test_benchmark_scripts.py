@@ -121,15 +121,17 @@ def test_wer(records: Path, corpus: Path) -> None:
     found = {row["name"]: row for row in part["results"]}
     assert found["torch fp32"]["different"] == 0
     assert found["sparse, exact"]["different"] == 0
-    assert {"torch int8", "sparse", "sparse, file of int8 values"} <= {*found, *part["absent"]}
+    assert {"torch int8", "sparse, file of int8 values"} <= {*found, *part["absent"]}
+    assert {f"sparse, {level}" for level in levels()} <= set(found)
     for row in found.values():
         assert row["wer"] < found["torch fp32"]["wer"] + 0.05
         assert row["wer"] < 0.5
         changed = row["frames_changed"]
         assert (row["margin_changed"] is None) == (changed == 0)
         assert changed == 0 or row["margin_changed"] < row["margin"]
-        assert row["letters_changed"] <= 0.1 * row["letters"]
-    assert found["sparse, exact"]["letters_changed"] == 0
+        assert row["words_changed"] <= 0.1 * row["words"]
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+    assert found["sparse, exact"]["words_changed"] == 0
     assert found["sparse, exact"]["frames_changed"] <= 0.001 * found["sparse, exact"]["frames"]
 
 

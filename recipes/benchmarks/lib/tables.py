@@ -116,30 +116,33 @@ def wer_display(parts: Sequence[Part]) -> Display:
         for row in part["results"]:
             wer, low, high = (f"{100 * row[k]:.2f}" for k in ("wer", "wer_low", "wer_high"))
             texts = f"{row['different']} of {row['utterances']}"
-            letters = f"{row['letters_changed']} of {row['letters']}"
-            frames = f"{row['frames_changed']} of {row['frames']}"
+            words = f"{row['words_changed']} of {row['words']}"
+            away, least, most = (
+                f"{100 * row[k]:+.2f}" for k in ("difference", "difference_low", "difference_high")
+            )
             changed = row["margin_changed"]
             margins = "-" if changed is None else f"{changed:.2g} ({row['margin']:.2g})"
             what = (part["model"], part["set"], row["name"], f"{wer} ({low}-{high})")
-            rows.append((*what, texts, letters, frames, margins))
+            rows.append((*what, f"{away} ({least} to {most})", texts, words, margins))
     columns = (
         Column("Network", numeric=False),
         Column("Set", numeric=False),
         Column("Run as", numeric=False),
         Column("WER %"),
+        Column("Less torch fp32"),
         Column("Other texts"),
-        Column("Other letters"),
-        Column("Other frames"),
+        Column("Other words"),
         Column("Their margin (all)"),
     )
     about = (
-        "Greedy decoding, 95 % interval.",
-        "Texts, letters, and frames whose likeliest token is not that of torch in fp32.",
+        "Greedy decoding, 95 % intervals; that of the difference is paired. Texts and words that "
+        "are not those of torch in fp32.",
         "Margin: by how much the log-probability of the likeliest token exceeds the next one's, "
-        "median of those frames and of all; where it is small, rounding decides.",
-        "`exact` rounds nothing. perm16, the kernel where zeros make no blocks, rounds weights to "
-        "500 steps of the largest of their row and inputs to 4096 steps; int8 values are 127 steps "
-        "of their row.",
+        "median of the frames with another such token and of all; where it is small, rounding "
+        "decides.",
+        "`exact` rounds nothing. Where zeros make no blocks, kernels of AVX-512 BW (perm16) round "
+        "weights to 500 steps of the largest of their row and inputs to 4096 steps, those of AVX2 "
+        "(perm8) both to 127 steps; int8 values are 127 steps of their row.",
         *absent_lines(parts),
     )
     return Display(Table("", columns, tuple(rows)), notes=about)

@@ -14,7 +14,7 @@
  */
 #include <string.h>
 
-#include "sparse.h"
+#include "convolution.h"
 
 /* Constants of a call; strides count floats. */
 struct taps {
@@ -118,26 +118,6 @@ static struct tiles choose(int32_t level, int64_t channels_left) {
     (void)channels_left;
 #endif
     return (struct tiles){PADDED, {{1, tile_plain}, {1, tile_plain}, {1, tile_plain}}};
-}
-
-/* Where a convolution reads and writes. Must equal `_Shape` in asr/model/native_convolution.py.
- *
- * Output frame t reads, in each band of the kernel, `taps` floats from `t * x_frame` on: the caller
- * has padded the frames. Bands are not padded: output band o begins `pad` bands before band `o *
- * band_stride`, and bands outside the input count as zeros. The output may have any strides, all
- * strides count floats, and results are clipped to `low` .. `high`. */
-typedef struct {
-    int64_t bands_in, x_band, x_frame;
-    int64_t kernel_bands, taps, channels, band_stride, pad;
-    int64_t bands, frames, y_band, y_frame, y_channel;
-    float low, high;
-} shape;
-
-/* The bands of the kernel that are inside the input for output band `o`: `first` up to `last`. */
-static void inside(const shape *s, int64_t o, int64_t *first, int64_t *last) {
-    const int64_t top = o * s->band_stride - s->pad;
-    *first = top < 0 ? -top : 0;
-    *last = top + s->kernel_bands > s->bands_in ? s->bands_in - top : s->kernel_bands;
 }
 
 /* A dense convolution; `weights` and `bias` as in `taps`. */

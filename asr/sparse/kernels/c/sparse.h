@@ -3,7 +3,7 @@
  *   What Python calls:
  *     product.c      asr_product: chooses a kernel and splits the input into passes
  *     recurrent.c    asr_recurrent: one direction of a GRU, LSTM or RNN
- *     convolution.c  asr_convolution, asr_sparse_convolution
+ *     convolution.c  asr_convolution, asr_sparse_convolution; convolution16.c: asr_convolution16
  *     layout.c       asr_perm_layout, and asr_perm8_words, 16 and 32: for the perm kernels
  *     cpu.c          asr_sparse_levels: the instruction sets of this processor
  *   Kernels, each with a layout of its own:
