@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 
-
 SHORTEST = 1e-3
 """Seconds that an utterance counts at least: a duration of 0 (of a header that does not say) must
 not divide by zero."""
@@ -25,9 +24,7 @@ def batch_by_length(durations: np.ndarray, batch_seconds: float) -> list[list[in
     return [order[start:end].tolist() for start, end in pairwise(edges)]
 
 
-def split_by_length(
-    durations: np.ndarray, batch_seconds: float, longer: float = 0.0
-) -> np.ndarray:
+def split_by_length(durations: np.ndarray, batch_seconds: float, longer: float = 0.0) -> np.ndarray:
     """Edges of batches in a descending list of durations, each as long as `batch_seconds` allows.
 
     Batch i has the places from `edges[i]` to `edges[i + 1]`. With `longer` it is split as if each

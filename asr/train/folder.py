@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,7 +71,7 @@ def check_same(folder: Path, settings: Run) -> None:
         )
 
 
-def begin(folder: Path, settings: Run, utterances: Sequence[Utterance], processes: int = 1) -> None:
+def begin(folder: Path, settings: Run, utterances: Iterable[Utterance], processes: int = 1) -> None:
     """Record a start: settings in `config.yaml`, code, data and processes in `starts.json`.
 
     Raises AsrError if a run is resumed with other settings, other data or another number of

@@ -2,14 +2,16 @@
 
 A run folder holds `config.yaml`, `starts.json`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
 `model.asr` (the best network, dense), `packed.asr`, `sparsity.csv` of a pruned network (a row for
-each update of the masks), `ref_hyp.<set>.txt`, and `record.json`, which is written last: a folder
-with a record is finished.
+each update of the masks), `ref_hyp.<set>.txt`, `data/` (where the utterances lie in their
+manifests; `asr.corpus.index`), and `record.json`, which is written last: a folder with a record is
+finished.
 """
 
 import math
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +91,7 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
             settings.training, precision=ranks.on_first(lambda: _precision(settings, folder))
         ),
     )
-    utterances = [*prepared.train, *prepared.dev]
+    utterances = chain(prepared.train, prepared.dev)
     ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
     parts = ranks.everywhere(lambda: _assemble(settings, folder, console, prepared, ranks))
@@ -115,7 +117,7 @@ def _finish(
         "seconds": trained.figures.seconds,
         "steps": last["step"],
         "epochs": last["epoch"],
-        "audio_hours": last["epoch"] * sum(u.duration for u in prepared.train) / 3600,
+        "audio_hours": last["epoch"] * float(prepared.train.durations.sum(dtype=float)) / 3600,
         "final_loss": last["train_loss"],
         "best_epoch": best["epoch"],
         "dev_wer": best["wer"],
@@ -157,7 +159,8 @@ def _assemble(
         ranks.world,
     )
     model = build_model(settings)
-    total_steps = steps_per_epoch(data, settings) * settings.training.epochs
+    steps = optimiser_steps(data.steps_per_epoch, settings)
+    total_steps = steps * settings.training.epochs
     teacher = None
     if settings.distillation.teacher:
         teacher = Teacher.load(settings.distillation, model, tokenizer, settings.frontend)
@@ -185,9 +188,9 @@ def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"
     return fast_precision()
 
 
-def steps_per_epoch(data: SpeechData, settings: Run) -> int:
-    """Optimiser steps of an epoch."""
-    return -(-data.steps_per_epoch // settings.training.accumulate)
+def optimiser_steps(batches: int, settings: Run) -> int:
+    """Optimiser steps of an epoch of so many batches."""
+    return -(-batches // settings.training.accumulate)
 
 
 def build_model(settings: Run) -> DeepSpeech:
