@@ -5,6 +5,7 @@ with any number of worker processes. `recipes/benchmarks/plan.py` measures how l
 utterances take, and how much memory.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -171,3 +172,10 @@ def collate(
         ids=list(ids),
         seconds=float(sum(seconds)),
     )
+
+
+def batch_bytes(batch: Batch) -> bytes:
+    """A batch as a file that `torch.load` reads with `weights_only`."""
+    buffer = io.BytesIO()
+    torch.save(vars(batch), buffer)
+    return buffer.getvalue()

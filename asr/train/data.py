@@ -163,7 +163,7 @@ class SpeechData(LightningDataModule):
         self.rank = rank
         self.world = world
         durations = durations_of(train)
-        _refuse_longer(train, durations, data.batch_seconds)
+        _refuse_longer(train, durations, data.batch_limit)
         limit = int(data.cache_gigabytes * 1e9)
         self._dev_durations = durations_of(dev)
         cache = AudioCache(self._dev_durations, frontend.sample_rate, limit)
@@ -179,12 +179,29 @@ class SpeechData(LightningDataModule):
         return len(self._plan(0))
 
     def _plan(self, epoch: int, start: int = 0) -> BatchPlan:
-        limit, place = self.data.batch_seconds, (self.rank, self.world)
-        return plan_epoch(self._durations, limit, self.seed, epoch, *place, start)
+        return self._plan_of(self.data.batch_limit, epoch, start)
 
-    def largest_batch(self) -> Batch:
-        """The batch of the first epoch that takes the most memory."""
-        return collate([self._train[key] for key in self._plan(0).largest()])
+    def _plan_of(self, batch_seconds: float, epoch: int, start: int = 0) -> BatchPlan:
+        place = self.rank, self.world
+        return plan_epoch(self._durations, batch_seconds, self.seed, epoch, *place, start)
+
+    def largest_batch(self, batch_seconds: float | None = None) -> Batch:
+        """The batch of the first epoch that takes the most memory.
+
+        With `batch_seconds` as it would be with these.
+        """
+        plan = self._plan_of(batch_seconds or self.data.batch_limit, 0)
+        return collate([self._train[key] for key in plan.largest()])
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest training utterance at the slowest speed."""
+        return float(self._durations.max())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all training utterances at the slowest speed."""
+        return float(self._durations.sum(dtype=float))
 
     def train_dataloader(self) -> DataLoader[Item]:
         """The loader of the trainer's current epoch, from the batch where a resumed one stopped."""
@@ -202,9 +219,18 @@ class SpeechData(LightningDataModule):
             raise AsrError(
                 f"{len(durations)} dev utterances for {self.world} processes: each needs one"
             )
+        return self._loader(self._dev, self._dev_batches(), 0)
+
+    def _dev_batches(self) -> list[list[tuple[int, int]]]:
+        durations = self._dev_durations
         own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
-        batches = batch_by_length(durations[own], self.data.batch_seconds)
-        return self._loader(self._dev, [[(0, int(own[i])) for i in batch] for batch in batches], 0)
+        batches = batch_by_length(durations[own], self.data.batch_limit)
+        return [[(0, int(own[i])) for i in batch] for batch in batches]
+
+    def largest_dev_batch(self) -> Batch:
+        """The validation batch of this rank with the most seconds, padding included."""
+        cost = lambda batch: self._dev_durations[batch[0][1]] * len(batch)  # noqa: E731
+        return collate([self._dev[key] for key in max(self._dev_batches(), key=cost)])
 
     def _loader(self, dataset: SpeechDataset, batches: Any, epoch: int) -> DataLoader[Item]:
         return DataLoader(

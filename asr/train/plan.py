@@ -31,7 +31,7 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
     durations = _durations(settings)
     longest = slowest(durations, settings.augment)
     world = max(1, settings.training.devices) * max(1, settings.training.nodes)
-    batches = plan_epoch(longest, settings.data.batch_seconds, settings.seed, 0, world=world)
+    batches = plan_epoch(longest, settings.data.batch_limit, settings.seed, 0, world=world)
     steps = optimiser_steps(len(batches), settings)
     total = steps * settings.training.epochs
     found = plan_of(settings, total)

@@ -33,7 +33,7 @@ from asr.settings.yaml import load
 from asr.train.average import average_of
 from asr.train.data import SpeechData
 from asr.train.distillation import Teacher
-from asr.train.fit import Trained, TrainingParts, fit, try_largest_batch
+from asr.train.fit import Trained, TrainingParts, fit
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
@@ -41,6 +41,7 @@ from asr.train.pruning import check_pruning, rule_of
 from asr.train.ranks import Ranks, joined
 from asr.train.record import finish
 from asr.train.trainer import fast_precision, place
+from asr.train.trial import check_gpu, find_batch_seconds, most_seconds, try_largest_batch
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -82,7 +83,9 @@ def _hold(folder: Path, held: ExitStack) -> None:
 
 def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
+    known = ranks.on_first(lambda: _earlier_batch_seconds(settings, folder))
+    if known is None:
+        ranks.everywhere(check_gpu)
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
@@ -91,10 +94,22 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
             settings.training, precision=ranks.on_first(lambda: _precision(settings, folder))
         ),
     )
+
+    def assemble(batch_seconds: float) -> TrainingParts:
+        data = replace(settings.data, batch_seconds=batch_seconds)
+        chosen = replace(settings, data=data)
+        return ranks.everywhere(lambda: _assemble(chosen, folder, console, prepared, ranks))
+
+    if known is None:
+        # Only the data depends on the size of a batch, and it is asked for others.
+        seconds = float(prepared.train.durations.sum(dtype=float))
+        any_size = most_seconds(seconds, settings.data.max_seconds, ranks.world)
+        known = find_batch_seconds(assemble(any_size))
+    settings = replace(settings, data=replace(settings.data, batch_seconds=known))
     utterances = chain(prepared.train, prepared.dev)
     ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
-    parts = ranks.everywhere(lambda: _assemble(settings, folder, console, prepared, ranks))
+    parts = assemble(known)
     rule = rule_of(settings.pruning, parts.model, parts.total_steps)
     pruning = PruningCallback(rule, parts.model) if rule else None
     if not resume:
@@ -146,6 +161,7 @@ def _assemble(
     settings: Run, folder: Path, console: Console, prepared: Prepared, ranks: Ranks
 ) -> TrainingParts:
     """Data, network, teacher and average of a training."""
+    torch.manual_seed(settings.seed)
     tokenizer = prepared.tokenizer
     data = SpeechData(
         prepared.train,
@@ -178,6 +194,15 @@ def _assemble(
     return TrainingParts(
         settings, folder, console, tokenizer, model, module, data, total_steps, ranks
     )
+
+
+def _earlier_batch_seconds(settings: Run, folder: Path) -> float | None:
+    """`data.batch_seconds`; for `auto` what a run that is resumed has found, None if none has."""
+    if settings.data.batch_seconds != "auto":
+        return settings.data.batch_seconds
+    if resume_point(folder).exists():
+        return load(Run, folder / "config.yaml").data.batch_limit
+    return None
 
 
 def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:

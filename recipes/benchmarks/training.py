@@ -167,7 +167,7 @@ def measure_feeding(script: Script, settings: Run) -> None:
     """Seconds that steps wait for batches, for the reference network and one worker."""
     torch.manual_seed(1)
     step = trainer_of(DeepSpeech(settings.model).train(), fast_precision(), settings.optimiser)
-    seconds = 20.0 if script.quick else settings.data.batch_seconds
+    seconds = 20.0 if script.quick else settings.data.batch_limit
     data_settings = replace(DataSettings(), batch_seconds=seconds, workers=1)
     steps = 3 if script.quick else FED_STEPS
     with tempfile.TemporaryDirectory() as folder:
