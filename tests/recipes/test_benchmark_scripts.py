@@ -53,7 +53,9 @@ def test_training(records: Path) -> None:
     assert set(parts) == {"16, 20 s", "feeding"}
     names = {row["name"] for row in parts["16, 20 s"]["results"]}
     assert names == {f"{kind}, {p}" for kind in ("ours", "plain") for p in ("bf16", "float32")}
-    assert 0 <= parts["feeding"]["feeding"]["waited"] < 1
+    [fed] = parts["feeding"]["results"]
+    assert 0 <= fed["waited"] < 1
+    assert min(fed["step"], fed["batch"]) > 0
 
 
 def test_plan(records: Path) -> None:
