@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 setup: $(VENV)/.ready
 
 # Remade when the list of packages changes.
-$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/decode/*.[ch] asr/sparse/kernels/c/*)
+$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/decode/*.[ch] asr/features/c/* asr/sparse/kernels/c/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,voices,media,onnx,serve,dev]'
