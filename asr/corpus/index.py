@@ -13,10 +13,10 @@ from typing import IO, Any, overload
 
 import numpy as np
 
-from asr.corpus.manifest import Utterance, parse_line, scan_manifest
+from asr.corpus.manifest import Utterance, scan_manifest, utterance_of
 from asr.errors import AsrError
 from asr.files import atomic_path
-from asr.text.read import BadLine
+from asr.text.read import BadLine, parse_row
 
 _ROW = np.dtype([("offset", "<i8"), ("seconds", "<f4")])
 
@@ -75,7 +75,8 @@ class UtteranceIndex(Sequence[Utterance]):
         file.seek(max(offset - 1, 0))
         if offset == 0 or file.read(1) == b"\n":
             try:
-                found = parse_line(file.readline().rstrip(b"\n"), Path(manifest).parent, seconds)
+                row = parse_row(file.readline().rstrip(b"\n"))
+                found = utterance_of(row, Path(manifest).parent, seconds)
             except BadLine:
                 pass
             else:

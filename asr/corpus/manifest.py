@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def scan_manifest(path: str | Path) -> Iterator[tuple[int, Utterance]]:
     ids = array("q")
     for number, offset, line in _lines(path):
         try:
-            utterance = parse_line(line, path.parent)
+            utterance = utterance_of(parse_row(line), path.parent)
         except BadLine as error:
             count += 1
             if count <= MOST_LISTED:
@@ -127,7 +128,7 @@ def _used_twice(path: Path, suspects: np.ndarray) -> Iterator[tuple[int, str]]:
     wanted, seen = frozenset(suspects.tolist()), dict[str, int]()
     for number, _, line in _lines(path):
         try:
-            name = parse_line(line, path.parent).id
+            name = utterance_of(parse_row(line), path.parent).id
         except BadLine:
             continue
         if hash(name) in wanted and seen.setdefault(name, number) != number:
@@ -215,13 +216,11 @@ def not_found(path: str | Path, kind: str) -> AsrError:
     return AsrError(f"{path}: no such {kind}{hint if near else ''}")
 
 
-def parse_line(line: bytes, folder: Path, seconds: float | None = None) -> Utterance:
-    """The utterance of one line of a manifest that lies in `folder`.
+def utterance_of(row: dict[str, Any], folder: Path, seconds: float | None = None) -> Utterance:
+    """The utterance of one line of a manifest in `folder`. Raises BadLine with what is wrong.
 
-    `seconds`: its duration, if the line has none and the recording was read before. Raises BadLine
-    with what is wrong in the line.
+    `seconds`: its duration, if the line has none and the recording was read before.
     """
-    row = parse_row(line)
     audio = row.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise BadLine('"audio_filepath" must be the path of a recording, as a string')
