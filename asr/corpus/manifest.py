@@ -116,9 +116,9 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def repeated_hashes(hashes: "array[int]") -> np.ndarray:
-    """The values that occur more than once, ascending: tens of millions take little memory."""
-    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64)) if hashes else np.empty(0, np.int64)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    """The values that occur more than once; tens of millions take little memory."""
+    ordered = np.sort(np.asarray(hashes, dtype=np.int64))
+    return ordered[1:][ordered[1:] == ordered[:-1]]
 
 
 def _used_twice(path: Path, suspects: np.ndarray) -> Iterator[tuple[int, str]]:

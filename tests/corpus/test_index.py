@@ -168,11 +168,13 @@ def test_folders_are_listed_in_a_manifest_and_manifests_are_taken_as_they_are(
 
 
 def test_memory_does_not_grow_with_texts(tmp_path: Path) -> None:
-    write_manifest(tmp_path / "m.jsonl", [replace(u, text="WORD " * 100) for u in some("m", 4000)])
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, [replace(u, text="WORD " * 200) for u in some("m", 4000)])
+    list(index_manifests([manifest]).without({"m1"})[:2])  # what is made once is made now
     tracemalloc.start()
-    found = index_manifests([tmp_path / "m.jsonl"])
+    found = index_manifests([manifest])
     assert sum(1 for _ in found) == 4000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**20 + 2**19, "the buffer of a mebibyte, and some bytes an utterance"
-    assert (tmp_path / "m.jsonl").stat().st_size > 2**21
+    assert peak < 3 * 2**20, "a buffer, names of files that Python caches, bytes an utterance"
+    assert manifest.stat().st_size > 4 * 2**20
