@@ -214,15 +214,14 @@ class SpeechData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The rank's part of the validation utterances, longest first, never augmented."""
+        return self._loader(self._dev, self._dev_batches(), 0)
+
+    def _dev_batches(self) -> list[list[tuple[int, int]]]:
         durations = self._dev_durations
         if len(durations) < self.world:
             raise AsrError(
                 f"{len(durations)} dev utterances for {self.world} processes: each needs one"
             )
-        return self._loader(self._dev, self._dev_batches(), 0)
-
-    def _dev_batches(self) -> list[list[tuple[int, int]]]:
-        durations = self._dev_durations
         own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
         batches = batch_by_length(durations[own], self.data.batch_limit)
         return [[(0, int(own[i])) for i in batch] for batch in batches]
