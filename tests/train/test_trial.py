@@ -27,7 +27,7 @@ FRAMES = 2000
 """That the memory of the fake GPU holds in a batch: 20 s."""
 
 
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=200, deadline=None)
 @given(least=st.floats(0.5, 30), factor=st.floats(1, 1e5), memory=st.floats(0.1, 1e6))
 def test_the_search_ends_at_the_largest_that_fits_after_few_trials(
     least: float, factor: float, memory: float
