@@ -23,8 +23,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Trainings in several processes on a CPU.
+# Trainings in several processes on a CPU, and workers on a Ray cluster of this machine.
 test-distributed: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	$(BIN)/python -m pytest -m distributed
 
 # The page of `asr serve` in Chromium, which root gets from Debian; others are told what is missing.
