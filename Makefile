@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-distributed test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks clean
+.PHONY: setup demo test test-slow test-distributed test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks benchmarks-training clean
 
 setup: $(VENV)/.ready
 
@@ -70,6 +70,11 @@ benchmarks: setup
 	for name in network instruction_sets recurrent start masks sizes wer gpu; do \
 		$(BIN)/python recipes/benchmarks/$$name.py || exit 1; \
 	done
+	$(BIN)/python recipes/benchmarks/results.py
+
+# What a training step waits for, and millions of utterances: a quarter of an hour if nothing else runs.
+benchmarks-training: setup
+	for name in plan training; do $(BIN)/python recipes/benchmarks/$$name.py || exit 1; done
 	$(BIN)/python recipes/benchmarks/results.py
 
 clean:

@@ -113,8 +113,7 @@ class Reader:
             result = trial.read(option, value, key)
             if not trial.problems:
                 return result
-        names = [_NAMES.get(option, getattr(option, "__name__", str(option))) for option in real]
-        return self._refuse(f"expected {' or '.join(names)}", value, key)
+        return self._refuse(f"expected {' or '.join(map(_name_of, real))}", value, key)
 
     def _dataclass(self, kind: type[T], value: Any, key: str) -> T | None:
         if not isinstance(value, dict):
@@ -160,6 +159,12 @@ def read_numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Nu
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise AsrError(f"{name}={text!r}: numbers with commas between them") from None
+
+
+def _name_of(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 UNUSED = "does nothing without"

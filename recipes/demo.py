@@ -132,7 +132,7 @@ def time_files(files: list[Path], settings: Run) -> list[float]:
     """
     utterances = dev_set(settings)
     recognisers = [load_recogniser(path, settings.threads) for path in files]
-    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_limit)
     times: list[list[float]] = [[] for _ in files]
     for _ in range(ROUNDS + 1):
         for recogniser, row in zip(recognisers, times, strict=True):

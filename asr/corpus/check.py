@@ -1,14 +1,17 @@
 """Which utterances cannot be trained on, and why; found before training, none dropped silently."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Protocol
 
+import numpy as np
+
 from asr import audio
-from asr.corpus.manifest import MOST_LISTED, Utterance, with_list
+from asr.corpus.manifest import MOST_LISTED, Utterance, repeated_hashes, with_list
 from asr.errors import AsrError
 from asr.text.normalise import normalise
 from asr.text.tokenizer import UnknownCharacters
@@ -37,6 +40,8 @@ ADVICE = {
 """What to do about it."""
 _TOLERANCE = (0.1, 0.01)
 """Seconds, and fraction, between manifest and header: manifests round, MPEG headers estimate."""
+_AHEAD = 4096
+"""Utterances that wait for a thread: of millions not all at once."""
 
 
 class Encoder(Protocol):
@@ -130,7 +135,11 @@ def check(
     called once for each utterance.
     Raises AsrError if two utterances have one id: a report could not distinguish them.
     """
-    _unique(utterances)
+    ids, places = array("q"), array("q")
+    for utterance in utterances:
+        ids.append(hash(utterance.id))
+        places.append(hash(_place(utterance)))
+    _unique(_among(utterances, ids))
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
 
     def problems_of(utterance: Utterance) -> list[tuple[str, str]]:
@@ -138,13 +147,14 @@ def check(
 
     # Decoding releases the interpreter; results come in the order of the utterances.
     with ThreadPoolExecutor(max_workers=4) as threads:
-        results = threads.map(problems_of, utterances)
-        for utterance, problems in zip(utterances, results, strict=True):
-            for kind, explanation in problems:
-                found[kind].append((utterance.id, explanation))
-            if on_progress is not None:
-                on_progress()
-    found["two_texts"] = list(_two_texts(utterances))
+        waiting = iter(utterances)
+        while block := list(islice(waiting, _AHEAD)):
+            for utterance, problems in zip(block, threads.map(problems_of, block), strict=True):
+                for kind, explanation in problems:
+                    found[kind].append((utterance.id, explanation))
+                if on_progress is not None:
+                    on_progress()
+    found["two_texts"] = list(_two_texts(_among(utterances, places)))
     return CheckReport(len(utterances), {kind: rows for kind, rows in found.items() if rows})
 
 
@@ -154,7 +164,20 @@ def usable(utterances: Sequence[Utterance], report: CheckReport) -> list[Utteran
     return [utterance for utterance in utterances if utterance.id not in bad]
 
 
-def _unique(utterances: Sequence[Utterance]) -> None:
+def _among(utterances: Sequence[Utterance], hashes: "array[int]") -> Iterator[Utterance]:
+    """The utterances that may have something in common: whose hash another one has."""
+    common = repeated_hashes(hashes)
+    for index in np.flatnonzero(np.isin(np.asarray(hashes), common)) if len(common) else ():
+        yield utterances[int(index)]
+
+
+def _place(utterance: Utterance) -> tuple[object, ...]:
+    """What tells a recording, or a part of one, from others."""
+    part = None if utterance.offset is None else (utterance.offset, utterance.duration)
+    return os.path.realpath(utterance.audio_filepath), part, utterance.channel
+
+
+def _unique(utterances: Iterable[Utterance]) -> None:
     seen: dict[str, str] = {}
     problems = []
     for utterance in utterances:
@@ -170,14 +193,11 @@ def _unique(utterances: Sequence[Utterance]) -> None:
         raise AsrError(with_list(heading, problems))
 
 
-def _two_texts(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]]:
+def _two_texts(utterances: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
     """Yield (id, explanation) of utterances whose recording has another text elsewhere."""
     seen: dict[object, Utterance] = {}
     for utterance in utterances:
-        whole = utterance.offset is None
-        place = None if whole else (utterance.offset, utterance.duration)
-        key = os.path.realpath(utterance.audio_filepath), place, utterance.channel
-        first = seen.setdefault(key, utterance)
+        first = seen.setdefault(_place(utterance), utterance)
         if normalise(first.text) != normalise(utterance.text):
             yield utterance.id, f"{utterance.text!r:.60}, but {first.text!r:.60} in {first.id}"
 

@@ -9,11 +9,14 @@ they were written: they are normalised just before they are tokenised.
 import difflib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from asr.audio import Clip, length
 from asr.errors import AsrError
@@ -24,6 +27,7 @@ MAX_SECONDS = 1e7
 """Longest recording that a manifest may list: more than a hundred days."""
 MOST_LISTED = 20
 """Of the problems in an error message."""
+_BUFFER = 2**20
 
 
 @dataclass(frozen=True)
@@ -65,34 +69,74 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     Raises AsrError that names file and line of every bad line (the first 20), of duplicate ids
     and of a file without any.
     """
+    return [utterance for _, utterance in scan_manifest(path)]
+
+
+def scan_manifest(path: str | Path) -> Iterator[tuple[int, Utterance]]:
+    """The utterances of a manifest one by one, each with the byte at which its line begins.
+
+    As `read_manifest`, but what is wrong is raised when all other lines have been given: use
+    nothing of them before. 16 bytes of memory for each utterance, and no utterance, are held.
+    """
     path = Path(path)
     if not path.is_file():
         raise not_found(path, "manifest")
-    utterances: list[Utterance] = []
-    problems: list[str] = []
-    seen: dict[str, int] = {}
-    # Bytes are split, not text: U+2028 in a text does not end a line, and a line that is not UTF-8
-    # can be named.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    count, first = 0, list[tuple[int, str]]()
+    ids = array("q")
+    for number, offset, line in _lines(path):
         try:
             utterance = utterance_of(parse_row(line), path.parent)
-            if utterance.id in seen:
-                raise BadLine(
-                    f"id {utterance.id!r} is already used in line {seen[utterance.id]}; "
-                    'give each utterance its own "id"'
-                )
         except BadLine as error:
-            problems.append(f"{path}:{number}: {error}")
-        else:
-            seen[utterance.id] = number
-            utterances.append(utterance)
-    if problems:
-        raise AsrError(with_list(f"{path}: bad lines: {len(problems)}", problems))
-    if not utterances:
+            count += 1
+            if count <= MOST_LISTED:
+                first.append((number, str(error)))
+            continue
+        ids.append(hash(utterance.id))
+        yield offset, utterance
+    twice = list(_used_twice(path, repeated_hashes(ids)))
+    if count or twice:
+        listed = sorted([*first, *twice])[:MOST_LISTED]
+        count += len(twice)
+        lines = [f"{path}:{number}: {problem}" for number, problem in listed]
+        raise AsrError(with_list(f"{path}: bad lines: {count}", lines, count=count))
+    if not ids:
         raise AsrError(f"{path}: the manifest has no utterance; `asr corpus folder` makes one")
-    return utterances
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, offset in bytes and content of each line that is not empty."""
+    offset = 0
+    with path.open("rb", buffering=_BUFFER) as file:
+        # Bytes are split, not text: U+2028 in a text does not end a line, and a line that is not
+        # UTF-8 can be named.
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, offset, line.rstrip(b"\n")
+            offset += len(line)
+
+
+def repeated_hashes(hashes: "array[int]") -> np.ndarray:
+    """The values that occur more than once; tens of millions take little memory."""
+    ordered = np.sort(np.asarray(hashes, dtype=np.int64))
+    return ordered[1:][ordered[1:] == ordered[:-1]]
+
+
+def _used_twice(path: Path, suspects: np.ndarray) -> Iterator[tuple[int, str]]:
+    """Lines whose id an earlier line has, among those whose ids have one of these hashes."""
+    if not len(suspects):
+        return
+    wanted, seen = frozenset(suspects.tolist()), dict[str, int]()
+    for number, _, line in _lines(path):
+        try:
+            name = utterance_of(parse_row(line), path.parent).id
+        except BadLine:
+            continue
+        if hash(name) in wanted and seen.setdefault(name, number) != number:
+            yield (
+                number,
+                f"id {name!r} is already used in line {seen[name]}; give each utterance its own "
+                '"id"',
+            )
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
@@ -140,11 +184,20 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
     ]
 
 
-def with_list(heading: str, problems: Sequence[str], most: int | None = MOST_LISTED) -> str:
-    """`heading`, then the first `most` problems (None: all) one a line, then how many more."""
+def with_list(
+    heading: str,
+    problems: Sequence[str],
+    most: int | None = MOST_LISTED,
+    count: int | None = None,
+) -> str:
+    """`heading`, then the first `most` problems (None: all) one a line, then how many more.
+
+    `count`: how many there are in all, if `problems` are not all.
+    """
     lines = [heading, *(f"  {problem}" for problem in problems[:most])]
-    if most is not None and len(problems) > most:
-        lines.append(f"  and {len(problems) - most} more")
+    count = len(problems) if count is None else count
+    if most is not None and count > most:
+        lines.append(f"  and {count - most} more")
     return "\n".join(lines)
 
 
@@ -163,8 +216,11 @@ def not_found(path: str | Path, kind: str) -> AsrError:
     return AsrError(f"{path}: no such {kind}{hint if near else ''}")
 
 
-def utterance_of(row: dict[str, Any], folder: Path) -> Utterance:
-    """The utterance of one line of a manifest in `folder`. Raises BadLine with what is wrong."""
+def utterance_of(row: dict[str, Any], folder: Path, seconds: float | None = None) -> Utterance:
+    """The utterance of one line of a manifest in `folder`. Raises BadLine with what is wrong.
+
+    `seconds`: its duration, if the line has none and the recording was read before.
+    """
     audio = row.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise BadLine('"audio_filepath" must be the path of a recording, as a string')
@@ -176,11 +232,17 @@ def utterance_of(row: dict[str, Any], folder: Path) -> Utterance:
     channel = row.get("channel")
     if channel is not None and (type(channel) is not int or channel < 1):
         raise BadLine(f'"channel" is {channel!s:.60}: must be a whole number from 1')
-    name = Path(audio).stem + (f"-{round(1000 * offset):08d}" if offset else "")
+    name = _name(row, "id")
+    if not name:
+        name = Path(audio).stem + (f"-{round(1000 * offset):08d}" if offset else "")
+    if row.get("duration") is not None:
+        seconds = _seconds("duration", row["duration"])
+    elif seconds is None:
+        seconds = _length(Clip(full, offset or 0.0))
     return Utterance(
-        id=_name(row, "id") or name,
+        id=name,
         audio_filepath=full,
-        duration=_duration(row.get("duration"), Clip(full, offset or 0.0)),
+        duration=seconds,
         text=text,
         speaker=_name(row, "speaker"),
         offset=offset,
@@ -197,13 +259,11 @@ def _name(row: dict[str, object], key: str) -> str:
     return str(value)
 
 
-def _duration(value: object, clip: Clip) -> float:
-    if value is None:
-        try:
-            return length(clip if clip.offset else clip.path)
-        except AsrError as error:
-            raise BadLine(f'no "duration", and it cannot be read: {error}') from None
-    return _seconds("duration", value)
+def _length(clip: Clip) -> float:
+    try:
+        return length(clip if clip.offset else clip.path)
+    except AsrError as error:
+        raise BadLine(f'no "duration", and it cannot be read: {error}') from None
 
 
 def _seconds(key: str, value: object) -> float:

@@ -30,11 +30,17 @@ class MachineRecord:
     cpu: str
     cores: int
     memory_gib: float | None = None
+    gpu: str = ""
+    """Name of the GPU that trained; empty: none did. One for each of `training.processes`."""
+    gpu_memory_gib: float | None = None
 
     def __str__(self) -> str:
         cores = f"{self.cores} core" + ("s" if self.cores != 1 else "")
         memory = "" if self.memory_gib is None else f", {self.memory_gib:.1f} GiB"
-        return f"{self.cpu}, {cores}{memory}"
+        gpu = f", {self.gpu}" if self.gpu else ""
+        if self.gpu and self.gpu_memory_gib is not None:
+            gpu += f" with {self.gpu_memory_gib:.0f} GiB"
+        return f"{self.cpu}, {cores}{memory}{gpu}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asr.corpus.spoken.settings import Spoken
-from asr.errors import problems
+from asr.errors import AsrError, problems
 from asr.plain import at_most, refuse_unused
 
 
@@ -112,8 +112,10 @@ class DataSettings:
     """Entries to test on, once, after training; each is reported by itself."""
     spoken: Spoken = field(default_factory=Spoken)
     """Settings of the built-in corpus, if an entry names it."""
-    batch_seconds: float = 120.0
-    """Audio in a batch at most, padding included."""
+    batch_seconds: float | Literal["auto"] = 120.0
+    """Audio in a batch at most, padding included; `auto`: as much as the memory of the GPU holds,
+    found by trial before the training, and at most a hundredth of an epoch. The record says how
+    much."""
     max_seconds: float = 20.0
     """Longest training utterance; `unusable` says what happens to longer ones."""
     unusable: Literal["refuse", "exclude"] = "refuse"
@@ -125,16 +127,29 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         with problems() as check:
-            for name in ("batch_seconds", "max_seconds"):
-                check(getattr(self, name) > 0, f"data.{name}={getattr(self, name)}: above 0")
+            check(self.max_seconds > 0, f"data.max_seconds={self.max_seconds}: above 0")
             for name in ("workers", "cache_gigabytes"):
                 check(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)}: 0 or more")
-            at_most(check, "data", self, batch_seconds=10**6, workers=256, cache_gigabytes=10**5)
+            at_most(check, "data", self, max_seconds=10**6, workers=256, cache_gigabytes=10**5)
+            if self.batch_seconds == "auto":
+                return
+            check(self.batch_seconds > 0, f"data.batch_seconds={self.batch_seconds}: above 0")
+            at_most(check, "data", self, batch_seconds=10**6)
             check(
                 self.max_seconds <= self.batch_seconds,
                 f"data.max_seconds={self.max_seconds} is above data.batch_seconds="
                 f"{self.batch_seconds}: the longest utterance must fit into a batch",
             )
+
+    @property
+    def batch_limit(self) -> float:
+        """`batch_seconds` as a number; AsrError for `auto`, which a training replaces by one."""
+        if self.batch_seconds == "auto":
+            raise AsrError(
+                "data.batch_seconds=auto is found when a training starts on a GPU: give seconds "
+                "here, such as data.batch_seconds=120"
+            )
+        return self.batch_seconds
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Which utterances go together, in which order: a pure function of (seed, epoch, rank).
 
 Nothing is drawn while loading and no state is kept, so a training resumes at any batch at once,
-with any number of worker processes. 281,000 utterances are planned in well under a second.
+with any number of worker processes. `recipes/benchmarks/plan.py` measures how long 30 million
+utterances take, and how much memory.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from asr.audio.batch import split_by_length
+from asr.audio.batch import SHORTEST, split_by_length
 
 SPREAD = 0.1
 """Utterances may change places within a batch plan if their durations differ by this fraction."""
+_AT_ONCE = 2**20
+"""Durations in arrays of double precision."""
 
 
 @dataclass
@@ -81,49 +86,75 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     ) -> None:
         assert 0 <= rank < world
         assert start >= 0
-        self.durations = np.maximum(np.asarray(durations, dtype=np.float64), 1e-3)
         self.batch_seconds = batch_seconds
         self.seed = seed
         self.epoch = epoch
         self.rank = rank
         self.world = world
         self.start = start
-        self._order = np.argsort(-self.durations, kind="stable")
+        # There may be tens of millions of durations, so they stay as they come (float32), nothing
+        # is held twice, and larger numbers are made of one class of durations at a time.
+        self.durations = np.asarray(durations)
+        self._order = _longest_first(self.durations)
+        self._ordered = self.durations[self._order]
         # Split once, as if each place had the longest utterance that any epoch may put there. So
         # the places of a batch, and with them the number of batches, are those of every epoch.
-        ordered = self.durations[self._order]
-        longest = ordered[0] if len(ordered) else 0.0
-        self._places = split_by_length(np.minimum(ordered * (1 + SPREAD), longest), batch_seconds)
+        self._edges = split_by_length(self._ordered, batch_seconds, longer=SPREAD)
 
     def __len__(self) -> int:
-        return len(self._places) // self.world
+        return (len(self._edges) - 1) // self.world
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self._batches()[self.start :]:
-            yield [(self.epoch, int(index)) for index in batch]
+        order, batches = self._epoch()
+        for batch in batches[self.start :]:
+            yield self._keys(order, batch)
 
-    def _batches(self) -> list[np.ndarray]:
-        """Index arrays of this epoch's batches on this rank, the skipped ones included."""
+    def _epoch(self) -> tuple[np.ndarray, np.ndarray]:
+        """The utterances by place in this epoch, and this rank's batches, the skipped ones too."""
         generator = np.random.default_rng([self.seed, self.epoch])
         order = self._jittered(generator)
-        shuffled = generator.permutation(len(self._places))[: len(self) * self.world]
-        return [order[self._places[i]] for i in shuffled[self.rank :: self.world]]
+        shuffled = generator.permutation(len(self._edges) - 1)[: len(self) * self.world]
+        return order, shuffled[self.rank :: self.world]
+
+    def _keys(self, order: np.ndarray, batch: int) -> list[tuple[int, int]]:
+        places = order[self._edges[batch] : self._edges[batch + 1]]
+        return [(self.epoch, index) for index in places.tolist()]
 
     def _jittered(self, generator: np.random.Generator) -> np.ndarray:
         """The sorted list, shuffled within classes of duration that are `1 + SPREAD` wide.
 
         The classes begin elsewhere in each epoch, so that neighbours are not the same ones.
         """
-        width = np.log1p(SPREAD)
-        ordered = np.log(self.durations[self._order])
-        classes = np.floor(ordered / width + generator.random())
-        return self._order[np.lexsort((generator.random(len(ordered)), -classes))]
+        order = np.empty_like(self._order)
+        classes = _classes(self._ordered, generator.random())
+        edges = [0, *(np.flatnonzero(np.diff(classes)) + 1).tolist(), len(order)]
+        for start, end in pairwise(edges):
+            shuffled = np.argsort(generator.random(end - start), kind="stable")
+            order[start:end] = self._order[start:end][shuffled]
+        return order
 
     def largest(self) -> list[tuple[int, int]]:
         """The batch of this epoch and rank with the most seconds, padding included."""
-        batches = self._batches()
-        cost = [self.durations[batch].max() * len(batch) for batch in batches]
-        return [(self.epoch, int(index)) for index in batches[int(np.argmax(cost))]]
+        order, batches = self._epoch()
+        longest = np.maximum.reduceat(self.durations[order], self._edges[:-1])
+        cost = (longest.astype(np.float64) * np.diff(self._edges))[batches]
+        return self._keys(order, int(batches[np.argmax(cost)]))
+
+
+def _longest_first(durations: np.ndarray) -> np.ndarray:
+    """Indices by falling duration, equal ones in their order; int32 where that is enough."""
+    order = np.argsort(-np.maximum(durations, SHORTEST), kind="stable")
+    return order.astype(np.int32 if len(order) < 2**31 else np.int64)
+
+
+def _classes(ordered: np.ndarray, phase: float) -> np.ndarray:
+    """For each of some durations the number of its class; classes are `1 + SPREAD` wide."""
+    classes, width = np.empty(len(ordered), dtype=np.int32), np.log1p(SPREAD)
+    for start in range(0, len(ordered), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        seconds = np.maximum(ordered[part].astype(np.float64), SHORTEST)
+        classes[part] = np.floor(np.log(seconds) / width + phase)
+    return classes
 
 
 def collate(
@@ -141,3 +172,10 @@ def collate(
         ids=list(ids),
         seconds=float(sum(seconds)),
     )
+
+
+def batch_bytes(batch: Batch) -> bytes:
+    """A batch as a file that `torch.load` reads with `weights_only`."""
+    buffer = io.BytesIO()
+    torch.save(vars(batch), buffer)
+    return buffer.getvalue()

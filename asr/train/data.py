@@ -7,6 +7,7 @@ worker processes. The loader is built anew for every epoch: use
 """
 
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr import audio
 from asr.audio.batch import batch_by_length
+from asr.corpus.index import durations_of
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
@@ -41,10 +43,10 @@ class AudioCache:
     they are started anew for every epoch; under other start methods each process fills its own.
     """
 
-    def __init__(self, utterances: list[Utterance], sample_rate: int, limit_bytes: int) -> None:
-        self.sources = [utterance.source for utterance in utterances]
+    def __init__(self, durations: np.ndarray, sample_rate: int, limit_bytes: int) -> None:
         self.sample_rate = sample_rate
-        seconds = np.array([utterance.duration for utterance in utterances], dtype=np.float64)
+        # Of millions of utterances only those that may have room are looked at.
+        seconds = durations[: limit_bytes // (2 * _SLACK) + 1].astype(np.float64)
         ends = np.cumsum(np.ceil(seconds * sample_rate).astype(np.int64) + _SLACK)
         cached = int(np.searchsorted(ends * 2, limit_bytes, side="right"))
         self.offsets = np.concatenate([[0], ends[:cached]])
@@ -68,14 +70,17 @@ class AudioCache:
         self.__dict__.update(state)
         self._open()
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Waveform `(n,)` float32; rounded to 16 bits whether it is cached or not."""
+    def load(self, index: int, source: str | audio.Clip) -> np.ndarray:
+        """Waveform `(n,)` float32 of an utterance, which is decoded from `source` if it is not yet.
+
+        It is rounded to 16 bits whether it is cached or not.
+        """
         has_room = index < len(self.offsets) - 1
         if has_room and self._lengths[index]:
             start = self.offsets[index]
             samples = self._samples[start : start + self._lengths[index]]
         else:
-            samples = self._decode(index)
+            samples = self._decode(source)
             if has_room and len(samples) <= self.offsets[index + 1] - self.offsets[index]:
                 start = self.offsets[index]
                 self._samples[start : start + len(samples)] = samples
@@ -83,8 +88,8 @@ class AudioCache:
                 self._lengths[index] = len(samples)
         return samples.astype(np.float32) / np.float32(_FULL_SCALE)
 
-    def _decode(self, index: int) -> np.ndarray:
-        samples = audio.load(self.sources[index], self.sample_rate).samples
+    def _decode(self, source: str | audio.Clip) -> np.ndarray:
+        samples = audio.load(source, self.sample_rate).samples
         return np.clip(np.rint(samples * _FULL_SCALE), -32768, 32767).astype(np.int16)
 
 
@@ -96,7 +101,7 @@ class SpeechDataset(Dataset[Item]):
 
     def __init__(
         self,
-        utterances: list[Utterance],
+        utterances: Sequence[Utterance],
         tokenizer: Tokenizer,
         settings: Frontend,
         cache: AudioCache,
@@ -116,7 +121,7 @@ class SpeechDataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         utterance, rate = self.utterances[index], self.settings.sample_rate
-        samples = self.cache[index]
+        samples = self.cache.load(index, utterance.source)
         if self.changes is None:
             features = frontend.features(samples, self.settings)
         else:
@@ -135,15 +140,15 @@ def _tokens(utterance: Utterance, tokenizer: Tokenizer) -> list[int]:
 class SpeechData(LightningDataModule):
     """Training and validation loaders.
 
-    `train` and `dev` are checked utterances. `data.batch_seconds` limits a batch at the slowest
-    speed of `augment`. Raises `AsrError` when a training utterance is longer than that, and
-    when there are too few for one batch on each rank of `world`.
+    `train` and `dev` are checked utterances: a list, or an index of millions. `data.batch_seconds`
+    limits a batch at the slowest speed of `augment`. Raises `AsrError` when a training utterance is
+    longer than that, and when there are too few for one batch on each rank of `world`.
     """
 
     def __init__(
         self,
-        train: list[Utterance],
-        dev: list[Utterance],
+        train: Sequence[Utterance],
+        dev: Sequence[Utterance],
         tokenizer: Tokenizer,
         frontend: Frontend,
         augment: AugmentSettings,
@@ -157,13 +162,15 @@ class SpeechData(LightningDataModule):
         self.seed = seed
         self.rank = rank
         self.world = world
-        _refuse_longer(train, data.batch_seconds)
+        durations = durations_of(train)
+        _refuse_longer(train, durations, data.batch_limit)
         limit = int(data.cache_gigabytes * 1e9)
-        cache = AudioCache(dev, frontend.sample_rate, limit)
+        self._dev_durations = durations_of(dev)
+        cache = AudioCache(self._dev_durations, frontend.sample_rate, limit)
         self._dev = SpeechDataset(dev, tokenizer, frontend, cache)
-        cache = AudioCache(train, frontend.sample_rate, limit - cache.nbytes)
+        cache = AudioCache(durations, frontend.sample_rate, limit - cache.nbytes)
         self._train = SpeechDataset(train, tokenizer, frontend, cache, augment, seed)
-        self._durations = _durations(train) / min(augment.speeds)
+        self._durations = slowest(durations, augment)
         self._restored: dict[str, int] | None = None
 
     @property
@@ -172,18 +179,29 @@ class SpeechData(LightningDataModule):
         return len(self._plan(0))
 
     def _plan(self, epoch: int, start: int = 0) -> BatchPlan:
-        world, limit = self.world, self.data.batch_seconds
-        plan = BatchPlan(self._durations, limit, self.seed, epoch, self.rank, world, start)
-        if not len(plan):
-            raise AsrError(
-                f"{len(self._durations)} training utterances make fewer than {world} batches of "
-                f"data.batch_seconds={limit:g}, and each of {world} processes needs one"
-            )
-        return plan
+        return self._plan_of(self.data.batch_limit, epoch, start)
 
-    def largest_batch(self) -> Batch:
-        """The batch of the first epoch that takes the most memory."""
-        return collate([self._train[key] for key in self._plan(0).largest()])
+    def _plan_of(self, batch_seconds: float, epoch: int, start: int = 0) -> BatchPlan:
+        place = self.rank, self.world
+        return plan_epoch(self._durations, batch_seconds, self.seed, epoch, *place, start)
+
+    def largest_batch(self, batch_seconds: float | None = None) -> Batch:
+        """The batch of the first epoch that takes the most memory.
+
+        With `batch_seconds` as it would be with these.
+        """
+        plan = self._plan_of(batch_seconds or self.data.batch_limit, 0)
+        return collate([self._train[key] for key in plan.largest()])
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest training utterance at the slowest speed."""
+        return float(self._durations.max())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all training utterances at the slowest speed."""
+        return float(self._durations.sum(dtype=float))
 
     def train_dataloader(self) -> DataLoader[Item]:
         """The loader of the trainer's current epoch, from the batch where a resumed one stopped."""
@@ -196,14 +214,22 @@ class SpeechData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """The rank's part of the validation utterances, longest first, never augmented."""
-        durations = _durations(self._dev.utterances)
+        return self._loader(self._dev, self._dev_batches(), 0)
+
+    def _dev_batches(self) -> list[list[tuple[int, int]]]:
+        durations = self._dev_durations
         if len(durations) < self.world:
             raise AsrError(
                 f"{len(durations)} dev utterances for {self.world} processes: each needs one"
             )
         own = np.argsort(-durations, kind="stable")[self.rank :: self.world]
-        batches = batch_by_length(durations[own], self.data.batch_seconds)
-        return self._loader(self._dev, [[(0, int(own[i])) for i in batch] for batch in batches], 0)
+        batches = batch_by_length(durations[own], self.data.batch_limit)
+        return [[(0, int(own[i])) for i in batch] for batch in batches]
+
+    def largest_dev_batch(self) -> Batch:
+        """The validation batch of this rank with the most seconds, padding included."""
+        cost = lambda batch: self._dev_durations[batch[0][1]] * len(batch)  # noqa: E731
+        return collate([self._dev[key] for key in max(self._dev_batches(), key=cost)])
 
     def _loader(self, dataset: SpeechDataset, batches: Any, epoch: int) -> DataLoader[Item]:
         return DataLoader(
@@ -226,15 +252,38 @@ class SpeechData(LightningDataModule):
         self._restored = state_dict
 
 
-def _durations(utterances: list[Utterance]) -> np.ndarray:
-    return np.array([utterance.duration for utterance in utterances], dtype=np.float32)
+def slowest(durations: np.ndarray, augment: AugmentSettings) -> np.ndarray:
+    """Seconds of utterances at the slowest speed of the augmentation, float32."""
+    return durations / np.float32(min(augment.speeds))
 
 
-def _refuse_longer(utterances: list[Utterance], batch_seconds: float) -> None:
-    longer = [u for u in utterances if u.duration > batch_seconds]
-    if longer:
+def plan_epoch(
+    durations: np.ndarray,
+    batch_seconds: float,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+    start: int = 0,
+) -> BatchPlan:
+    """The plan of an epoch. Raises AsrError if not every rank has a batch."""
+    plan = BatchPlan(durations, batch_seconds, seed, epoch, rank, world, start)
+    if not len(plan):
         raise AsrError(
-            f"longer than data.batch_seconds={batch_seconds:g}: {longer[0].id} with "
-            f"{longer[0].duration:.1f} s, in all {len(longer)} of {len(utterances)} utterances; "
+            f"{len(durations)} training utterances make fewer than {world} batches of "
+            f"data.batch_seconds={batch_seconds:g}, and each of {world} processes needs one"
+        )
+    return plan
+
+
+def _refuse_longer(
+    utterances: Sequence[Utterance], durations: np.ndarray, batch_seconds: float
+) -> None:
+    longer = np.flatnonzero(durations > batch_seconds)
+    if len(longer):
+        first = utterances[int(longer[0])]
+        raise AsrError(
+            f"longer than data.batch_seconds={batch_seconds:g}: {first.id} with "
+            f"{first.duration:.1f} s, in all {len(longer)} of {len(utterances)} utterances; "
             f"raise it or leave them out"
         )

@@ -1,8 +1,6 @@
-"""The loop of one training: the largest batch tried first, then all epochs with their callbacks."""
+"""The loop of one training: all epochs with their callbacks."""
 
-import copy
 import errno
-import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from asr.pruning import GroupLassoCallback, PruningCallback
 from asr.settings.run import Run
 from asr.text.tokenizer import Tokenizer
 from asr.train.average import WeightAveraging
-from asr.train.batches import Batch
+from asr.train.batches import batch_bytes
 from asr.train.callbacks import (
     BestModel,
     Figures,
@@ -31,11 +29,10 @@ from asr.train.callbacks import (
 from asr.train.checkpoint import check_resume_point
 from asr.train.data import SpeechData
 from asr.train.folder import resume_point
-from asr.train.losses import ctc_losses
-from asr.train.module import InvalidLoss, SpeechTraining, build_optimiser, mixed_loss
+from asr.train.module import InvalidLoss, SpeechTraining
 from asr.train.pruning import lasso_of
-from asr.train.ranks import Ranks, distinct
-from asr.train.trainer import autocast, device, exit_status, make_trainer, quiet
+from asr.train.ranks import Ranks
+from asr.train.trainer import exit_status, make_trainer, quiet
 from asr.train.watch import Watch
 
 _SHARED = Path("/dev/shm")
@@ -76,39 +73,6 @@ class Trained:
     watch: Watch
 
 
-def try_largest_batch(parts: TrainingParts) -> None:
-    """Make the step that needs most memory now, not hours later, on a copy of everything.
-
-    It is the step of the training: autocast, gradient, clipping, and the optimiser with its state.
-    Raises AsrError that names the batch, which is saved, if memory or the network fails.
-    """
-    where, settings = device(), parts.settings
-    batch = parts.data.largest_batch().to(where)
-    try:
-        # As large as the network, and on the device beside it: its memory is missing for the rest.
-        average = copy.deepcopy(parts.module.average)
-        if average is not None:
-            average.to(where)
-        model = copy.deepcopy(parts.model).to(where).train()
-        optimiser = build_optimiser(model, settings.optimiser)
-        with autocast(settings.training.precision, where):
-            log_probs, lengths = model(batch.features, batch.feature_lengths)
-            ctc = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
-            found = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)
-            loss = found.get("loss", ctc.sum())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
-        optimiser.step()
-    except (RuntimeError, MemoryError) as error:
-        saved = parts.folder / distinct("failed_batch.pt", parts.ranks)
-        atomic_write_bytes(saved, _bytes(batch))
-        raise AsrError(
-            f"the largest batch ({len(batch.ids)} utterances, {batch.features.shape[1]} frames, "
-            f"{batch.seconds:.0f} s) fails: {error}\nIt is in {saved}; if memory is short, lower "
-            f"data.batch_seconds (now {settings.data.batch_seconds:g})"
-        ) from None
-
-
 def fit(parts: TrainingParts, pruning: PruningCallback | None, resume: bool) -> Trained:
     """Train all epochs, from the resume point if there is one."""
     trained, callbacks = _callbacks(parts, pruning)
@@ -130,7 +94,7 @@ def fit(parts: TrainingParts, pruning: PruningCallback | None, resume: bool) -> 
         except InvalidLoss as error:
             saved = parts.folder / "invalid_batch.pt"
             if parts.module.invalid_batch is not None:  # of this rank
-                atomic_write_bytes(saved, _bytes(parts.module.invalid_batch))
+                atomic_write_bytes(saved, batch_bytes(parts.module.invalid_batch))
             raise InvalidLoss(f"{error}\nThe batch is in {saved}.") from None
         except (RuntimeError, OSError) as error:
             if trainer.received_sigterm:  # the other ranks got it too, and ended before this one
@@ -218,9 +182,3 @@ def _callbacks(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[T
     minutes, steps = how.checkpoint_minutes, how.checkpoint_steps
     last = ResumePoint(resume_point(folder), minutes, steps, parts.ranks)
     return Trained(figures, best, watch), [*callbacks, best, last]
-
-
-def _bytes(batch: Batch) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(vars(batch), buffer)
-    return buffer.getvalue()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,13 +52,14 @@ def exclusive(folder: Path) -> Iterator[None]:
 def check_same(folder: Path, settings: Run) -> None:
     """AsrError with every difference if the folder's run was started with other settings.
 
-    `training.precision=auto` means what was used then.
+    `auto` of `training.precision` and of `data.batch_seconds` means what was used then.
     """
     before = _flat(to_plain(load(Run, folder / "config.yaml")))
     now = _flat(to_plain(settings))
     before["model.outputs"] = now["model.outputs"]
-    if now["training.precision"] == "auto":
-        now["training.precision"] = before["training.precision"]
+    for key in ("training.precision", "data.batch_seconds"):
+        if now[key] == "auto":
+            now[key] = before[key]
     different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
     if before["pruning.method"] == now["pruning.method"] == "none":
         different = [k for k in different if not k.startswith("pruning.")]
@@ -71,7 +72,7 @@ def check_same(folder: Path, settings: Run) -> None:
         )
 
 
-def begin(folder: Path, settings: Run, utterances: Sequence[Utterance], processes: int = 1) -> None:
+def begin(folder: Path, settings: Run, utterances: Iterable[Utterance], processes: int = 1) -> None:
     """Record a start: settings in `config.yaml`, code, data and processes in `starts.json`.
 
     Raises AsrError if a run is resumed with other settings, other data or another number of

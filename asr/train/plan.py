@@ -1,21 +1,22 @@
 """What a training will prune, and when, before it starts: `asr.pruning.plan` for a recipe."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from asr.corpus import sources
-from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.files import atomic_path, check_writable, print_if_lost
 from asr.model.file import load_weights
 from asr.pruning.plan import Plan, plan
 from asr.settings.run import Run
 from asr.text.tokenizer import CharacterTokenizer, load_tokenizer_file
-from asr.train.data import SpeechData
+from asr.train.data import plan_epoch, slowest
 from asr.train.pruning import check_pruning, rule_of
-from asr.train.run import build_model, steps_per_epoch
+from asr.train.run import build_model, optimiser_steps
 from asr.train.stats import check_picture
 
 
@@ -27,14 +28,17 @@ def plan_to(settings: Run, plot: Path | None = None) -> str:
     check_picture(plot)
     check_writable(plot)
     check_pruning(settings.pruning)
-    utterances = _utterances(settings)
-    steps = steps_per_epoch(_data(settings, utterances), settings)
+    durations = _durations(settings)
+    longest = slowest(durations, settings.augment)
+    world = max(1, settings.training.devices) * max(1, settings.training.nodes)
+    batches = plan_epoch(longest, settings.data.batch_limit, settings.seed, 0, world=world)
+    steps = optimiser_steps(len(batches), settings)
     total = steps * settings.training.epochs
     found = plan_of(settings, total)
-    hours = sum(u.duration for u in utterances) / 3600
+    hours = durations.sum(dtype=float) / 3600
     accumulated = f" of {settings.training.accumulate} batches" * (settings.training.accumulate > 1)
     lines = [
-        f"{len(utterances):,} utterances, {hours:.2f} hours: {total:,} optimiser steps, "
+        f"{len(durations):,} utterances, {hours:.2f} hours: {total:,} optimiser steps, "
         f"{settings.training.epochs} epochs of {steps:,} steps{accumulated}",
         "(fewer, if training finds utterances that cannot be used)",
         "",
@@ -69,29 +73,17 @@ def plan_of(settings: Run, total_steps: int) -> Plan:
     return plan(model, rule, known, total_steps)
 
 
-def _utterances(settings: Run) -> list[Utterance]:
-    """What can be used for training, by duration."""
+def _durations(settings: Run) -> np.ndarray:
+    """Of what can be used for training, by duration."""
     data = settings.data
     if not data.train:
         raise AsrError("data.train must name at least one manifest or folder")
-    found = [u for entry in data.train for u in sources.resolve(entry, data.root, data.spoken)]
-    kept = [u for u in found if u.duration <= data.max_seconds]
-    if not kept:
+    with tempfile.TemporaryDirectory() as folder:
+        found = sources.index(data.train, data.root, data.spoken, Path(folder)).durations
+    kept = found[found <= data.max_seconds]
+    if not len(kept):
         raise AsrError(f"data.train: none of {len(found)} utterances is short enough to use")
     return kept
-
-
-def _data(settings: Run, utterances: list[Utterance]) -> SpeechData:
-    return SpeechData(
-        utterances,
-        [],
-        CharacterTokenizer(),
-        settings.frontend,
-        settings.augment,
-        settings.data,
-        settings.seed,
-        world=max(1, settings.training.devices) * max(1, settings.training.nodes),
-    )
 
 
 def _outputs(settings: Run) -> int:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.console import Console
 
 from asr import audio
 from asr.corpus import sources
-from asr.corpus.check import CheckReport, Criteria, check, usable
+from asr.corpus.check import CheckReport, Criteria, check
+from asr.corpus.index import UtteranceIndex
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.files import atomic_write_text
@@ -29,13 +31,16 @@ from asr.text.tokenizer import (
 from asr.train.folder import resume_point
 from asr.train.initial import tokenizer_of_init
 
+_MOST_TEXTS = 2_000_000
+"""That a tokenizer is trained on, evenly taken from more: SentencePiece holds all of them."""
+
 
 @dataclass(frozen=True)
 class Prepared:
     """What a training works with."""
 
-    train: list[Utterance]
-    dev: list[Utterance]
+    train: UtteranceIndex
+    dev: UtteranceIndex
     tokenizer: Tokenizer
     excluded: int
     """Utterances of train and dev that were left out."""
@@ -55,52 +60,50 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
     if not data.train or not data.dev:
         raise AsrError("data.train and data.dev must each name at least one manifest or folder")
 
-    def read(entry: str) -> list[Utterance]:
-        return sources.resolve(entry, data.root, data.spoken)
-
+    lists = folder / "data"
     parts = {
-        "train": [u for entry in data.train for u in read(entry)],
-        "dev": [u for entry in data.dev for u in read(entry)],
+        part: sources.index(entries, data.root, data.spoken, lists / part)
+        for part, entries in (("train", data.train), ("dev", data.dev))
     }
-    tests = {entry: read(entry) for entry in data.test}
+    tests = {entry: sources.resolve(entry, data.root, data.spoken) for entry in data.test}
     _refuse_overlap({**parts, "test": [u for utterances in tests.values() for u in utterances]})
     _check_names(data.test)
     _check_tests(tests, settings.frontend.sample_rate, folder / "tests_checked.json")
-    tokenizer = _tokenizer(settings, folder, [normalise(u.text) for u in parts["train"]])
+    tokenizer = _tokenizer(settings, folder, parts["train"])
     reports = _reports(parts, tokenizer, settings, folder / "data_checked.json")
     excluded = sum(report.count for report in reports.values())
     if excluded:
         _refuse_or_list(reports, settings, folder / "unusable.txt", console)
-        parts = {part: usable(parts[part], report) for part, report in reports.items()}
+        parts = {part: parts[part].without(report.ids) for part, report in reports.items()}
     for part, utterances in parts.items():
         if not utterances:
             raise AsrError(f"data.{part}: nothing is left to use; see {folder / 'unusable.txt'}")
-    _print_conversions([*parts["train"], *parts["dev"]], settings, console)
-    return Prepared(parts["train"], parts["dev"], tokenizer, excluded)
+    _print_conversions(chain(parts["train"], parts["dev"]), settings, console)
+    # The other processes open these files: of millions of utterances they are sent nothing.
+    saved = {part: found.save(lists / f"{part}.npy") for part, found in parts.items()}
+    return Prepared(saved["train"], saved["dev"], tokenizer, excluded)
 
 
 def _refuse_overlap(parts: Mapping[str, Sequence[Utterance]]) -> None:
     """Refuse recordings that are in two of train, dev and test, by whatever path.
 
-    Of utterances that are parts of a recording, those that overlap.
+    Of utterances that are parts of a recording, those that overlap. The places of dev and test are
+    held in memory; those of train, which may be millions, are not.
     """
-    places: dict[str, list[tuple[float, float, str, str]]] = {}
-    for name, utterances in parts.items():
-        for u in utterances:
+    places: dict[str, list[tuple[float, float, str]]] = {}
+    for name in sorted(parts, key=lambda name: name == "train"):
+        for u in parts[name]:
+            real = os.path.realpath(u.audio_filepath)
             start = u.offset or 0.0
             end = math.inf if u.offset is None else start + u.duration
-            place = start, end, name, u.audio_filepath
-            places.setdefault(os.path.realpath(u.audio_filepath), []).append(place)
-    for found in places.values():
-        reached: dict[str, float] = {}
-        for start, end, name, path in sorted(found):
-            for other, until in reached.items():
-                if other != name and until > start:
+            for begins, ends, other in places.get(real, ()):
+                if other != name and begins < end and start < ends:
                     raise AsrError(
-                        f"{path} is in data.{other} and in data.{name}: train, dev and test must "
-                        "have no recording in common"
+                        f"{u.audio_filepath} is in data.{other} and in data.{name}: train, dev and "
+                        "test must have no recording in common"
                     )
-            reached[name] = max(end, reached.get(name, 0.0))
+            if name != "train":
+                places.setdefault(real, []).append((start, end, name))
 
 
 def _check_names(entries: Sequence[str]) -> None:
@@ -193,7 +196,7 @@ def _refuse_or_list(
     )
 
 
-def _print_conversions(utterances: Sequence[Utterance], settings: Run, console: Console) -> None:
+def _print_conversions(utterances: Iterable[Utterance], settings: Run, console: Console) -> None:
     """Say once how many recordings are resampled or mixed to one channel."""
     rate = settings.frontend.sample_rate
     counts = Counter[str]()
@@ -207,7 +210,7 @@ def _print_conversions(utterances: Sequence[Utterance], settings: Run, console: 
         console.print(f"{settings.name}: {count} recordings {what}", highlight=False)
 
 
-def _tokenizer(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
+def _tokenizer(settings: Run, folder: Path, train: Sequence[Utterance]) -> Tokenizer:
     if of_init := tokenizer_of_init(settings):
         return of_init
     if settings.tokenizer.kind == "characters":
@@ -217,5 +220,7 @@ def _tokenizer(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
     # Only a resumed run uses the one that is there: it may be of a start that was refused, and
     # settings or texts may have changed since.
     if not given and not resume_point(folder).exists():
+        every = -(-len(train) // _MOST_TEXTS)
+        texts = (normalise(u.text) for u in islice(train, 0, None, every))
         train_sentencepiece(texts, settings.tokenizer.size, path)
     return load_tokenizer_file(path)

@@ -34,6 +34,7 @@ from asr.report.schema import (
 from asr.settings.run import Run
 from asr.text.normalise import NORMALISATION
 from asr.train.folder import read_starts
+from asr.train.trainer import gpu
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
 
@@ -74,7 +75,7 @@ def finish(
         resumed=tuple(starts[1:]),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=environment.versions(),
-        machine=MachineRecord(**environment.machine()),
+        machine=MachineRecord(**environment.machine(), **gpu()),
         threads=settings.threads,
         settings=without_folders(to_plain(settings)),
         training=TrainingRecord(
@@ -98,7 +99,7 @@ def finish(
 
 def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
-    options = TranscribeOptions(batch_seconds=settings.data.batch_seconds)
+    options = TranscribeOptions(batch_seconds=settings.data.batch_limit)
     score, rows, seconds = evaluate(recogniser, utterances, options)
     write_ref_hyp(ref_hyp, rows)
     return EvaluationRecord(

@@ -2,14 +2,16 @@
 
 A run folder holds `config.yaml`, `starts.json`, `metrics.csv`, `checkpoints/last.ckpt` (to resume),
 `model.asr` (the best network, dense), `packed.asr`, `sparsity.csv` of a pruned network (a row for
-each update of the masks), `ref_hyp.<set>.txt`, and `record.json`, which is written last: a folder
-with a record is finished.
+each update of the masks), `ref_hyp.<set>.txt`, `data/` (where the utterances lie in their
+manifests; `asr.corpus.index`), and `record.json`, which is written last: a folder with a record is
+finished.
 """
 
 import math
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +32,7 @@ from asr.settings.yaml import load
 from asr.train.average import average_of
 from asr.train.data import SpeechData
 from asr.train.distillation import Teacher
-from asr.train.fit import Trained, TrainingParts, fit, try_largest_batch
+from asr.train.fit import Trained, TrainingParts, fit
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
 from asr.train.initial import check_initial, start_from_init, zeros_that_are_lost
 from asr.train.module import SpeechTraining
@@ -39,6 +41,7 @@ from asr.train.pruning import check_pruning, rule_of
 from asr.train.ranks import Ranks, joined
 from asr.train.record import finish
 from asr.train.trainer import fast_precision, place
+from asr.train.trial import check_gpu, find_batch_seconds, most_seconds, try_largest_batch
 
 
 def train(settings: Run, console: Console | None = None) -> Path:
@@ -80,8 +83,10 @@ def _hold(folder: Path, held: ExitStack) -> None:
 
 def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
     ranks.on_first(lambda: check_initial(settings))
+    known = ranks.on_first(lambda: _earlier_batch_seconds(settings, folder))
+    if known is None:
+        ranks.everywhere(check_gpu)
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
@@ -90,10 +95,22 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
             settings.training, precision=ranks.on_first(lambda: _precision(settings, folder))
         ),
     )
-    utterances = [*prepared.train, *prepared.dev]
+
+    def assemble(batch_seconds: float) -> TrainingParts:
+        data = replace(settings.data, batch_seconds=batch_seconds)
+        chosen = replace(settings, data=data)
+        return ranks.everywhere(lambda: _assemble(chosen, folder, console, prepared, ranks))
+
+    if known is None:
+        # Only the data depends on the size of a batch, and it is asked for others.
+        seconds = float(prepared.train.durations.sum(dtype=float))
+        any_size = most_seconds(seconds, settings.data.max_seconds, ranks.world)
+        known = find_batch_seconds(assemble(any_size))
+    settings = replace(settings, data=replace(settings.data, batch_seconds=known))
+    utterances = chain(prepared.train, prepared.dev)
     ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
-    parts = ranks.everywhere(lambda: _assemble(settings, folder, console, prepared, ranks))
+    parts = assemble(known)
     rule = rule_of(settings.pruning, parts.model, parts.total_steps)
     pruning = PruningCallback(rule, parts.model) if rule else None
     if not resume:
@@ -116,7 +133,7 @@ def _finish(
         "seconds": trained.figures.seconds,
         "steps": last["step"],
         "epochs": last["epoch"],
-        "audio_hours": last["epoch"] * sum(u.duration for u in prepared.train) / 3600,
+        "audio_hours": last["epoch"] * float(prepared.train.durations.sum(dtype=float)) / 3600,
         "final_loss": last["train_loss"],
         "best_epoch": best["epoch"],
         "dev_wer": best["wer"],
@@ -145,6 +162,7 @@ def _assemble(
     settings: Run, folder: Path, console: Console, prepared: Prepared, ranks: Ranks
 ) -> TrainingParts:
     """Data, network, teacher and average of a training."""
+    torch.manual_seed(settings.seed)
     tokenizer = prepared.tokenizer
     data = SpeechData(
         prepared.train,
@@ -160,7 +178,8 @@ def _assemble(
     model = build_model(settings)
     if warning := zeros_that_are_lost(model, settings):
         console.print(f"{settings.name}: {warning}", highlight=False)
-    total_steps = steps_per_epoch(data, settings) * settings.training.epochs
+    steps = optimiser_steps(data.steps_per_epoch, settings)
+    total_steps = steps * settings.training.epochs
     teacher = None
     if settings.distillation.teacher:
         teacher = Teacher.load(settings.distillation, model, tokenizer, settings.frontend)
@@ -180,6 +199,15 @@ def _assemble(
     )
 
 
+def _earlier_batch_seconds(settings: Run, folder: Path) -> float | None:
+    """`data.batch_seconds`; for `auto` what a run that is resumed has found, None if none has."""
+    if settings.data.batch_seconds != "auto":
+        return settings.data.batch_seconds
+    if resume_point(folder).exists():
+        return load(Run, folder / "config.yaml").data.batch_limit
+    return None
+
+
 def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"]:
     if settings.training.precision != "auto":
         return settings.training.precision
@@ -188,9 +216,9 @@ def _precision(settings: Run, folder: Path) -> Literal["auto", "float32", "bf16"
     return fast_precision()
 
 
-def steps_per_epoch(data: SpeechData, settings: Run) -> int:
-    """Optimiser steps of an epoch."""
-    return -(-data.steps_per_epoch // settings.training.accumulate)
+def optimiser_steps(batches: int, settings: Run) -> int:
+    """Optimiser steps of an epoch of so many batches."""
+    return -(-batches // settings.training.accumulate)
 
 
 def build_model(settings: Run) -> DeepSpeech:

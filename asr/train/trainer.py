@@ -168,6 +168,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def gpu() -> dict[str, Any]:
+    """Name and memory of the GPU that this process trains on, for a record; empty: it has none."""
+    if device().type != "cuda":
+        return {}
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {"gpu": found.name, "gpu_memory_gib": round(found.total_memory / 2**30, 1)}
+
+
 def autocast(precision: str, where: torch.device) -> torch.autocast:
     """What the Trainer wraps a training step in: bf16 for `bf16`, else nothing."""
     return torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")

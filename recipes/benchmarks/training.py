@@ -28,6 +28,7 @@ from lib.record import Display, Part
 from lib.script import Script, finish, start
 from torch import Tensor, nn
 
+from asr.benchmark.timing import LoadMonitor
 from asr.corpus.manifest import Utterance
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -39,7 +40,6 @@ from asr.settings.run import Run
 from asr.settings.training import OptimiserSettings
 from asr.settings.yaml import load
 from asr.text.tokenizer import CharacterTokenizer
-from asr.train.batches import collate
 from asr.train.data import SpeechData
 from asr.train.losses import ctc_losses
 from asr.train.module import build_optimiser
@@ -167,7 +167,8 @@ def measure_feeding(script: Script, settings: Run) -> None:
     """Seconds that steps wait for batches, for the reference network and one worker."""
     torch.manual_seed(1)
     step = trainer_of(DeepSpeech(settings.model).train(), fast_precision(), settings.optimiser)
-    seconds = 20.0 if script.quick else settings.data.batch_seconds
+    monitor = LoadMonitor()
+    seconds = 20.0 if script.quick else settings.data.batch_limit
     data_settings = replace(DataSettings(), batch_seconds=seconds, workers=1)
     steps = 3 if script.quick else FED_STEPS
     with tempfile.TemporaryDirectory() as folder:
@@ -190,12 +191,13 @@ def measure_feeding(script: Script, settings: Run) -> None:
             step(tensors)
             times.append(time.perf_counter() - began)
         alone = time.perf_counter()
-        collate([data._train[key] for key in data._plan(1).largest()])
+        data.largest_batch()
         alone = time.perf_counter() - alone
     waited = sum(waits[1:]) / (sum(waits[1:]) + sum(times[1:]))  # the first one starts the worker
-    result = {"waited": waited, "step": statistics.median(times[1:]), "batch": alone}
-    part = {"hidden": settings.model.hidden, "threads": 1, "results": [], "feeding": result}
-    script.record.add("feeding", part, None)
+    del loader  # its process has to end to be counted as ours
+    result = {"name": "fed", "waited": waited, "step": statistics.median(times[1:]), "batch": alone}
+    part = {"hidden": settings.model.hidden, "threads": 1, "results": [result]}
+    script.record.add("feeding", part, monitor.other_load())
     print(feeding_table([part]).text())
 
 
@@ -229,12 +231,13 @@ def feeding_table(parts: Sequence[Part]) -> Table:
     rows = [
         (
             f"3 x {part['hidden']}",
-            f"{100 * part['feeding']['waited']:.1f}",
-            f"{part['feeding']['step']:.2f}",
-            f"{part['feeding']['batch']:.2f}",
+            f"{100 * result['waited']:.1f}",
+            f"{result['step']:.2f}",
+            f"{result['batch']:.2f}",
         )
         for part in parts
-        if "feeding" in part
+        for result in part["results"]
+        if result["name"] == "fed"
     ]
     names = ("Waiting, % of the time", "Training step, s", "A batch by one process, s")
     return Table(

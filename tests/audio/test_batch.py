@@ -12,8 +12,14 @@ from asr.audio.batch import batch_by_length, split_by_length
 
 def test_the_split_is_greedy_at_longest_times_count():
     durations = np.array([4.0, 3.0, 3.0, 2.0, 1.0])
-    assert split_by_length(durations, 8.0) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert split_by_length(np.array([]), 8.0) == []
+    assert split_by_length(durations, 8.0).tolist() == [0, 2, 4, 5]
+    assert split_by_length(np.array([]), 8.0).tolist() == [0]
+
+
+def test_a_split_for_longer_utterances_takes_none_for_longer_than_the_first():
+    durations = np.array([4.0, 3.9, 3.0, 3.0, 3.0])
+    assert split_by_length(durations, 9.0).tolist() == [0, 2, 5]
+    assert split_by_length(durations, 9.0, longer=0.1).tolist() == [0, 2, 4, 5]
 
 
 def test_batches_hold_everything_longest_first():

@@ -54,7 +54,22 @@ def test_training(records: Path) -> None:
     assert set(parts) == {"16, 20 s", "feeding"}
     names = {row["name"] for row in parts["16, 20 s"]["results"]}
     assert names == {f"{kind}, {p}" for kind in ("ours", "plain") for p in ("bf16", "float32")}
-    assert 0 <= parts["feeding"]["feeding"]["waited"] < 1
+    [fed] = parts["feeding"]["results"]
+    assert 0 <= fed["waited"] < 1
+    assert min(fed["step"], fed["batch"]) > 0
+
+
+def test_plan(records: Path) -> None:
+    parts = run("plan", records)
+    assert set(parts) == {"plan", "manifest"}
+    [planned] = parts["plan"]["results"]
+    assert planned["utterances"] / 8 * 0.9 < planned["of_rank"] <= planned["utterances"] / 8 * 1.1
+    assert planned["seconds"] > 0
+    index, whole = parts["manifest"]["results"]
+    assert index["lines"] == whole["lines"] == 5000
+    assert index["rise_mib"] < whole["rise_mib"], "memory of an index and of a list"
+    assert index["sent"] < 1000 < whole["sent"] / 100, "bytes for the other processes"
+    assert min(index["one"], whole["one"], index["reading"], whole["reading"]) > 0
 
 
 def test_recurrent(records: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ ELSEWHERE = {"pruning." + name for name in ("start", "ramp", "end", "at", "drop_
 """Fractions that `asr.train.pruning.check_pruning` refuses, if the method uses them."""
 NEEDED = ["augment.noise_probability=0.5", "optimiser.name=nesterov"]
 
-NUMBERS = [key for key, kind, _, _ in describe(Run) if kind in ("int", "float")]
+NUMBERS = [key for key, kind, _, _ in describe(Run) if kind.split(" | ")[0] in ("int", "float")]
 LISTS = [key for key, kind, _, _ in describe(Run) if "int]" in kind or "float]" in kind]
 OPTIONS = [(ChunkOptions, {}), (DecoderOptions, {"decoder": "beam", "lm": "x", "phrases": ("A",)}),
            (TranscribeOptions, {}), (SubtitleOptions, {})]  # fmt: skip

@@ -26,7 +26,8 @@ from asr.report.records import read_record, text_of
 from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.train import fit, prepare
+from asr.train import prepare, trial
+from asr.train.fit import TrainingParts
 from asr.train.folder import exclusive
 from asr.train.record import finish
 from asr.train.run import train
@@ -350,7 +351,7 @@ def test_a_sparsity_far_from_the_expected_one_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "fails", ["asr.train.fit.ctc_losses", "torch.optim.AdamW.step", "torch.Tensor.backward"]
+    "fails", ["asr.train.trial.ctc_losses", "torch.optim.AdamW.step", "torch.Tensor.backward"]
 )
 def test_a_batch_that_memory_cannot_hold_fails_before_training(
     folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, fails: str
@@ -375,7 +376,7 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
     settings = load(Run, None, settings_of(folder, corpus, f"trial-{precision}", *words))
     steps: list[tuple[str, object]] = []
     forward, backward = DeepSpeech.forward, torch.Tensor.backward
-    step, trying = torch.optim.AdamW.step, fit.try_largest_batch
+    step, trying = torch.optim.AdamW.step, trial.try_largest_batch
 
     def seen_forward(self: DeepSpeech, *rest: torch.Tensor) -> object:
         steps.append(("forward", torch.is_autocast_enabled("cpu")))
@@ -390,7 +391,7 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
         steps.append(("step", sum(len(state) for state in self.state.values())))
         return result
 
-    def tried(parts: fit.TrainingParts) -> None:
+    def tried(parts: TrainingParts) -> None:
         before = {k: v.clone() for k, v in parts.module.state_dict().items()}
         trying(parts)
         assert all(torch.equal(before[k], v) for k, v in parts.module.state_dict().items())
@@ -403,12 +404,12 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
     monkeypatch.setattr("asr.train.run.try_largest_batch", tried)
     with pytest.raises(KeyboardInterrupt):
         train(settings)
-    names, (autocast, in_backward, states) = zip(*steps, strict=True)
-    assert names == ("forward", "backward", "step")
-    assert autocast is (precision == "bf16")
-    assert in_backward is False, "as in Lightning"
+    names, (states, autocast, in_backward, _, validating) = zip(*steps, strict=True)
+    assert names == ("step", "forward", "backward", "step", "forward")
     parameters = len(list(DeepSpeech(settings.model).parameters()))
-    assert states == 3 * parameters, "two moments and a counter of each"
+    assert states == 3 * parameters, "two moments and a counter of each, before the forward pass"
+    assert autocast is validating is (precision == "bf16")
+    assert in_backward is False, "as in Lightning"
 
 
 def test_test_recordings_are_decoded_once_however_often_a_training_is_resumed(
