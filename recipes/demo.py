@@ -1,11 +1,11 @@
-"""Trains, prunes, packs and transcribes in a quarter of an hour.
+"""Trains, prunes, packs and transcribes in ten minutes.
 
     make demo    # or: python recipes/demo.py [key=value for every run ...]
 
 On an hour of the built-in spoken corpus (synthesised first, about 300 words) it trains a dense
-network, another one that is pruned to about a tenth of its weights while it trains, and a small
-dense one with as many parameters as the pruned one has non-zeros. Then it prints their word error
-rates, times the model files, transcribes three test recordings, and a real recording with the
+network; one that is three times as wide and pruned, while it trains, to half as many weights; and a
+small dense one with as many parameters as the pruned one has non-zeros. Then it prints their word
+error rates, times the model files, transcribes three test recordings, and a real recording with the
 recogniser that comes with the package.
 """
 
@@ -24,6 +24,7 @@ from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate
 from asr.report import print_table, read_records, report
 from asr.report.records import write_record
+from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.grid import folder_of, overrides_of, read_grid, run_grid
@@ -38,17 +39,17 @@ RECORDING = HERE.parent / "tests" / "data" / "austen-1.flac"
 def main(overrides: list[str]) -> int:
     console = Console()
     plan = read_grid(HERE / "demo.yaml", overrides)
-    settings = load(Run, plan.base, overrides_of(plan, plan.run("large-dense")))
-    folder = folder_of(plan, "large-dense").parent
+    settings = load(Run, plan.base, overrides_of(plan, plan.run("dense")))
+    folder = folder_of(plan, "dense").parent
     began = time.monotonic()
     failed = run_grid(plan, folder / "records", console)
     if failed:
         console.print(f"failed: {', '.join(failed)}")
         return 1
-    packed = folder / "large-sparse/packed.asr"
-    files = [folder / "large-sparse/model.asr", packed]
+    packed = folder / "wide-sparse/packed.asr"
+    files = [folder / "wide-sparse/model.asr", packed]
     seconds = time_files(files, settings)
-    record = folder / "records" / "large-sparse.json"
+    record = folder / "records" / "wide-sparse.json"
     speed = {
         "dense_seconds": seconds[0],
         "packed_seconds": seconds[1],
@@ -59,7 +60,9 @@ def main(overrides: list[str]) -> int:
     write_record(record, {**json.loads(record.read_text()), "speed": speed})
 
     console.rule("word error rate on speakers and sentences that are not in the training")
-    print_table(read_records(folder / "records"), console)
+    records = read_records(folder / "records")
+    print_table(records, console)
+    print_claim({record.name: record for record in records}, console)
     report(folder / "records", folder / "report", title="Demo: sparse against dense")
     print_speed(dict(zip(files, seconds, strict=True)), settings, console)
     print_transcripts(packed, settings, console)
@@ -80,6 +83,18 @@ def main(overrides: list[str]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def print_claim(records: dict[str, RunRecord], console: Console) -> None:
+    """The wide sparse network beside the dense one of more non-zeros."""
+    wide, dense = records["wide-sparse"], records["dense"]
+    part = wide.model.nonzeros / dense.model.nonzeros
+    rates = [next(iter(record.evaluation.values())).wer for record in (wide, dense)]
+    console.print(
+        f"With {part:.0%} of the dense network's non-zeros the wide sparse one has a word error "
+        f"rate of {rates[0]:.1%}, the dense one {rates[1]:.1%}.",
+        highlight=False,
+    )
 
 
 def print_speed(times: dict[Path, float], settings: Run, console: Console) -> None:

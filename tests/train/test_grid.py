@@ -104,7 +104,7 @@ def test_overrides_carry_the_dense_network_and_the_matched_width(tmp_path: Path)
 def test_the_networks_of_the_demo_do_not_wait_for_each_other() -> None:
     plan = read_grid(RECIPES / "demo.yaml", [])
     assert [(r.name, r.needs) for r in plan.runs] == [
-        ("large-sparse", set()), ("large-dense", set()), ("small-dense", set())
+        ("wide-sparse", set()), ("dense", set()), ("small", set())
     ]  # fmt: skip
 
 
