@@ -22,7 +22,7 @@ RUNS = [
     (kernel, name)
     for kernel, entry in KERNELS.items()
     for name in HERE
-    if entry.levels and LEVELS.index(entry.levels[0]) <= LEVELS.index(name)
+    if entry.runs_on(name)
 ] + [("numpy", "plain")]
 SHAPES = {
     "whole groups": (96, 128),
@@ -164,6 +164,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     assert choose("element", 0.9, "avx512vnni", exact=True) == "perm32"
     assert choose("element", 0.9, "avx512f") == "perm32"
     assert choose("element", 0.9, "avx2") == "perm32"
+    assert choose("element", 0.9, "neon", exact=True) == "perm32"
     assert choose("element", 0.9, "plain") == "csr"
     assert choose("block", 0.9, "avx2") == "block16-fp16"
     assert choose("block", 0.9, "plain") == "block16-fp32"
@@ -175,7 +176,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     ):
         for sparsity in (0.0, 0.9):
             chosen = KERNELS[choose(pattern, sparsity, name, values, exact)]
-            assert LEVELS.index(chosen.levels[0]) <= LEVELS.index(name)
+            assert chosen.runs_on(name)
             assert not exact or chosen.values == "fp32"
 
 
