@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from asr.model.dimensions import CLIP
 from asr.sparse.csr import from_dense
-from asr.sparse.kernels import LEVELS, Matrix, library, prepare
+from asr.sparse.kernels import LEVELS, Matrix, Values, library, prepare
 from asr.sparse.kernels.layouts import pointer, scratch
 
 STRIP = 64
@@ -29,6 +29,8 @@ SPARSE_FROM = 0.85
 """Fraction of zeros from which gathering the taps for a sparse product pays."""
 SPARSE_TAPS = 256
 """Weights of an output channel from which it can pay at all."""
+VALUES: Values = "fp16"
+"""Lowest precision of a pruned convolution: what it rounds goes through all layers behind it."""
 _PADDED = 16  # channels that asr/sparse/kernels/c/convolution.c fills up to
 _PASS = 8  # frames that it multiplies at once
 
@@ -81,7 +83,7 @@ class Convolution:
         if self.sparse or library() is None:
             kernel = None if self.sparse else "numpy"
             name = LEVELS[self.level]
-            self._matrix = prepare(from_dense(rows), exact=self.exact, level=name, kernel=kernel)
+            self._matrix = prepare(from_dense(rows), VALUES, self.exact, name, kernel)
         else:
             missing = -channels % _PADDED
             self._packed = np.ascontiguousarray(np.pad(rows.T, ((0, 0), (0, missing))))

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import cast
 
-from asr.model.native_convolution import dense_name, sparse_pays
+from asr.model.native_convolution import VALUES, dense_name, sparse_pays
 from asr.sparse.csr import Pattern
 from asr.sparse.header import TensorEntry
-from asr.sparse.kernels import LEVELS, choose, level, library
+from asr.sparse.kernels import LEVELS, Values, choose, level, library
 
 _KINDS = {
     "convolution.weight": "convolutions",
@@ -45,7 +45,8 @@ def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, st
             continue
         pattern = cast(Pattern, layout.pattern)  # checked when the header was read
         here = LEVELS[level()] if library() else None
-        found[entry.name] = choose(pattern, zeros, here, exact=exact or kind == "output")
+        values: Values = VALUES if kind == "convolutions" else "auto"
+        found[entry.name] = choose(pattern, zeros, here, values, exact or kind == "output")
     return found
 
 

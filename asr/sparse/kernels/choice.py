@@ -1,4 +1,8 @@
-"""Chooses the kernel for a matrix: one table of kernels and one pure function."""
+"""Chooses the kernel for a matrix: one table of kernels and one pure function.
+
+The choice is by measurements that were made once, not at run time: one that changed from run to run
+would change transcripts in their last digits. `recipes/benchmarks/instruction_sets.py` repeats them.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +15,8 @@ Values = Literal["auto", "fp32", "fp16", "int8"]
 
 DENSE = 0.3
 """Below this sparsity all elements are stored: skipping zeros would cost more than it saves."""
+DENSE_EXACT = {"plain": DENSE, "avx2": 0.65, "avx2vnni": 0.65}
+"""The same for fp32 by instruction set, whose sparse kernel is slower; with AVX-512 it is 0.6."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,9 @@ def choose(
 ) -> str:
     """Name of the fastest kernel for a matrix; `level=None`: there is no C library.
 
-    `values` is the lowest precision allowed (`auto`: fp16); `exact` requires fp32. Raises AsrError
-    for unknown names.
+    `values` is the lowest precision allowed (`auto`: fp16, but int8 for element and bank patterns
+    with AVX2 and NEON, which have nothing fast for 16 bits); `exact` requires fp32. Raises
+    AsrError for unknown names.
     """
     if level is None:
         return "numpy"
@@ -72,7 +79,8 @@ def choose(
         raise AsrError(f"values {values!r}: there are auto, fp32, fp16, int8")
     if exact or (values == "auto" and sparsity < DENSE):
         values = "fp32"
-    if pattern == "block" or sparsity < DENSE:
+    dense = DENSE_EXACT.get(level, 0.6) if values == "fp32" else DENSE
+    if pattern == "block" or sparsity < dense:
         if values == "auto":
             values = "fp32" if level == "plain" else "fp16"
         return f"block16-{values}"

@@ -148,7 +148,7 @@ def prepare(
 ) -> Matrix:
     """Lay out a matrix for the fastest kernel of this processor, or for the named one.
 
-    `values` is the precision of the weights (`auto`: about fp16), `exact` requires fp32, `level`
+    `values` is the precision of the weights (`auto`: see `choose`), `exact` requires fp32, `level`
     forces an instruction set. Every index is checked, because C would read wherever it points.
 
     Raises AsrError for invalid arrays, and for a kernel that cannot run here.

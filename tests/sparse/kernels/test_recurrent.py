@@ -22,7 +22,7 @@ CLASSES = {
     "rnn_tanh": torch.nn.RNN,
     "rnn_relu": torch.nn.RNN,
 }
-BEST = {"plain": "csr", "avx2": "perm32", "avx2vnni": "perm8", "avx512f": "perm32"}
+BEST = {"plain": "csr", "avx2": "perm8", "avx2vnni": "perm8", "avx512f": "perm32"}
 BEST |= {"neon": "perm32", "neondot": "perm8"}
 CASES = [
     (kind, kernel, name)

@@ -41,7 +41,16 @@ static int best(packer *p, int with) {
         const float weight = p->total[i] * p->total[i];
         const float other = with < 0 ? 0.0f : left[with];
         if (weight == 0.0f) continue;
-        if (p->run > 1 || p->slots > 2) { /* words for `slots * run` elements of both stretches */
+        if (p->slots > 2) { /* what does not fit this vector wastes words of another one */
+            const float most = (float)p->slots;
+            for (int s = 0; s < n; s++) {
+                const float both = left[s] + other;
+                const float fits = both <= most ? both : 2.0f * most - both;
+                gain[s] += weight * (fits > 1.0f || both == 0.0f ? fits : 1.0f);
+            }
+            continue;
+        }
+        if (p->run > 1) { /* words for `slots * run` elements of both stretches */
             const float most = (float)(p->slots * p->run);
             for (int s = 0; s < n; s++)
                 gain[s] += weight * (left[s] + other < most ? left[s] + other : most);
