@@ -3,7 +3,7 @@
     python recipes/benchmarks/instructions.py [--quick] [--again]
 
 A matrix of 768 x 256 (the recurrent one of a GRU of 256 units), Gaussian, pruned by magnitude in
-each pattern to 90.6 %, times 1 and 8 columns. On x86 the built library is run step by step (ptrace).
+each pattern to 90.6 %, times 1 and 8 columns. On x86 the built library runs step by step (ptrace).
 For ARM the kernels are compiled with the flags of setup.py and run under qemu-user one instruction
 at a time, whose log is counted; gcc-aarch64-linux-gnu and qemu-user-static must be installed. One
 product is what two products take more than one.
@@ -30,7 +30,7 @@ from asr.report.table import Column, Table
 from asr.sparse.csr import CsrMatrix, Pattern, from_dense
 from asr.sparse.kernels import KERNELS, LEVELS, choose, levels, library
 from asr.sparse.kernels.layouts import KernelLayout, lay_out
-from asr.sparse.kernels.library import ARM
+from asr.sparse.kernels.library import ARM, includes
 from asr.sparse.kernels.matrix import KERNEL_CODES
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +108,12 @@ def runs() -> list[tuple[Pattern, str, str]]:
     found: list[tuple[Pattern, str, str]] = []
     for pattern in PATTERNS:
         for level in (*X86, *ARM):
-            ways = ({}, {"exact": True}, {"values": "int8"})
-            kernels = [choose(pattern, SPARSITY, level, **way) for way in ways]  # type: ignore[arg-type]
-            found += [(pattern, kernel, level) for kernel in dict.fromkeys(kernels)]
-    return found
+            for way in ({}, {"exact": True}, {"values": "int8"}):
+                kernel = choose(pattern, SPARSITY, level, **way)  # type: ignore[arg-type]
+                # The best code of the kernel that this instruction set has.
+                code = [name for name in KERNELS[kernel].levels if includes(level, name)][-1]
+                found.append((pattern, kernel, code))
+    return list(dict.fromkeys(found))
 
 
 def display(parts: list[Part]) -> Display:

@@ -134,7 +134,7 @@ def build() -> Path:
 
 def prepare() -> tuple[Path, Mapping[str, str]]:
     """An ARM Python and the environment in which it finds the library."""
-    missing = [f"{tool} (Debian's {name})" for tool, name in TOOLS.items() if not shutil.which(tool)]
+    missing = [f"{tool} (Debian's {at})" for tool, at in TOOLS.items() if not shutil.which(tool)]
     if missing:
         raise MissingError(f"this machine has no {', no '.join(missing)}")
     script = emulated_python()

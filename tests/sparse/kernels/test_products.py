@@ -19,10 +19,7 @@ from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, levels, library,
 
 HERE = levels() if library() else ()
 RUNS = [
-    (kernel, name)
-    for kernel, entry in KERNELS.items()
-    for name in HERE
-    if entry.runs_on(name)
+    (kernel, name) for kernel, entry in KERNELS.items() for name in HERE if entry.runs_on(name)
 ] + [("numpy", "plain")]
 SHAPES = {
     "whole groups": (96, 128),
