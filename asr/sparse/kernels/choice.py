@@ -45,14 +45,14 @@ KERNELS: dict[str, Kernel] = {
     "perm16": Kernel(("element", "bank"), ("avx512bw", "avx512vnni"), "fp16", 2e-3),
     # 8-bit weights and inputs; 32 columns in two registers of bytes.
     "perm8": Kernel(("element", "bank"), ("plain", "avx2", "avx2vnni", *ARM), "int8", 6e-3),
-    # fp32 weights whose lowest bits are the column; 32 (AVX2 and NEON: 16) columns in a table.
-    "perm32": Kernel(("element", "bank"), ("avx2", "avx512f", "neon"), "fp32", 2e-6),
+    # fp32 weights whose lowest bits are the column; 32 (AVX2: 16) columns in two registers.
+    "perm32": Kernel(("element", "bank"), ("avx2", "avx512f"), "fp32", 2e-6),
     # 16 rows at once. Its fp32 and fp16 code gains nothing from levels above avx512f.
     "block16-fp32": Kernel(("block",), ("plain", "avx2", "avx512f", "neon"), "fp32", 1e-6),
     "block16-fp16": Kernel(("block",), ("plain", "avx2", "avx512f", "neon"), "fp16", 5e-4),
     "block16-int8": Kernel(("block",), (*LEVELS[:2], *LEVELS[4:]), "int8", 6e-3),
-    # Row by row, plain C.
-    "csr": Kernel(ANY, ("plain",), "fp32", 1e-6),
+    # Element by element.
+    "csr": Kernel(ANY, ("plain", "neon"), "fp32", 1e-6),
     # Without the C library: a dense product.
     "numpy": Kernel(ANY, (), "fp32", 1e-6),
 }
@@ -88,4 +88,4 @@ def choose(
         return "perm16"
     if values in ("auto", "int8") and level in ("avx2", "avx2vnni", *ARM):
         return "perm8"
-    return "csr" if level == "plain" else "perm32"
+    return "csr" if level in ("plain", *ARM) else "perm32"

@@ -74,7 +74,7 @@ def lay_out(rows: CsrMatrix, kernel: str, level: str, library: ctypes.CDLL) -> K
         return _perm8(rows, library, level in ARM)
     if kernel == "perm16":
         return _perm(rows, library, lanes=16, slots=2, width=32)
-    if level in ("avx2", "avx2vnni", *ARM):
+    if level in ("avx2", "avx2vnni"):
         return _perm(rows, library, lanes=8, slots=1, width=8)
     return _perm(rows, library, lanes=16, slots=1, width=16)
 

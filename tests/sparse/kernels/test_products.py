@@ -168,7 +168,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     assert choose("element", 0.6, "avx2") == "perm8"
     assert choose("element", 0.62, "avx512bw", exact=True) == "perm32"
     assert choose("element", 0.9, "neon") == choose("bank", 0.9, "neondot") == "perm8"
-    assert choose("element", 0.9, "neon", exact=True) == "perm32"
+    assert choose("element", 0.9, "neon", exact=True) == "csr"
     assert choose("element", 0.9, "plain") == "csr"
     assert choose("block", 0.9, "avx2") == choose("block", 0.9, "neon") == "block16-fp16"
     assert choose("block", 0.9, "plain") == "block16-fp32"

@@ -16,10 +16,13 @@
 
 #include "sparse.h"
 
-#if ASR_X86 || ASR_ARM
+#if ASR_X86
+#include <immintrin.h>
+
 /* Columns of x as a table [stretch][column j][width], with zeros beyond the end: the parts of all
  * columns that a vector needs lie side by side. */
-void asr_perm32_copy(const float *const *x, int n, int columns, int width, float *table) {
+static __attribute__((noinline)) void copy(const float *const *x, int n, int columns, int width,
+                                           float *table) {
     const int stretches = (columns + width - 1) / width;
     for (int s = 0; s < stretches; s++)
         for (int j = 0; j < n; j++) {
@@ -35,17 +38,13 @@ void asr_perm32_copy(const float *const *x, int n, int columns, int width, float
 }
 
 /* Writes the sums of a group that is incomplete or whose rows are not consecutive. */
-void asr_perm32_scatter(const asr_matrix *m, int g, int lanes, const float *bias,
-                        const float *sums, float *y) {
+static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int lanes,
+                                              const float *bias, const float *sums, float *y) {
     for (int i = 0; i < lanes; i++) {
         const int32_t row = m->blocks ? lanes * m->blocks[g] + i : m->order[lanes * g + i];
         if (row >= 0 && row < m->rows) y[row] = bias ? sums[i] + bias[row] : sums[i];
     }
 }
-#endif
-
-#if ASR_X86
-#include <immintrin.h>
 
 #define AVX512 "avx512f,avx512vl,avx512dq"
 #define AVX2 "avx2,fma"
@@ -101,7 +100,7 @@ ASR_INLINE void columns512(const asr_matrix *m, const int n, const float *table,
             if (!m->blocks || m->rows - row < 16) {
                 float sums[16] __attribute__((aligned(64)));
                 _mm512_store_ps(sums, all);
-                asr_perm32_scatter(m, g, 16, bias, sums, y[j]);
+                scatter(m, g, 16, bias, sums, y[j]);
             } else {
                 if (bias) all = _mm512_add_ps(all, _mm512_loadu_ps(bias + row));
                 _mm512_storeu_ps(y[j] + row, all);
@@ -141,7 +140,7 @@ ASR_INLINE void columns256(const asr_matrix *m, const int n, const float *table,
             if (!m->blocks || m->rows - row < 8) {
                 float sums[8] __attribute__((aligned(32)));
                 _mm256_store_ps(sums, sum[j]);
-                asr_perm32_scatter(m, g, 8, bias, sums, y[j]);
+                scatter(m, g, 8, bias, sums, y[j]);
             } else {
                 __m256 all = sum[j];
                 if (bias) all = _mm256_add_ps(all, _mm256_loadu_ps(bias + row));
@@ -155,7 +154,7 @@ ASR_INLINE void columns256(const asr_matrix *m, const int n, const float *table,
     ASR_TARGET(SET)                                                                           \
     void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,           \
               float *const *y, void *scratch) {                                               \
-        asr_perm32_copy(x, n, m->columns, WIDTH, scratch);                                               \
+        copy(x, n, m->columns, WIDTH, scratch);                                               \
         switch (n) {                                                                          \
             case 1: COLUMNS(m, 1, scratch, bias, y); break;                                   \
             case 2: COLUMNS(m, 2, scratch, bias, y); break;                                   \

@@ -5,7 +5,11 @@
 
 asr_product_fn *asr_product_of(const asr_matrix *m) {
     switch (m->kernel) {
+#if ASR_ARM
+        case ASR_CSR: return m->level >= ASR_NEON ? asr_csr_neon : asr_csr;
+#else
         case ASR_CSR: return asr_csr;
+#endif
 #if ASR_X86
         case ASR_PERM8:
             if (m->level == ASR_PLAIN) return asr_perm8_plain;
@@ -34,7 +38,6 @@ asr_product_fn *asr_product_of(const asr_matrix *m) {
             return m->level >= ASR_NEON_DOT ? asr_perm8_dot
                    : m->level >= ASR_NEON   ? asr_perm8_neon
                                             : asr_perm8_plain;
-        case ASR_PERM32: return asr_perm32_neon;
         case ASR_BLOCK_FP32:
             return m->level >= ASR_NEON ? asr_block_fp32_neon : asr_block_fp32_plain;
         case ASR_BLOCK_FP16:

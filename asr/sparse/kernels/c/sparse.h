@@ -12,7 +12,7 @@
  *     perm16.c       element and bank patterns, 16-bit weights; AVX-512 BW and VNNI
  *     perm32.c       element and bank patterns, fp32; AVX2 and AVX-512
  *     block.c        block patterns, fp32, fp16 and int8; any processor
- *     *_neon.c       perm8, perm32 and block in the vectors of ARM; neon.h is what they share
+ *     *_neon.c       csr, perm8 and block in the vectors of ARM; neon.h is what they share
  *   The cells of recurrent.c:
  *     gates.c        GRU, LSTM and RNN, compiled from gates.h once for each instruction set
  *
@@ -113,7 +113,7 @@ enum {
 typedef struct {
     int32_t kernel, level;
     int32_t rows, columns;
-    int32_t groups;        /* of 16 rows (8 with AVX2 and NEON in perm32, `lanes` in perm8, 1 in csr) */
+    int32_t groups;        /* of 16 rows (8 with AVX2 in perm32, `lanes` in perm8, 1 in csr) */
     int32_t run;           /* consecutive vectors that read the same columns (perm16) */
     int32_t lanes, pairs;  /* rows of a group, and pairs of stretches of a vector (perm8) */
     const int32_t *starts; /* (groups + 1): first vector, block or element of each group */
@@ -138,16 +138,10 @@ asr_product_fn asr_perm32_avx2, asr_perm32_avx512;
 asr_product_fn asr_block_fp32_plain, asr_block_fp32_avx2, asr_block_fp32_avx512;
 asr_product_fn asr_block_fp16_plain, asr_block_fp16_avx2, asr_block_fp16_avx512;
 asr_product_fn asr_block_int8_plain, asr_block_int8_avx2, asr_block_int8_bw, asr_block_int8_vnni;
-asr_product_fn asr_perm8_neon, asr_perm8_dot, asr_perm32_neon;
+asr_product_fn asr_csr_neon, asr_perm8_neon, asr_perm8_dot;
 asr_product_fn asr_block_fp32_neon, asr_block_fp16_neon, asr_block_int8_neon, asr_block_int8_dot;
 
 int asr_has_avxvnni(void);
-
-/* Of perm32: the input as a table of vectors of `width` columns, and what writes a group whose rows
- * are incomplete or not consecutive. */
-void asr_perm32_copy(const float *const *x, int n, int columns, int width, float *table);
-void asr_perm32_scatter(const asr_matrix *m, int g, int lanes, const float *bias,
-                        const float *sums, float *y);
 
 asr_product_fn *asr_product_of(const asr_matrix *m);
 size_t asr_scratch_of(const asr_matrix *m);
