@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 setup: $(VENV)/.ready
 
 # Remade when the list of packages changes.
-$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/decode/*.[ch] asr/sparse/kernels/c/*)
+$(VENV)/.ready: pyproject.toml setup.py $(wildcard asr/decode/*.[ch] asr/features/c/* asr/sparse/kernels/c/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo,voices,media,onnx,serve,dev]'
@@ -23,8 +23,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Trainings in several processes on a CPU.
+# Trainings in several processes on a CPU, and workers on a Ray cluster of this machine.
 test-distributed: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 	$(BIN)/python -m pytest -m distributed
 
 # The page of `asr serve` in Chromium, which root gets from Debian; others are told what is missing.
@@ -75,7 +76,7 @@ methods: setup
 # Dense against sparse, about a quarter of an hour on an idle machine; a second call continues.
 benchmarks: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	for name in network recurrent start masks sizes wer gpu; do \
+	for name in network instruction_sets recurrent start masks sizes wer gpu; do \
 		$(BIN)/python recipes/benchmarks/$$name.py || exit 1; \
 	done
 	$(BIN)/python recipes/benchmarks/results.py

@@ -42,6 +42,7 @@ setup(
     cmdclass={"build_ext": BuildLibrary},
     ext_modules=[
         library("asr.decode._beam", ["asr/decode/beam.c"], EXACT),
+        library("asr.features._features", ["asr/features/c/features.c"], FAST),
         library("asr.sparse.kernels._sparse", glob("asr/sparse/kernels/c/*.c"), FAST),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -1,6 +1,6 @@
 """`asr benchmark FILE`: a person's own network, dense against sparse, on their own machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asr import audio, environment
-from asr.benchmark.dense import TORCH, DenseNetwork
+from asr.benchmark.dense import NAMES, TORCH, DenseNetwork
 from asr.benchmark.timing import Timing, TimingRun, interleave
 from asr.errors import AsrError
 from asr.features.logmel import features
@@ -72,6 +72,14 @@ class BenchmarkResult:
         """How many times faster sparse is than the fastest dense alternative; below 1: slower."""
         return self.fastest_dense[1].seconds / self.measured.timings[SPARSE].seconds
 
+    def heading(self) -> str:
+        """What was measured on what."""
+        return (
+            f"{self.path.name}: {self.network}, {100 * self.sparsity:.1f} % of its recurrent "
+            f"weights zero\n{self.columns} x {self.seconds:.3g} s of audio, features to "
+            f"log-probabilities, on {environment.threads_line(self.threads)}"
+        )
+
     def table(self) -> str:
         """The figures and what they mean, for a terminal."""
         audio_seconds = self.seconds * self.columns
@@ -90,10 +98,7 @@ class BenchmarkResult:
             for name, timing in self.measured.timings.items()
         ]
         lines = [
-            f"{self.path.name}: {self.network}, {100 * self.sparsity:.1f} % of its recurrent "
-            "weights zero",
-            f"{self.columns} x {self.seconds:.3g} s of audio, features to log-probabilities, on "
-            f"{environment.threads_line(self.threads)}, {instruction_set()}",
+            f"{self.heading()}, {instruction_set()}",
             "",
             Table("", _COLUMNS, tuple(rows)).text(),
             *(f"absent: {name}: {reason}" for name, reason in self.absent.items()),
@@ -147,8 +152,9 @@ def benchmark(
     columns: int = 1,
     threads: int = 2,
     recording: Path | None = None,
+    dense: Sequence[str] = NAMES,
 ) -> BenchmarkResult:
-    """Time the network of a model file in the native backend and in every dense runtime installed.
+    """Time the network of a model file in the native backend and the `dense` ways to run it.
 
     The input is noise of `seconds`, or the first `seconds` of `recording`, `columns` times.
     Raises AsrError for a file that is not a model, and for numbers out of range.
@@ -162,7 +168,7 @@ def benchmark(
     with naming(path):
         sparse = Network(file.tensors, file.metadata.model)
     with torch_threads(threads):
-        return _measure(path, file, sparse, seconds, columns, threads, recording)
+        return _measure(path, file, sparse, seconds, columns, threads, recording, dense)
 
 
 def _measure(
@@ -173,12 +179,13 @@ def _measure(
     columns: int,
     threads: int,
     recording: Path | None,
+    dense: Sequence[str],
 ) -> BenchmarkResult:
     metadata = file.metadata
     row = _features(metadata, seconds, recording)
     batch = np.repeat(row[None], columns, axis=0)
     dense_tensors, dimensions = fold_tensors(file.dense(), metadata.model)
-    alternatives = DenseNetwork(dense_tensors, dimensions, threads).alternatives(batch)
+    alternatives = DenseNetwork(dense_tensors, dimensions, threads).alternatives(batch, dense)
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
     outputs = {name: computation.output() for name, computation in alternatives.found.items()}
     networks = {

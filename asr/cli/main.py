@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from asr import __version__
-from asr.cli import corpus, data, lm, prune, serve, speech, train
+from asr.cli import cluster, corpus, data, lm, prune, serve, speech, train
 from asr.cli.options import ModelFile, ModelOrName, Threads
 from asr.errors import AsrError
 from asr.files import CannotWrite
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Speech recognition with CTC networks that are pruned while they train.",
 )
-for module in (speech, serve, train, corpus, data, lm, prune):
+for module in (speech, cluster, serve, train, corpus, data, lm, prune):
     module.add_to(app)
 
 
@@ -63,7 +63,7 @@ _EXTRAS = {
     "yaml": "train", "matplotlib": "train", "espeakng_loader": "demo",
     "av": "media", "onnx": "onnx", "onnxruntime": "onnx", "fastapi": "serve", "uvicorn": "serve",
     "python_multipart": "serve", "websockets": "serve", "prometheus_client": "serve",
-    "requests": "download", "lhotse": "corpora",
+    "requests": "download", "lhotse": "corpora", "ray": "cluster", "pyarrow": "cluster",
 }  # fmt: skip
 
 
@@ -170,11 +170,22 @@ def benchmark(
         Path | None, typer.Option(help="Recording to run on; without it, noise.")
     ] = None,
     threads: Threads = 2,
+    every_set: Annotated[
+        bool,
+        typer.Option(
+            "--every-set",
+            help="Once for each instruction set of this processor, both sides held to it.",
+        ),
+    ] = False,
 ) -> None:
     """Time a sparse model on this machine, against the same network in dense runtimes."""
     from asr.benchmark.compare import benchmark as run
+    from asr.benchmark.instruction_sets import benchmark_sets, table
 
-    print(run(model, seconds, utterances, threads, recording).table())
+    if every_set:
+        print(table(benchmark_sets(model, seconds, utterances, threads, recording)))
+    else:
+        print(run(model, seconds, utterances, threads, recording).table())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Commands for people with recordings: transcribe, listen, align, evaluate, compare, calibrate."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,12 +46,39 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+Recordings = Annotated[
+    list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
+]
+TextFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for one file per recording; without it, print."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")]
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Transcribe every N-th recording, from the I-th on, into one file of rows in the "
+        "output folder; PATHS may then be manifests (.jsonl, .json) and lists of paths (.txt, "
+        ".lst, .list) too.",
+        show_default=False,
+    ),
+]
+ResultFile = Annotated[
+    Literal["jsonl", "parquet"] | None,
+    typer.Option(
+        help="With --shard: JSON lines, or Parquet (extra cluster)." + default_note("jsonl"),
+        show_default=False,
+    ),
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
         "-f",
-        help=f"{', '.join(FORMATS)}; may be given several times." + default_note("txt"),
+        help=f"{', '.join(FORMATS)}; may be given several times. With --shard: what is written of "
+        "each recording beside its row." + default_note("txt; with --shard none"),
         autocompletion=_formats,
         show_default=False,
     ),
@@ -72,24 +99,17 @@ ProgressBar = Annotated[
 
 @with_options(decoding=DECODING, chunks=CHUNKS, subtitles=SUBTITLES, more=TRANSCRIBING)
 def transcribe(
-    paths: Annotated[
-        list[str], typer.Argument(help="Recordings, folders of them, - for standard input.")
-    ],
+    paths: Recordings,
     decoding: Any,
     chunks: Any,
     subtitles: Any,
     more: Any,
     model: ModelOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for one file per recording; without it, print."
-        ),
-    ] = None,
+    output: TextFolder = None,
     format: Formats = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite outputs that exist.")
-    ] = False,
+    shard: Shards = None,
+    result: ResultFile = None,
+    overwrite: Overwrite = False,
     accept_truncated: AcceptTruncated = False,
     progress: ProgressBar = None,
     threads: Threads = 2,
@@ -113,13 +133,20 @@ def transcribe(
     from asr.transcribe.recogniser import load_for_command
     from asr.transcribe.subtitles import SubtitleOptions
 
-    decoder_options = models.decoding(model, decoding)
-    options = TranscribeOptions(
-        decoder_options, ChunkOptions(**chunks), SubtitleOptions(**subtitles), **more
-    )
+    decoder_options, limits = models.decoding(model, decoding), SubtitleOptions(**subtitles)
+    options = TranscribeOptions(decoder_options, ChunkOptions(**chunks), limits, **more)
+    running: Any = {"threads": threads, "backend": backend, "exact": exact, "device": device}
+    if shard is not None or result is not None:
+        from asr.bulk.job import BulkJob
+        from asr.bulk.run import transcribe_shard
+
+        job = BulkJob(output, options, model, tuple(format or ()), result or "jsonl", **running)
+        bar = progress is not False
+        failed = transcribe_shard(job, paths, shard, accept_truncated, overwrite, bar)
+        raise typer.Exit(min(failed, 1))
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
-        load_for_command(model, threads, backend, exact, decoder_options, device),
+        load_for_command(model, decoding=decoder_options, **running),
         paths,
         output,
         format or ["txt"],

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from asr.audio import Clip, length
 from asr.errors import AsrError
@@ -76,7 +77,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
         if not line.strip():
             continue
         try:
-            utterance = _parse(line, path.parent)
+            utterance = utterance_of(parse_row(line), path.parent)
             if utterance.id in seen:
                 raise BadLine(
                     f"id {utterance.id!r} is already used in line {seen[utterance.id]}; "
@@ -162,9 +163,8 @@ def not_found(path: str | Path, kind: str) -> AsrError:
     return AsrError(f"{path}: no such {kind}{hint if near else ''}")
 
 
-def _parse(line: bytes, folder: Path) -> Utterance:
-    """One line; raises BadLine with what is wrong in it."""
-    row = parse_row(line)
+def utterance_of(row: dict[str, Any], folder: Path) -> Utterance:
+    """The utterance of one line of a manifest in `folder`. Raises BadLine with what is wrong."""
     audio = row.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise BadLine('"audio_filepath" must be the path of a recording, as a string')

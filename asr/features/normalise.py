@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.features import native
 from asr.features.settings import DEVIATION_FLOOR, Frontend
 
 Rows = NDArray[np.float32]
@@ -101,9 +102,13 @@ def _by_speech(rows: Rows, settings: Frontend) -> None:
     if not sound.all():
         rows[~sound] = np.partition(rows[sound], rank, axis=0)[rank]
     spoken = level >= _threshold(loudest, background)
-    speech = _near(spoken, frames(AROUND_SECONDS)).astype(np.float64)
+    near = _near(spoken, frames(AROUND_SECONDS))
+    speech = near.astype(np.float64)
     reach, weight = frames(WINDOW_SECONDS), frames(WHOLE_SECONDS)
     count, total = _around(speech, reach) + weight, speech.sum()
+    if native.library():
+        native.normalise(rows, near, count, reach, weight)
+        return
     rows -= rows[int(speech.argmax())].copy()  # so that digital silence is exactly 0, as above
     # Bands as rows: sums along the frames then run through memory in order, three times faster.
     for first in range(0, rows.shape[1], _BANDS):

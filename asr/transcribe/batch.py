@@ -29,7 +29,9 @@ from asr.transcribe.transcript import Transcript
 
 STDIN = "-"
 _STDIN_NAME = "stdin"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_LISTS = (".jsonl", ".json", ".txt", ".lst", ".list")
+_OF_SHARDS = "; to transcribe the recordings that it lists, add --shard 1/1"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Troubles with writing that all further recordings would have too."""
 
 
@@ -149,12 +151,13 @@ class _Run:
         transcripts = self.recogniser.transcribe(sources, self.options, self.display.advance)
         for item, transcript in zip(items, transcripts, strict=True):
             if transcript.error:
-                self.fail(transcript.error.replace(str(item.path), item.shown))
+                hint = _OF_SHARDS if item.path.suffix.lower() in _LISTS else ""
+                self.fail(transcript.error.replace(str(item.path), item.shown) + hint)
                 continue
             try:
                 self._write(item, replace(transcript, path=item.name))
             except CannotWrite as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     raise
                 self.fail(f"{item.shown}: {error}")  # a name that is too long, for example
                 continue

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+from lib.recognisers import whole_recordings
 
 from asr import audio
 from asr.corpus import sources
@@ -28,7 +29,7 @@ RATE = 16_000
 LIMIT_MIB = 1e9 / 2**20
 
 
-def join(paths: list[str], hours: float, target: Path) -> float:
+def join(paths: tuple[str, ...], hours: float, target: Path) -> float:
     """Write recordings one after another until there are `hours` of them; the seconds written."""
     written = 0
     with soundfile.SoundFile(target, "w", samplerate=RATE, channels=1, subtype="PCM_16") as file:
@@ -62,7 +63,7 @@ def run(words: list[str]) -> tuple[float, float]:
 
 def measure(arguments: argparse.Namespace) -> bool:
     """Time every length and decoder and write the record; True if memory stayed within 1 GB."""
-    paths = [u.audio_filepath for u in sources.resolve(str(arguments.data))]
+    paths = whole_recordings(sources.resolve(str(arguments.data)))
     decoders: dict[str, list[str]] = {"greedy": []}
     if arguments.lm:
         decoders["beam 32, LM"] = ["--decoder", "beam", "--lm", str(arguments.lm)]

@@ -52,7 +52,7 @@ class Repeated:
     rounds: int
 
 
-def repeat(recogniser: Recogniser, path: str, text: str) -> Repeated:
+def repeat(recogniser: Recogniser, path: str | audio.Clip, text: str) -> Repeated:
     """An utterance repeated to 40 s; forced alignment gives the times of its words."""
     once = audio.load(path, recogniser.frontend.sample_rate)
     words = align(recogniser, once.samples, normalise(text)).words
@@ -134,7 +134,7 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     recogniser = load(arguments.model, threads=1)
     utterances = sources.resolve(arguments.manifest)[: arguments.utterances]
-    recordings = [repeat(recogniser, u.audio_filepath, u.text) for u in utterances]
+    recordings = [repeat(recogniser, u.source, u.text) for u in utterances]
     rows = [row(recogniser, recordings, options) for options in OPTIONS]
     print(table_of(COLUMNS, rows).text())
     without, overlapped = rows[0]["wer"], rows[2]["wer"]

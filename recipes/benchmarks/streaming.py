@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lib.recognisers import whole_recordings
 
 from asr import audio, environment
 from asr.corpus import sources
@@ -44,7 +45,7 @@ def latencies(
 ) -> tuple[list[float], list[float]]:
     """Seconds from the end of each right word to its first and to its stable update."""
     rate = recogniser.frontend.sample_rate
-    samples = audio.load(u.audio_filepath, rate).samples
+    samples = audio.load(u.source, rate).samples
     truth = align(aligner, samples, u.text).words
     stream, behind = recogniser.stream(options), 0.0
     first: dict[int, float] = {}
@@ -109,7 +110,11 @@ def cost_rows(
 
 
 def memory_row(
-    name: str, recogniser: Recogniser, options: TranscribeOptions, paths: list[str], hours: float
+    name: str,
+    recogniser: Recogniser,
+    options: TranscribeOptions,
+    paths: tuple[str, ...],
+    hours: float,
 ) -> Row:
     """Peak memory of the process after a sixth of a long stream, and after all of it."""
     rate, stream, early = recogniser.frontend.sample_rate, recogniser.stream(options), 0.0
@@ -132,10 +137,10 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.lm:
         kinds["beam 32, LM"] = DecoderOptions("beam", lm=str(arguments.lm))
     rate = recogniser.frontend.sample_rate
-    long = np.concatenate([audio.load(u.audio_filepath, rate).samples for u in utterances])
+    long = np.concatenate([audio.load(u.source, rate).samples for u in utterances])
     long = long[: round(arguments.seconds * rate)]
     delays, costs, memory = list[Row](), list[Row](), list[Row]()
-    paths = [u.audio_filepath for u in utterances]
+    paths = whole_recordings(utterances)
     for name, decoding in kinds.items():  # first, or the peak would be that of other work
         if arguments.hours:
             options = TranscribeOptions(decoding)

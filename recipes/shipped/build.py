@@ -63,6 +63,9 @@ NOT_IN_LM = "train-coffee"
 SHIPPED = "wide-sparse"
 """The run of the grid whose network is put into the package."""
 RESULTS = RECIPES / "results" / "shipped"
+COST = RECIPES / "results" / "training_cost" / "shipped.json"
+REACHED = ("small", "dense")
+"""Runs whose error rates the others reach after some epochs, or never."""
 MOST_BYTES = 8_000_000
 """Of a packed network that is put beside its record."""
 SYNTHETIC = "spoken:"
@@ -98,6 +101,13 @@ def train(plan: Grid) -> None:
             shutil.copyfile(packed, RESULTS / f"{run.name}.asr")
     if failed:
         raise AsrError(f"failed: {', '.join(failed)}")
+
+
+def training_cost(plan: Grid) -> None:
+    """The record of what the trainings cost."""
+    folders = [str(folder_of(plan, run.name)) for run in plan.runs]
+    words = [str(HERE / "cost.py"), *folders, "--reach", *REACHED, "-o", str(COST)]
+    run(words)
 
 
 def language_model(text: Path, output: Path, data: DataSettings) -> None:
@@ -204,6 +214,7 @@ def build(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[s
     lm = folder_of(plan, SHIPPED).with_name("english.lm")
     language_model(text, lm, data)
     train(plan)
+    training_cost(plan)
     words = [str(RECIPES / "benchmarks" / "recogniser.py"), data.root, "-o", str(RECORD)]
     words += [f"--network={r.label}={folder_of(plan, r.name) / 'packed.asr'}" for r in plan.runs]
     words += [f"--lm={lm}", f"--beam={BEAM}", f"--unknown-score={UNKNOWN_SCORE:g}"]
@@ -215,7 +226,7 @@ def build(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[s
     words += [f"--network={plan.run(SHIPPED).label}"]
     words += [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     run(words)
-    for results in (RESULTS, RECORD.parent):
+    for results in (RESULTS, COST.parent, RECORD.parent):
         report(results, results, RECIPES / "RESULTS.md")
 
 

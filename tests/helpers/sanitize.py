@@ -1,7 +1,8 @@
-"""Runs the tests of the sparse kernels with their C under two sanitizers (`make test-sanitize`).
+"""Runs the tests of sparse kernels and features with their C under sanitizers.
 
-The library is built into a temporary folder with AddressSanitizer and
-UndefinedBehaviorSanitizer, and loaded from there through ASR_SPARSE_LIBRARY. Needs gcc.
+`make test-sanitize`: the libraries are built into a temporary folder with AddressSanitizer and
+UndefinedBehaviorSanitizer, and loaded from there through ASR_SPARSE_LIBRARY and
+ASR_FEATURES_LIBRARY. Needs gcc.
 """
 
 import os
@@ -13,10 +14,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = [
+    "tests/sparse/kernels/test_perm8.py",
     "tests/sparse/kernels/test_products.py",
     "tests/sparse/kernels/test_recurrent.py",
     "tests/model/test_native_convolution.py",
+    "tests/features/test_native.py",
 ]
+SOURCES = {
+    "ASR_SPARSE_LIBRARY": "asr/sparse/kernels/c/*.c",
+    "ASR_FEATURES_LIBRARY": "asr/features/c/*.c",
+}
 FLAGS = [
     *("-O1", "-g", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
@@ -33,24 +40,28 @@ def main() -> int:
     """Exit status of pytest; 1 with a message without a compiler."""
     compiler = os.environ.get("CC", "gcc")
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "_sparse.so"
-        sources = sorted(glob(str(ROOT / "asr/sparse/kernels/c/*.c")))
+        libraries = {variable: f"{folder}/{variable}.so" for variable in SOURCES}
         try:
-            command = [compiler, *FLAGS, *sources, "-lm", "-o", str(library)]
-            subprocess.run(command, check=True)
+            for variable, pattern in SOURCES.items():
+                sources = sorted(glob(str(ROOT / pattern)))
+                command = [compiler, *FLAGS, *sources, "-lm", "-o", libraries[variable]]
+                subprocess.run(command, check=True)
             preload = [runtime(compiler, name) for name in ("libasan.so", "libubsan.so")]
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"the sanitizers need gcc: {error}", file=sys.stderr)
             return 1
-        environment = os.environ | {
-            "ASR_SPARSE_LIBRARY": str(library),
-            "LD_PRELOAD": " ".join(preload),
-            # Python itself never frees some of its memory.
-            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONMALLOC": "malloc",
-        }
+        environment = (
+            os.environ
+            | libraries
+            | {
+                "LD_PRELOAD": " ".join(preload),
+                # Python itself never frees some of its memory.
+                "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+                "UBSAN_OPTIONS": "print_stacktrace=1",
+                "OMP_NUM_THREADS": "1",
+                "PYTHONMALLOC": "malloc",
+            }
+        )
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *TESTS, *sys.argv[1:]], cwd=ROOT, env=environment
         )

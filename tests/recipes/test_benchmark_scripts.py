@@ -13,6 +13,7 @@ from lib.tables import gpu_display
 
 from asr.benchmark.dense import NAMES
 from asr.errors import AsrError
+from asr.sparse.kernels import levels, library
 
 RECORDS = FOLDER.parent / "results"
 
@@ -83,6 +84,18 @@ def test_network(records: Path) -> None:
     assert found["element, exact"]["error"] < 1e-4
     assert found["element"]["error"] < 0.05
     assert found["features, native"]["error"] < 1e-4
+
+
+@pytest.mark.skipif("avx2" not in levels() or not library(), reason="no AVX2")
+def test_instruction_sets(records: Path) -> None:
+    part = run("instruction_sets", records, "--only", "avx2-2x32")["avx2-2x32-t1"]
+    found = {row["name"]: row for row in part["results"]}
+    assert part["level"] == "avx2"
+    assert "ATEN_CPU_CAPABILITY=avx2" in part["held"]
+    assert "--held" not in part["command"]
+    assert found["bank"]["kernel"] == "perm8"
+    assert found["element, exact"]["kernel"] == "perm32"
+    assert not any(name.startswith(("ONNX", "OpenVINO")) for name in found)
 
 
 def test_sizes(records: Path) -> None:

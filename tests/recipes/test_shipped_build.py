@@ -139,7 +139,8 @@ def test_settings_and_sets_reach_every_step(
 ) -> None:
     noise = speech / "noise" / "esc10"
     MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
-    lm, trained, benchmark, package = commands
+    lm, trained, cost, benchmark, package = commands
+    assert cost[1].endswith("/runs/shipped/wide-sparse")
     assert lm[1:4] == ["asr", "lm", "train"]
     lines = tmp_path / "runs" / "shipped" / "lines.txt"
     assert trained == ["trained", str(lines)]

@@ -14,8 +14,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from asr.errors import AsrError
 from asr.sparse import SparseConv1d, SparseConv2d, SparseGRU, SparseLinear, SparseLSTM, SparseRNN
+from asr.sparse.kernels import LEVELS, choose, level, library
 from asr.sparse.weight import Options
 
+# With AVX2 the fastest kernel rounds to 8 bits.
+AUTO = 0.02 if library() and choose("element", 0.9, LEVELS[level()]) == "perm8" else 3e-3
 EXACT = Options(exact=True)
 PATTERNS = ["element", "bank", "block"]
 SPARSE: dict[type[nn.Module], Any] = {nn.GRU: SparseGRU, nn.LSTM: SparseLSTM, nn.RNN: SparseRNN}
@@ -51,7 +54,7 @@ def test_linear_equals_the_dense_layer(pattern, shape):
     assert_near(SparseLinear.from_dense(dense, EXACT)(x), dense(x))
 
 
-@pytest.mark.parametrize(("values", "tolerance"), [("auto", 3e-3), ("fp16", 3e-3), ("int8", 0.02)])
+@pytest.mark.parametrize(("values", "tolerance"), [("auto", AUTO), ("fp16", 3e-3), ("int8", 0.02)])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_smaller_values_change_outputs_by_little(values, tolerance, pattern):
     dense = pruned(nn.Linear(96, 64), 0.9, pattern)
@@ -242,7 +245,7 @@ def test_state_goes_from_the_dense_layer_and_back(index):
     dense, sparse, x = layers()[index]
     assert not any(tensor.any() for tensor in sparse.state_dict().values())
     sparse.load_state_dict(dense.state_dict())
-    assert_near(output(sparse, x), output(dense, x), 3e-3)
+    assert_near(output(sparse, x), output(dense, x), AUTO)
     state = sparse.state_dict()
     assert list(state) == list(dense.state_dict())
     for name, tensor in dense.state_dict().items():

@@ -1,7 +1,7 @@
 """Chooses the kernel for a matrix: one table of kernels and one pure function.
 
-The choice is by measurements that were made once, not at run time: one that changed from run to run
-would change transcripts in their last digits. `recipes/benchmarks/instruction_sets.py` repeats them.
+The choice is by measurements that were made once, not at run time: a choice that changed from run
+to run would change transcripts. `recipes/benchmarks/instruction_sets.py` measures it again.
 """
 
 from dataclasses import dataclass

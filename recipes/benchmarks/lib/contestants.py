@@ -34,7 +34,13 @@ from lib.rates import (
     tuning_note,
 )
 from lib.recogniser_record import OWN, POCKETSPHINX
-from lib.recognisers import Job, pocketsphinx_bytes, pocketsphinx_version, run
+from lib.recognisers import (
+    Job,
+    pocketsphinx_bytes,
+    pocketsphinx_version,
+    run,
+    whole_recordings,
+)
 
 TRIED, REPEATS = 5, 3
 """Recordings of each dev set with which the backend of a dense network is chosen, and repeats."""
@@ -142,7 +148,7 @@ class Bench:
     def backend(self, label: str, path: Path) -> BackendName:
         """The backend that needs less processor time for a dense network on dev recordings."""
         utterances = [u for n in self.dev for u in spread(self.resolve(n), TRIED)]
-        job = Job(tuple(u.audio_filepath for u in utterances), str(path), repeats=REPEATS)
+        job = Job(whole_recordings(utterances), str(path), repeats=REPEATS)
         names: list[BackendName] = ["torch", "native"]
         if not all(find_spec(package) for package in ("torch", "torchaudio")):
             names.remove("torch")
@@ -227,7 +233,7 @@ class Bench:
         self, contestant: Contestant, name: str, utterances: list[Utterance]
     ) -> CachedResult:
         """Transcribe a set, or take the cached result."""
-        job = replace(contestant.job, recordings=tuple(u.audio_filepath for u in utterances))
+        job = replace(contestant.job, recordings=whole_recordings(utterances))
         label = f"{contestant.network}, {contestant.decoder}, {name}"
         depends_on = {**contestant.depends_on, "set": digest_of(utterances)}
         cached = self.cache.get(label, depends_on, partial(_run, job))

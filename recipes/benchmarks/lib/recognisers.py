@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from asr import audio, environment
+from asr.corpus.manifest import Utterance
 from asr.decode.options import DecoderOptions
 from asr.errors import AsrError
 from asr.model.backend import BackendName
@@ -28,6 +29,19 @@ from asr.model.backend import BackendName
 POCKETSPHINX_RATE = 16_000
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """For libraries that read how many threads to start from the environment."""
+
+
+def whole_recordings(utterances: Iterable[Utterance]) -> tuple[str, ...]:
+    """Their files. Raises AsrError for an utterance that is a part of its recording."""
+    files = []
+    for u in utterances:
+        if u.source != u.audio_filepath:
+            raise AsrError(
+                f"{u.id} is a part of {u.audio_filepath}: this benchmark transcribes whole files; "
+                "cut the parts into files of their own"
+            )
+        files.append(u.audio_filepath)
+    return tuple(files)
 
 
 @dataclass(frozen=True)

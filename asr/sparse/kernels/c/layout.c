@@ -22,6 +22,7 @@ typedef struct {
     int lanes, slots, width, stretches;
     int run;         /* vectors that share one pair of stretches; 1 unless the pattern is bank */
     int pairs;       /* of stretches in each vector, with `slots` words of each lane for each pair */
+    int done;        /* stretches of a banked group of which nothing is left */
     int banked;      /* the second stretch is always the neighbour of the first: s ^ 1 */
     float *left;     /* [lane][stretch]: elements without a word so far */
     int32_t *next;   /* [lane][stretch]: the first of them */
@@ -77,6 +78,7 @@ static int best(packer *p, int with) {
 static void begin(packer *p, const int32_t *rows, const int64_t *starts, const int32_t *columns) {
     const size_t n = p->stretches;
     memset(p->left, 0, sizeof(float) * n * p->lanes);
+    p->done = 0;
     for (int i = 0; i < p->lanes; i++) {
         p->total[i] = 0.0f;
         if (rows[i] < 0) continue;
@@ -90,8 +92,8 @@ static void begin(packer *p, const int32_t *rows, const int64_t *starts, const i
 }
 
 /* The first bank, two stretches, from which a lane has something left. */
-static int first(const packer *p) {
-    for (int s = 0; s < p->stretches; s += 2)
+static int first(packer *p) {
+    for (int s = p->done; s < p->stretches; p->done = s += 2)
         for (int i = 0; i < p->lanes; i++) {
             const float *left = p->left + (size_t)i * p->stretches + s;
             if (left[0] > 0.0f || (s + 1 < p->stretches && left[1] > 0.0f)) return s;
