@@ -84,23 +84,27 @@ def python_of(root: Path) -> Path:
     return found[0]
 
 
+def dependencies() -> list[str]:
+    """What the tests import, but for torch."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return [*tomllib.load(file)["project"]["dependencies"], *PACKAGES]
+
+
 def install_wheels(python: Path, packages: Path) -> None:
     """What the tests import, for ARM."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        needed = tomllib.load(file)["project"]["dependencies"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--no-compile", "--only-binary=:all:", "--target", str(packages)]
     pip += ["--implementation", "cp", "--python-version", python.name.removeprefix("python")]
     for tag in ("2_28", "2_27", "2_17", "2014"):
         pip += ["--platform", f"manylinux{'_' if '_' in tag else ''}{tag}_aarch64"]
-    call([*pip, *needed, *PACKAGES])
+    call([*pip, *dependencies()])
     call([*pip, "--no-deps", TORCH])
 
 
 def emulated_python() -> Path:
     """A script that runs the ARM Python; it is also that Python's own `sys.executable`."""
     script, ready, root = FOLDER / "python", FOLDER / "ready", FOLDER / "root"
-    wanted = "\n".join([TORCH, *PACKAGES, *DEBIAN, (ROOT / "pyproject.toml").read_text()])
+    wanted = "\n".join([TORCH, *dependencies(), *DEBIAN])
     if ready.exists() and ready.read_text() == wanted:
         return script
     shutil.rmtree(FOLDER, ignore_errors=True)
