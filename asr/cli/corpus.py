@@ -154,6 +154,33 @@ def folder(
 
 
 @corpus_app.command()
+def split(
+    manifest: Annotated[Path, typer.Argument(help="A manifest.")],
+    dev: Annotated[float, typer.Option(help="Fraction of the seconds for dev.jsonl.")] = 0.1,
+    test: Annotated[
+        float, typer.Option(help="Fraction of the seconds for test.jsonl; 0: none.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Which speakers are drawn.")] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the manifests." + default_note("beside the manifest"),
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Deal a manifest into train.jsonl, dev.jsonl and test.jsonl.
+
+    No speaker is in two of them; where speakers are unknown or few, no recording is.
+    """
+    from asr.corpus.commands import split_manifest
+
+    split_manifest(manifest, output, dev, test, seed)
+
+
+@corpus_app.command()
 def spoken(
     folder: Annotated[Path, typer.Argument(help="Folder of the built-in spoken corpus.")],
     overrides: Annotated[

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.options import complete_model, default_note
-from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from asr.features.settings import Frontend
@@ -38,7 +37,8 @@ def check(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="A SentencePiece model to check with." + default_note("the characters A to Z"),
+            help="A SentencePiece model to check with, also in the place of the model's tokenizer "
+            "(init_output=new)." + default_note("that of the model, else the characters A to Z"),
             show_default=False,
         ),
     ] = None,
@@ -60,8 +60,6 @@ def check(
 
     The exit status is 0 if nothing has to be fixed.
     """
-    if model and tokenizer:
-        raise AsrError("--model has a tokenizer of its own; leave --tokenizer out")
     from asr.corpus.check import Criteria
     from asr.corpus.commands import check_utterances
     from asr.features.settings import Frontend
@@ -76,7 +74,9 @@ def check(
         speed=speed,
         decode=not headers,
     )
-    check_utterances(manifest, chosen or _tokenizer(tokenizer), criteria, exclude_to)
+    if tokenizer or chosen is None:
+        chosen = _tokenizer(tokenizer)
+    check_utterances(manifest, chosen, criteria, exclude_to)
 
 
 def _needs_of(model: str) -> "tuple[Tokenizer, Frontend, Model]":

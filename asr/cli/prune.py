@@ -26,11 +26,10 @@ def prune_plan(
     plot: Plot = None,
 ) -> None:
     """Predict what a training will prune, when and how much; nothing is trained."""
-    from asr.settings.run import Run
-    from asr.settings.yaml import load
+    from asr.train.initial import read_settings
     from asr.train.plan import plan_to
 
-    print(plan_to(load(Run, recipe, overrides or []), plot))
+    print(plan_to(read_settings(recipe, overrides or []), plot))
 
 
 @prune_app.command("stats")

@@ -21,9 +21,10 @@ def train(
 ) -> None:
     """Train a network, or resume an interrupted training; a finished one is not run again."""
     from asr.settings.run import Run
-    from asr.settings.yaml import describe, load
+    from asr.settings.yaml import describe
+    from asr.train.initial import read_settings
 
-    settings = load(Run, recipe, overrides or [])
+    settings = read_settings(recipe, overrides or [])
     if show:
         _print_settings(settings, describe(Run))
         return

@@ -13,8 +13,9 @@ from asr.corpus import common_voice, librispeech
 from asr.corpus import folder as own
 from asr.corpus.check import CheckReport, Criteria, Encoder, check, usable
 from asr.corpus.cuts import read_cuts
-from asr.corpus.manifest import Utterance, with_list, write_manifest
+from asr.corpus.manifest import Utterance, read_manifest, with_list, write_manifest
 from asr.corpus.sources import resolve
+from asr.corpus.split import split
 from asr.corpus.survey import Remark, survey
 from asr.errors import AsrError
 from asr.files import check_folder_writable, check_writable
@@ -70,6 +71,23 @@ def import_cuts(files: Sequence[Path], output: Path, root: Path) -> None:
     """Write a manifest of what lhotse's manifests list (`asr.corpus.cuts`)."""
     check_writable(output)
     _write(output, read_cuts(files, root))
+
+
+def split_manifest(manifest: Path, output: Path | None, dev: float, test: float, seed: int) -> None:
+    """Write `train.jsonl`, `dev.jsonl` and `test.jsonl` to `output`, or beside the manifest.
+
+    Raises AsrError as `asr.corpus.split.split`, and for a file that is there already.
+    """
+    output = output or manifest.parent
+    check_folder_writable(output)
+    sets, dealt = split(read_manifest(manifest), dev, test, seed)
+    paths = {name: output / f"{name}.jsonl" for name in sets}
+    if there := [str(path) for path in paths.values() if path.exists()]:
+        raise AsrError(f"{', '.join(there)}: there already; remove them, or name another folder")
+    for name, path in paths.items():
+        _write(path, sets[name])
+    if dealt == "recordings":
+        print("recordings were dealt, not speakers: dev and test have voices of train")
 
 
 def _write(path: Path, utterances: Sequence[Utterance]) -> None:

@@ -33,7 +33,8 @@ class DecoderOptions:
     token_threshold: float = 9.0
     """Tokens with a log-probability this far below the best one of a frame are not tried."""
     lm: str = ""
-    """Word language model: an ARPA file (plain, .gz or .xz) or a binary one."""
+    """Word language model: an ARPA file (plain, .gz or .xz) or a binary one; the commands also
+    take `english`, that of the package with its tuned options."""
     lm_weight: float = 0.5
     """Weight of the language model's log-probability, 0 or more."""
     word_bonus: float = 0.0

@@ -18,7 +18,7 @@ from asr.model.metadata import Metadata
 from asr.model.shapes import check_layers, check_tensor, parameter_shapes
 from asr.sparse import read, write
 from asr.sparse.csr import CsrMatrix
-from asr.sparse.file import read_csr_and_header
+from asr.sparse.file import read_csr_and_header, read_header
 from asr.sparse.formats import Array
 
 if TYPE_CHECKING:
@@ -103,6 +103,12 @@ def read_model(path: str | Path) -> ModelFile:
     """
     tensors, header = read_csr_and_header(path)
     return replace(_checked(path, tensors, header.metadata), digest=header.digest)
+
+
+def read_without_tensors(path: str | Path) -> ModelFile:
+    """A model file but for its tensors, whose bytes are not read. Raises as `read_model`."""
+    header = read_header(path)
+    return replace(_checked(path, {}, header.metadata), digest=header.digest)
 
 
 def load_model(path: str | Path) -> TorchModel:

@@ -214,10 +214,17 @@ def decoding(model: str | Path | None, given: Mapping[str, Any]) -> "DecoderOpti
     """Decoder options for a model file or name, of which a person gave those in `given`.
 
     A recogniser of the package brings its own (`Pretrained.decoding`); a model file is decoded
-    greedily unless something else is given. Raises AsrError as `named` does.
+    greedily unless something else is given. Its name as `lm` means its language model and the
+    options that were tuned for it. Raises AsrError as `named` does.
     """
     from asr.decode import DecoderOptions
 
+    lm = str(given.get("lm", ""))
+    if lm in names() and not os.path.isfile(lm):
+        known = find(lm)
+        if given.get("decoder", "beam") == "beam":
+            return known.decoding({name: given[name] for name in given if name != "lm"})
+        given = {**given, "lm": str(known.lm)}  # refused
     pretrained = named(model)
     return pretrained.decoding(given) if pretrained else DecoderOptions(**given)
 

@@ -5,6 +5,7 @@ YAML files and `key=value` overrides is `asr.settings.yaml`. Neither torch nor Y
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from asr.errors import problems
 from asr.features.settings import Frontend
@@ -20,7 +21,7 @@ class Run:
     """One training: the content of a recipe's YAML file."""
 
     name: str = "run"
-    """Name of the run folder."""
+    """Name of the run folder; empty: `dense`, or `sparse` with a `pruning.method`."""
     recipe: str = ""
     """Recipe that this run belongs to; written to the record."""
     group: str = ""
@@ -34,7 +35,12 @@ class Run:
     runs: str = ""
     """Folder of run folders; empty: the environment variable ASR_RUNS, else `runs`."""
     init: str = ""
-    """Model file, dense or packed, whose weights the training starts from; empty: random ones."""
+    """Model to fine-tune, a file (dense or packed) or a name: the training starts from its weights,
+    and `asr train` takes what is left out of `model`, `frontend` and `tokenizer` from it. Empty:
+    random weights."""
+    init_output: Literal["keep", "new"] = "keep"
+    """`keep`: the output layer and the tokenizer of `init`; `new`: an output layer of random
+    weights for the tokens of `tokenizer`."""
     data: DataSettings = field(default_factory=DataSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     frontend: Frontend = field(default_factory=Frontend)
@@ -46,11 +52,18 @@ class Run:
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     def __post_init__(self) -> None:
+        if not self.name:
+            name = "dense" if self.pruning.method == "none" else "sparse"
+            object.__setattr__(self, "name", name)
         with problems() as check:
-            check(bool(self.name) and "/" not in self.name, f"name={self.name!r}: a plain name")
+            check("/" not in self.name, f"name={self.name!r}: a plain name")
             check(self.threads >= 1, f"threads={self.threads}: at least 1")
             check(self.seed >= 0, f"seed={self.seed}: 0 or more")
             at_most(check, "", self, seed=2**63 - 1, threads=1024)
+            check(
+                bool(self.init) or self.init_output == "keep",
+                "init_output=new changes the network of init=FILE, and init is empty",
+            )
             check(
                 self.model.mels == self.frontend.mels,
                 f"model.mels={self.model.mels}, frontend.mels={self.frontend.mels}: must be equal",

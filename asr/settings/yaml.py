@@ -9,7 +9,7 @@ import functools
 import operator
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +26,17 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What YAML raises: the others for a date such as 2026-99-99, other encodings, deep brackets."""
 
 
-def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+def load(
+    kind: type[T],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    rest: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+) -> T:
     """Settings of dataclass `kind` from a YAML file and `key=value` overrides, later ones winning.
 
     An override may switch off what the file sets details of (`augment.noise_probability=0`); those
-    details then fall back to their defaults.
+    details then fall back to their defaults. `rest` is called with all values that were given, and
+    returns those to take in the place of defaults.
 
     Raises:
         AsrError: with every unknown key (and the nearest known one), wrong type and range.
@@ -59,6 +65,8 @@ def load(kind: type[T], path: str | Path | None = None, overrides: Sequence[str]
         source.assign(key, value, _OVERRIDE)
     if overrides:
         source.drop_what_overrides_switch_off(kind, of_file.problems)
+    if rest is not None:
+        _complete(source.values, rest(source.values))
     return _read(kind, source, mistakes)
 
 
@@ -188,6 +196,14 @@ class _Source:
         while key and key not in self.origins:
             key = key.rpartition(".")[0]
         return key
+
+
+def _complete(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add what is not in nested `values` yet."""
+    for key, value in more.items():
+        there = values.setdefault(key, value)
+        if isinstance(there, dict) and isinstance(value, Mapping):
+            _complete(there, value)
 
 
 def _read(kind: type[T], source: _Source, mistakes: list[str]) -> T:

@@ -27,6 +27,7 @@ from asr.text.tokenizer import (
     train_sentencepiece,
 )
 from asr.train.folder import resume_point
+from asr.train.initial import tokenizer_of_init
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ def _print_conversions(utterances: Sequence[Utterance], settings: Run, console: 
 
 
 def _tokenizer(settings: Run, folder: Path, texts: list[str]) -> Tokenizer:
+    if of_init := tokenizer_of_init(settings):
+        return of_init
     if settings.tokenizer.kind == "characters":
         return CharacterTokenizer()
     given = settings.tokenizer.file

@@ -20,7 +20,6 @@ from asr import environment
 from asr.errors import AsrError
 from asr.files import check_folder_writable
 from asr.model.dimensions import Model
-from asr.model.file import load_weights
 from asr.model.shapes import parameter_shapes
 from asr.model.torch_network import DeepSpeech
 from asr.pruning import PruningCallback
@@ -33,6 +32,7 @@ from asr.train.data import SpeechData
 from asr.train.distillation import Teacher
 from asr.train.fit import Trained, TrainingParts, fit, try_largest_batch
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
+from asr.train.initial import check_initial, start_from_init, zeros_that_are_lost
 from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
 from asr.train.pruning import check_pruning, rule_of
@@ -81,6 +81,7 @@ def _hold(folder: Path, held: ExitStack) -> None:
 def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
+    ranks.on_first(lambda: check_initial(settings))
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
@@ -157,6 +158,8 @@ def _assemble(
         ranks.world,
     )
     model = build_model(settings)
+    if warning := zeros_that_are_lost(model, settings):
+        console.print(f"{settings.name}: {warning}", highlight=False)
     total_steps = steps_per_epoch(data, settings) * settings.training.epochs
     teacher = None
     if settings.distillation.teacher:
@@ -191,25 +194,11 @@ def steps_per_epoch(data: SpeechData, settings: Run) -> int:
 
 
 def build_model(settings: Run) -> DeepSpeech:
-    """The network that training starts with; weights of `init` that do not fit are an AsrError."""
+    """The network that training starts with: of random weights, or of those of `init`."""
     _check_memory(settings.model)
     model = DeepSpeech(settings.model)
     if settings.init:
-        weights = load_weights(settings.init)
-        own = model.state_dict()
-        problems = [f"  {k}: missing there" for k in own if k not in weights]
-        problems += [f"  {k}: not in this network" for k in weights if k not in own]
-        problems += [
-            f"  {k}: {tuple(weights[k].shape)} there, {tuple(own[k].shape)} here"
-            for k in own
-            if k in weights and weights[k].shape != own[k].shape
-        ]
-        if problems:
-            raise AsrError(
-                f"init={settings.init} does not fit the network described by the settings:\n"
-                + "\n".join(problems[:20])
-            )
-        model.load_state_dict(weights)
+        start_from_init(model, settings)
     return model
 
 

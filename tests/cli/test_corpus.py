@@ -16,7 +16,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.file import save_model
 from asr.model.torch_network import DeepSpeech
-from asr.text.tokenizer import CharacterTokenizer
+from asr.text.tokenizer import CharacterTokenizer, train_sentencepiece
 
 
 def test_parts_that_are_there_are_listed_without_a_network(tmp_path):
@@ -76,8 +76,20 @@ def test_the_check_knows_the_rate_and_the_stride_of_the_model(model, tmp_path):
         coarse.stdout
     )
     assert "--exclude-to FILE" in coarse.stderr
-    both = run_asr("check", tmp_path, "--model", model, "--tokenizer", "x.model")
-    assert "--model has a tokenizer of its own" in both.stderr
+
+
+def test_the_check_takes_the_stride_of_the_model_and_another_tokenizer(model, tmp_path):
+    """As for a new output layer."""
+    draw = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", draw.normal(0, 0.1, 32000), 16000)
+    text = "long long long long long"
+    (tmp_path / "a.txt").write_text(text)
+    texts = [*[text.upper()] * 9, "PACK MY BOX WITH FIVE DOZEN LIQUOR JUGS"]
+    train_sentencepiece(texts, 40, tmp_path / "tokens.model")
+    words = ("check", tmp_path, "--model", model)
+    assert "24 tokens and 0 repeats need 24 output frames" in run_asr(*words).stdout
+    both = run_asr(*words, "--tokenizer", tmp_path / "tokens.model")
+    assert both.returncode == 0, both.stdout
 
 
 def test_the_check_writes_what_can_be_used(trained, corpus, tmp_path):

@@ -32,7 +32,7 @@ def test_every_command_and_its_options_exist(line: str) -> None:
 
 
 def test_the_commands_are_those_of_the_whole_guide() -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
 
 
 def test_the_lines_of_its_manifest_are_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,20 @@ from asr.corpus.openslr import SpeechPart
 WORDS = ("CHAPTER", "ONE", "MISSUS", "RACHEL", "LYNDE", "IS", "SURPRISED", "AND", "SO")
 
 
-def archive(part: str, speakers: int = 2, utterances: int = 3, seconds: float = 1.0) -> bytes:
-    """`part.tar.gz`: LibriSpeech/<part>/<speaker>/<chapter>/ with FLAC and transcripts."""
-    draw = np.random.default_rng(len(part))
+def archive(
+    part: str,
+    speakers: int = 2,
+    utterances: int = 3,
+    seconds: float = 1.0,
+    first: int = 100,
+) -> bytes:
+    """`part.tar.gz`: LibriSpeech/<part>/<speaker>/<chapter>/ with FLAC and transcripts.
+
+    The speakers are `first` and those that follow.
+    """
+    draw = np.random.default_rng(len(part) + first - 100)
     files = {"LibriSpeech/SPEAKERS.TXT": b"; ID | SEX | SUBSET\n"}
-    for speaker in range(100, 100 + speakers):
+    for speaker in range(first, first + speakers):
         folder, lines = f"LibriSpeech/{part}/{speaker}/7", []
         for number in range(utterances):
             key = f"{speaker}-7-{number:04d}"
@@ -48,11 +58,14 @@ def entry(name: str, content: bytes, utterances: int) -> SpeechPart:
     return SpeechPart(name, hashlib.md5(content).hexdigest(), len(content), utterances)
 
 
-def write(folder: Path, **sizes: float) -> dict[str, SpeechPart]:
-    """Archives of the parts `dev-clean` and `test-clean` in a folder, and their table."""
+def write(
+    folder: Path, parts: Sequence[str] = ("dev-clean", "test-clean"), **sizes: float
+) -> dict[str, SpeechPart]:
+    """Archives of parts in a folder, and their table; no speaker is in two of them."""
     table = {}
-    for part in ("dev-clean", "test-clean"):
-        content = archive(part, **sizes)
+    speakers, utterances = int(sizes.get("speakers", 2)), int(sizes.get("utterances", 3))
+    for number, part in enumerate(parts):
+        content = archive(part, **{"first": 100 + 10 * number, **sizes})
         (folder / f"{part}.tar.gz").write_bytes(content)
-        table[part] = entry(f"{part}.tar.gz", content, 6)
+        table[part] = entry(f"{part}.tar.gz", content, speakers * utterances)
     return table

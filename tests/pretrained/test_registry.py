@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_given_options_win_over_those_of_the_model() -> None:
     assert models.decoding("mine.asr", {}) == DecoderOptions()
     with pytest.raises(AsrError, match="greedy decoding cannot use"):
         models.decoding(None, {"decoder": "greedy", "lm_weight": 0.9})
+
+
+def test_a_model_file_takes_the_language_model_of_a_name_with_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = models.find("english").decoding()
+    assert models.decoding("mine.asr", {"lm": "english"}) == own
+    given = models.decoding("mine.asr", {"lm": "english", "decoder": "beam", "beam": 8})
+    assert given == replace(own, beam=8)
+    with pytest.raises(AsrError, match="lm: greedy decoding cannot use it"):
+        models.decoding("mine.asr", {"lm": "english", "decoder": "greedy"})
+    with pytest.raises(AsrError, match="lm: greedy decoding cannot use it"):
+        models.decoding("mine.asr", {"lm": "other.lm"})
+    (tmp_path / "english").write_bytes(b"a file of this name")
+    monkeypatch.chdir(tmp_path)
+    assert models.decoding("mine.asr", {"lm": "english", "decoder": "beam"}).lm == "english"
 
 
 def test_a_file_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,14 @@
-"""Recipes run from end to end in miniature: the demo, the grids, LibriSpeech."""
+"""Recipes run from end to end in miniature: the demo, the grids."""
 
 import json
 import runpy
 from pathlib import Path
 
 import pytest
-import soundfile
 from paths import ROOT
 
-from asr.audio import load as load_audio
-from asr.corpus.manifest import read_manifest
 from asr.errors import AsrError
 from asr.report import read_records
-from asr.settings.run import Run
-from asr.settings.yaml import load
-from asr.train.run import train
 
 RECIPES = ROOT / "recipes"
 
@@ -83,34 +77,6 @@ def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
 ) -> None:
     with pytest.raises(AsrError, match="name of a grid: sparsity or methods"):
         runpy.run_path(str(RECIPES / "grid.py"))["main"](words)
-
-
-def test_the_librispeech_recipe_trains_on_a_miniature_in_the_same_layout(
-    corpus: Path, tmp_path: Path
-) -> None:
-    parts = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
-    for number, (part, source) in enumerate(parts.items()):
-        utterances = read_manifest(corpus / f"{source}.jsonl")
-        chapter = tmp_path / "LibriSpeech" / part / f"{10 + number}" / "1"
-        chapter.mkdir(parents=True)
-        lines = []
-        for i, utterance in enumerate(utterances[:30]):
-            identity = f"{10 + number}-1-{i:04d}"
-            audio = load_audio(utterance.audio_filepath)
-            soundfile.write(chapter / f"{identity}.flac", audio.samples, audio.sample_rate)
-            lines.append(f"{identity} {utterance.text}\n")
-        (chapter / f"{10 + number}-1.trans.txt").write_text("".join(lines))
-    words = [
-        f"runs={tmp_path}/runs", f"data.root={tmp_path}/LibriSpeech", "data.test=[test-clean]",
-        "data.workers=0", "threads=1", "tokenizer.size=40", "model.hidden=8", "model.layers=1",
-        "training.epochs=1", "training.progress=false", "data.batch_seconds=20",
-        "model.conv_channels=[2,2]",
-    ]  # fmt: skip
-    folder = train(load(Run, RECIPES / "librispeech_100h.yaml", words))
-    record = json.loads((folder / "record.json").read_text())
-    assert record["evaluation"]["test-clean"]["words"] > 100
-    assert record["model"]["tokenizer"] == "sentencepiece"
-    assert (folder / "tokenizer.model").exists()
 
 
 @pytest.mark.slow
