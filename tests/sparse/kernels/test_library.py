@@ -52,7 +52,7 @@ def test_the_build_asks_a_windows_linker_for_no_module_function(monkeypatch):
     runpy.run_path("setup.py")
     build = given["cmdclass"]["build_ext"](setuptools.Distribution())
     names = [extension.name for extension in given["ext_modules"]]
-    assert names == ["asr.decode._beam", "asr.sparse.kernels._sparse"]
+    assert names == ["asr.decode._beam", "asr.features._features", "asr.sparse.kernels._sparse"]
     for extension in given["ext_modules"]:
         assert build.get_export_symbols(extension) == []
         assert all(path in extension.depends for path in map(str, _headers(extension.sources)))
