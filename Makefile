@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-distributed test-web test-wheel test-sanitize fuzz lint format sparsity methods benchmarks benchmarks-training clean
+.PHONY: setup demo test test-slow test-distributed test-web test-wheel test-sanitize test-arm fuzz lint format sparsity methods benchmarks benchmarks-training clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +46,15 @@ fuzz: setup
 # The C of the sparse kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: setup
 	$(BIN)/python tests/helpers/sanitize.py
+
+# The C for ARM, built by a cross-compiler and run under qemu, which root gets from Debian; others
+# are told what is missing.
+test-arm: setup
+	if test "$$(uname -m)" = x86_64 -a "$$(id -u)" = 0 && which apt-get >/dev/null && \
+		! which aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; \
+		then apt-get update -q && apt-get install -qy --no-install-recommends \
+			gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static; fi
+	$(BIN)/python tests/helpers/arm.py
 
 lint: setup
 	$(BIN)/ruff check asr recipes tests

@@ -189,6 +189,20 @@ def test_the_table_of_a_gpu_is_made_from_its_parts() -> None:
     assert "| A GPU | 800 | 1 | 4 (0.50x) | 2 (1.00x) | 8 (0.25x) | 1.0e-06 |" in table
 
 
+@pytest.mark.slow  # compiles the kernels for ARM
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64-static")),
+    reason="no cross-compiler and emulator for ARM",
+)
+def test_instructions(records: Path) -> None:
+    rows = run("instructions", records)["instructions"]["results"]
+    found = {(row["pattern"], row["kernel"], row["level"]): row["instructions"] for row in rows}
+    for pattern in ("element", "bank"):
+        for columns in ("1", "8"):
+            slow, fast = (found[pattern, "perm8", level][columns] for level in ("neon", "neondot"))
+            assert 0 < fast < slow
+
+
 def test_tables_are_made_from_the_records_between_markers(
     records: Path, corpus: Path, tmp_path: Path
 ) -> None:

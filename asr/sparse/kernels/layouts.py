@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from asr.errors import AsrError
 from asr.sparse.csr import BANK, BLOCK, CsrMatrix
+from asr.sparse.kernels.library import ARM
 
 FP16 = (1e-2, 65504.0)
 """The range of a matrix's largest weight in which fp16 has about 11 bits for the large weights."""
@@ -68,9 +69,9 @@ def lay_out(rows: CsrMatrix, kernel: str, level: str, library: ctypes.CDLL) -> K
             wide=aligned(rows.columns, np.int32),
         )
     if kernel.startswith("block16"):
-        return _block(rows, kernel.removeprefix("block16-"))
+        return _block(rows, kernel.removeprefix("block16-"), 4 if level in ARM else 2)
     if kernel == "perm8":
-        return _perm8(rows, library)
+        return _perm8(rows, library, level in ARM)
     if kernel == "perm16":
         return _perm(rows, library, lanes=16, slots=2, width=32)
     if level in ("avx2", "avx2vnni"):
@@ -208,7 +209,7 @@ def _arrange(
     return order, firsts, aligned(blocks, np.int32) if by_count is None else None
 
 
-def _perm8(rows: CsrMatrix, library: ctypes.CDLL) -> KernelLayout:
+def _perm8(rows: CsrMatrix, library: ctypes.CDLL, arm: bool) -> KernelLayout:
     """Groups of 8 rows with one pair of stretches a vector. All rows of a bank pattern need the
     same stretches: groups of 32 rows, and two banks a vector where that saves enough vectors."""
     banked = rows.pattern == "bank"
@@ -231,6 +232,8 @@ def _perm8(rows: CsrMatrix, library: ctypes.CDLL) -> KernelLayout:
         *(pointer(packer.columns), pointer(packer.values)),
         *(pointer(words), pointer(scales), pointer(sums)),
     )
+    if arm:
+        _one_table(words.view(np.uint8), packer.pairs)
     return KernelLayout(
         packer.groups,
         aligned(firsts, np.int32),
@@ -243,6 +246,15 @@ def _perm8(rows: CsrMatrix, library: ctypes.CDLL) -> KernelLayout:
         lanes=lanes,
         pairs=packer.pairs,
     )
+
+
+def _one_table(words: NDArray[np.uint8], pairs: int) -> None:
+    """Make the columns of perm8 positions among all stretches of a vector: ARM looks them up in a
+    table of 32 or 64 bytes, where x86 has two of 16 (and the top bit means the second)."""
+    columns = words.reshape(-1, 2, 8, 2, 2)[:, 1]  # [vector][row][pair, if there are two][slot]
+    columns[...] = columns & 15 | columns >> 7 << 4
+    if pairs == 2:
+        columns[:, :, 1] += 32
 
 
 def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> NDArray[np.uint16]:
@@ -283,8 +295,9 @@ def _by_count(
     return by_count if (-(-longest // slots)).sum() < UNSORTED * UNSORTED * vectors else None
 
 
-def _block(rows: CsrMatrix, values: str) -> KernelLayout:
-    """Every block of 16 rows and one column in which a row has an element."""
+def _block(rows: CsrMatrix, values: str, joined: int) -> KernelLayout:
+    """Every block of 16 rows and one column in which a row has an element; of int8 values `joined`
+    blocks go together."""
     groups, width = -(-rows.shape[0] // BLOCK), rows.shape[1]
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.starts))
     key = (row // BLOCK) * width + rows.columns
@@ -294,10 +307,10 @@ def _block(rows: CsrMatrix, values: str) -> KernelLayout:
     group, column = np.nonzero(kept)
     counts = np.count_nonzero(kept, axis=1)
     place = np.arange(len(group))
-    if values == "int8":  # in pairs: a block of zeros completes an odd count
-        odd = counts % 2
-        place = place + np.repeat(np.cumsum(odd) - odd, counts)
-        counts = counts + odd
+    if values == "int8":  # blocks of zeros complete the last pair or four
+        missing = -counts % joined
+        place = place + np.repeat(np.cumsum(missing) - missing, counts)
+        counts = counts + missing
     total = int(counts.sum())
     starts = np.concatenate([[0], np.cumsum(counts)])
     index = np.zeros(total, np.uint16)
@@ -310,9 +323,9 @@ def _block(rows: CsrMatrix, values: str) -> KernelLayout:
         np.maximum.at(scale, row, np.abs(rows.values))
         scale /= 127
         whole = np.rint(rows.values / np.where(scale > 0, scale, 1)[row])
-        words = np.zeros((total // 2, BLOCK, 2), np.int8)
+        words = np.zeros((total // joined, BLOCK, joined), np.int8)
         at = where[key]
-        words[at // 2, row % BLOCK, at % 2] = np.clip(whole, -127, 127)
+        words[at // joined, row % BLOCK, at % joined] = np.clip(whole, -127, 127)
         scales = aligned(scale, np.float32)
     else:
         if values == "fp16" and rows.kept and np.abs(rows.values).max() > FP16[1]:

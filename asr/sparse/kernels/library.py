@@ -11,8 +11,15 @@ VERSION = 5
 """Must equal `asr_sparse_version()`, else the library is not used. Increase both with every change
 of an argument or a layout: an older build would read beyond its arrays."""
 
-LEVELS = ("plain", "avx2", "avx2vnni", "avx512f", "avx512bw", "avx512vnni")
-"""Instruction sets, the best last; the numbers are those of c/sparse.h."""
+ARM = ("neon", "neondot")
+LEVELS = ("plain", "avx2", "avx2vnni", "avx512f", "avx512bw", "avx512vnni", *ARM)
+"""Instruction sets, the best last: of x86, then of ARM. The numbers are those of c/sparse.h."""
+
+
+def includes(name: str, other: str) -> bool:
+    """Whether a processor with the instruction set `name` runs code for `other`, too."""
+    here, there = LEVELS.index(name), LEVELS.index(other)
+    return there == 0 or (there <= here and (name in ARM) == (other in ARM))
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import reference
 from asr.sparse.kernels.choice import KERNELS, Values, choose
 from asr.sparse.kernels.layouts import FP16, KernelLayout, lay_out, pointer, scratch, widest
-from asr.sparse.kernels.library import LEVELS, library
+from asr.sparse.kernels.library import ARM, LEVELS, library
 from asr.sparse.kernels.library import level as level_of
 
 Array = NDArray[np.float32]
@@ -171,9 +171,9 @@ def prepare(
         raise AsrError(f"kernel {chosen} needs the C library, which was not built")
     if exact and KERNELS[chosen].values != "fp32":
         raise AsrError(f"kernel {chosen} is not exact")
-    lowest = KERNELS[chosen].levels[0]
-    if LEVELS.index(lowest) > LEVELS.index(name):
-        raise AsrError(f"kernel {chosen} needs {lowest}, this is {name}")
+    if not KERNELS[chosen].runs_on(name):
+        needed = [KERNELS[chosen].levels[0], *(n for n in KERNELS[chosen].levels if n in ARM)][:2]
+        raise AsrError(f"kernel {chosen} needs {' or '.join(needed)}, this is {name}")
     return Matrix(rows, chosen, name, (lay_out(rows, chosen, name, found), found))
 
 

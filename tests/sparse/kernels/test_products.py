@@ -19,10 +19,7 @@ from asr.sparse.kernels import KERNELS, LEVELS, Matrix, choose, levels, library,
 
 HERE = levels() if library() else ()
 RUNS = [
-    (kernel, name)
-    for kernel, entry in KERNELS.items()
-    for name in HERE
-    if entry.levels and LEVELS.index(entry.levels[0]) <= LEVELS.index(name)
+    (kernel, name) for kernel, entry in KERNELS.items() for name in HERE if entry.runs_on(name)
 ] + [("numpy", "plain")]
 SHAPES = {
     "whole groups": (96, 128),
@@ -170,8 +167,10 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     assert choose("element", 0.6, "avx2", exact=True) == "block16-fp32"
     assert choose("element", 0.6, "avx2") == "perm8"
     assert choose("element", 0.62, "avx512bw", exact=True) == "perm32"
+    assert choose("element", 0.9, "neon") == choose("bank", 0.9, "neondot") == "perm8"
+    assert choose("element", 0.9, "neon", exact=True) == "csr"
     assert choose("element", 0.9, "plain") == "csr"
-    assert choose("block", 0.9, "avx2") == "block16-fp16"
+    assert choose("block", 0.9, "avx2") == choose("block", 0.9, "neon") == "block16-fp16"
     assert choose("block", 0.9, "plain") == "block16-fp32"
     assert choose("block", 0.9, "avx512vnni", values="int8") == "block16-int8"
     assert choose("element", 0.1, "avx512vnni") == "block16-fp32"
@@ -181,7 +180,7 @@ def test_the_choice_is_by_pattern_precision_and_instruction_set():
     ):
         for sparsity in (0.0, 0.9):
             chosen = KERNELS[choose(pattern, sparsity, name, values, exact)]
-            assert LEVELS.index(chosen.levels[0]) <= LEVELS.index(name)
+            assert chosen.runs_on(name)
             assert not exact or chosen.values == "fp32"
 
 

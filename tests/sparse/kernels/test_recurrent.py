@@ -23,6 +23,7 @@ CLASSES = {
     "rnn_relu": torch.nn.RNN,
 }
 BEST = {"plain": "csr", "avx2": "perm8", "avx2vnni": "perm8", "avx512f": "perm32"}
+BEST |= {"neon": "csr", "neondot": "perm8"}
 CASES = [
     (kind, kernel, name)
     for kind in GATES

@@ -33,9 +33,11 @@ enum { PADDED = 16, MOST_FRAMES = 12, MOST_CHANNELS = 32 };
 typedef void (*tile)(const struct taps *s, const float *x, const float *w, const float *bias,
                      int64_t bands, float *out);
 
-#if ASR_X86
+#if ASR_X86 || ASR_ARM
+typedef float v4 __attribute__((vector_size(16)));
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
+typedef float v4u __attribute__((vector_size(16), aligned(4)));
 typedef float v8u __attribute__((vector_size(32), aligned(4)));
 typedef float v16u __attribute__((vector_size(64), aligned(4)));
 
@@ -46,28 +48,36 @@ typedef float v16u __attribute__((vector_size(64), aligned(4)));
         enum { LANES = sizeof(VEC) / sizeof(float) };                                          \
         VEC acc[FRAMES][VECTORS];                                                              \
         _Pragma("GCC unroll 12") for (int f = 0; f < FRAMES; f++)                              \
-            _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)                          \
+            _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)                          \
                 acc[f][v] = *(const VEC##u *)(bias + v * LANES);                               \
         for (int64_t b = 0; b < bands; b++) {                                                  \
             const float *row = x + b * s->band;                                                \
             for (int64_t k = 0; k < s->taps; k++, w += s->channels) {                          \
                 VEC weight[VECTORS];                                                           \
-                _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)                      \
+                _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)                      \
                     weight[v] = *(const VEC##u *)(w + v * LANES);                              \
                 _Pragma("GCC unroll 12") for (int f = 0; f < FRAMES; f++)                      \
-                    _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)                  \
+                    _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)                  \
                         acc[f][v] += weight[v] * row[k + f * s->frame];                        \
             }                                                                                  \
         }                                                                                      \
         _Pragma("GCC unroll 12") for (int f = 0; f < FRAMES; f++)                              \
-            _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)                          \
+            _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)                          \
                 *(VEC##u *)(out + (f * VECTORS + v) * LANES) = acc[f][v];                      \
         for (int i = 0; i < FRAMES * VECTORS * LANES; i++) {                                   \
             const float y = out[i] > s->low ? out[i] : s->low;                                 \
             out[i] = y < s->high ? y : s->high;                                                \
         }                                                                                      \
     }
+#endif
 
+#if ASR_ARM /* the 32 registers hold the sums of 6 frames, 4 vectors of weights and an input */
+TILE(tile_neon_6x16, "", v4, 6, 4)
+TILE(tile_neon_2x16, "", v4, 2, 4)
+TILE(tile_neon_1x16, "", v4, 1, 4)
+#endif
+
+#if ASR_X86
 #define AVX512 "avx512f,avx512vl,avx512dq,avx2,fma"
 TILE(tile_512_12x32, AVX512, v16, 12, 2)
 TILE(tile_512_4x32, AVX512, v16, 4, 2)
@@ -113,10 +123,14 @@ static struct tiles choose(int32_t level, int64_t channels_left) {
         return (struct tiles){16, {{12, tile_512_12x16}, {4, tile_512_4x16}, {1, tile_512_1x16}}};
     if (level >= ASR_AVX2)
         return (struct tiles){16, {{6, tile_256_6x16}, {2, tile_256_2x16}, {1, tile_256_1x16}}};
-#else
+#endif
+#if ASR_ARM
+    if (level >= ASR_NEON)
+        return (struct tiles){
+            16, {{6, tile_neon_6x16}, {2, tile_neon_2x16}, {1, tile_neon_1x16}}};
+#endif
     (void)level;
     (void)channels_left;
-#endif
     return (struct tiles){PADDED, {{1, tile_plain}, {1, tile_plain}, {1, tile_plain}}};
 }
 

@@ -81,7 +81,51 @@ TARGET static inline __m512 whole_avx512(__m512 x) {
 #include "gates.h"
 #endif
 
+#if ASR_ARM
+#include <arm_neon.h>
+#include <string.h>
+
+#define NAME(x) x##_neon
+#define TARGET
+#define VECTOR float32x4_t
+#define LANES 4
+#define LOAD(p, left) load_neon(p, left)
+#define STORE(p, v, left) store_neon(p, v, left)
+#define SET(x) vdupq_n_f32(x)
+#define ADD(a, b) vaddq_f32(a, b)
+#define SUB(a, b) vsubq_f32(a, b)
+#define MUL(a, b) vmulq_f32(a, b)
+#define MADD(a, b, c) vfmaq_f32(c, a, b)
+#define MAXIMUM(a, b) vmaxq_f32(a, b) /* NaN if one of them is */
+#define MINIMUM(a, b) vminq_f32(a, b)
+#define INVERSE(x) vdivq_f32(vdupq_n_f32(1.0f), x)
+static inline float32x4_t load_neon(const float *p, int left) {
+    if (left >= 4) return vld1q_f32(p);
+    float some[4] = {0};
+    memcpy(some, p, sizeof(float) * left);
+    return vld1q_f32(some);
+}
+static inline void store_neon(float *p, float32x4_t v, int left) {
+    if (left >= 4) {
+        vst1q_f32(p, v);
+        return;
+    }
+    float all[4];
+    vst1q_f32(all, v);
+    memcpy(p, all, sizeof(float) * left);
+}
+static inline float32x4_t power_neon(float32x4_t x, float32x4_t n) {
+    const int32x4_t bits = vshlq_n_s32(vcvtnq_s32_f32(n), 23);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), bits));
+}
+static inline float32x4_t whole_neon(float32x4_t x) { return vrndnq_f32(x); }
+#include "gates.h"
+#endif
+
 const asr_gates *asr_gates_of(int level) {
+#if ASR_ARM
+    if (level >= ASR_NEON) return &gates_neon;
+#endif
 #if ASR_X86
     if (level >= ASR_AVX512F) return &gates_avx512;
     if (level >= ASR_AVX2) return &gates_avx2;

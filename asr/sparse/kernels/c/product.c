@@ -5,7 +5,11 @@
 
 asr_product_fn *asr_product_of(const asr_matrix *m) {
     switch (m->kernel) {
+#if ASR_ARM
+        case ASR_CSR: return m->level >= ASR_NEON ? asr_csr_neon : asr_csr;
+#else
         case ASR_CSR: return asr_csr;
+#endif
 #if ASR_X86
         case ASR_PERM8:
             if (m->level == ASR_PLAIN) return asr_perm8_plain;
@@ -29,6 +33,19 @@ asr_product_fn *asr_product_of(const asr_matrix *m) {
                    : m->level == ASR_AVX512BW ? asr_block_int8_bw
                    : m->level >= ASR_AVX2     ? asr_block_int8_avx2
                                               : asr_block_int8_plain;
+#elif ASR_ARM
+        case ASR_PERM8:
+            return m->level >= ASR_NEON_DOT ? asr_perm8_dot
+                   : m->level >= ASR_NEON   ? asr_perm8_neon
+                                            : asr_perm8_plain;
+        case ASR_BLOCK_FP32:
+            return m->level >= ASR_NEON ? asr_block_fp32_neon : asr_block_fp32_plain;
+        case ASR_BLOCK_FP16:
+            return m->level >= ASR_NEON ? asr_block_fp16_neon : asr_block_fp16_plain;
+        case ASR_BLOCK_INT8:
+            return m->level >= ASR_NEON_DOT ? asr_block_int8_dot
+                   : m->level >= ASR_NEON   ? asr_block_int8_neon
+                                            : asr_block_int8_plain;
 #else
         case ASR_PERM8: return asr_perm8_plain;
         case ASR_BLOCK_FP32: return asr_block_fp32_plain;

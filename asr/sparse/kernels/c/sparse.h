@@ -12,6 +12,7 @@
  *     perm16.c       element and bank patterns, 16-bit weights; AVX-512 BW and VNNI
  *     perm32.c       element and bank patterns, fp32; AVX2 and AVX-512
  *     block.c        block patterns, fp32, fp16 and int8; any processor
+ *     *_neon.c       csr, perm8 and block in the vectors of ARM; neon.h is what they share
  *   The cells of recurrent.c:
  *     gates.c        GRU, LSTM and RNN, compiled from gates.h once for each instruction set
  *
@@ -43,6 +44,26 @@
 #define ASR_TARGET(set)
 #endif
 
+/* Every 64-bit ARM processor has NEON. Most have dot products of bytes too (ARMv8.2 DotProd), all
+ * of Apple's among them, whose compiler thus needs no attribute. */
+#if defined(__aarch64__) && !defined(__AARCH64EB__) && (defined(__GNUC__) || defined(__clang__))
+#define ASR_ARM 1
+#else
+#define ASR_ARM 0
+#endif
+#if ASR_ARM && defined(__ARM_FEATURE_DOTPROD)
+#define ASR_HAS_DOT 1
+#define ASR_DOT_TARGET
+#elif ASR_ARM && defined(__clang__) && __clang_major__ >= 16
+#define ASR_HAS_DOT 1
+#define ASR_DOT_TARGET __attribute__((target("dotprod")))
+#elif ASR_ARM && !defined(__clang__) && __GNUC__ >= 8
+#define ASR_HAS_DOT 1
+#define ASR_DOT_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#else
+#define ASR_HAS_DOT 0
+#endif
+
 /* Compilers that know AVX-VNNI: GCC 11, clang 12 (Apple counts differently). */
 #if ASR_X86 && (defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 11)
 #define ASR_AVXVNNI 1
@@ -59,15 +80,17 @@
 #define ASR_INLINE static inline
 #endif
 
-/* Instruction sets: `LEVELS` of asr/sparse/kernels/library.py. Each has all those before it, but
- * that AVX-512 F and BW need not have VNNI. */
+/* Instruction sets: `LEVELS` of asr/sparse/kernels/library.py. Each has all those before it of the
+ * same processors, but that AVX-512 F and BW need not have VNNI. */
 enum {
     ASR_PLAIN = 0,
-    ASR_AVX2 = 1,      /* AVX2, FMA, F16C */
-    ASR_AVX2VNNI = 2,  /* and AVX-VNNI, or the same instructions of AVX-512 VNNI and VL */
-    ASR_AVX512F = 3,   /* AVX-512 F, VL, DQ */
-    ASR_AVX512BW = 4,  /* and BW */
-    ASR_AVX512VNNI = 5 /* and VNNI */
+    ASR_AVX2 = 1,       /* AVX2, FMA, F16C */
+    ASR_AVX2VNNI = 2,   /* and AVX-VNNI, or the same instructions of AVX-512 VNNI and VL */
+    ASR_AVX512F = 3,    /* AVX-512 F, VL, DQ */
+    ASR_AVX512BW = 4,   /* and BW */
+    ASR_AVX512VNNI = 5, /* and VNNI */
+    ASR_NEON = 6,       /* of ARM: NEON */
+    ASR_NEON_DOT = 7    /* and dot products of bytes */
 };
 
 /* Columns of the right-hand side that share one pass over the weights. Loading a word of weights
@@ -115,6 +138,8 @@ asr_product_fn asr_perm32_avx2, asr_perm32_avx512;
 asr_product_fn asr_block_fp32_plain, asr_block_fp32_avx2, asr_block_fp32_avx512;
 asr_product_fn asr_block_fp16_plain, asr_block_fp16_avx2, asr_block_fp16_avx512;
 asr_product_fn asr_block_int8_plain, asr_block_int8_avx2, asr_block_int8_bw, asr_block_int8_vnni;
+asr_product_fn asr_csr_neon, asr_perm8_neon, asr_perm8_dot;
+asr_product_fn asr_block_fp32_neon, asr_block_fp16_neon, asr_block_int8_neon, asr_block_int8_dot;
 
 int asr_has_avxvnni(void);
 
