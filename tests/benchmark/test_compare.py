@@ -46,7 +46,7 @@ def test_the_trained_network_is_measured_in_every_way_there_is(trained: Path) ->
     assert found.sparsity == pytest.approx(0.91, abs=0.02)
     assert found.errors["torch fp32"] == 0
     assert found.errors[EXACT] < 1e-3
-    assert found.errors[OWN_DENSE] < 1e-3
+    assert found.errors[OWN_DENSE] < 0.05  # convolutions in integers
     assert found.errors[SPARSE] < 0.5
     assert found.other_tokens[SPARSE] < 0.2
     for name, timing in found.measured.timings.items():
