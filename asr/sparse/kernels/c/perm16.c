@@ -235,7 +235,14 @@ KERNEL(runs_of_4_vnni, VNNI, DOT_VNNI, RUNS, 4)
                        : FOUR)(m, n, scratch, units, bias, y);                                \
     }
 
+/* With one column the loop waits for its sums, and an addition alone is ready sooner than a dot
+ * product: 13 to 20 % of the time of a GRU layer on Zen 4. */
+static void single_either(const asr_matrix *m, int n, const int16_t *table, const float *units,
+                          const float *bias, float *const *y) {
+    (n == 1 ? single_bw : single_vnni)(m, n, table, units, bias, y);
+}
+
 CHOICE(asr_perm16_bw, single_bw, runs_of_2_bw, runs_of_3_bw, runs_of_4_bw)
-CHOICE(asr_perm16_vnni, single_vnni, runs_of_2_vnni, runs_of_3_vnni, runs_of_4_vnni)
+CHOICE(asr_perm16_vnni, single_either, runs_of_2_vnni, runs_of_3_vnni, runs_of_4_vnni)
 
 #endif
