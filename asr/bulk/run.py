@@ -15,7 +15,7 @@ from asr.transcribe.progress import times_real
 def transcribe_shard(
     job: BulkJob,
     inputs: Sequence[str | Path],
-    shard: str | None,
+    shard: str,
     accept_truncated: bool = False,
     overwrite: bool = False,
     bar: bool = True,
@@ -27,8 +27,6 @@ def transcribe_shard(
     shard that was finished before too. Raises AsrError before any recording is read if the folder
     holds results of something else.
     """
-    if shard is None:
-        raise AsrError("result: only shards have a result file; ask for one with --shard i/n")
     if overwrite:
         raise AsrError(
             "overwrite: to repeat a shard delete its file; to repeat all of them, the folder"

@@ -136,7 +136,9 @@ def transcribe(
     decoder_options, limits = models.decoding(model, decoding), SubtitleOptions(**subtitles)
     options = TranscribeOptions(decoder_options, ChunkOptions(**chunks), limits, **more)
     running: Any = {"threads": threads, "backend": backend, "exact": exact, "device": device}
-    if shard is not None or result is not None:
+    if result is not None and shard is None:
+        raise AsrError("--result: only shards have a result file; ask for one with --shard i/n")
+    if shard is not None:
         from asr.bulk.job import BulkJob
         from asr.bulk.run import transcribe_shard
 
