@@ -24,6 +24,7 @@ from asr.cli.options import (
     default_note,
     with_options,
 )
+from asr.errors import AsrError
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
