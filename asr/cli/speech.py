@@ -144,9 +144,8 @@ def transcribe(
         from asr.bulk.run import transcribe_shard
 
         job = BulkJob(output, options, model, tuple(format or ()), result or "jsonl", **running)
-        bar = progress is not False
-        failed = transcribe_shard(job, paths, shard, accept_truncated, overwrite, bar)
-        raise typer.Exit(min(failed, 1))
+        words = (paths, shard, accept_truncated, overwrite, progress is not False)
+        raise typer.Exit(min(transcribe_shard(job, *words), 1))
     bar = sys.stderr.isatty() if progress is None else progress
     failed = transcribe_to(
         load_for_command(model, decoding=decoder_options, **running),
