@@ -84,7 +84,7 @@ def _part(window: Window, start: int, end: int, result: Extent) -> Part:
 def _last_frame(window: Window, start: int, end: int, block: int) -> tuple[int, int] | None:
     """Samples up to the end of the last whole frame, and where that is.
 
-    None if there is no such frame; the decoder then reports the error.
+    None without such a frame; decoding the file then raises the error.
     """
     low = max(start + 42, end - _TAIL)
     tail = window.read(low, end - low)

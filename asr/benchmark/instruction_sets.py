@@ -68,8 +68,8 @@ def sets_here() -> tuple[str, ...]:
     found = tuple(name for name in levels() if name in HELD)
     if library() is None or not found:
         raise AsrError(
-            "there are no instruction sets to compare: the C library of the sparse kernels is not "
-            "built, or this processor has no AVX2"
+            "no instruction sets to compare: the C library of the sparse kernels was not built, "
+            "or this processor has no AVX2"
         )
     return found
 

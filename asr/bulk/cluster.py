@@ -31,7 +31,7 @@ _DEATHS, _DEATHS_OF_EACH = 8, 4
 """Workers, and those in each worker's place, that may end while no shard is finished: more than a
 few bad recordings explain."""
 _PATIENCE_SECONDS = 60.0
-"""Without any worker, until a person is told; and for a shard that another process holds."""
+"""To wait for the first worker before a warning, and for a shard that another process holds."""
 _TICK_SECONDS = 1.0
 
 
@@ -170,7 +170,7 @@ class _Driver:
     def run(self) -> ShardTotals:
         """The totals of all rows, when the last shard is finished. Raises AsrError."""
         self._update(self.done.rows / max(self.plan.recordings, 1))
-        since, told = time.monotonic(), False
+        since, warned = time.monotonic(), False
         while self._todo or any(index for _, index in self._calls.values()):
             ready, _ = self.ray.wait(list(self._calls), timeout=_TICK_SECONDS)
             for call in ready:
@@ -179,8 +179,8 @@ class _Driver:
             if ready:
                 since = time.monotonic()
             starting = all(index is None for _, index in self._calls.values())
-            if starting and not told and time.monotonic() - since > _PATIENCE_SECONDS:
-                told = True
+            if starting and not warned and time.monotonic() - since > _PATIENCE_SECONDS:
+                warned = True
                 self.job.say("no worker has started yet: the cluster may have no room for one")
         return self.done
 

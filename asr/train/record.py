@@ -153,7 +153,7 @@ def command() -> str:
     """The command line as a person would type it, without this machine's paths."""
     words = [*_program(Path(sys.argv[0])), *sys.argv[1:]]
     words = [w for w in words if not w.startswith(("runs=", "data.root=", "data.spoken.folder="))]
-    return shlex.join(_name_only(w) for w in words)
+    return shlex.join(name_only(w) for w in words)
 
 
 def _program(path: Path) -> list[str]:
@@ -164,11 +164,11 @@ def _program(path: Path) -> list[str]:
     return ["python", str(path.relative_to(root)) if path.is_relative_to(root) else path.name]
 
 
-def _name_only(word: str) -> str:
+def name_only(word: str) -> str:
     """`key=/some/folder/run/model.asr` -> `key=run/model.asr`; also in a list, `key=[...]`."""
     key, separator, value = word.rpartition("=")
     if value.startswith("[") and value.endswith("]"):
-        return key + separator + f"[{','.join(map(_name_only, value[1:-1].split(',')))}]"
+        return key + separator + f"[{','.join(map(name_only, value[1:-1].split(',')))}]"
     path = Path(value)
     if not path.is_absolute():
         return word
@@ -187,9 +187,9 @@ def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
         ("augment", "noise_folder"),
         ("augment", "response_folder"),
     ):
-        plain[section][key] = _name_only(plain[section][key])
-    plain["init"] = _name_only(plain["init"])
+        plain[section][key] = name_only(plain[section][key])
+    plain["init"] = name_only(plain["init"])
     spoken = plain["data"]["spoken"]
     spoken["folder"] = ""
-    spoken["text"] = [_name_only(file) for file in spoken["text"]]
+    spoken["text"] = [name_only(file) for file in spoken["text"]]
     return plain

@@ -13,6 +13,7 @@ from asr.benchmark.timing import LOAD_LIMIT, ROUNDS, LoadMonitor, TimingRun, int
 from asr.errors import AsrError
 from asr.report.table import Column, Table
 from asr.sparse.kernels import library
+from asr.train.record import name_only
 from lib.cells import fastest
 from lib.record import Display, Part, PartedRecord
 
@@ -87,7 +88,7 @@ def start(
     folder = options.output or (None if options.quick else FOLDER)
     path = folder / f"{name}.json" if folder else None
     words = [w for i, w in enumerate(arguments) if "--output" not in (w, *arguments[i - 1 : i])]
-    command = shlex.join(["python", f"recipes/benchmarks/{name}.py", *words])
+    command = shlex.join(["python", f"recipes/benchmarks/{name}.py", *map(name_only, words)])
     record = PartedRecord.open(name, display, path, command, options.quick, options.again)
     return Script(record, options.quick, options.allow_busy or options.quick, options)
 
