@@ -17,18 +17,15 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from lib.cells import Row
 from lib.record import Display, Part, absent_lines
 from lib.script import Script, finish, rows, show, start
 from lib.sparse import MAIN
-from lib.weights import random_tensors
-from network import SECONDS, dimensions_of, sparse_networks
+from network import SECONDS, dense_networks, dimensions_of, sparse_networks
 
-from asr.benchmark.dense import DenseNetwork
 from asr.benchmark.instruction_sets import HELD, sets_here
 from asr.errors import AsrError
 from asr.report.table import Column, Table, counted
@@ -78,14 +75,7 @@ def measure(script: Script, held: str, size: str, layers: int, hidden: int, thre
     dimensions = dimensions_of(layers, hidden)
     generator = np.random.default_rng(4)
     features = generator.standard_normal((1, 100 * seconds, dimensions.mels), np.float32)
-    dense = DenseNetwork(random_tensors(dimensions), dimensions, threads)
-    alternatives = dense.alternatives(features, HELD[held].dense)
-    expected = alternatives.found["torch fp32"].output()
-    calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
-    details: dict[str, dict[str, Any]] = {
-        name: {"error": float(np.abs(computation.output() - expected).max())}
-        for name, computation in alternatives.found.items()
-    }
+    alternatives, calls, details = dense_networks(dimensions, features, threads, HELD[held].dense)
     kinds = dict.fromkeys(calls, "dense")
     ours, described = sparse_networks(dimensions, features, threads)
     kinds |= dict.fromkeys(ours, "sparse")

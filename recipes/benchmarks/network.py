@@ -19,7 +19,7 @@ from lib.sparse import MAIN, Variant
 from lib.speed_tables import network_display
 from lib.weights import random_tensors
 
-from asr.benchmark.dense import Computation, DenseNetwork
+from asr.benchmark.dense import NAMES, Computation, DenseAlternatives, DenseNetwork
 from asr.features.logmel import features as native_features
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -61,6 +61,20 @@ def sparse_networks(
     return calls, details
 
 
+def dense_networks(
+    dimensions: Model, features: np.ndarray, threads: int, names: Sequence[str] = NAMES
+) -> tuple[DenseAlternatives, dict[str, Callable[[], object]], dict[str, dict[str, Any]]]:
+    """The dense alternatives of a random network: their calls, and details for the record."""
+    dense = DenseNetwork(random_tensors(dimensions), dimensions, threads)
+    alternatives = dense.alternatives(features, names)
+    expected = alternatives.found["torch fp32"].output()
+    details = {
+        name: {"error": float(np.abs(computation.output() - expected).max())}
+        for name, computation in alternatives.found.items()
+    }
+    return alternatives, {n: c.run for n, c in alternatives.found.items()}, details
+
+
 def frontends(samples: np.ndarray) -> dict[str, Computation]:
     """Both ways to compute features from samples."""
     import torch
@@ -87,15 +101,7 @@ def measure(script: Script, size: str, dimensions: Model, threads: int, seconds:
     samples = 0.1 * generator.standard_normal(round(seconds * 16000), np.float32)
     fronts = frontends(samples)
     features = np.ascontiguousarray(fronts["features, native"].output())[None]
-    tensors = random_tensors(dimensions)
-    dense = DenseNetwork(tensors, dimensions, threads)
-    alternatives = dense.alternatives(features)
-    expected = alternatives.found["torch fp32"].output()
-    calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
-    details: dict[str, dict[str, Any]] = {
-        name: {"error": float(np.abs(computation.output() - expected).max())}
-        for name, computation in alternatives.found.items()
-    }
+    alternatives, calls, details = dense_networks(dimensions, features, threads)
     kinds = dict.fromkeys(calls, "dense")
     ours, described = sparse_networks(dimensions, features, threads)
     calls |= ours
