@@ -86,7 +86,7 @@ class Network:
         _run_all(jobs, convolve, threads)
         for layer in self.layers:
             x, _ = layer(x, counts, threads=threads)
-        result = self._outputs(x.reshape(-1, x.shape[2])).reshape(-1, longest, d.outputs)
+        result = self.outputs(x.reshape(-1, x.shape[2])).reshape(-1, longest, d.outputs)
         for row, count in zip(result, counts, strict=True):
             row[count:] = 0.0
         return result, counts
@@ -114,10 +114,11 @@ class Network:
         for i, layer in enumerate(self.layers):
             rows, state = layer(rows, None, states[i] if states else None, threads=1)
             after.append(state)
-        return self._outputs(rows[0]), after
+        return self.outputs(rows[0]), after
 
-    def _outputs(self, x: Floats) -> Floats:
-        """Log-probabilities `(frames, outputs)` of the last recurrent layer's outputs."""
+    def outputs(self, x: Floats) -> Floats:
+        """Log-probabilities `(frames, outputs)` of the last recurrent layer's outputs
+        `(frames, hidden)`."""
         scores = self.linear(whole_passes(x), self._bias)[: len(x)]
         scores -= scores.max(axis=1, keepdims=True)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))

@@ -94,15 +94,14 @@ def measure(script: Script, held: str, size: str, layers: int, hidden: int, thre
 
 def main(arguments: Sequence[str]) -> int:
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--only", default="", help="only keys that begin with this, such as avx2-3x512"
-        )
         parser.add_argument("--held", choices=tuple(HELD), help=argparse.SUPPRESS)
 
-    script = start("instruction_sets", __doc__ or "", display, arguments, add)
+    script = start("instruction_sets", __doc__ or "", display, arguments, add, only="avx2-3x512")
     script.record.command = script.record.command.partition(" --held ")[0]
     networks = (("2x32", 2, 32, 1),) if script.quick else NETWORKS
-    words = list(arguments)
+    words = [word for word in arguments if word != "--again"]
+    if script.options.held is None and script.options.again:
+        script.record.begin_again()  # each process then adds to it
     for held in sets_here():
         for size, layers, hidden, threads in networks:
             key = f"{held}-{size}-t{threads}"
@@ -115,7 +114,6 @@ def main(arguments: Sequence[str]) -> int:
                 done = subprocess.run(command, env=os.environ | HELD[held].variables)
                 if done.returncode:
                     raise AsrError(f"{key}: its process ended with {done.returncode}")
-                words = [word for word in words if word != "--again"]  # the first began anew
             elif script.options.held == held:
                 measure(script, held, size, layers, hidden, threads)
     return 0

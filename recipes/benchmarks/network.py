@@ -2,15 +2,17 @@
 
     python recipes/benchmarks/network.py [--quick] [--only 5x800] [--allow-busy] [--again]
 
-From features to log-probabilities of one utterance: convolutions (11 x 5 and 5 x 5), 5 x 800 or
-3 x 512 bidirectional GRU with directions summed, output layer, with 1 and 2 threads. The dense
-alternatives compute the same network with batch norms folded; in the sparse ones 90.6 % of the
-weights of recurrent layers are zero. Both ways to compute the features are timed as well. The error
-is the largest difference of a log-probability from torch in fp32 with the same weights.
+From features to log-probabilities: convolutions (11 x 5 and 5 x 5), 5 x 800 or 3 x 512
+bidirectional GRU with directions summed, output layer, with 1 and 2 threads, for one utterance; and
+for 2 and 4 utterances of 3 s at once, as a server meets them. The dense alternatives compute the
+same network with batch norms folded; in the sparse ones 90.6 % of the weights of recurrent layers
+are zero. Both ways to compute the features are timed as well, and with one thread the parts of the
+bank network. The error is the largest difference of a log-probability from torch in fp32 with the
+same weights.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,34 @@ from asr.model.native_network import Network
 
 SPARSITY = 0.90625
 SECONDS = 10
-SIZES = {"5x800": (5, 800), "3x512": (3, 512)}
 VARIANTS = (*MAIN, Variant("element, exact", "element", exact=True))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The conditions of one part of the record."""
+
+    layers: int
+    hidden: int
+    threads: int
+    utterances: int = 1
+    seconds: float = SECONDS
+
+    @property
+    def size(self) -> str:
+        return f"{self.layers}x{self.hidden}"
+
+    @property
+    def key(self) -> str:
+        several = f"-n{self.utterances}" if self.utterances > 1 else ""
+        return f"{self.size}{several}-t{self.threads}"
+
+
+CONDITIONS = (
+    *(Condition(5, 800, threads) for threads in (2, 1)),
+    *(Condition(3, 512, threads) for threads in (2, 1)),
+    *(Condition(3, 512, 1, utterances, seconds=3) for utterances in (2, 4)),
+)
 
 
 def dimensions_of(layers: int, hidden: int) -> Model:
@@ -95,50 +123,69 @@ def frontends(samples: np.ndarray) -> dict[str, Computation]:
     }
 
 
-def measure(script: Script, size: str, dimensions: Model, threads: int, seconds: float) -> None:
+def stages(dimensions: Model, features: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The parts of the bank network, each on what the part before makes of one utterance."""
+    network = Network(random_tensors(dimensions, "bank", SPARSITY), dimensions)
+    frames = dimensions.output_length(features.shape[1])
+    convolved = network.convolve(features[0], 0, frames)[None]
+    calls: dict[str, Callable[[], object]] = {
+        "bank: convolutions": lambda: network.convolve(features[0], 0, frames)
+    }
+
+    def recurrent() -> np.ndarray:
+        rows = convolved
+        for layer in network.layers:
+            rows, _ = layer(rows, threads=1)
+        return rows
+
+    x = recurrent()[0]
+    calls["bank: recurrent layers"] = recurrent
+    calls["bank: output layer"] = lambda: network.outputs(x)
+    return calls
+
+
+def measure(script: Script, condition: Condition) -> None:
     """Measure one network with a number of threads and record it."""
     generator = np.random.default_rng(4)
-    samples = 0.1 * generator.standard_normal(round(seconds * 16000), np.float32)
+    dimensions, threads = dimensions_of(condition.layers, condition.hidden), condition.threads
+    samples = 0.1 * generator.standard_normal(round(condition.seconds * 16000), np.float32)
     fronts = frontends(samples)
-    features = np.ascontiguousarray(fronts["features, native"].output())[None]
+    one = fronts["features, native"].output()
+    features = np.repeat(one[None], condition.utterances, axis=0)
     alternatives, calls, details = dense_networks(dimensions, features, threads)
     kinds = dict.fromkeys(calls, "dense")
     ours, described = sparse_networks(dimensions, features, threads)
     calls |= ours
     details |= described
     kinds |= dict.fromkeys(ours, "sparse")
-    calls |= {name: computation.run for name, computation in fronts.items()}
-    kinds |= dict.fromkeys(fronts, "features")
-    difference = fronts["features, native"].output() - fronts["features, torch"].output()
-    details["features, native"] = {"error": float(np.abs(difference).max())}
+    if condition.utterances == 1:
+        parts = {name: computation.run for name, computation in fronts.items()}
+        if threads == 1:
+            parts |= stages(dimensions, features)
+        calls |= parts
+        kinds |= dict.fromkeys(parts, "part")
+        difference = one - fronts["features, torch"].output()
+        details["features, native"] = {"error": float(np.abs(difference).max())}
     measured = script.measure(calls, slot_seconds=0.15, kinds=kinds)
     results = rows(measured, kinds, details)
-    key = f"{size}-t{threads}"
     part = {
-        "size": size,
+        "size": condition.size,
         "threads": threads,
-        "audio_seconds": seconds,
+        "utterances": condition.utterances,
+        "audio_seconds": condition.seconds,
         "results": results,
         "absent": alternatives.absent,
     }
-    script.record.add(key, part, measured.other_load)
-    show(key, results, alternatives.absent)
+    script.record.add(condition.key, part, measured.other_load)
+    show(condition.key, results, alternatives.absent)
 
 
 def main(arguments: Sequence[str]) -> int:
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--only", default="", help="only keys that begin with this, such as 5x800-t2"
-        )
-
-    script = start("network", __doc__ or "", network_display, arguments, add)
-    sizes = {"2x32": (2, 32)} if script.quick else SIZES
-    for size, (layers, hidden) in sizes.items():
-        for threads in (2, 1):
-            key = f"{size}-t{threads}"
-            if key.startswith(script.options.only) and not script.done(key):
-                dimensions = dimensions_of(layers, hidden)
-                measure(script, size, dimensions, threads, 1 if script.quick else SECONDS)
+    script = start("network", __doc__ or "", network_display, arguments, only="5x800-t2")
+    tiny = (Condition(2, 32, 1, seconds=1), Condition(2, 32, 1, 2, seconds=1))
+    for condition in tiny if script.quick else CONDITIONS:
+        if condition.key.startswith(script.options.only) and not script.done(condition.key):
+            measure(script, condition)
     return 0
 
 

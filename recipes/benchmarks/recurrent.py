@@ -14,7 +14,6 @@ continue. The error is the largest difference of an output from torch (or numpy)
 same weights, for one utterance.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,12 +164,7 @@ def sparse_call(layer: Recurrent, x: np.ndarray, threads: int) -> Any:
 
 
 def main(arguments: Sequence[str]) -> int:
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--only", default="", help="only keys that begin with this, such as gru-800-n1"
-        )
-
-    script = start("recurrent", __doc__ or "", recurrent_display, arguments, add)
+    script = start("recurrent", __doc__ or "", recurrent_display, arguments, only="gru-800-n1")
     frames = 12 if script.quick else FRAMES
     for cell, hidden, columns in conditions(script.quick):
         todo = [

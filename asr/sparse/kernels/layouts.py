@@ -14,10 +14,10 @@ from asr.sparse.kernels.library import ARM
 FP16 = (1e-2, 65504.0)
 """The range of a matrix's largest weight in which fp16 has about 11 bits for the large weights."""
 
-SHARED = 1.1
+SHARED = 1.25
 """Runs of vectors that read the same columns are used if they are at most this many times more."""
 
-RUNS = {2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
+RUNS = {1: 1, 2: 2, 3: 3, 4: 4, 6: 3, 8: 4, 12: 4, 16: 4}
 """Number of vectors in a run, by the elements of a row in a bank; two banks fill whole runs."""
 
 TWO_PAIRS = 1.4
@@ -152,7 +152,7 @@ class _Packer:
             return words, scales
         words = aligned(np.empty(vectors * self.lanes, np.uint32), np.uint32)
         self.library.asr_perm32_words(
-            ctypes.c_int64(vectors), self.lanes, self.width, *arguments, pointer(words)
+            ctypes.c_int64(vectors), run, self.lanes, self.width, *arguments, pointer(words)
         )
         return words, None
 
@@ -163,7 +163,7 @@ def _perm(
     packer = _Packer(rows, library, lanes, slots, width)
     order = packer.natural()
     run, (vectors, firsts) = 1, packer.count(order, 1)
-    shared = _run_of(rows) if slots == 2 else 1
+    shared = _run_of(rows) if lanes == 16 else 1  # the registers of AVX2 are too few
     if shared > 1:
         more, other = packer.count(order, shared)
         if more <= SHARED * vectors:
@@ -273,12 +273,12 @@ def _pairs(index: NDArray[np.uint16], firsts: NDArray[np.int32], run: int) -> ND
 
 
 def _run_of(rows: CsrMatrix) -> int:
-    """Number of vectors that one pair of banks fills, if all banks keep equally many; else 1."""
+    """Number of vectors in a run that would suit a matrix."""
     if rows.pattern != "bank" or not rows.kept:
-        return 1
+        return 2
     first = rows.columns[: rows.starts[1]]
     count = int(np.count_nonzero(first < BANK))
-    return RUNS.get(count, 1)
+    return RUNS.get(count, 2)
 
 
 def _by_count(

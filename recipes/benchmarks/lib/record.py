@@ -57,11 +57,16 @@ class PartedRecord:
         command: str,
         quick: bool,
         again: bool,
+        only: str = "",
     ) -> "PartedRecord":
-        """A new record, or one that is continued; with `again` its parts are measured anew."""
+        """A new record, or one that is continued.
+
+        With `again` the parts whose keys begin with `only` are measured anew; others are kept.
+        """
         record = cls(name, display, path, command, quick)
-        if path is not None and path.exists() and not again:
-            record.parts = read_parts(path)
+        if path is not None and path.exists():
+            found = read_parts(path)
+            record.parts = {k: p for k, p in found.items() if not (again and k.startswith(only))}
         return record
 
     def add(self, key: str, part: Mapping[str, Any], other_load: float | None) -> Part:
@@ -85,6 +90,16 @@ class PartedRecord:
         if self.path is not None:
             self.write(self.path)
         return whole
+
+    def begin_again(self) -> None:
+        """Write the record without the parts that are measured anew, or remove it if none is left.
+
+        For benchmarks whose parts are measured, and added, by other processes.
+        """
+        if self.path is not None and self.parts:
+            self.write(self.path)
+        elif self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def write(self, path: Path) -> None:
         """Write all parts and the tables that are made from them."""

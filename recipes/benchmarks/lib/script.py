@@ -54,10 +54,12 @@ def start(
     arguments: Sequence[str],
     add: Callable[[argparse.ArgumentParser], None] | None = None,
     timed: bool = True,
+    only: str | None = None,
 ) -> Script:
     """Read the options of a script and open its record.
 
-    Scripts that are `timed` need an idle machine and the C library of the sparse kernels. Raises
+    With `only`, an example of a key, there is an option for a part of the keys. Scripts that are
+    `timed` need an idle machine and the C library of the sparse kernels. Raises
     AsrError without them.
     """
     parser = argparse.ArgumentParser(
@@ -75,6 +77,9 @@ def start(
     parser.add_argument(
         "--output", type=Path, help=f"folder of the record (else {FOLDER}; none with --quick)"
     )
+    if only is not None:
+        example = f"only keys that begin with this, such as {only}"
+        parser.add_argument("--only", default="", metavar="KEY", help=example)
     if add is not None:
         add(parser)
     options = parser.parse_args(list(arguments))
@@ -89,7 +94,8 @@ def start(
     path = folder / f"{name}.json" if folder else None
     words = [w for i, w in enumerate(arguments) if "--output" not in (w, *arguments[i - 1 : i])]
     command = shlex.join(["python", f"recipes/benchmarks/{name}.py", *map(name_only, words)])
-    record = PartedRecord.open(name, display, path, command, options.quick, options.again)
+    keys = options.only if only is not None else ""
+    record = PartedRecord.open(name, display, path, command, options.quick, options.again, keys)
     return Script(record, options.quick, options.allow_busy or options.quick, options)
 
 

@@ -134,7 +134,31 @@ def errors(parts: Sequence[Part]) -> Table:
 
 def network_display(parts: Sequence[Part]) -> Display:
     """Whole networks: a row for each way to run them, a column for each size and threads."""
-    keys = [f"{p['size']}, {counted(p['threads'], 'thread')}" for p in parts]
+    one = [part for part in parts if part["utterances"] == 1]
+    several = [part for part in parts if part["utterances"] > 1]
+    title = "Several short utterances at once, milliseconds"
+    return Display(
+        _networks("", one, [f"{p['size']}, {counted(p['threads'], 'thread')}" for p in one]),
+        (
+            _networks(
+                title,
+                several,
+                [
+                    f"{p['size']}, {p['utterances']} x {p['audio_seconds']} s, "
+                    f"{counted(p['threads'], 'thread')}"
+                    for p in several
+                ],
+            ),
+        ),
+        (
+            "Milliseconds for 10 s of audio, from features to log-probabilities, and how many "
+            "times faster than the fastest dense alternative.",
+            *absent_lines(parts),
+        ),
+    )
+
+
+def _networks(title: str, parts: Sequence[Part], headings: Sequence[str]) -> Table:
     best = [fastest(part["results"]) for part in parts]
     names = dict.fromkeys(r["name"] for p in parts for r in p["results"])
     rows = []
@@ -143,7 +167,7 @@ def network_display(parts: Sequence[Part]) -> Display:
         measured = [row for row in found if row is not None]
         worst = max((r["error"] for r in measured if r.get("error") is not None), default=None)
         cells = [
-            time_and_ratio(row, best[i] if row and row["kind"] != "features" else None)
+            time_and_ratio(row, best[i] if row and row["kind"] != "part" else None)
             for i, row in enumerate(found)
         ]
         kernels = ", ".join(dict.fromkeys(r["kernel"] for r in measured if "kernel" in r))
@@ -151,12 +175,7 @@ def network_display(parts: Sequence[Part]) -> Display:
     columns = (
         Column("Run as", numeric=False),
         Column("Kernel of recurrent weights", numeric=False),
-        *map(Column, keys),
+        *map(Column, headings),
         Column("Largest error"),
     )
-    about = (
-        "Milliseconds for 10 s of audio, from features to log-probabilities, and how many times "
-        "faster than the fastest dense alternative.",
-        *absent_lines(parts),
-    )
-    return Display(Table("", columns, tuple(rows)), notes=about)
+    return Table(title, columns, tuple(rows))

@@ -12,8 +12,6 @@
  * them; an odd number of blocks ends with one of zeros. Their input is rounded to integers of at
  * most INPUT, and sums are converted to floats after FLUSH pairs, before they can overflow.
  */
-#include <math.h>
-
 #include "sparse.h"
 
 #define INPUT 8000.0f
@@ -216,17 +214,10 @@ FLOAT256(asr_block_fp16_avx2, LOAD8_FP16)
 ASR_TARGET(AVX2)
 static void quantise(const float *const *x, int n, int columns, uint32_t *table, float *units) {
     for (int j = 0; j < n; j++) {
-        float most = 0.0f;
-        int odd = 0;
+        const asr_rounding r = asr_rounding_of(INPUT, x[j], columns);
+        units[j] = r.unit;
         for (int i = 0; i < columns; i++) {
-            const float size = fabsf(x[j][i]);
-            odd |= !(size < INFINITY);
-            most = size > most ? size : most;
-        }
-        const float scale = !odd && most > 1e-30f ? INPUT / most : 0.0f;
-        units[j] = odd ? NAN : most / INPUT;
-        for (int i = 0; i < columns; i++) {
-            const int32_t v = odd ? 0 : _mm_cvtss_si32(_mm_set_ss(x[j][i] * scale));
+            const int32_t v = _mm_cvtss_si32(_mm_set_ss(x[j][i] * r.scale));
             table[2 * ((size_t)i * n + j)] = (uint32_t)v & 0xffff;
             table[2 * ((size_t)i * n + j) + 1] = (uint32_t)v << 16;
         }

@@ -252,7 +252,7 @@ ASR_EXPORT void asr_perm8_words(int32_t groups, int32_t lanes, int32_t pairs,
 
 /* Words of perm32: fp32 numbers whose lowest 5 (AVX2: 4) bits are the position of the column; of
  * these the nearest to the weight. */
-ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t lanes, int32_t width,
+ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t run, int32_t lanes, int32_t width,
                                  const int32_t *elements, const uint16_t *index,
                                  const int32_t *columns, const float *values, uint32_t *words) {
     const uint32_t size = 2 * (uint32_t)width; /* 32 or 16 */
@@ -263,7 +263,7 @@ ASR_EXPORT void asr_perm32_words(int64_t vectors, int32_t lanes, int32_t width,
             if (e < 0) continue;
             uint32_t raw;
             memcpy(&raw, &values[e], 4);
-            const uint32_t c = (uint32_t)place(columns[e], index + 2 * v, width);
+            const uint32_t c = (uint32_t)place(columns[e], index + 2 * (v / run), width);
             const uint32_t sign = raw & 0x80000000u, size_of = raw & 0x7fffffffu;
             uint32_t word = (size_of & ~(size - 1)) | c;
             /* Magnitudes that end in c are `size` apart: the nearest of three. */

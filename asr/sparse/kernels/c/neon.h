@@ -24,7 +24,7 @@ static inline int8x16_t bytes(const float *x, float32x4_t by) {
 }
 
 /* Rounds x to signed bytes of at most 127, in vectors of 16 that lie `step` bytes apart, with zeros
- * behind the last. Returns the value of 1 in them: NaN if something is not finite. */
+ * behind the last. Returns the value of 1 in them. */
 static inline float quantise(const float *x, int columns, int8_t *to, size_t step) {
     const int whole = columns / 16 * 16;
     float rest[16] = {0};
@@ -35,12 +35,11 @@ static inline float quantise(const float *x, int columns, int8_t *to, size_t ste
         EACH(i, 4) top[i] = vmaxq_f32(top[i], vabsq_f32(vld1q_f32(x + k + 4 * i)));
     const float most =
         vmaxvq_f32(vmaxq_f32(vmaxq_f32(top[0], top[1]), vmaxq_f32(top[2], top[3])));
-    /* A tiny largest value has no finite reciprocal; the column counts as 0. */
-    const int finite = most < INFINITY;
-    const float32x4_t by = vdupq_n_f32(finite && most > 1e-30f ? 127.0f / most : 0.0f);
+    const asr_rounding r = asr_rounding_to(127.0f, most, most < INFINITY);
+    const float32x4_t by = vdupq_n_f32(r.scale);
     for (int k = 0; k < whole; k += 16, to += step) vst1q_s8(to, bytes(x + k, by));
     if (columns > whole) vst1q_s8(to, bytes(rest, by));
-    return finite ? most / 127.0f : NAN;
+    return r.unit;
 }
 
 /* Writes the values of 4 rows from `row` on, of which only `left` may be there. */

@@ -21,22 +21,21 @@
  * vectors, before they can overflow.
  *
  * Blocking: one pass over the words serves up to 8 columns of the input, whose table is read from
- * the first-level cache. In a bank pattern all rows need the same pair of stretches for `run`
- * vectors, so the two registers are loaded once for all of them.
+ * the first-level cache. `run` vectors read the same pair of stretches, so that the two registers
+ * are loaded once for all of them: in a bank pattern all rows need them, and elsewhere a fifth more
+ * vectors cost less than the loads (LOG.md).
  */
 #include "sparse.h"
 
 #if ASR_X86
 #include <immintrin.h>
-#include <math.h>
 
 #define INPUT 4096.0f /* the bound on sums in layout.c assumes it */
 #define FLUSH 16
 
 #define BASE "avx512f,avx512vl,avx512dq,avx512bw"
 
-/* Columns of x as a table [stretch][column j][32] of int16; units[j] is the value of 1 in it. What
- * is not finite makes the whole column NaN. */
+/* Columns of x as a table [stretch][column j][32] of int16; units[j] is the value of 1 in it. */
 ASR_TARGET(BASE)
 static void quantise(const float *const *x, int n, int columns, int16_t *table, float *units) {
     const int stretches = (columns + 31) / 32;
@@ -50,11 +49,9 @@ static void quantise(const float *const *x, int n, int columns, int16_t *table, 
             odd |= _mm512_cmp_ps_mask(a, _mm512_set1_ps(INFINITY), _CMP_NLT_UQ);
             top = _mm512_max_ps(top, a);
         }
-        const float most = _mm512_reduce_max_ps(top);
-        /* A tiny largest value has no finite reciprocal; the column counts as 0. */
-        const float scale = !odd && most > 1e-30f ? INPUT / most : 0.0f;
-        const __m512 by = _mm512_set1_ps(scale);
-        units[j] = odd ? NAN : most / INPUT;
+        const asr_rounding r = asr_rounding_to(INPUT, _mm512_reduce_max_ps(top), !odd);
+        const __m512 by = _mm512_set1_ps(r.scale);
+        units[j] = r.unit;
         for (int s = 0; s < stretches; s++) {
             __m256i half[2];
             for (int k = 0; k < 2; k++) {
@@ -71,6 +68,8 @@ static void quantise(const float *const *x, int n, int columns, int16_t *table, 
     }
 }
 
+#define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
+
 /* Not inlined: it would take the registers of the sums. */
 static __attribute__((noinline)) void scatter(const int32_t *rows, const float *bias,
                                               const float *sums, float *y) {
@@ -78,33 +77,42 @@ static __attribute__((noinline)) void scatter(const int32_t *rows, const float *
         if (rows[i] >= 0) y[rows[i]] = bias ? sums[i] + bias[rows[i]] : sums[i];
 }
 
-/* Writes the sums of a group: to 16 consecutive rows, or each to its own row. */
+/* Scales the sums of a group, adds the bias and writes them: to 16 consecutive rows, or each to its
+ * own row. */
 ASR_TARGET(BASE)
-ASR_INLINE void store_group(const asr_matrix *m, int g, const float *bias, __m512 sum, float *y) {
+ASR_INLINE void store_group(const asr_matrix *m, int g, const int n, const __m512 *sum,
+                            const float *units, const float *bias, float *const *y) {
+    const __m512 scale = _mm512_load_ps(m->scales + 16 * g);
     if (m->blocks) {
         const int32_t row = 16 * m->blocks[g], left = m->rows - row;
         const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-        if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + row));
-        _mm512_mask_storeu_ps(y + row, mask, sum);
+        const __m512 more = bias ? _mm512_maskz_loadu_ps(mask, bias + row) : _mm512_setzero_ps();
+        EACH(j) {
+            const __m512 unit = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));
+            _mm512_mask_storeu_ps(y[j] + row, mask, _mm512_fmadd_ps(sum[j], unit, more));
+        }
         return;
     }
-    float sums[16] __attribute__((aligned(64)));
-    _mm512_store_ps(sums, sum);
-    scatter(m->order + 16 * g, bias, sums, y);
+    EACH(j) {
+        float sums[16] __attribute__((aligned(64)));
+        const __m512 unit = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));
+        _mm512_store_ps(sums, _mm512_mul_ps(sum[j], unit));
+        scatter(m->order + 16 * g, bias, sums, y[j]);
+    }
 }
 
 #define DOT_BW(acc, w, p) _mm512_add_epi32(acc, _mm512_madd_epi16(w, p))
 #define DOT_VNNI(acc, w, p) _mm512_dpwssd_epi32(acc, w, p)
 
-#define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
-
-/* Stops the compiler from moving sums between registers in every step. */
+/* Stops the compiler from moving sums between registers in every step, and from loading a word
+ * twice because the permutation overwrites one of its operands: loads are what limits this loop. */
 #define IN_PLACE(x) __asm__("" : "+v"(x))
 
 /* One vector times n columns; the two low bytes of PAIR are its stretches. */
 #define LOOK(DOT, W, PAIR, SUMS)                                                              \
     {                                                                                         \
-        const __m512i word = _mm512_load_si512(W);                                            \
+        __m512i word = _mm512_load_si512(W);                                                  \
+        IN_PLACE(word);                                                                       \
         const int16_t *a = table + 32 * n * (size_t)((PAIR) & 0xff);                          \
         const int16_t *b = table + 32 * n * (size_t)((PAIR) >> 8 & 0xff);                     \
         EACH(j) {                                                                             \
@@ -117,7 +125,7 @@ ASR_INLINE void store_group(const asr_matrix *m, int g, const float *bias, __m51
 
 /* Here n is a constant, for everything is inlined. SINGLE: every vector has stretches of its own;
  * one load of 64 bits brings those of four vectors, because loads are what limits this loop. RUNS:
- * `run` vectors share their stretches, which stay in registers (bank patterns). With few columns
+ * `run` vectors share their stretches, which stay in registers. With few columns
  * there are several chains of sums, so that a step need not wait for the one before. */
 #define CHAINS (n == 1 ? 4 : n < 4 ? 2 : 1)
 
@@ -147,7 +155,8 @@ ASR_INLINE void store_group(const asr_matrix *m, int g, const float *bias, __m51
         EACH(j) low[j] = _mm512_load_si512(a + 32 * j);                                       \
         EACH(j) high[j] = _mm512_load_si512(b + 32 * j);                                      \
         _Pragma("GCC unroll 4") for (int k = 0; k < run; k++, w += 32) {                      \
-            const __m512i word = _mm512_load_si512(w);                                        \
+            __m512i word = _mm512_load_si512(w);                                              \
+            IN_PLACE(word);                                                                   \
             EACH(j) {                                                                         \
                 __m512i *to = &acc[((FIRST) + k) % CHAINS][j];                                \
                 *to = DOT(*to, word, _mm512_permutex2var_epi16(low[j], word, high[j]));       \
@@ -191,11 +200,7 @@ ASR_INLINE void store_group(const asr_matrix *m, int g, const float *bias, __m51
                     EACH(j) acc[0][j] = _mm512_add_epi32(acc[0][j], acc[c][j]);               \
                 EACH(j) sum[j] = _mm512_add_ps(sum[j], _mm512_cvtepi32_ps(acc[0][j]));        \
             }                                                                                 \
-            const __m512 scale = _mm512_load_ps(m->scales + 16 * g);                          \
-            EACH(j) {                                                                         \
-                const __m512 unit = _mm512_mul_ps(scale, _mm512_set1_ps(units[j]));           \
-                store_group(m, g, bias, _mm512_mul_ps(sum[j], unit), y[j]);                   \
-            }                                                                                 \
+            store_group(m, g, n, sum, units, bias, y);                                        \
         }                                                                                     \
     }                                                                                         \
     ASR_TARGET(SET)                                                                           \

@@ -5,7 +5,7 @@
  *
  *   one word:              | sign, exponent, 18 bits of the mantissa | c c c c c |
  *
- *   index:                 two stretches of 16 columns for each vector; c is one of these 32
+ *   index:                 two stretches of 16 columns for each run of vectors; c is one of these 32
  *
  * A permutation reads only the low bits of a word, and a multiply-add may read them as a part of
  * the weight: they change it by at most 2^-19 of its size. So a vector is one load, one permutation
@@ -18,6 +18,8 @@
 
 #if ASR_X86
 #include <immintrin.h>
+
+#define FIRST_LEVEL (32 << 10) /* bytes; some processors have 48 KiB */
 
 /* Columns of x as a table [stretch][column j][width], with zeros beyond the end: the parts of all
  * columns that a vector needs lie side by side. */
@@ -49,53 +51,52 @@ static __attribute__((noinline)) void scatter(const asr_matrix *m, int g, int la
 #define AVX512 "avx512f,avx512vl,avx512dq"
 #define AVX2 "avx2,fma"
 
-/* Below 4 columns two sums each, so that a step need not wait for the one before. */
+/* Stops the compiler from loading a word twice, because the permutation overwrites one of its
+ * operands: loads are what limits these loops, and a move costs nothing. */
+#define IN_PLACE(x) __asm__("" : "+v"(x))
+
+#define EACH(j) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++)
+
+/* The input of every lane of a vector, from the parts of one column in its two stretches. */
 ASR_TARGET(AVX512)
-ASR_INLINE void columns512(const asr_matrix *m, const int n, const float *table, const float *bias,
-                           float *const *y) {
+ASR_INLINE __m512 look512(__m512 word, __m512 low, __m512 high) {
+    return _mm512_permutex2var_ps(low, _mm512_castps_si512(word), high);
+}
+
+/* `run` vectors share their stretches, which stay in registers. Below 4 columns two
+ * sums each, so that a step need not wait for the one before. */
+ASR_TARGET(AVX512)
+ASR_INLINE void columns512(const asr_matrix *m, const int n, const int run, const float *table,
+                           const float *bias, float *const *y) {
     const float *w = m->words;
     const uint16_t *at = m->index;
     for (int g = 0; g < m->groups; g++) {
         int left = m->starts[g + 1] - m->starts[g];
-        __m512 sum[ASR_PASS], more[ASR_PASS];
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++) sum[j] = more[j] = _mm512_setzero_ps();
-        for (; left >= 2; left -= 2) {
-            for (int k = 0; k < 2; k++) {
-                const __m512 word = _mm512_load_ps(w + 16 * k);
-                const float *a = table + 2 * n * (size_t)at[2 * k];
-                const float *b = table + 2 * n * (size_t)at[2 * k + 1];
-#pragma GCC unroll 8
-                for (int j = 0; j < n; j++) {
-                    const __m512 p = _mm512_permutex2var_ps(
-                        _mm512_load_ps(a + 16 * j), _mm512_castps_si512(word),
-                        _mm512_load_ps(b + 16 * j));
-                    if (k && n < 4)
-                        more[j] = _mm512_fmadd_ps(word, p, more[j]);
-                    else
-                        sum[j] = _mm512_fmadd_ps(word, p, sum[j]);
-                }
-            }
-            w += 32;
-            at += 4;
+        __m512 sum[2][ASR_PASS];
+        EACH(j) sum[0][j] = sum[1][j] = _mm512_setzero_ps();
+#define RUN(FIRST)                                                                            \
+    {                                                                                         \
+        const float *a = table + 2 * n * (size_t)at[0], *b = table + 2 * n * (size_t)at[1];   \
+        __m512 low[ASR_PASS], high[ASR_PASS];                                                 \
+        EACH(j) low[j] = _mm512_load_ps(a + 16 * j);                                          \
+        EACH(j) high[j] = _mm512_load_ps(b + 16 * j);                                         \
+        _Pragma("GCC unroll 4") for (int k = 0; k < run; k++, w += 16) {                      \
+            __m512 word = _mm512_load_ps(w);                                                  \
+            IN_PLACE(word);                                                                   \
+            const int chain = n < 4 ? (FIRST + k) % 2 : 0;                                    \
+            EACH(j) sum[chain][j] =                                                           \
+                _mm512_fmadd_ps(word, look512(word, low[j], high[j]), sum[chain][j]);         \
+        }                                                                                     \
+        at += 2;                                                                              \
+    }
+        for (; left >= 2 * run; left -= 2 * run) {
+            RUN(0)
+            RUN(run)
         }
-        if (left) {
-            const __m512 word = _mm512_load_ps(w);
-            const float *a = table + 2 * n * (size_t)at[0];
-            const float *b = table + 2 * n * (size_t)at[1];
-#pragma GCC unroll 8
-            for (int j = 0; j < n; j++)
-                sum[j] = _mm512_fmadd_ps(
-                    word,
-                    _mm512_permutex2var_ps(_mm512_load_ps(a + 16 * j), _mm512_castps_si512(word),
-                                           _mm512_load_ps(b + 16 * j)),
-                    sum[j]);
-            w += 16;
-            at += 2;
-        }
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++) {
-            __m512 all = n < 4 ? _mm512_add_ps(sum[j], more[j]) : sum[j];
+        if (left) RUN(0)
+#undef RUN
+        EACH(j) {
+            __m512 all = n < 4 ? _mm512_add_ps(sum[0][j], sum[1][j]) : sum[0][j];
             const int32_t row = m->blocks ? 16 * m->blocks[g] : 0;
             if (!m->blocks || m->rows - row < 16) {
                 float sums[16] __attribute__((aligned(64)));
@@ -110,8 +111,9 @@ ASR_INLINE void columns512(const asr_matrix *m, const int n, const float *table,
 }
 
 ASR_TARGET(AVX2)
-ASR_INLINE void columns256(const asr_matrix *m, const int n, const float *table, const float *bias,
-                           float *const *y) {
+ASR_INLINE void columns256(const asr_matrix *m, const int n, const int run, const float *table,
+                           const float *bias, float *const *y) {
+    (void)run; /* 1: with 16 registers only, a table cannot stay in them */
     const float *w = m->words;
     const uint16_t *at = m->index;
     for (int g = 0; g < m->groups; g++) {
@@ -150,24 +152,51 @@ ASR_INLINE void columns256(const asr_matrix *m, const int n, const float *table,
     }
 }
 
-#define KERNEL(NAME, SET, COLUMNS, WIDTH)                                                     \
-    ASR_TARGET(SET)                                                                           \
-    void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,           \
-              float *const *y, void *scratch) {                                               \
-        copy(x, n, m->columns, WIDTH, scratch);                                               \
-        switch (n) {                                                                          \
-            case 1: COLUMNS(m, 1, scratch, bias, y); break;                                   \
-            case 2: COLUMNS(m, 2, scratch, bias, y); break;                                   \
-            case 3: COLUMNS(m, 3, scratch, bias, y); break;                                   \
-            case 4: COLUMNS(m, 4, scratch, bias, y); break;                                   \
-            case 5: COLUMNS(m, 5, scratch, bias, y); break;                                   \
-            case 6: COLUMNS(m, 6, scratch, bias, y); break;                                   \
-            case 7: COLUMNS(m, 7, scratch, bias, y); break;                                   \
-            default: COLUMNS(m, 8, scratch, bias, y); break;                                  \
-        }                                                                                     \
+#define SWITCH(COLUMNS, RUN)                                      \
+    switch (n) {                                                  \
+        case 1: COLUMNS(m, 1, RUN, table, bias, y); break;        \
+        case 2: COLUMNS(m, 2, RUN, table, bias, y); break;        \
+        case 3: COLUMNS(m, 3, RUN, table, bias, y); break;        \
+        case 4: COLUMNS(m, 4, RUN, table, bias, y); break;        \
+        case 5: COLUMNS(m, 5, RUN, table, bias, y); break;        \
+        case 6: COLUMNS(m, 6, RUN, table, bias, y); break;        \
+        case 7: COLUMNS(m, 7, RUN, table, bias, y); break;        \
+        default: COLUMNS(m, 8, RUN, table, bias, y); break;       \
     }
 
-KERNEL(asr_perm32_avx512, AVX512, columns512, 16)
-KERNEL(asr_perm32_avx2, AVX2, columns256, 8)
+ASR_TARGET(AVX512)
+static void pass512(const asr_matrix *m, int n, const float *table, const float *bias,
+                    float *const *y) {
+    if (m->run == 1)
+        SWITCH(columns512, 1)
+    else if (m->run == 2)
+        SWITCH(columns512, 2)
+    else if (m->run == 3)
+        SWITCH(columns512, 3)
+    else
+        SWITCH(columns512, 4)
+}
+
+ASR_TARGET(AVX2)
+static void pass256(const asr_matrix *m, int n, const float *table, const float *bias,
+                    float *const *y) {
+    SWITCH(columns256, 1)
+}
+
+/* In two passes where the table of all columns is larger than the first-level cache. */
+#define KERNEL(NAME, PASS, WIDTH)                                                             \
+    void NAME(const asr_matrix *m, const float *const *x, int n, const float *bias,           \
+              float *const *y, void *scratch) {                                               \
+        const size_t bytes = sizeof(float) * m->columns * (size_t)n;                          \
+        const int first = n > 4 && bytes > FIRST_LEVEL ? (n + 1) / 2 : n;                     \
+        copy(x, first, m->columns, WIDTH, scratch);                                           \
+        PASS(m, first, scratch, bias, y);                                                     \
+        if (first == n) return;                                                               \
+        copy(x + first, n - first, m->columns, WIDTH, scratch);                               \
+        PASS(m, n - first, scratch, bias, y + first);                                         \
+    }
+
+KERNEL(asr_perm32_avx512, pass512, 16)
+KERNEL(asr_perm32_avx2, pass256, 8)
 
 #endif

@@ -22,31 +22,22 @@
  *   pairs 2       the first two bytes of every row read one pair of stretches, the other two a
  *                 second pair: `index` has four numbers for each vector
  */
-#include <math.h>
-
 #include "sparse.h"
 
 #define INPUT 127.0f
 
-/* Columns of x as a table [stretch][column j][16] of bytes; units[j] is the value of 1 in it. What
- * is not finite makes the whole column NaN. */
+/* Columns of x as a table [stretch][column j][16] of bytes; units[j] is the value of 1 in it. */
 static void quantise(const float *const *x, int n, int columns, int8_t *table, float *units) {
     const int stretches = (columns + 15) / 16;
     for (int j = 0; j < n; j++) {
-        float most = 0.0f;
-        int odd = 0;
-        for (int i = 0; i < columns; i++) {
-            const float size = fabsf(x[j][i]);
-            odd |= !(size < INFINITY);
-            most = size > most ? size : most;
-        }
-        /* A tiny largest value has no finite reciprocal; the column counts as 0. */
-        const float scale = !odd && most > 1e-30f ? INPUT / most : 0.0f;
-        units[j] = odd ? NAN : most / INPUT;
+        const asr_rounding r = asr_rounding_of(INPUT, x[j], columns);
+        units[j] = r.unit;
         for (int s = 0; s < stretches; s++) {
             int8_t *to = table + 16 * ((size_t)s * n + j);
-            for (int i = 0; i < 16; i++)
-                to[i] = 16 * s + i < columns && !odd ? (int8_t)rintf(x[j][16 * s + i] * scale) : 0;
+            for (int i = 0; i < 16; i++) {
+                const int there = 16 * s + i < columns && r.scale > 0;
+                to[i] = there ? (int8_t)rintf(x[j][16 * s + i] * r.scale) : 0;
+            }
         }
     }
 }
@@ -127,10 +118,9 @@ static void quantise256(const float *const *x, int n, int columns, int offset, i
         _mm256_storeu_ps(tops, top);
         float most = 0.0f;
         for (int i = 0; i < 8; i++) most = tops[i] > most ? tops[i] : most;
-        const int bad = _mm256_movemask_ps(odd) != 0;
-        const float scale = !bad && most > 1e-30f ? INPUT / most : 0.0f;
-        const __m256 by = _mm256_set1_ps(scale);
-        units[j] = bad ? NAN : most / INPUT;
+        const asr_rounding r = asr_rounding_to(INPUT, most, !_mm256_movemask_ps(odd));
+        const __m256 by = _mm256_set1_ps(r.scale);
+        units[j] = r.unit;
         int8_t *to = table + 16 * j;
         for (int i = 0; i < whole; i += 16, to += 16 * n)
             _mm_store_si128((__m128i *)to, bytes(x[j] + i, by, flip));

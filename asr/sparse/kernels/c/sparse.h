@@ -26,6 +26,7 @@
 #ifndef ASR_SPARSE_H
 #define ASR_SPARSE_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -114,7 +115,7 @@ typedef struct {
     int32_t kernel, level;
     int32_t rows, columns;
     int32_t groups;        /* of 16 rows (8 with AVX2 in perm32, `lanes` in perm8, 1 in csr) */
-    int32_t run;           /* consecutive vectors that read the same columns (perm16) */
+    int32_t run;           /* consecutive vectors that read the same columns (perm16 and 32) */
     int32_t lanes, pairs;  /* rows of a group, and pairs of stretches of a vector (perm8) */
     const int32_t *starts; /* (groups + 1): first vector, block or element of each group */
     const uint16_t *index; /* the columns that a vector or a block reads */
@@ -140,6 +141,33 @@ asr_product_fn asr_block_fp16_plain, asr_block_fp16_avx2, asr_block_fp16_avx512;
 asr_product_fn asr_block_int8_plain, asr_block_int8_avx2, asr_block_int8_bw, asr_block_int8_vnni;
 asr_product_fn asr_csr_neon, asr_perm8_neon, asr_perm8_dot;
 asr_product_fn asr_block_fp32_neon, asr_block_fp16_neon, asr_block_int8_neon, asr_block_int8_dot;
+
+/* How the kernels that round their input make integers of a column: each number times `scale`.
+ * `unit` is the value of 1 in them. If something in the column is not finite, `unit` is NaN and so
+ * is every output. */
+typedef struct {
+    float scale, unit;
+} asr_rounding;
+
+/* For a column whose largest size is `most`, which becomes `limit`. */
+ASR_INLINE asr_rounding asr_rounding_to(float limit, float most, int finite) {
+    /* A tiny largest value has no finite reciprocal; the column counts as 0. */
+    const asr_rounding r = {finite && most > 1e-30f ? limit / most : 0.0f,
+                            finite ? most / limit : NAN};
+    return r;
+}
+
+/* The same for n numbers, on any processor. */
+ASR_INLINE asr_rounding asr_rounding_of(float limit, const float *x, int n) {
+    float most = 0.0f;
+    int finite = 1;
+    for (int i = 0; i < n; i++) {
+        const float size = fabsf(x[i]);
+        finite &= size < INFINITY;
+        most = size > most ? size : most;
+    }
+    return asr_rounding_to(limit, most, finite);
+}
 
 int asr_has_avxvnni(void);
 
