@@ -88,36 +88,34 @@ PLAIN(asr_block_int8_plain, int8_t, 32 * (size_t)(k / 2) + k % 2, (float)w[2 * i
         default: COLUMNS(m, 8, __VA_ARGS__); break;  \
     }
 
-#define LOAD16_FP32(w, k) _mm512_load_ps((const float *)(w) + 16 * (size_t)(k))
-#define LOAD16_FP16(w, k) \
-    _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)((const uint16_t *)(w) + 16 * (size_t)(k))))
+#define LOAD16_FP32(w, k) _mm512_load_ps((w) + 64 * (k))
+#define LOAD16_FP16(w, k) _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)((w) + 32 * (k))))
 
 /* 4 sums for each of 1 or 2 columns, 2 for 3 or 4: a step need not wait for the one before. */
-#define FLOAT512(NAME, LOAD)                                                                  \
+#define FLOAT512(NAME, LOAD, BYTES)                                                                \
     ASR_TARGET(AVX512)                                                                        \
     ASR_INLINE void NAME##_columns(                                                           \
         const asr_matrix *m, const int n, const float *const *x, const float *bias,           \
         float *const *y) {                                                                    \
         const int chains = n < 3 ? 4 : n < 5 ? 2 : 1;                                         \
+        const char *w = m->words;                                                             \
+        const uint16_t *at = m->index;                                                        \
         for (int g = 0; g < m->groups; g++) {                                                 \
-            int32_t k = m->starts[g];                                                         \
-            const int32_t end = m->starts[g + 1];                                             \
+            int left = m->starts[g + 1] - m->starts[g];                                       \
             __m512 sum[4][ASR_PASS];                                                          \
             _Pragma("GCC unroll 4") for (int c = 0; c < chains; c++)                          \
                 _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) sum[c][j] =               \
                     _mm512_setzero_ps();                                                      \
-            for (; k + chains <= end; k += chains)                                            \
+            for (; left >= chains; left -= chains, w += chains * BYTES, at += chains)         \
                 _Pragma("GCC unroll 4") for (int c = 0; c < chains; c++) {                    \
-                    const __m512 w = LOAD(m->words, k + c);                                   \
-                    const size_t at = m->index[k + c];                                        \
+                    const __m512 word = LOAD(w, c);                                           \
                     _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) sum[c][j] =           \
-                        _mm512_fmadd_ps(w, _mm512_set1_ps(x[j][at]), sum[c][j]);              \
+                        _mm512_fmadd_ps(word, _mm512_set1_ps(x[j][at[c]]), sum[c][j]);        \
                 }                                                                             \
-            for (; k < end; k++) {                                                            \
-                const __m512 w = LOAD(m->words, k);                                           \
-                const size_t at = m->index[k];                                                \
+            for (; left > 0; left--, w += BYTES, at++) {                                      \
+                const __m512 word = LOAD(w, 0);                                               \
                 _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) sum[0][j] =               \
-                    _mm512_fmadd_ps(w, _mm512_set1_ps(x[j][at]), sum[0][j]);                  \
+                    _mm512_fmadd_ps(word, _mm512_set1_ps(x[j][*at]), sum[0][j]);              \
             }                                                                                 \
             const int rows = m->rows - 16 * g;                                                \
             const __mmask16 mask = rows >= 16 ? 0xffff : (__mmask16)((1u << rows) - 1);       \
@@ -138,8 +136,8 @@ PLAIN(asr_block_int8_plain, int8_t, 32 * (size_t)(k / 2) + k % 2, (float)w[2 * i
         SWITCH(NAME##_columns, x, bias, y)                                                    \
     }
 
-FLOAT512(asr_block_fp32_avx512, LOAD16_FP32)
-FLOAT512(asr_block_fp16_avx512, LOAD16_FP16)
+FLOAT512(asr_block_fp32_avx512, LOAD16_FP32, 64)
+FLOAT512(asr_block_fp16_avx512, LOAD16_FP16, 32)
 
 #define LOAD8_FP32(w, k, h) _mm256_load_ps((const float *)(w) + 16 * (size_t)(k) + 8 * (h))
 #define LOAD8_FP16(w, k, h) \
