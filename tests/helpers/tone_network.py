@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 
 from asr.features.logmel_torch import features
@@ -33,6 +34,13 @@ def speak(text: str, rate: int = RATE) -> np.ndarray:
     for letter in text:
         parts += [0.3 * ramp * np.sin(2 * np.pi * HERTZ[letter] * t), silence]
     return np.concatenate(parts).astype(np.float32)
+
+
+def record(path: Path, text: str, rate: int = RATE, channels: int = 1) -> Path:
+    """Write a text as tones to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(speak(text, rate)[:, None], channels, axis=1), rate)
+    return path
 
 
 @torch.no_grad()

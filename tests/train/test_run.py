@@ -1,11 +1,7 @@
-"""One training: exact resuming after SIGKILL, the record, errors."""
+"""One training: the record, fine-tuning, errors."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from rich.console import Console
+from small_run import settings_of
 
-from asr import audio
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.model.file import load_model
@@ -26,40 +21,13 @@ from asr.report.records import read_record, text_of
 from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.train import prepare, trial
+from asr.train import trial
 from asr.train.fit import TrainingParts
 from asr.train.folder import exclusive
 from asr.train.record import finish
 from asr.train.run import train
 from asr.transcribe.recogniser import Recogniser
 from asr.transcribe.recogniser import load as open_recogniser
-
-# The process kills itself before batch `at`, like a power cut.
-KILLED = """
-import os, signal, sys
-from asr.cli import main
-from asr.train import callbacks
-before = callbacks.SeedEachStep.on_train_batch_start
-def dying(self, trainer, *rest):
-    if trainer.global_step == int(os.environ["DIE_AT"]):
-        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
-    before(self, trainer, *rest)
-callbacks.SeedEachStep.on_train_batch_start = dying
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
-sys.argv = ["asr", *sys.argv[1:]]
-main.main()
-"""
-
-
-def settings_of(folder: Path, corpus: Path, name: str, *more: str) -> list[str]:
-    return [
-        f"runs={folder}", f"name={name}", "recipe=t", f"data.root={corpus}",
-        "data.train=[train.jsonl]", "data.dev=[dev.jsonl]", "data.batch_seconds=10",
-        "data.max_seconds=9", "model.hidden=12", "model.layers=2", "model.conv_channels=[4,4]",
-        "model.dropout=0.1", "training.epochs=3", "training.progress=false",
-        "training.checkpoint_steps=4", "pruning.mask_updates=30", "pruning.end=0.9",
-        *more,
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,70 +44,6 @@ def dense(folder: Path, corpus: Path) -> Path:
 
 def pruned(dense: Path) -> list[str]:
     return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]
-
-
-def in_process(
-    words: list[str], die_at: int | None = None, sent: signal.Signals = signal.SIGKILL
-) -> subprocess.CompletedProcess[str]:
-    empty = Path(words[0].removeprefix("runs=")) / "empty.yaml"
-    empty.write_text("")
-    environment = os.environ | {
-        "DIE_AT": str(-1 if die_at is None else die_at),
-        "SIGNAL": str(int(sent)),
-    }
-    command = [sys.executable, "-c", KILLED, "train", str(empty), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-
-
-def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:
-    """A run killed before step `die_at` and started again equals one that was never killed."""
-    tag = "-".join([str(die_at), *(m.split("=")[1] for m in more)])
-    # Thresholds of a dense network and a target: the largest state that a pruner has.
-    how = [*pruned(dense), "pruning.target=0.85", "pruning.tolerance=0.005"]
-    whole = settings_of(folder, corpus, f"whole-{tag}", *how, *more)
-    stopped = settings_of(folder, corpus, f"stopped-{tag}", *how, *more)
-    assert in_process(whole).returncode == 0
-    assert in_process(stopped, die_at).returncode == -signal.SIGKILL
-    last = folder / "t" / f"stopped-{tag}" / "checkpoints" / "last.ckpt"
-    step = torch.load(last, weights_only=True)["global_step"]
-    assert 0 < step <= die_at
-    assert not (folder / "t" / f"stopped-{tag}" / "record.json").exists()
-    again = in_process(stopped)
-    assert again.returncode == 0, again.stderr
-    for file in ("checkpoints/last.ckpt",):
-        a, b = (
-            torch.load(folder / "t" / f"{kind}-{tag}" / file, weights_only=True)["state_dict"]
-            for kind in ("whole", "stopped")
-        )
-        assert list(a) == list(b)
-        assert all(torch.equal(a[name], b[name]) for name in a)
-    a, b = (folder / "t" / f"{kind}-{tag}" / "packed.asr" for kind in ("whole", "stopped"))
-    first, second = load_model(a).model.state_dict(), load_model(b).model.state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    record = json.loads((b.parent / "record.json").read_text())
-    assert record["pruning"]["sparsity"] == pytest.approx(0.85, abs=0.005)
-    assert len(record["resumed"]) == 1
-
-
-def test_a_training_killed_while_pruning_and_resumed_ends_with_equal_weights(
-    folder: Path, corpus: Path, dense: Path
-) -> None:
-    steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
-    per_epoch = steps // 3
-    die_at = per_epoch + per_epoch // 2 + 1
-    assert die_at % 4 != 0, "not where a resume point is"
-    assert die_at % per_epoch != 0, "in the middle of an epoch"
-    check_resume(folder, corpus, dense, die_at)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("fraction", [0.1, 0.34, 0.67, 0.95])
-def test_a_training_killed_anywhere_and_resumed_ends_with_equal_weights(
-    folder: Path, corpus: Path, dense: Path, fraction: float, workers: int
-) -> None:
-    steps = json.loads((dense / "record.json").read_text())["training"]["steps"]
-    check_resume(folder, corpus, dense, round(fraction * steps), f"data.workers={workers}")
 
 
 def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:
@@ -312,28 +216,6 @@ def test_a_refused_start_can_be_corrected_under_the_same_name(
     assert (train(load(Run, None, words)) / "record.json").exists()
 
 
-def test_other_data_is_not_resumed(folder: Path, corpus: Path, tmp_path: Path) -> None:
-    utterances = read_manifest(corpus / "train.jsonl")
-    write_manifest(tmp_path / "train.jsonl", utterances)
-    words = settings_of(folder, corpus, "data", f"data.train=[{tmp_path}/train.jsonl]")
-    assert in_process(words, die_at=6).returncode == -signal.SIGKILL
-    write_manifest(tmp_path / "train.jsonl", utterances[1:])
-    again = in_process(words)
-    assert again.returncode == 2
-    assert "other training or dev data" in again.stderr
-
-
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_does_not_look_finished(
-    folder: Path, corpus: Path, sent: signal.Signals, status: int
-) -> None:
-    words = settings_of(folder, corpus, f"sent-{sent.name}")
-    run = in_process(words, die_at=6, sent=sent)
-    assert run.returncode == status, run.stderr
-    assert "Traceback" not in run.stderr
-    assert not (folder / "t" / f"sent-{sent.name}" / "record.json").exists()
-
-
 def test_two_processes_do_not_train_in_one_folder(folder: Path, corpus: Path) -> None:
     settings = load(Run, None, settings_of(folder, corpus, "busy"))
     with exclusive(folder / "t" / "busy"), pytest.raises(AsrError, match="another process"):
@@ -410,34 +292,6 @@ def test_the_largest_batch_is_tried_with_the_step_of_the_training(
     assert states == 3 * parameters, "two moments and a counter of each, before the forward pass"
     assert autocast is validating is (precision == "bf16")
     assert in_backward is False, "as in Lightning"
-
-
-def test_test_recordings_are_decoded_once_however_often_a_training_is_resumed(
-    folder: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    utterances = read_manifest(corpus / "test.jsonl")[:2]
-    moved = []
-    for u in utterances:
-        path = tmp_path / Path(u.audio_filepath).name
-        path.write_bytes(Path(u.audio_filepath).read_bytes())
-        moved.append(replace(u, audio_filepath=str(path)))
-    write_manifest(tmp_path / "test.jsonl", moved)
-    decoded: list[str] = []
-    loading = audio.load
-    monkeypatch.setattr(
-        prepare.audio, "load", lambda path, rate: decoded.append(path) or loading(path, rate)
-    )
-    words = settings_of(folder, corpus, "once", f"data.test=[{tmp_path}/test.jsonl]")
-    settings, console = load(Run, None, words), Console(quiet=True)
-    (folder / "t" / "once").mkdir(parents=True)
-    for _ in range(2):
-        prepare.prepare(settings, folder / "t" / "once", console)
-    assert sum(Path(path).parent == tmp_path for path in decoded) == 2
-    damaged = Path(moved[1].audio_filepath)
-    damaged.write_bytes(damaged.read_bytes()[:500])
-    for _ in range(2):
-        with pytest.raises(AsrError, match=rf"data\.test, .*{damaged.name}"):
-            prepare.prepare(settings, folder / "t" / "once", console)
 
 
 def test_utterances_that_cannot_be_aligned_are_refused_or_listed(
