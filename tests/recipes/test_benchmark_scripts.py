@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from benchmark_scripts import FOLDER, script
-from lib.record import read_parts
+from lib.record import Display, PartedRecord, read_parts
 from lib.speed_tables import break_even
 from lib.tables import gpu_display
 
 from asr.benchmark.dense import NAMES
 from asr.errors import AsrError
+from asr.report.table import Column, Table
 from asr.sparse.kernels import levels, library
 
 RECORDS = FOLDER.parent / "results"
@@ -99,6 +100,25 @@ def test_network(records: Path) -> None:
     assert found["element, exact"]["error"] < 1e-4
     assert found["element"]["error"] < 0.05
     assert found["features, native"]["error"] < 1e-4
+
+
+def test_some_parts_are_measured_again_and_the_others_are_kept(tmp_path: Path) -> None:
+    def record(again: bool, only: str) -> PartedRecord:
+        def display(parts: list) -> Display:
+            return Display(Table("", (Column("Part"),), tuple((p["size"],) for p in parts)))
+
+        return PartedRecord.open("x", display, tmp_path / "x.json", "x", True, again, only)
+
+    first = record(False, "")
+    for size in ("avx2-small", "avx512-small", "avx512-large"):
+        first.add(size, {"size": size, "results": []}, None)
+    assert list(record(False, "avx512").parts) == list(first.parts)
+    assert list(record(True, "avx512").parts) == ["avx2-small"]
+    assert not record(True, "").parts
+    record(True, "avx512").begin_again()
+    assert list(read_parts(tmp_path / "x.json")) == ["avx2-small"]
+    record(True, "").begin_again()
+    assert not (tmp_path / "x.json").exists()
 
 
 @pytest.mark.skipif("avx2" not in levels() or not library(), reason="no AVX2")
@@ -244,6 +264,10 @@ def test_the_break_even_is_where_the_times_cross() -> None:
 def test_committed_records_are_complete_and_were_measured_on_an_idle_machine() -> None:
     paths = list((RECORDS / "benchmarks").glob("*.json"))
     assert paths
+    sets = {
+        part["set"] for part in read_parts(RECORDS / "benchmarks/instruction_sets.json").values()
+    }
+    assert sets == {"avx2", "avx2vnni", "avx512bw", "avx512vnni"}
     for path in paths:
         for key, part in read_parts(path).items():
             assert not part["quick"], (path.name, key)

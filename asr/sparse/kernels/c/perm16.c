@@ -125,8 +125,8 @@ ASR_INLINE void store_group(const asr_matrix *m, int g, const int n, const __m51
 
 /* Here n is a constant, for everything is inlined. SINGLE: every vector has stretches of its own;
  * one load of 64 bits brings those of four vectors, because loads are what limits this loop. RUNS:
- * `run` vectors share their stretches, which stay in registers. With few columns
- * there are several chains of sums, so that a step need not wait for the one before. */
+ * `run` vectors share their stretches, which stay in registers. With few columns there are several
+ * chains of sums, so that a step need not wait for the one before. */
 #define CHAINS (n == 1 ? 4 : n < 4 ? 2 : 1)
 
 #define SINGLE(DOT)                                                                           \

@@ -63,8 +63,8 @@ ASR_INLINE __m512 look512(__m512 word, __m512 low, __m512 high) {
     return _mm512_permutex2var_ps(low, _mm512_castps_si512(word), high);
 }
 
-/* `run` vectors share their stretches, which stay in registers. Below 4 columns two
- * sums each, so that a step need not wait for the one before. */
+/* `run` vectors share their stretches, which stay in registers. Below 4 columns two sums each, so
+ * that a step need not wait for the one before. */
 ASR_TARGET(AVX512)
 ASR_INLINE void columns512(const asr_matrix *m, const int n, const int run, const float *table,
                            const float *bias, float *const *y) {
