@@ -70,7 +70,7 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
     _check_names(data.test)
     _check_tests(tests, settings.frontend.sample_rate, folder / "tests_checked.json")
     tokenizer = _tokenizer(settings, folder, parts["train"])
-    reports = _reports(parts, tokenizer, settings, folder / "data_checked.json")
+    reports, new = _reports(parts, tokenizer, settings, folder / "data_checked.json")
     excluded = sum(report.count for report in reports.values())
     if excluded:
         _refuse_or_list(reports, settings, folder / "unusable.txt", console)
@@ -78,7 +78,8 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
     for part, utterances in parts.items():
         if not utterances:
             raise AsrError(f"data.{part}: nothing is left to use; see {folder / 'unusable.txt'}")
-    _print_conversions(chain(parts["train"], parts["dev"]), settings, console)
+    if new:  # every header is read for this
+        _print_conversions(chain(parts["train"], parts["dev"]), settings, console)
     # The other processes open these files: of millions of utterances they are sent nothing.
     saved = {part: found.save(lists / f"{part}.npy") for part, found in parts.items()}
     return Prepared(saved["train"], saved["dev"], tokenizer, excluded)
@@ -155,11 +156,12 @@ def _recorded(record: Path) -> Any:
 
 def _reports(
     parts: Mapping[str, Sequence[Utterance]], tokenizer: Tokenizer, settings: Run, record: Path
-) -> dict[str, CheckReport]:
+) -> tuple[dict[str, CheckReport], bool]:
     """What is wrong with the utterances of each part; only those of train are changed in speed.
 
     Every recording is decoded: damage inside it, or samples that are not numbers, would stop the
-    training hours later. `record` remembers which files were good, for resumed trainings.
+    training hours later. `record` remembers which files were good, for resumed trainings. The
+    second value is whether this was done: False if nothing has changed since.
     """
     model = replace(settings.model, outputs=tokenizer.size)
     frontend = settings.frontend
@@ -175,7 +177,7 @@ def _reports(
     }
     if decode and not any("unreadable" in report.problems for report in reports.values()):
         atomic_write_text(record, json.dumps(checked) + "\n")
-    return reports
+    return reports, decode
 
 
 def _refuse_or_list(
@@ -197,7 +199,7 @@ def _refuse_or_list(
 
 
 def _print_conversions(utterances: Iterable[Utterance], settings: Run, console: Console) -> None:
-    """Say once how many recordings are resampled or mixed to one channel."""
+    """Say how many recordings are resampled or mixed to one channel."""
     rate = settings.frontend.sample_rate
     counts = Counter[str]()
     for u in utterances:

@@ -1,5 +1,6 @@
 """Recordings that would stop a training in its middle are found before it starts."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def test_a_recording_that_cannot_be_decoded_is_left_out_at_every_start(write, pa
 def test_it_is_refused_before_the_training_otherwise(write, data, tmp_path):
     with pytest.raises(AsrError, match=r"(?s)unreadable.*bad\.wav.*unusable=exclude"):
         prepare(data(write, "train", "refuse"), tmp_path / "run", Console(quiet=True))
+
+
+def test_recordings_that_are_converted_are_counted_at_the_first_start(data, tmp_path):
+    def narrow_stereo(path: Path) -> None:
+        soundfile.write(path, np.random.default_rng(0).normal(size=(8000, 2)) * 0.1, 8000)
+
+    settings, printed = data(narrow_stereo, "train", "refuse"), []
+    for _ in range(2):
+        console = Console(file=io.StringIO(), width=200)
+        prepare(settings, tmp_path / "run", console)
+        printed.append(console.file.getvalue())
+    assert "1 recordings resampled from 8000 to 16000 Hz" in printed[0]
+    assert "1 recordings of 2 channels mixed to one" in printed[0]
+    assert "recordings" not in printed[1]
 
 
 def test_recordings_are_decoded_again_only_if_they_have_changed(data, tmp_path, monkeypatch):
