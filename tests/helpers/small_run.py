@@ -45,3 +45,7 @@ def in_process(
     }
     command = [sys.executable, "-c", KILLED, "train", str(empty), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def pruned(dense: Path) -> list[str]:
+    return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from small_run import in_process, settings_of
+from small_run import in_process, pruned, settings_of
 
 from asr import audio
 from asr.corpus.manifest import read_manifest, write_manifest
@@ -17,23 +17,6 @@ from asr.model.file import load_model
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train import prepare
-from asr.train.run import train
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def dense(folder: Path, corpus: Path) -> Path:
-    """Run folder of a small dense network, trained and tested."""
-    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
-    return train(load(Run, None, words))
-
-
-def pruned(dense: Path) -> list[str]:
-    return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]
 
 
 def check_resume(folder: Path, corpus: Path, dense: Path, die_at: int, *more: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from small_run import settings_of
+from small_run import pruned, settings_of
 
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import AsrError
@@ -28,22 +28,6 @@ from asr.train.record import finish
 from asr.train.run import train
 from asr.transcribe.recogniser import Recogniser
 from asr.transcribe.recogniser import load as open_recogniser
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def dense(folder: Path, corpus: Path) -> Path:
-    """Run folder of a small dense network, trained and tested."""
-    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
-    return train(load(Run, None, words))
-
-
-def pruned(dense: Path) -> list[str]:
-    return ["pruning.method=threshold_ramp", f"pruning.dense={dense / 'model.asr'}"]
 
 
 def test_the_record_has_the_keys_of_the_schema_and_no_others(dense: Path) -> None:

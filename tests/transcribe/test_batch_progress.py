@@ -11,31 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tone_network import RATE, record, save_tone_model, speak
+from tone_network import RATE, record, speak
+from transcribed import files
 
 from asr.transcribe.batch import transcribe_to
-from asr.transcribe.provenance import RECORD
-from asr.transcribe.recogniser import Recogniser, load
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr")
-
-
-@pytest.fixture(scope="module")
-def recogniser(model: Path) -> Recogniser:
-    return load(model)
-
-
-def files(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too, and what is in it.
-
-    The record of whose texts these are is not listed; it must be there.
-    """
-    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
-    assert found.pop(RECORD)
-    return found
+from asr.transcribe.recogniser import Recogniser
 
 
 def test_a_bar_shows_seconds_of_audio_and_the_real_time_factor(

@@ -2,29 +2,17 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tone_network import record, save_tone_model, speak
+from transcribed import texts
 
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
 from asr.transcribe.recogniser import Recogniser, load, load_for_command, say_once
-from asr.transcribe.transcript import Transcript
-
-TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG"]
-
-
-@pytest.fixture(scope="module")
-def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
-    return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
-
-
-def texts(transcripts: Iterator[Transcript]) -> list[str]:
-    return [transcript.text for transcript in transcripts]
 
 
 def test_loading_does_not_change_the_threads_of_torch(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from tone_network import RATE, SILENT_SECONDS, SPOKEN_SECONDS, record, save_tone_model, speak
+from transcribed import TEXTS, texts
 
 from asr import audio
 from asr.audio.chunk import ChunkOptions
@@ -20,18 +21,6 @@ from asr.text.normalise import normalise
 from asr.transcribe.align import align
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
-from asr.transcribe.transcript import Transcript
-
-TEXTS = ["BAD CAFE", "A", "FEED A CAGED BEE", "", "DAD", "GABBED", "A BED", "EGG"]
-
-
-@pytest.fixture(scope="module")
-def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
-    return load(save_tone_model(tmp_path_factory.mktemp("model") / "tone.asr"))
-
-
-def texts(transcripts: Iterator[Transcript]) -> list[str]:
-    return [transcript.text for transcript in transcripts]
 
 
 def test_a_file_becomes_a_transcript(recogniser: Recogniser, tmp_path: Path) -> None:
