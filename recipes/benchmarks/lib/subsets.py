@@ -8,8 +8,8 @@ from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from lib.recogniser_record import Sets, Subset
 
-DEV = ("dev-clean", "dev-so762")
-TEST = ("test-clean", "test-other", "test-so762", "test-digits")
+DEV = ("dev-clean", "dev-cv", "dev-so762")
+TEST = ("test-clean", "test-other", "test-cv", "test-so762", "test-digits")
 BY_AGE = ("test-so762",)
 """Sets that are split by age by default."""
 CHILD_BELOW = 13
