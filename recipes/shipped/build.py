@@ -1,7 +1,7 @@
 """Builds the recogniser that comes with the package, from recordings and books to its files.
 
     python recipes/shipped/build.py SPEECH [key=value for every run ...] --text BOOKS \\
-        [--noise FOLDER] [--only RUN ...] [--test SET ...] [--by-age SET ...]
+        [--noise FOLDER] [--only RUN ...] [--train] [--test SET ...] [--by-age SET ...]
 
 SPEECH holds the training and dev sets that `training.yaml` names and the test sets of `--test`,
 each in LibriSpeech's layout, and `utterances.tsv` with the ages for the sets of `--by-age`. BOOKS
@@ -13,12 +13,13 @@ skips what is done:
 1. write the lines that the synthesiser speaks, and make the synthetic speech;
 2. train a language model of at most 5 MB on the books and the training transcripts;
 3. train the networks of `grid.yaml`, two at a time with one thread each, about twenty hours of
-   processor time; with `--only`, train these and stop;
+   processor time; with `--train`, stop here;
 4. measure them and PocketSphinx on the test sets: `recipes/results/recogniser/english.json`;
 5. fit the confidences of the network that ships on the dev sets, with the language model;
 6. write `asr/pretrained/english.*` and the sections of RESULTS.md.
 
-Records and packed networks go to `recipes/results/shipped`. For other recordings or a wider network
+Records and packed networks go to `recipes/results/shipped`. With `--only` the
+other runs of `grid.yaml` are neither trained nor measured. For other recordings or a wider network
 change `training.yaml`, or pass key=value; for other test sets pass `--test` and `--by-age`. What
 the card says of the data is in `card.md`.
 """
@@ -106,8 +107,8 @@ def train(plan: Grid) -> None:
 def training_cost(plan: Grid) -> None:
     """The record of what the trainings cost."""
     folders = [str(folder_of(plan, run.name)) for run in plan.runs]
-    words = [str(HERE / "cost.py"), *folders, "--reach", *REACHED, "-o", str(COST)]
-    run(words)
+    reached = [run.name for run in plan.runs if run.name in REACHED]
+    run([str(HERE / "cost.py"), *folders, "--reach", *reached, "-o", str(COST)])
 
 
 def language_model(text: Path, output: Path, data: DataSettings) -> None:
@@ -230,6 +231,15 @@ def build(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[s
         report(results, results, RECIPES / "RESULTS.md")
 
 
+def only(plan: Grid, names: Sequence[str], *, train: bool) -> Grid:
+    """The plan with these runs alone. Raises AsrError for unknown ones, or if none could ship."""
+    if unknown := set(names) - {run.name for run in plan.runs}:
+        raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
+    if not train and SHIPPED not in names:
+        raise AsrError(f"--only: {SHIPPED} is what ships: name it too, or add --train")
+    return replace(plan, runs=[run for run in plan.runs if run.name in names])
+
+
 def main(words: list[str]) -> None:
     about = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
@@ -238,7 +248,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("--noise", type=Path, help="folder of noise recordings")
     parser.add_argument("--test", nargs="+", metavar="SET", help=f"default: {' '.join(TEST)}")
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="test sets split by age")
-    parser.add_argument("--only", nargs="+", metavar="RUN", help="train these runs and stop")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="of grid.yaml (default: all)")
+    parser.add_argument("--train", action="store_true", help="stop when the networks are trained")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(words)
     if not arguments.speech.is_dir():
@@ -251,17 +262,17 @@ def main(words: list[str]) -> None:
     lines = folder_of(plan, SHIPPED).with_name(LINES_FILE)
     plan = read_grid(HERE / "grid.yaml", [*given, f"data.spoken.text=[{lines}]"])
     settings = settings_of(plan, SHIPPED)
+    if arguments.only:
+        plan = only(plan, arguments.only, train=arguments.train)
     test = arguments.test or list(TEST)
     by_age = split_sets(test, arguments.by_age)
     check_inputs(arguments.text, test, by_age, settings)
     if not lines.exists():
         write_lines_to_speak(arguments.text, settings.data, lines)
-    if arguments.only:
-        if unknown := set(arguments.only) - {run.name for run in plan.runs}:
-            raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
-        train(replace(plan, runs=[r for r in plan.runs if r.name in arguments.only]))
-        return
-    build(plan, settings, arguments.text, test, by_age)
+    if arguments.train:
+        train(plan)
+    else:
+        build(plan, settings, arguments.text, test, by_age)
 
 
 if __name__ == "__main__":

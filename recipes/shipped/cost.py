@@ -88,7 +88,7 @@ def row_of(training: Training, goals: Sequence[Training]) -> dict[str, Any]:
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--reach", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--reach", nargs="*", default=[], metavar="NAME")
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     arguments = parser.parse_args(words)
     trainings = {folder.name: read_training(folder) for folder in arguments.folders}

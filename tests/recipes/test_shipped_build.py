@@ -154,13 +154,25 @@ def test_settings_and_sets_reach_every_step(
     assert "--lm-weight=0.6000001" in package
 
 
-def test_some_runs_alone_are_trained_and_nothing_else_is_done(
+def test_some_runs_alone_are_trained_and_measured(
     speech: Path, commands: list[list[str]], tmp_path: Path
 ) -> None:
-    MAIN([*arguments(speech), "--only", "small", "dense"])
-    assert commands == [["trained", str(tmp_path / "runs" / "shipped" / "lines.txt")]]
-    with pytest.raises(AsrError, match=r"not runs of grid\.yaml: smal"):
-        MAIN([*arguments(speech), "--only", "smal"])
+    trained = ["trained", str(tmp_path / "runs" / "shipped" / "lines.txt")]
+    MAIN([*arguments(speech), "--only", "small", "dense", "--train"])
+    assert commands == [trained]
+    commands.clear()
+    MAIN([*arguments(speech), "--only", "dense", "wide-sparse"])
+    assert commands[1] == trained
+    cost, benchmark, package = commands[2:]
+    assert [Path(word).name for word in cost[1:5]] == ["wide-sparse", "dense", "--reach", "dense"]
+    assert sum(word.startswith("--network") for word in benchmark) == 2
+    assert Path(package[0]).name == "package.py"
+    for words, message in (
+        (["smal", "--train"], r"not runs of grid\.yaml: smal"),
+        (["dense"], "wide-sparse is what ships: name it too, or add --train"),
+    ):
+        with pytest.raises(AsrError, match=message):
+            MAIN([*arguments(speech), "--only", *words])
 
 
 def test_what_a_later_step_needs_is_checked_before_the_trainings(
