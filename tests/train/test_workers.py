@@ -12,6 +12,7 @@ import pytest
 import torch
 from paths import ROOT
 from rich.console import Console
+from small_run import in_process
 from torch.utils.data import get_worker_info
 
 from asr.errors import AsrError
@@ -107,6 +108,12 @@ def test_a_worker_that_the_system_ends_is_a_message(number, corpus, tmp_path, mo
     settings = load(Run, None, words(corpus, tmp_path))
     with pytest.raises(AsrError, match=r"(?s)process that loads data has ended: .*data\.workers"):
         run.train(settings, Console(quiet=True))
+
+
+def test_workers_end_with_a_training_that_is_killed(corpus, tmp_path):
+    # Batches of some 100 kB, more than a pipe holds: the workers wait to send when it dies.
+    killed = in_process(words(corpus, tmp_path, "training.epochs=9", "data.batch_seconds=30"), 2)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr  # its output ended, so they did too
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
