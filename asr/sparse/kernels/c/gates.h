@@ -1,29 +1,4 @@
-/* The recurrent cells in the vectors of one instruction set; gates.c includes this once for each.
- * MAXIMUM and MINIMUM return their second argument if one is NaN, so NaN in is NaN out. */
-
-TARGET static inline VECTOR NAME(exponential)(VECTOR x) {
-    x = MINIMUM(SET(86.0f), MAXIMUM(SET(-86.0f), x));
-    /* exp(x) = 2^n exp(r), |r| <= ln(2) / 2; ln(2) in two parts keeps r exact. */
-    const VECTOR n = NAME(whole)(MUL(x, SET(1.44269504f)));
-    const VECTOR r = MADD(n, SET(2.12194440e-4f), MADD(n, SET(-0.693359375f), x));
-    VECTOR p = SET(1.9875691500e-4f);
-    p = MADD(p, r, SET(1.3981999507e-3f));
-    p = MADD(p, r, SET(8.3334519073e-3f));
-    p = MADD(p, r, SET(4.1665795894e-2f));
-    p = MADD(p, r, SET(1.6666665459e-1f));
-    p = MADD(p, r, SET(5.0000001201e-1f));
-    p = ADD(MADD(p, MUL(r, r), r), SET(1.0f));
-    return NAME(power)(p, n);
-}
-
-TARGET static inline VECTOR NAME(sigmoid)(VECTOR x) {
-    return INVERSE(ADD(SET(1.0f), NAME(exponential)(SUB(SET(0.0f), x))));
-}
-
-TARGET static inline VECTOR NAME(tangent)(VECTOR x) {
-    const VECTOR e = NAME(exponential)(ADD(x, x));
-    return SUB(SET(1.0f), MUL(SET(2.0f), INVERSE(ADD(SET(1.0f), e))));
-}
+/* The recurrent cells in the vectors of one instruction set; gates.c includes this once for each. */
 
 TARGET static void NAME(gru)(int hidden, const float *a, const float *b, const float *h, float *c,
                              float *out) {
@@ -78,19 +53,3 @@ TARGET static void NAME(rnn_relu)(int hidden, const float *a, const float *b, co
 }
 
 static const asr_gates NAME(gates) = {NAME(gru), NAME(lstm), NAME(rnn_tanh), NAME(rnn_relu)};
-
-#undef NAME
-#undef TARGET
-#undef VECTOR
-#undef LANES
-#undef LOAD
-#undef STORE
-#undef SET
-#undef ADD
-#undef SUB
-#undef MUL
-#undef MADD
-#undef MAXIMUM
-#undef MINIMUM
-#undef INVERSE
-#undef TAIL
