@@ -6,7 +6,9 @@ A step is forward, CTC, backward, clipping and AdamW, on one thread: the network
 `recipes/shipped/training.yaml` at several widths and batch sizes. The plain network has the same
 convolutions and widths, `nn.GRU(bidirectional=True)` whose directions are summed, and
 `nn.BatchNorm1d` between layers; padding goes through all of it, as is usual in such loops.
-Both run in bfloat16 under autocast, or in float32, whichever is faster for each.
+Both run in bfloat16 under autocast, or in float32, whichever is faster for each. The same network
+whose masks are final, 3 of every 32 weights per row left, trains on sparse kernels in float32; its
+steps include those of the pruner.
 
 The second table is about feeding: how long a step waits for its batch when one worker process
 decodes, augments and computes features while another trains. That needs two cores.
@@ -34,6 +36,7 @@ from asr.features.settings import Frontend
 from asr.model.dimensions import Model
 from asr.model.torch_layers import ConvolutionLayer, valid_frames
 from asr.model.torch_network import DeepSpeech
+from asr.pruning import Bank, OneShot, Pruner, Rule
 from asr.report.table import Column, Table
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
@@ -50,6 +53,8 @@ WIDTHS, BATCHES = (128, 256, 384, 512), (60.0, 120.0)
 SHORTEST, LONGEST = 4.0, 14.0
 """Seconds of the utterances; within a batch they are of about equal length, as in a training."""
 CHARACTERS_PER_SECOND = 14
+TARGET = 1 - 3 / 32
+"""Zeros of the pruned network."""
 FED_STEPS = 30
 
 
@@ -100,7 +105,17 @@ def a_batch(seconds: float, mels: int) -> list[Tensor]:
 Step = Callable[[Sequence[Tensor]], None]
 
 
-def trainer_of(network: nn.Module, precision: str, settings: OptimiserSettings) -> Step:
+def pruned(network: DeepSpeech) -> Pruner:
+    """Prunes the network at once; its masks are final."""
+    pruner = Pruner(network, Rule(OneShot(1, TARGET), ["rnn*"], Bank(32)))
+    pruner.step()
+    network.keep_zeros(pruner.masks())
+    return pruner
+
+
+def trainer_of(
+    network: nn.Module, precision: str, settings: OptimiserSettings, pruner: Pruner | None = None
+) -> Step:
     """What makes one step of a training of the network with a batch."""
     optimiser = build_optimiser(network, settings)
 
@@ -111,23 +126,29 @@ def trainer_of(network: nn.Module, precision: str, settings: OptimiserSettings) 
         loss = ctc_losses(log_probs, frames, targets, tokens).sum() / tokens.sum()
         optimiser.zero_grad()
         loss.backward()
+        if pruner:
+            pruner.mask_gradients()
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         optimiser.step()
+        if pruner:
+            pruner.step(optimiser)
 
     return step
 
 
 def measure_width(script: Script, settings: Run, hidden: int, seconds: float) -> None:
-    """Our step and the plain one, in both precisions, in turn."""
+    """Our step, the plain one and that of the pruned network, in both precisions, in turn."""
     dimensions = replace(settings.model, hidden=hidden, dropout=0.0)
     batch = a_batch(seconds, dimensions.mels)
     calls: dict[str, Callable[[], object]] = {}
     kinds: dict[str, str] = {}
     for precision in ("bf16", "float32"):
-        for name, make in (("ours", DeepSpeech), ("plain", PlainNetwork)):
+        for name, make in (("ours", DeepSpeech), ("plain", PlainNetwork), ("sparse", DeepSpeech)):
             torch.manual_seed(1)
             label = f"{name}, {precision}"
-            step = trainer_of(make(dimensions).train(), precision, settings.optimiser)
+            network = make(dimensions).train()
+            pruner = pruned(network) if name == "sparse" else None
+            step = trainer_of(network, precision, settings.optimiser, pruner)
             calls[label] = partial(step, batch)
             kinds[label] = name
     measured = script.measure(calls, slot_seconds=0.5, kinds=kinds)
@@ -207,23 +228,17 @@ def best(part: Part, kind: str) -> dict[str, Any]:
 
 
 def width_table(parts: Sequence[Part]) -> Table:
-    """Seconds of audio a second, ours and plain, and their ratio."""
+    """Seconds of audio a second: plain, ours and pruned, each with its ratio to the one before."""
     rows = []
     for part in parts:
         if "batch_seconds" in part:
-            ours, plain = best(part, "ours"), best(part, "plain")
-            speeds = [
-                f"{r['audio'] / r['seconds']:.0f} ({r['name'].split()[-1]})" for r in (ours, plain)
-            ]
-            ratio = plain["seconds"] / ours["seconds"]
-            rows.append(
-                (f"3 x {part['hidden']}", f"{part['batch_seconds']:g}", *speeds, f"{ratio:.2f}x")
-            )
-    columns = (
-        Column("GRU", numeric=False),
-        *map(Column, ("Batch, s", "Ours", "nn.GRU", "Ratio")),
-    )
-    return Table("", columns, tuple(rows))
+            found = [best(part, kind) for kind in ("plain", "ours", "sparse")]
+            speeds = [f"{r['audio'] / r['seconds']:.0f} ({r['name'].split()[-1]})" for r in found]
+            plain, ours, sparse = (r["seconds"] for r in found)
+            row = (speeds[0], speeds[1], f"{plain / ours:.2f}x", speeds[2], f"{ours / sparse:.2f}x")
+            rows.append((f"3 x {part['hidden']}", f"{part['batch_seconds']:g}", *row))
+    names = ("Batch, s", "nn.GRU", "Ours", "Ratio", "90.6 % zeros, final", "Ratio to ours")
+    return Table("", (Column("GRU", numeric=False), *map(Column, names)), tuple(rows))
 
 
 def feeding_table(parts: Sequence[Part]) -> Table:
@@ -255,6 +270,8 @@ def display(parts: Sequence[Part]) -> Display:
         (
             "Seconds of audio that one second of one thread trains on (forward, CTC, backward, "
             "clipping, AdamW), in the faster of bfloat16 and float32.",
+            "The pruned network keeps 3 of every 32 weights per row; its recurrent layers compute "
+            "in float32, the rest in the precision named, and a step includes that of the pruner.",
         ),
     )
 

@@ -54,7 +54,8 @@ def test_training(records: Path) -> None:
     parts = run("training", records)
     assert set(parts) == {"16, 20 s", "feeding"}
     names = {row["name"] for row in parts["16, 20 s"]["results"]}
-    assert names == {f"{kind}, {p}" for kind in ("ours", "plain") for p in ("bf16", "float32")}
+    kinds = ("ours", "plain", "sparse")
+    assert names == {f"{kind}, {p}" for kind in kinds for p in ("bf16", "float32")}
     [fed] = parts["feeding"]["results"]
     assert 0 <= fed["waited"] < 1
     assert min(fed["step"], fed["batch"]) > 0
