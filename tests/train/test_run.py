@@ -21,6 +21,8 @@ from asr.report.records import read_record, text_of
 from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
+from asr.sparse import torch_training
+from asr.sparse.kernels import library
 from asr.train import trial
 from asr.train.fit import TrainingParts
 from asr.train.folder import exclusive
@@ -145,6 +147,21 @@ def test_rigl_and_group_lasso_train_from_settings(folder: Path, corpus: Path) ->
         weights = [v for k, v in state.items() if k.startswith("rnn") and ".weight_" in k]
         norms.append(sum(float(w.view(-1, 4, w.shape[1]).norm(dim=1).sum()) for w in weights))
     assert norms[1] < 0.95 * norms[0], "the penalty becomes smaller"
+
+
+@pytest.mark.skipif(library() is None, reason="needs the C library")
+def test_steps_after_the_last_update_leave_the_zeros_out(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["pruning.method=one_shot", "pruning.target=0.9", "pruning.at=0.6", "training.epochs=1"]
+    steps: list[int] = []
+    sparse = torch_training.run
+    monkeypatch.setattr(torch_training, "run", lambda *a: steps.append(1) or sparse(*a))
+    run = train(load(Run, None, settings_of(folder, corpus, "final", *words)))
+    record = json.loads((run / "record.json").read_text())
+    [[update, _]] = record["pruning"]["curve"]
+    assert 0 < update < record["training"]["steps"]
+    assert len(steps) == 2 * (record["training"]["steps"] - update), "two layers"
 
 
 def test_weights_of_another_network_are_refused(folder: Path, corpus: Path, dense: Path) -> None:

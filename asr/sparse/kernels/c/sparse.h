@@ -3,6 +3,7 @@
  *   What Python calls:
  *     product.c      asr_product: chooses a kernel and splits the input into passes
  *     recurrent.c    asr_recurrent: one direction of a GRU, LSTM or RNN
+ *     training.c     asr_training_forward and _backward: the same of a GRU or RNN, with gradients
  *     convolution.c  asr_convolution, asr_sparse_convolution; convolution16.c: asr_convolution16
  *     layout.c       asr_perm_layout, and asr_perm8_words, 16 and 32: for the perm kernels
  *     cpu.c          asr_sparse_levels: the instruction sets of this processor
@@ -14,7 +15,8 @@
  *     block.c        block patterns, fp32, fp16 and int8; any processor
  *     *_neon.c       csr, perm8 and block in the vectors of ARM; neon.h is what they share
  *   The cells of recurrent.c:
- *     gates.c        GRU, LSTM and RNN, compiled from gates.h once for each instruction set
+ *     gates.c        GRU, LSTM and RNN, compiled from gates.h once for each instruction set; the
+ *                    vectors of both gates.c and training.c are macros of vectors.h
  *
  * The file of each kernel begins with a drawing of its layout. Python makes the arrays
  * (asr/sparse/kernels/layouts.py) and has checked every index before C reads it.
