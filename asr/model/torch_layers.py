@@ -4,6 +4,7 @@ Every layer takes a mask of the valid frames. What lies beyond an utterance's le
 valid frame, neither its own nor another utterance's.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,9 @@ from asr.model import torch_ranks
 from asr.model import torch_recurrence as recurrence
 from asr.model.dimensions import CLIP, GATES, NORM_EPSILON, Model
 from asr.model.torch_recurrence import FrameOrder, reverse, sum_directions
+from asr.sparse import torch_training
+from asr.sparse.kernels import CellKind
+from asr.sparse.torch_training import Keeps
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:
@@ -162,6 +166,8 @@ class RecurrentLayer(nn.Module):
         self.forward_cell = make_cell(inputs, dimensions)
         self.backward_cell = make_cell(inputs, dimensions) if dimensions.bidirectional else None
         self.shared_input = dimensions.shared_input
+        self.kind: str = dimensions.cell
+        self._keeps: list[Keeps] | None = None
         self._tie()
         self.register_load_state_dict_pre_hook(self._complete)
         self.register_load_state_dict_post_hook(self._completed)
@@ -182,6 +188,24 @@ class RecurrentLayer(nn.Module):
         """After loading: tie again what `assign=True` replaced. A method, as pickle needs."""
         layer._tie()
 
+    @property
+    def cells(self) -> list[nn.RNNBase]:
+        """The forward cell, and the backward one if there is one."""
+        return [self.forward_cell, *([self.backward_cell] if self.backward_cell else [])]
+
+    def keep_zeros(self, masks: Sequence[tuple[Tensor, Tensor]] | None) -> None:
+        """Train on the sparse kernels from now on, where that is faster; None: not any more.
+
+        masks: of the input and of the recurrent matrix of each cell, bool, True for a weight that
+        stays. The others must be zero; they get no gradients.
+        """
+        self._keeps = None
+        if masks is not None and torch_training.supports(self.kind):
+            kind = cast(CellKind, self.kind)
+            keeps = [torch_training.Keeps(kind, *each) for each in masks]
+            if all(each.density <= torch_training.DENSEST for each in keeps):
+                self._keeps = keeps
+
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next frames `x (frames, inputs)` of a stream, forward only, in evaluation mode.
 
@@ -198,11 +222,14 @@ class RecurrentLayer(nn.Module):
         if self.norm is not None:
             x = self.norm(x, mask)
         x = self.dropout(x)
-        cells = [self.forward_cell]
-        if self.backward_cell is not None:
-            cells.append(self.backward_cell)
+        cells = self.cells
         if recurrence.supports(cells, x):
-            states = recurrence.run(cells, x, order)
+            sparse = (
+                torch.is_grad_enabled()
+                and order.batch <= torch_training.WIDEST
+                and x.dtype != torch.float64
+            )
+            states = recurrence.run(cells, x, order, self._keeps if sparse else None)
             return states.flatten(2) if self.concat else sum_directions(states)
         forward: Tensor = self.forward_cell(x)[0]
         if self.backward_cell is None:

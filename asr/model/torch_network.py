@@ -65,6 +65,27 @@ class DeepSpeech(nn.Module):
             x = layer(x, mask, order)
         return self.output(x, mask), lengths
 
+    def keep_zeros(self, masks: Mapping[str, Tensor] | None) -> None:
+        """Train recurrent layers on what is left of their weights from now on; None: on all.
+
+        Where it is faster: on a CPU, for GRU and RNN layers with less than a fifth of their
+        weights, in float32. masks: by the names of `named_parameters`, bool, True for a weight that
+        stays; the others must be zero and stay so. Weights without a mask all stay. It changes no
+        result but by rounding, and nothing in evaluation.
+        """
+        names = {id(weight): name for name, weight in self.named_parameters()}
+
+        def mask(weight: Tensor) -> Tensor:
+            found = (masks or {}).get(names[id(weight)])
+            return torch.ones_like(weight, dtype=torch.bool) if found is None else found
+
+        for layer in cast("list[RecurrentLayer]", list(self.rnn)):
+            pairs = [
+                (mask(cast(Tensor, cell.weight_ih_l0)), mask(cast(Tensor, cell.weight_hh_l0)))
+                for cell in layer.cells
+            ]
+            layer.keep_zeros(None if masks is None else pairs)
+
     def _convolve(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs `(batch, time', conv_features)` of the convolutions, their mask and lengths."""
         mask = valid_frames(lengths, features.shape[1])

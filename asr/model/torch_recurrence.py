@@ -6,7 +6,8 @@ operations of a step, the weight's gradient is one product over all frames, and 
 stays in float32 under bfloat16 autocast. That is 1.1 to 1.3 times as fast in float32 and 1.4 to
 2.4 times in bfloat16. Results are those of `nn.GRU` and `nn.RNN` to rounding: the layers remain
 these modules, and `run` takes their parameters. `nn.LSTM` is not done here, because torch has a
-fused kernel for it that is faster than this loop.
+fused kernel for it that is faster than this loop. Where the zeros of a layer are final, the sparse
+kernels of `asr.sparse.torch_training` take the loop's place.
 
 Tensors are `(directions, time, batch, features)` throughout. Time is the order in which a
 direction runs: the second direction begins with the last frame of each utterance.
@@ -18,6 +19,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from asr.sparse import torch_training
+from asr.sparse.torch_training import Keeps
 
 Cells = Sequence[nn.RNNBase]
 
@@ -121,14 +125,29 @@ def supports(cells: Cells, x: Tensor) -> bool:
     return torch.is_grad_enabled() or (frozen and torch.is_autocast_enabled("cpu"))
 
 
-def run(cells: Cells, x: Tensor, order: FrameOrder) -> Tensor:
+def run(cells: Cells, x: Tensor, order: FrameOrder, keeps: Sequence[Keeps] | None = None) -> Tensor:
     """Run one or two directions of a layer over `x (batch, frames, inputs)`.
 
-    Returns `(batch, frames, directions, hidden)`, both directions in the order of the frames.
+    keeps: which weights of each direction are not zero and will not be; the sparse kernels compute
+    then, in float32. Returns `(batch, frames, directions, hidden)`, both directions in the order of
+    the frames.
     """
     n = len(cells)
     spread, join = order.spread(n), order.join(n)
     rows = cast(Tensor, _Spread.apply(x.reshape(-1, x.shape[-1]), spread, join))
+    if keeps is not None:
+        states = torch_training.run(rows.view(n, order.frames, order.batch, -1), keeps, cells)
+    else:
+        states = _dense(cells, rows, order)
+    # The inverse of `join`: rows of `(batch, frames, directions)` for `(directions, time, batch)`.
+    inverse = spread * n + torch.arange(n, device=x.device).repeat_interleave(spread.numel() // n)
+    joined = _Permute.apply(states.reshape(-1, states.shape[-1]), join, inverse)
+    return cast(Tensor, joined).view(*x.shape[:2], n, -1)
+
+
+def _dense(cells: Cells, rows: Tensor, order: FrameOrder) -> Tensor:
+    """States `(directions, time, batch, hidden)` for rows `(directions * time * batch, inputs)`."""
+    n = len(cells)
     weight_ih, weight_hh, bias_ih, bias_hh = (
         torch.stack([cast(Tensor, getattr(cell, name)) for cell in cells])
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -136,17 +155,14 @@ def run(cells: Cells, x: Tensor, order: FrameOrder) -> Tensor:
     # The reset gate of a GRU multiplies the recurrent bias too, so that one is added in its loop.
     separate = isinstance(cells[0], nn.GRU)
     bias = bias_ih if separate else bias_ih + bias_hh
-    gates = torch.baddbmm(bias[:, None], rows.view(n, -1, x.shape[-1]), weight_ih.transpose(1, 2))
+    gates = torch.baddbmm(
+        bias[:, None], rows.view(n, -1, rows.shape[-1]), weight_ih.transpose(1, 2)
+    )
     gates = gates.view(n, order.frames, order.batch, -1)
-    if isinstance(cells[0], nn.GRU):
-        states = _Gru.apply(gates, weight_hh, bias_hh)
-    else:
-        states = _Rnn.apply(gates, weight_hh, cast(nn.RNN, cells[0]).nonlinearity == "relu")
-    hidden = weight_hh.shape[2]
-    # The inverse of `join`: rows of `(batch, frames, directions)` for `(directions, time, batch)`.
-    inverse = spread * n + torch.arange(n, device=x.device).repeat_interleave(spread.numel() // n)
-    joined = _Permute.apply(cast(Tensor, states).reshape(-1, hidden), join, inverse)
-    return cast(Tensor, joined).view(*x.shape[:2], n, hidden)
+    if separate:
+        return cast(Tensor, _Gru.apply(gates, weight_hh, bias_hh))
+    relu = cast(nn.RNN, cells[0]).nonlinearity == "relu"
+    return cast(Tensor, _Rnn.apply(gates, weight_hh, relu))
 
 
 def _product(base: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> None:

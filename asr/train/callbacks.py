@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from asr.files import atomic_path, atomic_write_text
+from asr.model.torch_network import DeepSpeech
 from asr.pruning import Pruner
 from asr.train.ranks import Ranks
 from asr.train.trainer import accumulating
@@ -134,6 +135,26 @@ class BestModel(Checkpoint):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = dict(state)
+
+
+class SparseSteps(Callback):
+    """Lets the network train on what is left of its weights as soon as the masks are final.
+
+    It depends on the pruner's step alone, so a resumed training computes as the first one did.
+    """
+
+    def __init__(self, network: DeepSpeech, pruner: Callable[[], Pruner | None]) -> None:
+        self.network = network
+        self.pruner = pruner
+        self._done = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int
+    ) -> None:
+        pruner = self.pruner()
+        if not self._done and pruner is not None and pruner.finished:
+            self.network.keep_zeros(pruner.masks())
+            self._done = True
 
 
 class SparsityCurve(Callback):

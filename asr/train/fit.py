@@ -25,6 +25,7 @@ from asr.train.callbacks import (
     Figures,
     ResumePoint,
     SeedEachStep,
+    SparseSteps,
     SparsityCurve,
     TrainingProgress,
 )
@@ -210,6 +211,7 @@ def _callbacks(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[T
         callbacks.append(GroupLassoCallback(lasso))
     if pruning:
         callbacks += [pruning, SparsityCurve(folder / "sparsity.csv", lambda: pruning.pruner)]
+        callbacks.append(SparseSteps(parts.model, lambda: pruning.pruner))
     callbacks += [SeedEachStep(settings.seed), figures]
     if parts.module.average is not None:
         callbacks.append(WeightAveraging(parts.module.average, parts.model, masks_changed))

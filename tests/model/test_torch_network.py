@@ -18,6 +18,8 @@ from asr.model.dimensions import Model
 from asr.model.shapes import count_parameters, parameter_shapes
 from asr.model.torch_layers import MaskedBatchNorm
 from asr.model.torch_network import DeepSpeech
+from asr.pruning import find
+from asr.sparse import torch_training
 
 CELLS = ["gru", "lstm", "rnn_tanh", "rnn_relu"]
 DIRECTIONS: list[dict[str, Any]] = [
@@ -205,6 +207,37 @@ def test_training_path_has_the_outputs_and_gradients_of_torch_cells(monkeypatch,
         loss.backward()
         found.append(gradients(model) | {"loss": loss.detach()})
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-5)  # log-probs are float32
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS, ids=str)
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "lstm"])
+def test_zeros_that_stay_are_left_out_of_the_training(monkeypatch, cell, directions):
+    dimensions = replace(SMALL, cell=cell, hidden=24, **directions)
+    calls, real = [], torch_training.run
+    monkeypatch.setattr(torch_training, "run", lambda *a: calls.append(1) or real(*a))
+    model = network(dimensions).train()
+    masks = {n: torch.rand_like(p) < 0.15 for n, p in find(model, ["rnn*"]).items()}
+    with torch.no_grad():
+        for name, keep in masks.items():
+            model.get_parameter(name).mul_(keep)
+    batch, found = ragged(dimensions, [40, 25, 33], extra=4), []
+    for given in (masks, None):
+        model.keep_zeros(given)
+        model.zero_grad()
+        loss = ctc(model, *batch)
+        loss.backward()
+        kept = {n: g * masks.get(n, torch.tensor(1)) for n, g in gradients(model).items()}
+        found.append(kept | {"loss": loss.detach()})
+    layers = 0 if cell == "lstm" else 2
+    assert len(calls) == layers
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+    model.keep_zeros(masks)
+    with torch.no_grad():
+        model(*batch)
+    assert len(calls) == layers, "evaluation is not what it is for"
+    model.keep_zeros({n: keep for n, keep in masks.items() if "rnn.1." not in n})
+    ctc(model, *batch)
+    assert len(calls) == layers + layers // 2, "a dense layer stays dense"
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])

@@ -1,0 +1,20 @@
+/* Forgets the macros of vectors.h. */
+#undef NAME
+#undef TARGET
+#undef VECTOR
+#undef LANES
+#undef LOAD
+#undef STORE
+#undef LOAD_ALL
+#undef STORE_ALL
+#undef TOTAL
+#undef SET
+#undef ADD
+#undef SUB
+#undef MUL
+#undef MADD
+#undef MAXIMUM
+#undef MINIMUM
+#undef INVERSE
+#undef TAIL
+#undef VECTORS
