@@ -19,8 +19,6 @@ from torch.autograd.function import once_differentiable
 from asr.errors import AsrError
 from asr.sparse.kernels import GATES, CellKind, level, library
 
-COLUMNS = 16
-"""Utterances of a batch are filled up to a multiple of this."""
 WIDEST = 1024
 """Most utterances of a batch: `WIDEST` of c/training.c."""
 DENSEST = 0.2
@@ -131,7 +129,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, keeps: tuple[Keeps, ...], x: Tensor, *parameters: Tensor) -> Tensor:
         n, frames, batch, _ = x.shape
-        width = -(-batch // COLUMNS) * COLUMNS
+        width = 8 if batch <= 8 else -(-batch // 16) * 16
         hidden, parts = keeps[0].hidden, _PARTS[keeps[0].kind]
         given = _columns(x, width)
         states = torch.empty(n, frames + 1, hidden, width)

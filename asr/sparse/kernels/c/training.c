@@ -1,7 +1,8 @@
 /* One direction of a GRU or RNN with gradients, whose weights are sparse and keep their zeros.
  *
- * Numbers of all utterances of a batch lie side by side: `width` columns, a multiple of 16, of
- * which those beyond the last utterance are zero in x and in the gradient.
+ * Numbers of all utterances of a batch lie side by side: `width` columns, 8 or a multiple of 16, of
+ * which those beyond the last utterance are zero in x and in the gradient. AVX-512 would fill half
+ * of its vectors with 8 columns, so AVX2 does them.
  *
  *   x       (frames, inputs, width)
  *   states  (frames + 1, hidden, width)         states[0] is zero
@@ -82,7 +83,7 @@ static inline float32x4_t positive_neon(float32x4_t y) {
 ASR_EXPORT void asr_training_forward(const asr_training *p, const float *x, float *states,
                                      float *saved) {
 #if ASR_X86
-    if (p->level >= ASR_AVX512F)
+    if (p->level >= ASR_AVX512F && p->width % 16 == 0)
         forward_avx512(p, x, states, saved);
     else if (p->level >= ASR_AVX2)
         forward_avx2(p, x, states, saved);
@@ -102,7 +103,7 @@ ASR_EXPORT void asr_training_backward(const asr_training *p, const float *x, con
                                       float *saved, const float *grad, float *carry,
                                       float *grad_x, float *beside) {
 #if ASR_X86
-    if (p->level >= ASR_AVX512F)
+    if (p->level >= ASR_AVX512F && p->width % 16 == 0)
         backward_avx512(p, x, states, saved, grad, carry, grad_x, beside);
     else if (p->level >= ASR_AVX2)
         backward_avx2(p, x, states, saved, grad, carry, grad_x, beside);
