@@ -27,7 +27,11 @@ FOLDER = ROOT / "build/arm"
 COMPILER = "aarch64-linux-gnu-gcc"
 EMULATOR = "qemu-aarch64-static"
 TOOLS = {COMPILER: "gcc-aarch64-linux-gnu", EMULATOR: "qemu-user-static", "apt-get": "apt"}
-TESTS = ["tests/sparse/kernels", "tests/model/test_native_convolution.py"]
+TESTS = [
+    "tests/sparse/kernels",
+    "tests/sparse/test_torch_training.py",
+    "tests/model/test_native_convolution.py",
+]
 DEBIAN = ["python3", "libpython3-stdlib", "libstdc++6"]
 # Later ARM wheels of torch bring CUDA. Its dependencies are listed because pip would read them for
 # the machine that it runs on.

@@ -17,6 +17,7 @@ TESTS = [
     "tests/sparse/kernels/test_perm8.py",
     "tests/sparse/kernels/test_products.py",
     "tests/sparse/kernels/test_recurrent.py",
+    "tests/sparse/test_torch_training.py",
     "tests/model/test_native_convolution.py",
     "tests/features/test_native.py",
 ]

@@ -19,6 +19,7 @@ from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.tokenizer import CharacterTokenizer
+from asr.train import augment
 from asr.train.batches import collate
 from asr.train.data import AudioCache, SpeechData
 
@@ -157,6 +158,20 @@ def test_features_of_an_utterance_change_from_epoch_to_epoch_and_its_text_does_n
     (_, first, tokens, _), (_, second, others, _) = data._train[0, 3], data._train[1, 3]
     assert tokens == others == TOKENIZER.encode("WORD B")
     assert first.shape != second.shape or not torch.equal(first, second)
+
+
+def test_a_click_behind_a_filter_does_not_spoil_the_statistics_of_a_batch(utterances, monkeypatch):
+    def clicked(_: np.ndarray, settings: Frontend) -> torch.Tensor:
+        features = torch.zeros(50, settings.mels)
+        features[7, 12] = 1277.0
+        return features
+
+    monkeypatch.setattr(frontend, "features", clicked)
+    monkeypatch.setattr(augment, "spec", lambda features, *_, **__: features)
+    data = speech(utterances)
+    for normalise, largest in (("speech", 30.0), ("none", 1277.0)):
+        data._train.settings = replace(FRONTEND, normalise=normalise)
+        assert float(data._train[0, 0][1].max()) == largest
 
 
 def test_batches_stay_within_the_limit_at_the_slowest_speed(utterances):
