@@ -200,7 +200,8 @@ class RecurrentLayer(nn.Module):
         stays. The others must be zero; they get no gradients.
         """
         self._keeps = None
-        if masks is not None and torch_training.supports(self.kind):
+        on_cpu = masks is not None and all(m.device.type == "cpu" for each in masks for m in each)
+        if masks is not None and on_cpu and torch_training.supports(self.kind):
             kind = cast(CellKind, self.kind)
             keeps = [torch_training.Keeps(kind, *each) for each in masks]
             if all(each.density <= torch_training.DENSEST for each in keeps):
