@@ -137,6 +137,25 @@ def test_a_training_resumed_at_any_step_is_bit_equal(
 
 
 @pytest.mark.parametrize("kind", RULES)
+def test_settled_masks_never_change_again(kind: str) -> None:
+    training = Training(kind)
+    masks: dict[str, Tensor] | None = None
+    settled_at = STEPS
+    for step in range(1, STEPS + 1):
+        training.step()
+        now = training.pruner.masks()
+        if masks is not None:
+            assert training.pruner.settled
+            assert all(torch.equal(now[name], keep) for name, keep in masks.items())
+        elif training.pruner.settled:
+            masks, settled_at = now, step
+        assert training.pruner.settled or not training.pruner.finished
+    assert settled_at < STEPS
+    # 1 of 4 is what a bank keeps from 62.5 % on, and 80 % come later.
+    assert (settled_at < LAST) == (kind in ("banks", "at the first step", "one shot"))
+
+
+@pytest.mark.parametrize("kind", RULES)
 def test_pruned_weights_are_zero_after_every_step_and_masks_never_grow(kind: str) -> None:
     training = Training(kind)
     before = training.pruner.masks()
