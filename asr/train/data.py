@@ -122,7 +122,7 @@ class SpeechDataset(Dataset[Item]):
         else:
             draw = augment.generator(self.seed, epoch, utterance.id)
             samples = augment.waveform(samples, self.changes, draw, rate)
-            features = frontend.features(samples, self.settings)
+            features = frontend.features(samples, self.settings).clamp_(-30, 30)
             mean = float(features.mean()) if self.settings.normalise == "none" else 0.0
             features = augment.spec(features, self.changes, draw, fill=mean)
         return utterance.id, features, _tokens(utterance, self.tokenizer), len(samples) / rate
