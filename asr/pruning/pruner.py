@@ -26,7 +26,7 @@ from asr.pruning.masks import (
 )
 from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, current, find, frozen
 from asr.pruning.rule import Rule
-from asr.pruning.schedule import FixedMask, SparsitySchedule, Unfinished
+from asr.pruning.schedule import FixedMask, Unfinished
 from asr.pruning.selection import RankingGroup, ranking_groups
 from asr.pruning.state import STATE_VERSION, check_same
 from asr.pruning.statistics import Statistics, statistics
@@ -106,6 +106,12 @@ class Pruner:
         return all(group.schedule.is_finished(self.steps) for group in self._groups)
 
     @property
+    def settled(self) -> bool:
+        """Whether no later update can change a mask; reads all masks of banks to find out."""
+        keeps = self.masks()
+        return all(group.is_settled(self.steps, keeps) for group in self._groups)
+
+    @property
     def last_update(self) -> int:
         """The step of the last update of any mask; 0 if there is none."""
         steps = [group.schedule.update_steps for group in self._groups]
@@ -123,7 +129,7 @@ class Pruner:
         dense = {
             name
             for group in self._groups
-            if _regrows(group) and group.schedule.is_update(self.steps + 1)
+            if group.regrows and group.schedule.is_update(self.steps + 1)
             for name in group.names
         }
         self._no_gradient = set()
@@ -320,7 +326,7 @@ class Pruner:
 
     def _lacks_gradients(self, group: RankingGroup) -> bool:
         """Whether there is nothing to regrow by, since the batch of this step was skipped."""
-        grows = _regrows(group) and any(name in self._factors for name in group.names)
+        grows = group.regrows and any(name in self._factors for name in group.names)
         return grows and any(name in self._no_gradient for name in group.names)
 
     def _update_masks(
@@ -339,7 +345,7 @@ class Pruner:
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
-        if any(_regrows(group) for group in groups):
+        if any(group.regrows for group in groups):
             self._clear_moments(optimiser)  # of what comes back, too: its gradient was dense
         for name, keep in keeps.items():
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
@@ -391,7 +397,3 @@ class Pruner:
         if name not in self._factors:
             return torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
         return self._factor(name, weight) != 0
-
-
-def _regrows(group: RankingGroup) -> bool:
-    return isinstance(group.schedule, SparsitySchedule) and group.schedule.regrows

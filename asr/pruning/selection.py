@@ -34,6 +34,11 @@ class RankingGroup:
         return self.rule.schedule
 
     @property
+    def regrows(self) -> bool:
+        """Whether weights that were dropped may come back."""
+        return isinstance(self.schedule, SparsitySchedule) and self.schedule.regrows
+
+    @property
     def target(self) -> float | None:
         """Fraction dropped in the end; None if thresholds or found zeros decide."""
         target: float | None = getattr(self.schedule, "target", None)
@@ -63,12 +68,30 @@ class RankingGroup:
                 f"target of {self.target:.2%}, and keep_zeros lets none come back"
             )
 
+    def is_settled(self, step: int, keeps: Mapping[str, Tensor]) -> bool:
+        """Whether no update after `step` can change these masks, of its tensors at least.
+
+        A bank has its last count long before the last update of a schedule that only drops.
+        """
+        pattern, finished = self.rule.pattern, self.schedule.is_finished(step)
+        if finished or not isinstance(pattern, Bank) or self.regrows or self.target is None:
+            return finished
+        return all(
+            bool((pattern.counts(keeps[n]) <= self._final_counts(pattern, keeps[n])).all())
+            for n in self.names
+        )
+
+    def _final_counts(self, pattern: Bank, keep: Tensor) -> Tensor:
+        """Weights that each bank keeps in the end."""
+        assert self.target is not None
+        return pattern.counts(
+            pattern.keep(torch.zeros(keep.shape, device=keep.device), self.target)
+        )
+
     def _check_banks(self, pattern: Bank, keeps: Mapping[str, Tensor]) -> None:
         """Raise AsrError if a bank has fewer weights left than each has to keep."""
-        assert self.target is not None
         for name, keep in keeps.items():
-            final = pattern.keep(torch.zeros(keep.shape, device=keep.device), self.target)
-            left, kept = (pattern.counts(mask) for mask in (keep, final))
+            left, kept = pattern.counts(keep), self._final_counts(pattern, keep)
             if bool((left < kept).any()):
                 row, bank = (int(n) for n in (left < kept).nonzero()[0])
                 raise AsrError(
@@ -85,8 +108,7 @@ class RankingGroup:
         previous: masks so far, of the tensors that have lost something. Raises AsrError for
         weights or scores that are not finite, and scores of another shape.
         """
-        regrows = isinstance(self.schedule, SparsitySchedule) and self.schedule.regrows
-        alive = {} if regrows else previous
+        alive = {} if self.regrows else previous
         scores = {n: self._scores(step, n, weights[n], previous.get(n)) for n in self.names}
         if isinstance(self.rule.pattern, Bank):
             assert isinstance(self.schedule, SparsitySchedule)

@@ -138,23 +138,29 @@ class BestModel(Checkpoint):
 
 
 class SparseSteps(Callback):
-    """Lets the network train on what is left of its weights as soon as the masks are final.
+    """Lets the network train on what is left of its weights as soon as the masks stay.
 
-    It depends on the pruner's step alone, so a resumed training computes as the first one did.
+    It depends on the pruner's state alone, so a resumed training computes as the first one did.
     """
 
     def __init__(self, network: DeepSpeech, pruner: Callable[[], Pruner | None]) -> None:
         self.network = network
         self.pruner = pruner
+        self._seen: tuple[int, bool] | None = None
+        """Updates of the masks, and whether they were all, when the masks were last looked at."""
         self._done = False
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int
     ) -> None:
         pruner = self.pruner()
-        if not self._done and pruner is not None and pruner.finished:
+        if self._done or pruner is None:
+            return
+        seen = (len(pruner.curve), pruner.finished)
+        if seen != self._seen and pruner.settled:
             self.network.keep_zeros(pruner.masks())
             self._done = True
+        self._seen = seen
 
 
 class SparsityCurve(Callback):
