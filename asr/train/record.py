@@ -156,23 +156,29 @@ def command() -> str:
     return shlex.join(name_only(w) for w in words)
 
 
+_ROOT = Path(__file__).resolve().parents[2]
+
+
 def _program(path: Path) -> list[str]:
     if path.suffix != ".py" or path.name == "__main__.py":
         return ["asr" if path.name == "__main__.py" else path.name]
-    root = Path(__file__).resolve().parents[2]
     path = path.resolve()
-    return ["python", str(path.relative_to(root)) if path.is_relative_to(root) else path.name]
+    return ["python", str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name]
 
 
 def name_only(word: str) -> str:
-    """`key=/some/folder/run/model.asr` -> `key=run/model.asr`; also in a list, `key=[...]`."""
+    """`key=/some/folder/run/model.asr` -> `key=run/model.asr`; also in a list, `key=[...]`.
+
+    A file of this project is named from the project's folder on.
+    """
     key, separator, value = word.rpartition("=")
     if value.startswith("[") and value.endswith("]"):
         return key + separator + f"[{','.join(map(name_only, value[1:-1].split(',')))}]"
     path = Path(value)
     if not path.is_absolute():
         return word
-    return key + separator + "/".join(path.parts[-2:])
+    inside = path.is_relative_to(_ROOT)
+    return key + separator + "/".join(path.relative_to(_ROOT).parts if inside else path.parts[-2:])
 
 
 def without_folders(plain: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import sys
 
 import pytest
+from paths import ROOT
 
 from asr.corpus.spoken.settings import Spoken
 from asr.plain import to_plain
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
-from asr.train.record import command, without_folders
+from asr.train.record import command, name_only, without_folders
 
 SAID = "/home/me/runs/shipped/lines.txt"
 
@@ -46,3 +47,13 @@ def test_a_command_names_files_but_no_folders_of_this_machine(
         "asr train plan/a.yaml seed=2 'data.train=[a,b]' 'data.spoken.text=[shipped/lines.txt]'"
     )
     assert command() == expected
+
+
+def test_a_command_names_no_folder_of_this_machine() -> None:
+    recipe = str(ROOT / "recipes" / "shipped" / "training.yaml")
+    assert name_only(recipe) == "recipes/shipped/training.yaml"
+    assert name_only("init=/home/somebody/runs/x/model.asr") == "init=x/model.asr"
+    assert name_only("data.spoken.text=[/home/somebody/a/lines.txt]") == (
+        "data.spoken.text=[a/lines.txt]"
+    )
+    assert name_only("model.hidden=64") == "model.hidden=64"
