@@ -22,7 +22,8 @@ from asr.sparse.kernels import GATES, CellKind, level, library
 WIDEST = 1024
 """Most utterances of a batch: `WIDEST` of c/training.c."""
 DENSEST = 0.2
-"""Where more weights than this fraction are left, dense products in bfloat16 take less time."""
+"""Largest fraction of weights left for which `run` is used: an estimate of where dense products in
+bfloat16 become faster. Measured at 6 and 9 %."""
 _PARTS = {"gru": 4, "rnn_tanh": 1, "rnn_relu": 1}
 
 

@@ -38,7 +38,8 @@ Item = tuple[str, torch.Tensor, list[int], float]
 _FULL_SCALE = 32768.0
 _LARGEST = 30.0
 """Of a normalised feature in training. A band that holds nothing but one click, behind a filter,
-comes to a thousand deviations, and the batch norm's statistics with it; others stay below 25."""
+can come to a thousand deviations, and spoils the statistics of the batch norms; others that were
+looked at stayed below 25."""
 _SLACK = 1600
 """Samples beyond the duration in a manifest, which may be rounded."""
 
