@@ -60,6 +60,10 @@ def speed_cell(network: NetworkSeeds) -> str:
     return f"{packed:.3g} / {dense:.3g} ({dense / packed:.2f}x)"
 
 
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
 def _cer_cell(network: NetworkSeeds, dataset: str) -> str:
     return _spread([100 * e.cer for e in network.evaluations(dataset)], "{:.1f}".format)
 
@@ -71,6 +75,7 @@ def _figures(show: Callable[[float], str], get: Callable[[RunRecord], float | No
 def _columns(records: Sequence[RunRecord]) -> list[tuple[Column, _Cell]]:
     """Every column, the ones that matter most first."""
     names = datasets(records)
+    dev = (Column("Dev WER %"), _figures(_percent, lambda r: r.training.dev_wer))
     columns: list[tuple[Column, _Cell]] = [
         (Column("Network", numeric=False), lambda n: n.label),
         (Column("Non-zeros"), _figures(count, lambda r: r.model.nonzeros)),
@@ -80,7 +85,7 @@ def _columns(records: Sequence[RunRecord]) -> list[tuple[Column, _Cell]]:
         ),
         (Column("Packed file, MB"), _figures(megabytes, lambda r: r.files.packed_bytes)),
         *((Column(f"WER %, {name}"), partial(wer_cell, dataset=name)) for name in names),
-        *([] if names else [(Column("WER %"), partial(wer_cell, dataset=""))]),
+        *([] if names else [dev]),
         *((Column(f"CER %, {name}"), partial(_cer_cell, dataset=name)) for name in names),
         (Column("Parameters"), _figures(count, lambda r: r.model.parameters)),
         (Column("Least to most sparse tensor, %"), _tensors_cell),
@@ -197,7 +202,9 @@ def notes(records: Sequence[RunRecord]) -> list[str]:
             "steps with this decay."
         )
     untested = [_run_label(r, records) for r in records if not r.evaluation]
-    if untested:
+    if len(untested) == len(records):
+        lines.append("Dev WER: all dev sets together, greedy, in the epoch that was kept.")
+    elif untested:
         lines.append(f"Not tested: {'; '.join(untested)}.")
     return lines
 

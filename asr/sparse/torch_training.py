@@ -117,11 +117,29 @@ def run(x: Tensor, keeps: Sequence[Keeps], cells: Sequence[nn.RNNBase]) -> Tenso
 
     Each direction runs from the first time step to the last. Computes in float32; the states have
     the type of autocast if it is on, else that of x. With two threads each runs a direction; the
-    result is the same. At most WIDEST utterances.
+    result is the same. Raises AsrError for more than WIDEST utterances, and where inputs, cells and
+    `keeps` do not fit each other.
     """
+    _check(x, keeps, cells)
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     parameters = [cast(Tensor, getattr(cell, name)) for cell in cells for name in names]
     return cast(Tensor, _Layer.apply(tuple(keeps), x, *parameters))
+
+
+def _check(x: Tensor, keeps: Sequence[Keeps], cells: Sequence[nn.RNNBase]) -> None:
+    """C reads and writes where these shapes say."""
+    directions, _, batch, inputs = x.shape
+    if batch > WIDEST:
+        raise AsrError(f"{batch} utterances in a batch: sparse layers take at most {WIDEST}")
+    if not len(keeps) == len(cells) == directions:
+        raise AsrError(f"{directions} directions, {len(keeps)} masks and {len(cells)} cells")
+    for kept, cell in zip(keeps, cells, strict=True):
+        there = (cell.mode.lower(), cell.input_size, cell.hidden_size)
+        if there != (kept.kind, inputs, kept.hidden) or kept.inputs != inputs:
+            raise AsrError(
+                f"a {there[0]} of {there[1]} inputs and {there[2]} units, masks of a {kept.kind} "
+                f"of {kept.inputs} and {kept.hidden}, and {inputs} inputs: must be the same"
+            )
 
 
 class _Layer(torch.autograd.Function):
@@ -140,14 +158,11 @@ class _Layer(torch.autograd.Function):
             _Call(k, parameters[4 * d : 4 * d + 4], frames, width) for d, k in enumerate(keeps)
         ]
         _each(n, lambda d: calls[d].forward(given[d], states[d], saved[d]))
+        states[..., batch:] = 0.0  # of no utterance: an RNN with ReLU may be infinite there
         ctx.calls, ctx.batch, ctx.type = calls, batch, x.dtype
         ctx.save_for_backward(given, states, saved)
         output = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return (
-            states[:, 1:, :, :batch]
-            .transpose(2, 3)
-            .to(output, memory_format=torch.contiguous_format)
-        )
+        return states[:, 1:, :, :batch].transpose(2, 3).to(output)
 
     @staticmethod
     @once_differentiable
@@ -169,7 +184,7 @@ class _Call:
     """One direction in one training step: what both passes need."""
 
     def __init__(self, keeps: Keeps, weights: Sequence[Tensor], frames: int, width: int) -> None:
-        self.keeps = keeps
+        self.keeps, self.done = keeps, False
         ih, hh, self.bias_ih, self.bias_hh = (w.detach().float().contiguous() for w in weights)
         self.shapes = [w.shape for w in weights[:2]]
         self.types = [w.dtype for w in weights]
@@ -200,8 +215,9 @@ class _Call:
         self, x: Tensor, states: Tensor, saved: Tensor, grad: Tensor, grad_x: Tensor
     ) -> tuple[Tensor, ...]:
         """Fill `grad_x`; the gradients of the parameters. `saved` is overwritten."""
-        if self.struct.grad_ih:
+        if self.done:
             raise RuntimeError("a sparse layer has no second backward pass: run it forward again")
+        self.done = True
         sparse = [torch.zeros_like(values) for values in self.values[:2]]
         biases = [torch.zeros_like(self.bias_ih), torch.zeros_like(self.bias_hh)]
         for name, made in zip(

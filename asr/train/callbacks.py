@@ -162,6 +162,11 @@ class SparseSteps(Callback):
             self._done = True
         self._seen = seen
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Whoever trains this network next may have other weights in the place of the zeros.
+        self.network.keep_zeros(None)
+        self._seen, self._done = None, False
+
 
 class SparsityCurve(Callback):
     """`sparsity.csv`: a row for each update of the masks, with the sparsity of the pruned tensors

@@ -7,10 +7,6 @@ worker processes. The loader is built anew for every epoch: use
 """
 
 import mmap
-import multiprocessing
-import os
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +19,7 @@ from asr import audio
 from asr.audio.batch import batch_by_length
 from asr.corpus.index import durations_of
 from asr.corpus.manifest import Utterance
+from asr.corpus.workers import end_with_parent
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
@@ -248,7 +245,7 @@ class SpeechData(LightningDataModule):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.data.workers,
-            worker_init_fn=_end_with_parent,
+            worker_init_fn=end_with_parent,
             # Otherwise each new iterator draws from the global generator; a resumed training, which
             # makes fewer iterators, would then draw other dropout.
             generator=torch.Generator().manual_seed(epoch),
@@ -262,22 +259,6 @@ class SpeechData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Read by the next loader."""
         self._restored = state_dict
-
-
-def _end_with_parent(_: int) -> None:
-    """In a worker process: end when the training is killed.
-
-    torch looks for that too, but never while a batch waits in the pipe to the training, whose other
-    end the other workers keep open.
-    """
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        while parent is not None and os.getppid() == parent.pid:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def slowest(durations: np.ndarray, augment: AugmentSettings) -> np.ndarray:

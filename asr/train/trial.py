@@ -11,6 +11,9 @@ from torch import nn
 
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
+from asr.model.torch_network import DeepSpeech
+from asr.settings.run import Run
+from asr.sparse import torch_training
 from asr.train.batches import Batch, batch_bytes
 from asr.train.fit import TrainingParts
 from asr.train.losses import ctc_losses
@@ -148,15 +151,33 @@ def _train(parts: TrainingParts, batch: Batch) -> None:
     if settings.training.accumulate == 1:
         optimiser.zero_grad()
     held = _held(parts, model)
-    with autocast(settings.training.precision, where):
-        log_probs, lengths = model(batch.features, batch.feature_lengths)
-        ctc = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
-        found = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)
-        loss = found.get("loss", ctc.sum())
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
-    optimiser.step()
+    for masks in _masks_of_steps(model, settings, where):
+        model.keep_zeros(masks)
+        with autocast(settings.training.precision, where):
+            log_probs, lengths = model(batch.features, batch.feature_lengths)
+            ctc = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
+            found = mixed_loss(ctc, batch, log_probs, lengths, parts.module.teacher)
+            loss = found.get("loss", ctc.sum())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
+        optimiser.step()
     del held
+
+
+def _masks_of_steps(
+    model: DeepSpeech, settings: Run, where: torch.device
+) -> list[dict[str, torch.Tensor] | None]:
+    """None for the dense step, and masks for the sparse one, which needs more memory.
+
+    A pruned training makes sparse steps once its masks are final. How many weights are left changes
+    little of what a step holds.
+    """
+    sparse = settings.pruning.method != "none" and where.type == "cpu"
+    if not sparse or not torch_training.supports(model.dimensions.cell):
+        return [None]
+    left = torch_training.DENSEST / 2
+    matrices = {name: p for name, p in model.named_parameters() if p.dim() == 2}
+    return [None, {name: torch.rand_like(p) < left for name, p in matrices.items()}]
 
 
 def _validate(parts: TrainingParts, batch: Batch) -> None:

@@ -28,6 +28,7 @@ import soundfile
 import torch
 from lib.record import Display, Part
 from lib.script import Script, finish, start
+from lib.steps import LONGEST, SHORTEST, a_batch, trainer_of
 from torch import Tensor, nn
 
 from asr.benchmark.timing import LoadMonitor
@@ -40,19 +41,13 @@ from asr.pruning import Bank, OneShot, Pruner, Rule
 from asr.report.table import Column, Table
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
-from asr.settings.training import OptimiserSettings
 from asr.settings.yaml import load
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train.data import SpeechData
-from asr.train.losses import ctc_losses
-from asr.train.module import build_optimiser
-from asr.train.trainer import autocast, fast_precision
+from asr.train.trainer import fast_precision
 
 RECIPE = Path(__file__).parents[1] / "shipped" / "training.yaml"
 WIDTHS, BATCHES = (128, 256, 384, 512), (60.0, 120.0)
-SHORTEST, LONGEST = 4.0, 14.0
-"""Seconds of the utterances; within a batch they are of about equal length, as in a training."""
-CHARACTERS_PER_SECOND = 14
 TARGET = 1 - 3 / 32
 """Zeros of the pruned network."""
 FED_STEPS = 30
@@ -88,52 +83,12 @@ class PlainNetwork(nn.Module):
         return scores.float().log_softmax(-1), lengths
 
 
-def a_batch(seconds: float, mels: int) -> list[Tensor]:
-    """Features, lengths, targets and their lengths of utterances of about equal length."""
-    generator = torch.Generator().manual_seed(3)
-    longest = (SHORTEST * LONGEST) ** 0.5
-    count = max(1, int(seconds / longest))
-    durations = longest * (1 - 0.1 * torch.rand(count, generator=generator))
-    durations[0] = longest
-    lengths = (100 * durations).long()
-    tokens = (CHARACTERS_PER_SECOND * durations).long()
-    features = torch.randn(count, int(lengths.max()), mels, generator=generator)
-    targets = torch.randint(1, 29, (count, int(tokens.max())), generator=generator)
-    return [features, lengths, targets, tokens]
-
-
-Step = Callable[[Sequence[Tensor]], None]
-
-
 def pruned(network: DeepSpeech) -> Pruner:
     """Prunes the network at once; its masks are final."""
     pruner = Pruner(network, Rule(OneShot(1, TARGET), ["rnn*"], Bank(32)))
     pruner.step()
     network.keep_zeros(pruner.masks())
     return pruner
-
-
-def trainer_of(
-    network: nn.Module, precision: str, settings: OptimiserSettings, pruner: Pruner | None = None
-) -> Step:
-    """What makes one step of a training of the network with a batch."""
-    optimiser = build_optimiser(network, settings)
-
-    def step(batch: Sequence[Tensor]) -> None:
-        features, lengths, targets, tokens = batch
-        with autocast(precision, torch.device("cpu")):
-            log_probs, frames = network(features, lengths)
-        loss = ctc_losses(log_probs, frames, targets, tokens).sum() / tokens.sum()
-        optimiser.zero_grad()
-        loss.backward()
-        if pruner:
-            pruner.mask_gradients()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimiser.step()
-        if pruner:
-            pruner.step(optimiser)
-
-    return step
 
 
 def measure_width(script: Script, settings: Run, hidden: int, seconds: float) -> None:

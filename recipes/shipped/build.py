@@ -11,7 +11,7 @@ this is there and that PocketSphinx and the synthesiser are installed. Then it t
 skips what is done:
 
 1. write the lines that the synthesiser speaks, and make the synthetic speech;
-2. train a language model of at most 5 MB on the books and the training transcripts;
+2. train a language model of at most 9 MB on the books and the training transcripts;
 3. train the networks of `grid.yaml`, two at a time with one thread each, about twenty hours of
    processor time; with `--train`, stop here;
 4. measure them and PocketSphinx on the test sets: `recipes/results/recogniser/english.json`;
@@ -76,7 +76,7 @@ LINES_FILE = "lines.txt"
 """File of text for the synthesiser, as `grid.yaml` names it."""
 BOOK_LINES, EVERYDAY_LINES, DIGIT_LINES = 9_000, 2_500, 1_000
 """Lines in LINES_FILE; two hours of speech need about a sixth of them."""
-LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "8.2e-8"]
+LM = ["--order", "4", "--cutoffs", "1,1,2,2", "--min-count", "3", "--prune", "2e-8"]
 BEAM = 256
 UNKNOWN_SCORE = -16.0
 """Of words outside the vocabulary. Beam and score were chosen on the dev sets after the first

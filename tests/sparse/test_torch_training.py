@@ -119,8 +119,44 @@ def test_what_cannot_be_done_is_refused() -> None:
     output.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="no second backward pass"):
         output.sum().backward()
+    for x in (torch.randn(1, 4, 3, 21), torch.randn(2, 4, 3, 20)):
+        with pytest.raises(AsrError, match=r"21 inputs|2 directions"):
+            torch_training.run(x, [keep], [cell])
+    for other in (make_cell("gru", 21, 32), make_cell("rnn_relu", 20, 32)):
+        with pytest.raises(AsrError, match="must be the same"):
+            torch_training.run(torch.randn(1, 4, 3, 20), [keep], [other])
+    with pytest.raises(AsrError, match="at most 1024"):
+        torch_training.run(torch.randn(1, 1, torch_training.WIDEST + 1, 20), [keep], [cell])
     with pytest.raises(AsrError, match="an LSTM cannot"):
         torch_training.Keeps("lstm", torch.ones(128, 20) > 0, torch.ones(128, 32) > 0)
     with pytest.raises(AsrError, match="three rows for each unit"):
         torch_training.Keeps("gru", torch.ones(64, 20) > 0, torch.ones(96, 32) > 0)
     assert not torch_training.supports("lstm")
+
+
+def test_a_second_backward_is_refused_where_no_input_weight_is_left() -> None:
+    cell = make_cell("gru", 20, 32)
+    none, recurrent = torch.zeros(96, 20, dtype=torch.bool), kept(cell)[1]
+    keep = torch_training.Keeps("gru", none, recurrent)
+    output = torch_training.run(torch.randn(1, 4, 3, 20, requires_grad=True), [keep], [cell])
+    output.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="no second backward pass"):
+        output.sum().backward()
+
+
+def test_columns_of_no_utterance_that_grow_without_end_spoil_no_gradient() -> None:
+    # They are driven by the biases alone, which an RNN with ReLU may raise to infinity.
+    units, frames = 8, 900
+    cell = make_cell("rnn_relu", 4, units)
+    with torch.no_grad():
+        cell.weight_hh_l0.copy_(1.2 * torch.eye(units))
+        cell.weight_ih_l0.copy_(torch.eye(units)[:, :4] + torch.eye(units).roll(4, 0)[:, :4])
+        cell.bias_ih_l0.fill_(0.1)
+        cell.bias_hh_l0.zero_()
+    keep = torch_training.Keeps("rnn_relu", *kept(cell))
+    x = torch.full((1, frames, 1, 4), -1.0, requires_grad=True)  # holds the states at zero
+    grad = torch.ones(1, frames, 1, units)
+    ours = results(torch_training.run(x, [keep], [cell]), grad, x, [cell])
+    theirs = results(cell(x[0])[0][None], grad, x, [cell])
+    for mine, wanted in zip(ours, theirs, strict=True):
+        assert torch.equal(mine, wanted)

@@ -17,6 +17,8 @@ from asr.model.torch_network import DeepSpeech
 from asr.report.schema import MachineRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
+from asr.sparse import torch_training
+from asr.sparse.kernels import library
 from asr.train import record, trial
 from asr.train.ranks import Ranks
 from asr.train.run import train
@@ -187,6 +189,21 @@ def test_a_dev_recording_that_memory_cannot_hold_fails_before_training(
     monkeypatch.setattr(DeepSpeech, "forward", limited)
     with pytest.raises(AsrError, match=r"(?s)largest batch of dev .*out of data\.dev"):
         train(load(Run, None, words_of(tmp_path, corpus, "data.batch_seconds=9")))
+
+
+@pytest.mark.filterwarnings("ignore:.*only 10 updates")
+@pytest.mark.skipif(library() is None, reason="sparse steps need the C library")
+def test_the_sparse_step_of_a_pruned_training_is_tried_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch_training, "run", full)
+    words = words_of(tmp_path, corpus, "data.batch_seconds=9", "pruning.method=cubic")
+    words += ["pruning.target=0.9", "pruning.mask_updates=5"]
+    with pytest.raises(AsrError, match=r"(?s)largest batch of train .*out of memory"):
+        train(load(Run, None, words))
 
 
 def test_a_bad_word_is_refused_and_a_record_names_the_gpu() -> None:

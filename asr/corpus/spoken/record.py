@@ -6,14 +6,13 @@ that the next call repeats only the chunks that were being recorded.
 
 import json
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from asr.audio import simulate
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken import synthesisers
 from asr.corpus.spoken.settings import PARTS, AudioFormat, Part, SynthesiserName
+from asr.corpus.workers import end_with_parent
 from asr.errors import AsrError
 from asr.files import atomic_write_text
 
@@ -131,7 +131,7 @@ def _chunks(lines: Iterator[Line], session: Session, processes: int) -> _Chunks:
     ended: AsrError | None = None  # raised when all lines before it are recorded
     # Not forked: the caller may have threads, of torch for one.
     pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_end_with_parent
+        processes, mp_context=get_context("spawn"), initializer=end_with_parent
     )
     try:
         while True:
@@ -201,15 +201,3 @@ def _trim(speech: np.ndarray) -> np.ndarray:
     """Without the silence before and after."""
     loud = np.flatnonzero(np.abs(speech) > 0.01 * np.abs(speech).max())
     return speech[loud[0] : loud[-1] + 1]
-
-
-def _end_with_parent() -> None:
-    """Workers of a process that was killed would wait for work for ever."""
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

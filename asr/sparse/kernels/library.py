@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asr.errors import AsrError
 
-VERSION = 6
+VERSION = 7
 """Must equal `asr_sparse_version()`, else the library is not used. Increase both with every change
 of an argument or a layout: an older build would read beyond its arrays."""
 

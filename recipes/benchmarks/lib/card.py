@@ -6,7 +6,7 @@ from typing import Any
 from asr.errors import AsrError
 from asr.report.table import Column, Table
 
-MODEL_BYTES, LM_BYTES = 4_000_000, 5_000_000
+MODEL_BYTES, LM_BYTES = 3_000_000, 9_000_000
 """Largest files that the package may contain."""
 MARKER = "<!-- word and character errors -->"
 """The table replaces this line of a card."""

@@ -36,7 +36,7 @@ int asr_has_avxvnni(void) {
 }
 
 /* `VERSION` of asr/sparse/kernels/library.py. */
-ASR_EXPORT int32_t asr_sparse_version(void) { return 6; }
+ASR_EXPORT int32_t asr_sparse_version(void) { return 7; }
 
 /* Which levels of sparse.h can be used: bit l of the result is level l. */
 ASR_EXPORT int32_t asr_sparse_levels(void) {
