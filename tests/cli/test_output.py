@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from command_line import asr_here
 from tone_network import RATE, save_tone_model, speak
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="devices are those of POSIX")
@@ -56,15 +57,10 @@ def asr(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
 def test_every_command_refuses_a_file_it_could_not_write_before_it_begins(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch, command: str, place: str
 ) -> None:
-    from asr.cli import main as cli
-
     (files / "folder").mkdir(exist_ok=True)
     monkeypatch.chdir(files)
     before = sorted(files.rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["asr", *command.split(), "-o", place])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    asr_here(*command.split(), "-o", place, status=2)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"asr: {place}: ")
@@ -74,11 +70,15 @@ def test_every_command_refuses_a_file_it_could_not_write_before_it_begins(
 
 @pytest.mark.parametrize("place", ["text.txt", "text.txt/x/y", "/proc/asr/x"])
 @pytest.mark.parametrize("command", ["train r.yaml runs={}", "transcribe a.wav -m tone.asr -o {}"])
-def test_a_folder_that_cannot_be_made_is_a_sentence(files: Path, command: str, place: str) -> None:
-    run = asr(files, *command.format(place).split())
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.startswith(f"asr: {place}")
-    assert run.stderr.count("\n") == 1
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch, command: str, place: str
+) -> None:
+    monkeypatch.chdir(files)
+    asr_here(*command.format(place).split(), status=2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"asr: {place}")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,24 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(files: Path, command: str, p
     ],
 )
 def test_a_disk_that_fills_up_costs_no_figure(
-    files: Path, command: str, figures: list[str]
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch, command: str, figures: list[str]
 ) -> None:
+    monkeypatch.chdir(files)
     if not (files / "small.arpa").exists():
-        assert asr(files, "lm", "train", "text.txt", "-o", "small.arpa").returncode == 0
-    run = asr(files, *command.split(), "-o", "/dev/full")
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1] == (
-        "asr: /dev/full: cannot be written: No space left on device"
-    )
-    assert "Traceback" not in run.stderr
+        asr_here("lm", "train", "text.txt", "-o", "small.arpa")
+    capsys.readouterr()
+    asr_here(*command.split(), "-o", "/dev/full", status=2)
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "asr: /dev/full: cannot be written: No space left on device"
+    assert "Traceback" not in err
     for figure in figures:
-        assert figure in run.stdout
+        assert figure in out
     assert stat.S_ISCHR(os.lstat("/dev/full").st_mode)
 
 
-@pytest.mark.parametrize("command", ["models", "transcribe a.wav -m tone.asr", "info tone.asr"])
+@pytest.mark.parametrize(
+    "command", ["models", "transcribe a.wav -m tone.asr --backend native", "info tone.asr"]
+)
 def test_standard_output_that_is_full_is_a_sentence(files: Path, command: str) -> None:
     with open("/dev/full", "w") as full:
         run = subprocess.run(
@@ -132,7 +134,8 @@ def test_a_name_that_standard_output_cannot_encode_stops_nothing(
 ) -> None:
     for each in ("a.wav", name, "z.wav"):
         (tmp_path / each).write_bytes((files / "a.wav").read_bytes())
-    run = asr(tmp_path, "transcribe", ".", "-m", str(files / "tone.asr"), PYTHONIOENCODING=encoding)
+    words = ["transcribe", ".", "-m", str(files / "tone.asr"), "--backend", "native"]
+    run = asr(tmp_path, *words, PYTHONIOENCODING=encoding)
     assert run.returncode == 0
     assert sorted(run.stdout.splitlines()) == sorted(
         f"{each}\tBAD CAFE" for each in ("a.wav", written, "z.wav")
