@@ -19,7 +19,7 @@ skips what is done:
 6. write `asr/pretrained/english.*` and the sections of RESULTS.md.
 
 Records and packed networks go to `recipes/results/shipped`. With `--only` the
-other runs of `grid.yaml` are neither trained nor measured. For other recordings or a wider network
+other runs of `grid.yaml` are neither trained nor measured, but for those that the named ones need. For other recordings or a wider network
 change `training.yaml`, or pass key=value; for other test sets pass `--test` and `--by-age`. What
 the card says of the data is in `card.md`.
 """
@@ -61,7 +61,7 @@ from lib.subsets import TEST, split_sets, subsets  # noqa: E402
 RECORD = RECIPES / "results" / "recogniser" / "english.json"
 NOT_IN_LM = "train-coffee"
 """345 orders of 55 words, whose phrases would crowd the language model."""
-SHIPPED = "wide-sparse"
+SHIPPED = "english"
 """The run of the grid whose network is put into the package."""
 RESULTS = RECIPES / "results" / "shipped"
 COST = RECIPES / "results" / "training_cost" / "shipped.json"
@@ -105,9 +105,10 @@ def train(plan: Grid) -> None:
 
 
 def training_cost(plan: Grid) -> None:
-    """The record of what the trainings cost."""
-    folders = [str(folder_of(plan, run.name)) for run in plan.runs]
-    reached = [run.name for run in plan.runs if run.name in REACHED]
+    """The record of what the trainings from scratch cost."""
+    scratch = [run.name for run in plan.runs if not run.init]
+    folders = [str(folder_of(plan, name)) for name in scratch]
+    reached = [name for name in scratch if name in REACHED]
     run([str(HERE / "cost.py"), *folders, "--reach", *reached, "-o", str(COST)])
 
 
@@ -237,7 +238,8 @@ def only(plan: Grid, names: Sequence[str], *, train: bool) -> Grid:
         raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
     if not train and SHIPPED not in names:
         raise AsrError(f"--only: {SHIPPED} is what ships: name it too, or add --train")
-    return replace(plan, runs=[run for run in plan.runs if run.name in names])
+    needed = set(names).union(*(run.needs for run in plan.runs if run.name in names))
+    return replace(plan, runs=[run for run in plan.runs if run.name in needed])
 
 
 def main(words: list[str]) -> None:

@@ -51,6 +51,8 @@ def test_networks_differ_only_in_width_cell_pruning_and_what_streaming_needs() -
     for name in ("forward", "rnn"):
         assert differing(runs[name], runs[f"{name}-sparse"]) == {"pruning"}
     assert differing(dense, runs["forward"]) == {"model", "frontend"}
+    shipped = differing(runs["wide-sparse"], runs["english"])
+    assert shipped == {"init", "pruning", "augment", "optimiser", "training"}
     for settings in runs.values():
         assert settings.model.bidirectional != (settings.frontend.normalise == "running")
 
@@ -141,6 +143,7 @@ def test_settings_and_sets_reach_every_step(
     MAIN([*arguments(speech, f"augment.noise_folder={noise}"), "test-a"])
     lm, trained, cost, benchmark, package = commands
     assert cost[1].endswith("/runs/shipped/wide-sparse")
+    assert not any(word.endswith("/english") for word in cost)
     assert lm[1:4] == ["asr", "lm", "train"]
     lines = tmp_path / "runs" / "shipped" / "lines.txt"
     assert trained == ["trained", str(lines)]
@@ -161,15 +164,15 @@ def test_some_runs_alone_are_trained_and_measured(
     MAIN([*arguments(speech), "--only", "small", "dense", "--train"])
     assert commands == [trained]
     commands.clear()
-    MAIN([*arguments(speech), "--only", "dense", "wide-sparse"])
+    MAIN([*arguments(speech), "--only", "dense", "english"])
     assert commands[1] == trained
     cost, benchmark, package = commands[2:]
     assert [Path(word).name for word in cost[1:5]] == ["wide-sparse", "dense", "--reach", "dense"]
-    assert sum(word.startswith("--network") for word in benchmark) == 2
+    assert sum(word.startswith("--network") for word in benchmark) == 3
     assert Path(package[0]).name == "package.py"
     for words, message in (
         (["smal", "--train"], r"not runs of grid\.yaml: smal"),
-        (["dense"], "wide-sparse is what ships: name it too, or add --train"),
+        (["dense"], "english is what ships: name it too, or add --train"),
     ):
         with pytest.raises(AsrError, match=message):
             MAIN([*arguments(speech), "--only", *words])
