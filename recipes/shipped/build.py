@@ -19,9 +19,9 @@ skips what is done:
 6. write `asr/pretrained/english.*` and the sections of RESULTS.md.
 
 Records and packed networks go to `recipes/results/shipped`. With `--only` the other runs of
-`grid.yaml` are neither trained nor measured, but for those that the named ones start from. For other
-recordings or a wider network change `training.yaml`, or pass key=value; for other test sets pass
-`--test` and `--by-age`. What the card says of the data is in `card.md`.
+`grid.yaml` are neither trained nor measured, but for those that the named ones start from. For
+other recordings or a wider network change `training.yaml`, or pass key=value; for other test sets
+pass `--test` and `--by-age`. What the card says of the data is in `card.md`.
 """
 
 import argparse
