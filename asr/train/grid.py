@@ -290,8 +290,11 @@ def _collect(folder: Path, target: Path) -> None:
 
 def _report(name: str, path: Path, seconds: float, console: Console) -> None:
     record = read_record(path)
-    tests = ", ".join(f"{k} {100 * v.wer:.1f} %" for k, v in record.evaluation.items())
+    rates = {name: tested.wer for name, tested in record.evaluation.items()}
+    if not rates and record.training.dev_wer is not None:
+        rates = {"dev": record.training.dev_wer}
+    found = ", ".join(f"{name} {100 * wer:.1f} %" for name, wer in rates.items())
     console.print(
-        f"{name}: {record.model.nonzeros:,} non-zeros, WER {tests} ({seconds:.0f} s)",
+        f"{name}: {record.model.nonzeros:,} non-zeros, WER {found} ({seconds:.0f} s)",
         highlight=False,
     )
