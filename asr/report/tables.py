@@ -263,7 +263,7 @@ def _csv_row(record: RunRecord, names: Sequence[str], averaged: bool) -> dict[st
 
 def main_columns(records: Sequence[RunRecord]) -> list[str]:
     """Headings of the few columns that matter: size, sparsity, word errors, bytes, speed."""
-    wers = [f"WER %, {name}" for name in datasets(records)] or ["WER %"]
+    wers = [f"WER %, {name}" for name in datasets(records)] or ["Dev WER %"]
     speed = "Packed / dense, s"
     return [
         "Network",

@@ -352,3 +352,10 @@ def test_curves_of_many_methods_have_different_colours_and_of_few_those_of_their
     records = load(*methods_grid())
     assert colours(records) == 6
     assert colours([r for r in records if r.label in ("method 0", "method 1")]) == 1
+
+
+def test_a_grid_without_tests_shows_its_dev_errors(load):
+    records = load(plain_record("a", label="A", tests={}), plain_record("b", label="B", tests={}))
+    table = tables.networks_table(records).select(tables.main_columns(records))
+    assert row_of(table, "B")["Dev WER %"] == "12.0"
+    assert not any("Not tested" in line for line in tables.notes(records))
