@@ -3,7 +3,7 @@
     make demo    # or: python recipes/demo.py [key=value for every run ...]
 
 On an hour of the built-in spoken corpus (synthesised first, about 300 words) it trains a dense
-network; one that is three times as wide and pruned, while it trains, to half as many weights; and a
+network; one that is twice as wide and pruned, while it trains, to half as many weights; and a
 small dense one with as many parameters as the pruned one has non-zeros. Then it prints their word
 error rates, times the model files, transcribes three test recordings, and a real recording with the
 recogniser that comes with the package.
