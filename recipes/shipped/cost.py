@@ -15,7 +15,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,17 @@ class Training:
     @property
     def kept(self) -> float:
         """The error rate of the epoch that was kept."""
-        return self.record.training.dev_wer or 1.0
+        rate = self.record.training.dev_wer
+        return 1.0 if rate is None else rate
 
     @property
     def final(self) -> int:
         """Steps until the network had all its zeros; all steps where nothing is pruned."""
         pruning = self.record.pruning
-        if pruning is None or not pruning.curve:
+        if pruning is None:
             return self.record.training.steps
+        if not pruning.curve:  # fixed masks: they were there from the start
+            return 0
         last = pruning.curve[-1][1]
         return next(step for step, sparsity in pruning.curve if sparsity == last)
 
@@ -99,10 +102,9 @@ def steps_of(training: Training) -> dict[str, Callable[[], object]]:
     """Steps of the network as it trained: dense, and with its masks final if it is pruned."""
     settings = load(Run, training.folder / "config.yaml")
     batch = a_batch(settings.data.batch_limit, settings.model.mels)
-    dimensions = replace(settings.model, dropout=0.0)
     precision, name = settings.training.precision, training.record.name
     step = partial(trainer_of, precision=precision, settings=settings.optimiser)
-    found = {f"{name}, {BEFORE}": partial(step(DeepSpeech(dimensions).train()), batch)}
+    found = {f"{name}, {BEFORE}": partial(step(DeepSpeech(settings.model).train()), batch)}
     if training.record.pruning:
         network = load_model(training.folder / "model.asr").model.train()
         pruner = Pruner(network, Rule(FixedMask(), settings.pruning.tensors))
@@ -112,7 +114,7 @@ def steps_of(training: Training) -> dict[str, Callable[[], object]]:
 
 
 def hours(training: Training, steps: int, seconds: Mapping[str, float]) -> float:
-    """Of so many steps, from the seconds of a step before and after its masks are final."""
+    """Hours that `steps` steps take, by the seconds of one before and after the masks are final."""
     before = min(steps, training.final)
     last = seconds.get(f"{training.record.name}, {FINAL}", 0.0)
     spent = before * seconds[f"{training.record.name}, {BEFORE}"] + (steps - before) * last

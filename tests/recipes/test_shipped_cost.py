@@ -86,6 +86,18 @@ def test_a_pruned_network_has_two_speeds_and_is_not_as_good_before_its_zeros_are
     assert row["hours"] == pytest.approx((150 / before + 250 / after) / 3600, rel=1e-4)
 
 
+def test_a_network_whose_zeros_were_there_from_the_start_makes_sparse_steps_only(
+    tmp_path: Path,
+) -> None:
+    tuned = training(tmp_path, "tuned", [0.5, 0.4], 0.4, final_step=150)
+    record = json.loads((tuned / "record.json").read_text())
+    record["pruning"]["curve"] = []
+    (tuned / "record.json").write_text(json.dumps(record))
+    [row] = measured(tmp_path, tuned, "--reach", "tuned").rows
+    assert row["reach tuned"].startswith("2 ")
+    assert row["hours"] == pytest.approx(200 / row["final_steps_per_second"] / 3600, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "no validation"), ("a,b\n1,2\n", "not the metrics"), (HEADING, "no validation")],
