@@ -175,8 +175,13 @@ def listen(
     ] = None,
     model: ModelOption = None,
     sample_rate: Annotated[
-        int, typer.Option(help="Samples per second of standard input without a WAV header.")
-    ] = 16000,
+        int | None,
+        typer.Option(
+            help="Samples per second of standard input without a WAV header."
+            + default_note("16000"),
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str, typer.Option("--format", "-f", help="txt, or json: an event a line.")
     ] = "txt",

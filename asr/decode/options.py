@@ -52,6 +52,10 @@ class DecoderOptions:
         if self.decoder not in get_args(DecoderName):
             known = ", ".join(get_args(DecoderName))
             raise AsrError(f"decoder={self.decoder!r} is unknown; there are {known}")
+        if isinstance(self.phrases, str):  # its letters would be the phrases
+            raise AsrError(
+                f"phrases={self.phrases!r}: a list of phrases, such as [{self.phrases!r}]"
+            )
         object.__setattr__(self, "phrases", tuple(self.phrases))
         changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
         if self.decoder == "greedy" and changed:

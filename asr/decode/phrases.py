@@ -6,7 +6,7 @@ the phrase CATS: "CA" has 0.5, "CATS" 1.0, "CAN" 0.0.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,8 +70,9 @@ def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) ->
             raise AsrError(f"phrases: {phrase!r} has no words")
         tokenizer.encode(text)  # refuses what the decoder could never write
         texts[text.encode() + b" "] = None
+    missing = _missing_letters(texts)
     # Node of every start of a phrase, the shorter ones first.
-    starts = sorted({text[:end] for text in texts for end in range(1, len(text) + 1)}, key=len)
+    starts = sorted(missing, key=len)
     nodes = {start: number for number, start in enumerate(starts, 2)}
     nodes[b""] = ROOT
     count = len(starts) + 2
@@ -80,7 +81,7 @@ def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) ->
     whole = {b"": 0}
     for start in starts:
         node = nodes[start]
-        values[node] = bonus * _words_in(start, texts)
+        values[node] = bonus * _words_in(start, missing[start])
         whole[start] = len(start) if start in texts else whole[start[:-1]]
         finals[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
         fails[node] = _fail(start, whole[start], nodes)
@@ -94,15 +95,22 @@ def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) ->
     )
 
 
-def _words_in(start: bytes, texts: dict[bytes, None]) -> float:
-    """Number of words in `start`, the last one as a fraction of the shortest that it may become."""
+def _missing_letters(texts: Iterable[bytes]) -> dict[bytes, int]:
+    """Letters that the last word of every start of a text lacks to the shortest it may become."""
+    missing: dict[bytes, int] = {}
+    for text in texts:
+        for end in range(1, len(text) + 1):
+            letters = len(text[end:].partition(b" ")[0])
+            missing[text[:end]] = min(letters, missing.get(text[:end], letters))
+    return missing
+
+
+def _words_in(start: bytes, missing: int) -> float:
+    """Number of words in `start`, the last one as a fraction of itself with `missing` letters."""
     done, _, part = start.rpartition(b" ")
     words = float(len(done.split()))
     if part:
-        rests = (
-            text.index(b" ", len(start)) - len(start) for text in texts if text.startswith(start)
-        )
-        words += len(part) / (len(part) + min(rests))
+        words += len(part) / (len(part) + missing)
     return words
 
 

@@ -8,17 +8,18 @@ import json
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
 from asr import audio
+from asr.audio.find import _is_sound
 from asr.decode.hypothesis import Word
 from asr.errors import AsrError
 from asr.transcribe.formats import word_to_plain
-from asr.transcribe.recogniser import Recogniser
+from asr.transcribe.recogniser import Recogniser, say_once
 from asr.transcribe.stream import Stream, StreamUpdate
 from asr.transcribe.transcript import Transcript
 
@@ -31,13 +32,14 @@ def listen_to(
     recogniser: Recogniser,
     stream: Stream,
     source: str | None,
-    sample_rate: int,
+    sample_rate: int | None = None,
     format: str = "txt",
 ) -> None:
     """Print the words of a microphone (None), of standard input (`-`) or of a recording.
 
-    Formats are `txt`, the words as they become stable, and `json`, an event a line. Ends with the
-    sound or with Ctrl-C. Raises AsrError for what cannot be read.
+    `sample_rate` is that of standard input without a header; None: 16,000. Formats are `txt`, the
+    words as they become stable, and `json`, an event a line. Ends with the sound or with Ctrl-C.
+    Raises AsrError for what cannot be read, after the words of what came before.
     """
     if format not in ("txt", "json"):
         raise AsrError(f"format={format!r}: txt or json")
@@ -51,15 +53,21 @@ def listen_to(
             show.update(stream.push(block))
     except KeyboardInterrupt:
         pass  # the usual way to end a microphone
+    except AsrError:
+        if stream.seconds:  # what was said before the sound broke off
+            show.finish(stream.finish())
+        raise
     show.finish(stream.finish())
 
 
-def _blocks(source: str | None, sample_rate: int, rate: int) -> Iterator[Floats]:
-    if source is None:
-        return resampled(microphone(rate), rate, rate)
+def _blocks(source: str | None, sample_rate: int | None, rate: int) -> Iterator[Floats]:
     if source == "-":
         return pcm(sys.stdin.buffer, sample_rate, rate)
-    return recording(source, rate)
+    if sample_rate is not None:
+        raise AsrError(
+            f"sample_rate={sample_rate}: only for standard input without a WAV header; leave it out"
+        )
+    return microphone(rate) if source is None else recording(source, rate)
 
 
 def recording(path: str, rate: int) -> Iterator[Floats]:
@@ -72,7 +80,10 @@ def recording(path: str, rate: int) -> Iterator[Floats]:
 
 
 def microphone(rate: int) -> Iterator[Floats]:
-    """The default microphone, by the package sounddevice. Raises AsrError without one."""
+    """The default microphone, by the package sounddevice.
+
+    Raises AsrError without one, and when it gives no more sound.
+    """
     try:
         import sounddevice
     except ModuleNotFoundError:
@@ -82,42 +93,70 @@ def microphone(rate: int) -> Iterator[Floats]:
         ) from None
     except OSError as error:
         raise AsrError(f"a microphone needs the library PortAudio: {error}") from None
+    action = "opened"
     try:
         with sounddevice.InputStream(samplerate=rate, channels=1, dtype="float32") as stream:
+            action = "read any more"
             while True:
-                block, _ = stream.read(round(BLOCK_SECONDS * rate))
+                block, lost = stream.read(round(BLOCK_SECONDS * rate))
+                if lost:
+                    say_once("sound of the microphone was lost: it came faster than it was read")
                 yield block[:, 0].copy()
     except sounddevice.PortAudioError as error:
-        raise AsrError(f"the microphone cannot be opened: {error}") from None
+        raise AsrError(f"the microphone cannot be {action}: {error}") from None
 
 
-def pcm(file: BinaryIO, sample_rate: int, rate: int) -> Iterator[Floats]:
+class _Pcm(NamedTuple):
+    """How samples of 16 bits are written."""
+
+    rate: int
+    channels: int = 1
+    size: int = sys.maxsize
+    """Bytes of samples; what follows is not sound. `sys.maxsize`: all that come."""
+
+
+def pcm(file: BinaryIO, sample_rate: int | None, rate: int) -> Iterator[Floats]:
     """Samples of 16 bits from a pipe, behind the header of a WAV file if there is one, at `rate`.
 
-    Without a header they are mono at `sample_rate`. Raises AsrError for a header of anything but
-    16-bit PCM.
+    Without a header they are mono at `sample_rate` (None: 16,000). Raises AsrError for files of
+    other kinds, for a header of anything but 16-bit PCM, and for a `sample_rate` beside a header.
     """
-    channels, start = 1, _exactly(file, 12)
+    start = _exactly(file, 12)
     if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-        (sample_rate, channels), start = _header(file), b""
-    elif len(start) == 12 and not start.startswith(b"\0") and start[:4] in _OTHERS:
-        raise AsrError("standard input: asr listen reads WAV or raw samples; use asr transcribe -")
-    if not 1000 <= sample_rate <= 384_000:
-        raise AsrError(f"sample_rate={sample_rate}: from 1000 to 384000")
-    return resampled(_samples(file, start, channels, sample_rate), sample_rate, rate)
+        form, start = _header(file), b""
+        if sample_rate is not None:
+            raise AsrError(
+                f"sample_rate={sample_rate}: standard input has a WAV header, which says "
+                f"{form.rate}; leave it out"
+            )
+    else:
+        form = _Pcm(_RAW_RATE if sample_rate is None else sample_rate)
+        start += _exactly(file, _HEAD - len(start))
+        if _is_sound(start):
+            raise AsrError(
+                "standard input is a file of another kind: asr listen reads WAV or raw samples; "
+                "use asr transcribe -"
+            )
+    if not 1000 <= form.rate <= 384_000:
+        raise AsrError(f"sample_rate={form.rate}: from 1000 to 384000")
+    return resampled(_samples(file, start, form), form.rate, rate)
 
 
-_OTHERS = (b"fLaC", b"OggS", b"FORM", b"caff", b"RF64")
-"""How files begin that are no samples."""
+_RAW_RATE = 16000
+"""Samples a second that a pipe without a header has if nobody says otherwise."""
+_HEAD = 2048
+"""Bytes that tell other files from samples: two frames of MP3 are among them."""
+_OPEN = 0x7FFF0000
+"""From here on a length says that nobody knew it, as 0 does."""
 
 
-def _header(file: BinaryIO) -> tuple[int, int]:
-    """Rate and channels of a WAV file, whose first 12 bytes are read; stops before the samples."""
+def _header(file: BinaryIO) -> _Pcm:
+    """What a WAV file says, whose first 12 bytes are read; stops before the samples."""
     found = None
     while True:
         name, size = struct.unpack("<4sI", _exactly(file, 8).ljust(8, b"\0"))
         if name == b"data" and found:
-            return found
+            return found._replace(size=size) if 0 < size < _OPEN else found
         if name == b"data" or name == b"\0\0\0\0" or size > 1 << 20:
             raise AsrError("standard input: the header of a WAV file is damaged")
         chunk = _exactly(file, size + size % 2)
@@ -128,7 +167,7 @@ def _header(file: BinaryIO) -> tuple[int, int]:
                     f"standard input: WAV with {channels} channels of {bits} bits, format {kind}: "
                     "asr listen reads 16-bit PCM; use asr transcribe - for other files"
                 )
-            found = rate, channels
+            found = _Pcm(rate, channels)
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
@@ -140,16 +179,18 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _samples(file: BinaryIO, held: bytes, channels: int, rate: int) -> Iterator[Floats]:
+def _samples(file: BinaryIO, held: bytes, form: _Pcm) -> Iterator[Floats]:
     """Blocks as soon as there is something; channels are mixed."""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)
-    size, frame = round(BLOCK_SECONDS * rate) * 2 * channels, 2 * channels
+    frame, left = 2 * form.channels, form.size
+    most = round(BLOCK_SECONDS * form.rate) * frame
     while True:
-        block = read(size)
+        block = read(min(most, left))
         held += block
+        left -= len(block)
         whole = len(held) // frame * frame
         if whole:
-            rows = np.frombuffer(held[:whole], "<i2").reshape(-1, channels)
+            rows = np.frombuffer(held[:whole], "<i2").reshape(-1, form.channels)
             yield rows.mean(axis=1, dtype=np.float32) / np.float32(32768)
             held = held[whole:]
         if not block:

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from asr.audio.chunk import ChunkOptions
 from asr.decode.hypothesis import Word, text_of
 from asr.errors import AsrError
 from asr.transcribe.options import TranscribeOptions
@@ -90,13 +91,18 @@ class Stream:
         """Take the next samples of the stream, any number of them.
 
         `samples (n,)` are a mono waveform at `recogniser.frontend.sample_rate`: floats about +-1
-        or integers, as in `source.Source`. Raises AsrError for anything else, and after `finish`.
+        or integers. Raises AsrError for anything else, and after `finish`.
         """
         if self._finished:
             raise AsrError("this stream is finished: make another one with recogniser.stream()")
-        waveform = read_waveform(samples, self._rate)
+        # With a rate of its own each piece would be resampled by itself, with seams between them.
+        is_row = getattr(samples, "ndim", 0) == 1
+        waveform = read_waveform(samples, self._rate) if is_row else None
         if waveform is None:
-            raise AsrError("a stream takes waveforms: floats about +-1 or integers, one row")
+            raise AsrError(
+                f"a stream takes a waveform at {self._rate} Hz: floats about +-1 or integers, one "
+                "row without a sample rate"
+            )
         self._samples += len(waveform[0])
         stable, provisional = self._core.push(waveform[0])
         cased = self._cased(stable)
@@ -135,3 +141,7 @@ def _refuse_unused(options: TranscribeOptions) -> None:
         raise AsrError(f"nbest={options.decoding.nbest}: a stream gives the best words only")
     if options.chunks.split_on_silence:
         raise AsrError("split_on_silence: a stream is not split")
+    # With a small `chunk_seconds` the default is refused, so that 0 must be accepted too.
+    overlap = options.chunks.overlap_seconds
+    if overlap not in (0.0, ChunkOptions.overlap_seconds):
+        raise AsrError(f"overlap_seconds={overlap:g}: a stream is not split; leave it out, or 0")

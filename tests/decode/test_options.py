@@ -12,6 +12,10 @@ from asr.errors import AsrError
         ({"decoder": "best"}, "unknown; there are greedy, beam"),
         ({"lm": "x.arpa"}, "lm: greedy decoding cannot use it; set decoder=beam"),
         ({"phrases": ("A",), "nbest": 2}, "nbest, phrases: greedy decoding cannot use them"),
+        (
+            {"decoder": "beam", "phrases": "ANNA"},
+            r"phrases='ANNA': a list of phrases, .*\['ANNA'\]",
+        ),
         ({"beam": 10}, "beam: greedy"),
         ({"decoder": "beam", "beam": 0}, "beam=0: must be at least 1"),
         ({"decoder": "beam", "nbest": 33}, "at most beam=32"),

@@ -1,5 +1,7 @@
 """Boosted phrases: a bonus that comes letter by letter, is taken back, or becomes final."""
 
+import random
+
 import pytest
 from decoding_data import spoken_log_probs, write_small_model
 
@@ -31,6 +33,20 @@ def test_letters_add_their_part_of_the_bonus_and_other_words_take_it_back():
     assert bonus("CATS", "CATS") == (1.0, 1.0)
     assert bonus("CATSY", "CATS") == (0.0, 0.0)
     assert bonus("MY CATS", "CATS")[1] == 1.0
+
+
+def test_a_word_in_part_counts_as_that_of_the_shortest_it_may_become():
+    rng = random.Random(0)
+    texts = {
+        " ".join("".join(rng.choices("AB", k=rng.randint(1, 4))) for _ in range(3))
+        for _ in range(20)
+    }
+    for text in texts:
+        for end in range(1, len(text) + 1):
+            done, _, part = text[:end].rpartition(" ")
+            words = [len(t[len(done) :].split()[0]) for t in texts if t.startswith(text[:end])]
+            expected = len(done.split()) + (len(part) / min(words) if part else 0.0)
+            assert bonus(text[:end], *texts)[0] == pytest.approx(expected)
 
 
 def test_a_phrase_must_start_where_a_word_does():

@@ -192,9 +192,13 @@ def test_a_bidirectional_network_streams_in_windows_and_says_so(trained: Path) -
 def test_what_a_stream_cannot_do_is_refused(recogniser: Recogniser) -> None:
     stream = recogniser.stream(TranscribeOptions(case="lower"))
     stream.push((speak("BAD CAFE") * 2**15).astype(np.int16))  # integers too
-    for samples in ("talk.wav", np.zeros((2, 100), np.float32), np.full(9, np.nan, np.float32)):
-        with pytest.raises(AsrError, match="waveform"):
+    row = np.zeros(100, np.float32)
+    rated = (row, 8000), {"array": row, "sampling_rate": 8000}
+    for samples in ("talk.wav", np.zeros((2, 100), np.float32), *rated):
+        with pytest.raises(AsrError, match=r"a waveform at 16000 Hz: .* without a sample rate"):
             stream.push(samples)
+    with pytest.raises(AsrError, match="not a number"):
+        stream.push(np.full(9, np.nan, np.float32))
     assert stream.finish().text == "bad cafe"
     with pytest.raises(AsrError, match="finished"):
         stream.push(np.zeros(100, np.float32))
@@ -204,6 +208,7 @@ def test_what_a_stream_cannot_do_is_refused(recogniser: Recogniser) -> None:
         (TranscribeOptions(channel=1), "channel=1"),
         (TranscribeOptions(DecoderOptions("beam", nbest=2)), "nbest=2"),
         (TranscribeOptions(chunks=ChunkOptions(split_on_silence=True)), "split_on_silence"),
+        (TranscribeOptions(chunks=ChunkOptions(overlap_seconds=5.0)), "overlap_seconds=5: "),
     ):
         with pytest.raises(AsrError, match=message):
             recogniser.stream(options)
