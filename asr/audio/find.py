@@ -82,10 +82,10 @@ def is_recording(path: Path) -> bool:
             head = file.read(2048)
     except OSError:
         return suffix in RECORDING_SUFFIXES
-    return _is_sound(head)
+    return is_sound(head)
 
 
-def _is_sound(head: bytes) -> bool:
+def is_sound(head: bytes) -> bool:
     """Whether a file that begins so is a recording."""
     if riff.SIGNATURE.match(head) or head[:4] in (b"OggS", b"fLaC") or head[:3] == b"ID3":
         return True

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import soxr
 
 from asr import audio
-from asr.audio.find import _is_sound
+from asr.audio.find import is_sound
 from asr.decode.hypothesis import Word
 from asr.errors import AsrError
 from asr.transcribe.formats import word_to_plain
@@ -119,20 +119,20 @@ def pcm(file: BinaryIO, sample_rate: int | None, rate: int) -> Iterator[Floats]:
     """Samples of 16 bits from a pipe, behind the header of a WAV file if there is one, at `rate`.
 
     Without a header they are mono at `sample_rate` (None: 16,000). Raises AsrError for files of
-    other kinds, for a header of anything but 16-bit PCM, and for a `sample_rate` beside a header.
+    other kinds, for a header of anything but 16-bit PCM, or of another rate than `sample_rate`.
     """
     start = _exactly(file, 12)
     if start[:4] == b"RIFF" and start[8:] == b"WAVE":
         form, start = _header(file), b""
-        if sample_rate is not None:
+        if sample_rate not in (None, form.rate):
             raise AsrError(
-                f"sample_rate={sample_rate}: standard input has a WAV header, which says "
-                f"{form.rate}; leave it out"
+                f"sample_rate={sample_rate}: the WAV header of standard input says {form.rate}; "
+                "leave it out"
             )
     else:
         form = _Pcm(_RAW_RATE if sample_rate is None else sample_rate)
         start += _exactly(file, _HEAD - len(start))
-        if _is_sound(start):
+        if is_sound(start):
             raise AsrError(
                 "standard input is a file of another kind: asr listen reads WAV or raw samples; "
                 "use asr transcribe -"

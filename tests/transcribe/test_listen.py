@@ -134,7 +134,7 @@ def test_other_files_are_refused(content: bytes, message: str) -> None:
 def test_a_sample_rate_is_for_samples_without_a_header(recogniser: Recogniser) -> None:
     samples = speak("BAD", 48000)
     assert abs(len(heard(pcm(Slow(raw(samples)), 48000, RATE))) - len(samples) / 3) < 2
-    with pytest.raises(AsrError, match=r"sample_rate=8000: .* header, which says 16000"):
+    with pytest.raises(AsrError, match=r"sample_rate=8000: .* header of standard input says 16000"):
         pcm(io.BytesIO(wav(speak("A"), RATE)), 8000, RATE)
     for source in (None, "talk.wav"):
         with pytest.raises(AsrError, match="sample_rate=8000: only for standard input without"):
