@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from asr import audio
 from asr.errors import AsrError, counted
@@ -263,25 +264,13 @@ def _items(
     stack: ExitStack,
     on_skip: Callable[[Path], object],
 ) -> list[WorkItem]:
-    """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
-    found: list[tuple[audio.AudioFile, str]] = []
-    if list(map(str, paths)).count(STDIN) > 1:
-        raise AsrError("standard input (-) can be read once")
-    for path in paths:
-        if str(path) == STDIN:
-            copy = stack.enter_context(_standard_input())
-            found.append((audio.AudioFile(copy.parent, copy), STDIN))
-        else:
-            recordings = audio.find([path], on_skip)
-            found += [(recording, str(recording.path)) for recording in recordings]
-    unique = list({recording.path: (recording, name) for recording, name in found}.values())
+    """All recordings among `paths` in order, with their outputs; `stack` as in `_found`."""
+    found = _found(paths, stack, on_skip)
     if output is None or provenance is None:
-        return [WorkItem(recording.path, name) for recording, name in unique]
-    stems = _stems(
-        [Path(_STDIN_NAME) if name == STDIN else found.relative for found, name in unique]
-    )
+        return [WorkItem(path, name) for path, name, _ in found]
+    stems = _stems([whole for _, _, whole in found])
     items, owners = [], dict[Path, str]()
-    for (recording, name), stem in zip(unique, stems, strict=True):
+    for (path, name, whole), stem in zip(found, stems, strict=True):
         base = output / stem
         other = owners.setdefault(base, name)
         if other != name:
@@ -289,14 +278,41 @@ def _items(
                 f"{other} and {name} would both be written to {base}{writers[0].suffix}; "
                 "transcribe them apart, or give the folder that holds both"
             )
-        taken_by = _owner(output, stem, recording.path, provenance)
-        whole = recording.relative
+        taken_by = _owner(output, stem, path, provenance)
         if taken_by and Path(taken_by).name != whole.name and whole not in stems:
             # As of two recordings of one name: the suffix distinguishes them.
-            stem, taken_by = whole, _owner(output, whole, recording.path, provenance)
+            stem, taken_by = whole, _owner(output, whole, path, provenance)
         outputs = tuple(_output(output, stem, writer) for writer in writers)
-        items.append(WorkItem(recording.path, name, outputs, stem.as_posix(), taken_by))
+        items.append(WorkItem(path, name, outputs, stem.as_posix(), taken_by))
     return items
+
+
+def _found(
+    paths: Sequence[str | Path], stack: ExitStack, on_skip: Callable[[Path], object]
+) -> list[tuple[Path, str, Path]]:
+    """Each recording once: its file, its name, and its place in the tree that is mirrored.
+
+    What can be read only once, standard input and pipes, is copied to a file in `stack`: whose text
+    an output is, its content decides.
+    """
+    if list(map(str, paths)).count(STDIN) > 1:
+        raise AsrError("standard input (-) can be read once")
+    found: dict[Path, tuple[Path, str, Path]] = {}
+    for path in dict.fromkeys(map(Path, paths)):
+        if str(path) == STDIN:
+            copy = stack.enter_context(_copied(sys.stdin.buffer))
+            found[path] = copy, STDIN, Path(_STDIN_NAME)
+        elif path.exists() and not path.is_file() and not path.is_dir():
+            try:
+                with path.open("rb") as pipe:
+                    copy = stack.enter_context(_copied(pipe))
+            except OSError as error:
+                raise AsrError(f"{path}: cannot be read: {error.strerror}") from None
+            found[path] = copy, str(path), Path(path.name)
+        else:
+            for each in audio.find([path], on_skip):
+                found[each.path] = each.path, str(each.path), each.relative
+    return list(found.values())
 
 
 def _output(folder: Path, stem: Path, writer: Writer) -> Path:
@@ -336,17 +352,19 @@ def _passed_over(paths: Sequence[Path]) -> str:
 
 
 @contextmanager
-def _standard_input() -> Iterator[Path]:
-    """Standard input as a file, whatever its length."""
+def _copied(source: IO[bytes]) -> Iterator[Path]:
+    """The rest of an open file as a file of its own, whatever its length."""
     if os.path.isdir("/dev/fd"):
         # A file without a name: nothing stays behind, whatever ends the process.
         with tempfile.TemporaryFile(prefix="asr-") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+            shutil.copyfileobj(source, copy)
             copy.flush()
+            os.utime(copy.fileno(), (0, 0))  # it did not change since its text was written
             yield Path(f"/dev/fd/{copy.fileno()}")
         return
     with tempfile.TemporaryDirectory(prefix="asr-") as folder:
         path = Path(folder) / _STDIN_NAME
         with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(source, file)
+        os.utime(path, (0, 0))
         yield path
