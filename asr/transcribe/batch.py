@@ -268,7 +268,8 @@ def _items(
     found = _found(paths, stack, on_skip)
     if output is None or provenance is None:
         return [WorkItem(path, name) for path, name, _ in found]
-    stems = _stems([whole for _, _, whole in found])
+    kept = [_has_text(output, whole, path, provenance) for path, _, whole in found]
+    stems = _stems([whole for _, _, whole in found], kept)
     items, owners = [], dict[Path, str]()
     for (path, name, whole), stem in zip(found, stems, strict=True):
         base = output / stem
@@ -329,16 +330,37 @@ def _owner(folder: Path, stem: Path, recording: Path, provenance: Provenance) ->
     name = stem.as_posix()
     if provenance.may_be_of(name, recording):
         return None
-    written = any(_is_written(_output(folder, stem, writer)) for writer in WRITERS.values())
-    return provenance.owner(name) if written else None
+    return provenance.owner(name) if _any_written(folder, stem) else None
 
 
-def _stems(paths: Sequence[Path]) -> list[Path]:
-    """Names of outputs: without the suffix, but with it where two would otherwise be equal."""
+def _has_text(folder: Path, whole: Path, recording: Path, provenance: Provenance) -> bool:
+    """Whether a recording is known to have a text whose name is without its suffix."""
+    stem = whole.with_suffix("")
+    known = provenance.owner(stem.as_posix()) and _any_written(folder, stem)
+    return bool(known) and provenance.may_be_of(stem.as_posix(), recording)
+
+
+def _any_written(folder: Path, stem: Path) -> bool:
+    return any(_is_written(_output(folder, stem, writer)) for writer in WRITERS.values())
+
+
+def _stems(paths: Sequence[Path], kept: Sequence[bool]) -> list[Path]:
+    """Names of outputs: without the suffix, but with it where two would otherwise be equal.
+
+    Of those that would be equal, the first that is `kept` stays without: it has a text of that
+    name, which somebody may have corrected.
+    """
     stems = [path.with_suffix("") for path in paths]
+    keeps, names = dict[Path, Path](), set(paths)
+    for path, stem, keep in zip(paths, stems, kept, strict=True):
+        if keep and stem not in names:
+            keeps.setdefault(stem, path)
     while True:
         count = Counter(stems)
-        longer = [p if count[s] > 1 else s for p, s in zip(paths, stems, strict=True)]
+        longer = [
+            p if count[s] > 1 and keeps.get(s) != p else s
+            for p, s in zip(paths, stems, strict=True)
+        ]
         if longer == stems:
             return stems
         stems = longer

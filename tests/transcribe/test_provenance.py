@@ -56,6 +56,25 @@ def test_a_second_recording_of_one_name_but_its_suffix_is_transcribed_beside_the
         assert texts(out)["audio.txt"] == "BAD"
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_second_recording_of_one_name_in_the_folder_leaves_the_first_its_text(
+    recogniser: Recogniser, tmp_path: Path, moved: bool
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    record(folder / "audio.wav", "BAD")
+    transcribe_to(recogniser, [folder], out)
+    (out / "audio.txt").write_text("corrected by hand")
+    record(folder / "audio.flac", "EGG")
+    if moved:
+        folder = folder.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert transcribe_to(recogniser, [folder], out) == 0
+        assert texts(out) == {"audio.txt": "corrected by hand", "audio.flac.txt": "EGG"}
+    record(folder / "audio", "DAD")  # can have no other name
+    assert transcribe_to(recogniser, [folder], out) == 1
+    assert texts(out)["audio.txt"] == "corrected by hand"
+
+
 @pytest.mark.parametrize("kind", ["other length", "same length", "standard input"])
 def test_a_second_recording_of_the_same_name_is_refused_and_the_others_are_done(
     recogniser: Recogniser,
