@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.audio import containers, flac, mpeg, ogg, riff
+from asr.audio import containers, flac, mix, mpeg, ogg, riff
 from asr.audio.clip import Clip, Passage
 from asr.audio.find import AUDIO_SUFFIXES
 from asr.audio.layout import Extent, Part, View, Window
@@ -186,12 +186,7 @@ class OpenRecording:
         notes = []
         if len(self._parts) > 1:
             notes.append(f"{len(self._parts)} recordings in one file")
-        if self.channel is not None:
-            notes.append(f"channel {self.channel} of {self.channels} taken")
-        elif self._cancelled:
-            notes.append(f"{self.channels} channels cancel each other: the loudest taken")
-        elif self.channels > 1:
-            notes.append(f"{self.channels} channels mixed")
+        notes += mix.notes(self.channels, self.channel, self._cancelled)
         notes += [f"{r} Hz resampled to {sample_rate} Hz" for r in self._rates if r != sample_rate]
         notes += dict.fromkeys(self._remarks)
         return (*notes, self.damage) if self.damage else tuple(notes)
