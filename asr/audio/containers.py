@@ -219,9 +219,10 @@ def _blocks(container: Any, stream: Any, track: Track) -> Iterator[np.ndarray]:
             packet = next(packets)
             bad += bool(packet.is_corrupt)
             blocks = [block for frame in packet.decode() for block in converter.blocks(frame)]
-        except StopIteration:
+        except (StopIteration, av.error.EOFError):
             break
-        except av.error.EOFError:
+        except IndexError:
+            # At its end PyAV looks for tracks that a damaged stream has named on the way.
             break
         except av.error.FFmpegError as error:
             bad += 1

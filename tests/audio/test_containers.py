@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,6 +116,32 @@ def test_a_frame_that_cannot_be_converted_costs_no_other(
         samples = np.concatenate(list(stream(recording, 16000, partial=True)))
         assert recording.damage == "damaged, 1 of its packets cannot be decoded"
     assert len(samples) / 16000 == pytest.approx(2.0, abs=0.1)
+
+
+def test_tracks_that_a_stream_names_too_late_are_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = encode(tmp_path / "a.m4a", tone(2.0, 48000)), av.open
+
+    class Late:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            self.container = real(*arguments, **options)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.container, name)
+
+        def __enter__(self) -> None:
+            self.container.__enter__()
+
+        def __exit__(self, *error: object) -> None:
+            self.container.__exit__(*error)
+
+        def demux(self, stream: av.AudioStream) -> Iterator[av.Packet]:
+            yield from self.container.demux(stream)
+            raise IndexError("list index out of range")
+
+    monkeypatch.setattr(av, "open", Late)
+    assert load(path).seconds == pytest.approx(2.0, abs=0.1)
 
 
 def test_blocks_of_a_container_are_what_load_gives(tmp_path: Path) -> None:
