@@ -2,7 +2,7 @@
 
 from asr.audio.clip import Clip
 from asr.audio.find import AUDIO_SUFFIXES, RECORDING_SUFFIXES, AudioFile, find, is_recording, walk
-from asr.audio.mix import INVALID, MAX_AMPLITUDE, is_valid
+from asr.audio.mix import MAX_AMPLITUDE
 from asr.audio.read import (
     Audio,
     OpenRecording,
@@ -16,7 +16,6 @@ from asr.audio.read import (
 
 __all__ = [
     "AUDIO_SUFFIXES",
-    "INVALID",
     "MAX_AMPLITUDE",
     "RECORDING_SUFFIXES",
     "Audio",
@@ -26,7 +25,6 @@ __all__ = [
     "find",
     "header_seconds",
     "is_recording",
-    "is_valid",
     "length",
     "load",
     "open_file",

@@ -211,34 +211,58 @@ def _blocks(container: Any, stream: Any, track: Track) -> Iterator[np.ndarray]:
     """Decode all packets; one that cannot be decoded is passed over and said."""
     import av
 
-    decoded, bad = 0, 0
-    to_floats = av.AudioResampler(format="fltp", rate=track.rate)
+    decoded, bad, converter = 0, 0, _Converter(track.rate)
     packets = container.demux(stream)
     while True:
-        frames = []
+        packet, blocks = None, []
         try:
             packet = next(packets)
             bad += bool(packet.is_corrupt)
-            frames = packet.decode()
-        except StopIteration:
+            blocks = [block for frame in packet.decode() for block in converter.blocks(frame)]
+        except (StopIteration, av.error.EOFError):
             break
-        except av.error.EOFError:
+        except IndexError:
+            # At its end PyAV looks for tracks that a damaged stream has named on the way.
             break
         except av.error.FFmpegError as error:
             bad += 1
-            if not isinstance(error, av.error.InvalidDataError):
+            # What gives no packet may say so again and again.
+            if packet is None and not isinstance(error, av.error.InvalidDataError):
                 break
-        for frame in frames:
-            for part in to_floats.resample(frame):
-                block = part.to_ndarray().T
-                decoded += len(block)
-                yield block
+        for block in blocks:
+            decoded += len(block)
+            yield block
     there = decoded / track.rate
     missing = track.seconds - there
     if missing > max(_MISSING_SECONDS, _MISSING_FRACTION * track.seconds):
         track.damage.append(f"truncated, {there:.2f} s of {track.seconds:.2f} s are there")
     elif bad:
         track.damage.append(f"damaged, {bad} of its packets cannot be decoded")
+
+
+class _Converter:
+    """Frames of any format, layout and rate -> blocks `(samples, channels)` of float32.
+
+    In joined and in damaged files, frames of several kinds follow each other; a resampler takes
+    frames of one kind.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler: Any = None
+
+    def blocks(self, frame: Any) -> list[np.ndarray]:
+        """The blocks of a frame. Raises FFmpegError for one that cannot be converted."""
+        import av
+
+        kind, resampler = (frame.format.name, frame.layout.name, frame.sample_rate), self._resampler
+        if kind != self._kind:
+            # Packed: of eight planes or more, PyAV reads one that is not there.
+            resampler = av.AudioResampler(format="flt", rate=self._rate)
+        parts = resampler.resample(frame)
+        self._kind, self._resampler = kind, resampler  # one that has failed is not used again
+        return [part.to_ndarray().reshape(-1, part.layout.nb_channels) for part in parts]
 
 
 def _promised_seconds(container: Any, stream: Any) -> float:

@@ -49,15 +49,20 @@ def _is_believable(window: Window, start: int, part: Part) -> bool:
     samples = int.from_bytes(info[13:18], "big") & ((1 << 36) - 1)
     if part.patches or not (block and largest and samples):
         return False
-    at = start + 4
-    while not window.read(at, 1)[0] & 0x80 and at + 4 < part.end:
-        at += 4 + int.from_bytes(window.read(at + 1, 3), "big")
-    at += 4 + int.from_bytes(window.read(at + 1, 3), "big")
+    at, is_last = start + 4, False
+    while not is_last:
+        head = window.read(at, 4)
+        if len(head) < 4:
+            return False
+        is_last = head[0] & 0x80 != 0
+        at += 4 + int.from_bytes(head[1:], "big")
     return part.end - at < (samples // block + 1) * largest + 4096
 
 
 def _part(window: Window, start: int, end: int, result: Extent) -> Part:
     info = window.read(start + 8, 18)
+    if len(info) < 18:
+        return Part(start, end)
     (packed,) = struct.unpack(">Q", info[10:18])
     rate, promised = packed >> 44, packed & ((1 << 36) - 1)
     (block,) = struct.unpack(">H", info[:2])

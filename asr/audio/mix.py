@@ -51,6 +51,15 @@ class Mixer:
         return mixed
 
 
+def notes(channels: int, channel: int | None, cancelled: bool) -> list[str]:
+    """What became of that many channels, in words: `channel` and `cancelled` as of a Mixer."""
+    if channel is not None:
+        return [f"channel {channel} of {channels} taken"]
+    if cancelled:
+        return [f"{channels} channels cancel each other: the loudest taken"]
+    return [f"{channels} channels mixed"] if channels > 1 else []
+
+
 def is_valid(samples: np.ndarray) -> bool:
     """Whether all samples are numbers, of a size whose spectrum float32 can hold."""
     return bool((np.abs(samples) <= MAX_AMPLITUDE).all())

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.audio import containers, flac, mpeg, ogg, riff
+from asr.audio import containers, flac, mix, mpeg, ogg, riff
 from asr.audio.clip import Clip, Passage
 from asr.audio.find import AUDIO_SUFFIXES
 from asr.audio.layout import Extent, Part, View, Window
@@ -134,7 +135,11 @@ class OpenRecording:
         self.path, self.channel = Path(clip.path), clip.channel
         self.passage = Passage(clip)
         """What of the recording is read."""
-        layout = _layout(Window(file))
+        try:
+            layout = _layout(Window(file))
+        except (struct.error, IndexError) as error:
+            # Whatever damage nobody thought of: it costs one recording, not those beside it.
+            raise _not_audio(self.path, "its header makes no sense") from error
         self.damage = layout.damage
         """Why less is there than was recorded, in words; certain only after the last block. Empty:
         it is complete."""
@@ -181,12 +186,7 @@ class OpenRecording:
         notes = []
         if len(self._parts) > 1:
             notes.append(f"{len(self._parts)} recordings in one file")
-        if self.channel is not None:
-            notes.append(f"channel {self.channel} of {self.channels} taken")
-        elif self._cancelled:
-            notes.append(f"{self.channels} channels cancel each other: the loudest taken")
-        elif self.channels > 1:
-            notes.append(f"{self.channels} channels mixed")
+        notes += mix.notes(self.channels, self.channel, self._cancelled)
         notes += [f"{r} Hz resampled to {sample_rate} Hz" for r in self._rates if r != sample_rate]
         notes += dict.fromkeys(self._remarks)
         return (*notes, self.damage) if self.damage else tuple(notes)
@@ -293,23 +293,20 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _layout(window: Window) -> Extent:
-    """Where the sound of a file lies, by its content."""
+    """Where the sound of a file lies, by its content; the whole file where none is found."""
     head = window.read(0, 1024)
     if riff.SIGNATURE.match(head):
-        found, streams = riff.layout(window)
-        for start, end in streams:
-            within = mpeg.layout(window, start, end)
-            found.parts = [*found.parts, *within.parts]
-            found.notes += within.notes
-            found.damage = found.damage or within.damage
-        return found if found.parts else Extent([Part(0, window.size)])
-    if head.startswith(b"OggS"):
-        return ogg.layout(window)
-    if flac.begins(window):
-        return flac.layout(window)
-    if not containers.looks_like_one(head) and mpeg.is_mpeg(window):
-        return mpeg.layout(window)
-    return containers.layout(window)
+        found = riff.layout(window)
+    elif head.startswith(b"OggS"):
+        found = ogg.layout(window)
+    elif flac.begins(window):
+        found = flac.layout(window)
+    elif not containers.looks_like_one(head) and mpeg.is_mpeg(window):
+        found = mpeg.layout(window)
+    else:
+        found = containers.layout(window)
+    found.parts = found.parts or [Part(0, window.size)]
+    return found
 
 
 class _Sequential(soundfile.SoundFile):

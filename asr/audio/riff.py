@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from asr.audio.layout import Extent, Part, Window, split
+from asr.audio.mpeg import layout as mpeg_layout
 
 SIGNATURE = re.compile(
     rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE(?:fmt |JUNK|bext|LIST|ds64|PAD |FLLR)"
@@ -89,18 +90,22 @@ class _Data:
     """The samples are an MPEG stream."""
 
 
-def layout(window: Window) -> tuple[Extent, list[tuple[int, int]]]:
-    """Where the samples of a file lie, and the ranges that hold an MPEG stream instead."""
-    alone = _layout(window, [(0, window.size)])
+def layout(window: Window) -> Extent:
+    """Where the samples of a file lie."""
+    found, streams = _layout(window, [(0, window.size)])
     # Only a file whose header is not right is searched for others behind it.
-    return alone if _is_right(alone[0]) else _layout(window, split(window, SIGNATURE))
-
-
-def _is_right(found: Extent) -> bool:
-    return not found.notes and not found.damage
+    if found.notes or found.damage:
+        found, streams = _layout(window, split(window, SIGNATURE))
+    for start, end in streams:
+        within = mpeg_layout(window, start, end)
+        found.parts = [*found.parts, *within.parts]
+        found.notes += within.notes
+        found.damage = found.damage or within.damage
+    return found
 
 
 def _layout(window: Window, ranges: list[tuple[int, int]]) -> tuple[Extent, list[tuple[int, int]]]:
+    """The same, and the ranges that hold an MPEG stream instead."""
     result, streams = Extent([]), []
     parts: list[Part] = []
     for start, end in ranges:
@@ -123,7 +128,7 @@ def _layout(window: Window, ranges: list[tuple[int, int]]) -> tuple[Extent, list
 
 def _believed(window: Window, data: _Data, end: int, result: Extent) -> int:
     """Bytes of samples that are there; what is wrong with the header's length goes to `result`."""
-    there = end - data.start
+    there = max(end - data.start, 0)  # a cut may be before the samples begin
     if data.promised is None:
         result.notes.append(_OPEN)
     elif data.promised > there + _MISCOUNTED:
@@ -191,7 +196,7 @@ def _find(window: Window, start: int, end: int) -> _Data | None:
             return None
         if name == kind.format:
             per_second, mpeg = _format(window.read(inside, size), kind)
-        elif name == b"ds64":
+        elif name == b"ds64" and size >= 16:
             long_length = (inside + 8, struct.unpack("<Q", window.read(inside + 8, 8))[0])
         at = inside + size
         # Chunks of RIFF are aligned to the file's own beginning.

@@ -39,13 +39,13 @@ def transcribe_shard(
     if totals is not None:
         job.say(f"shard {asked}: done before; {failures(totals, accept_truncated)}")
         return totals.unusable(accept_truncated)
-    started, first = time.perf_counter(), ShardTotals()
+    started, first = time.perf_counter(), None
     with ExitStack() as stack:
         update = stack.enter_context(fraction_bar(f"shard {asked}")) if bar else None
 
         def on_row(now: ShardTotals) -> None:
             nonlocal first
-            first = first if first.rows else now
+            first = now if first is None else first
             if update is not None:
                 update(now.rows / max(files.size, 1))
 
@@ -54,11 +54,12 @@ def transcribe_shard(
         except KeyboardInterrupt:
             job.say(f"shard {asked}: stopped; run the same command to continue")
             raise
-    seconds = totals.seconds - first.seconds
+    before = first or ShardTotals()
+    seconds = totals.seconds - before.seconds
     speed = times_real(seconds, time.perf_counter() - started)
     job.say(
         f"shard {asked}: {counted(totals.rows, 'recording')}, {totals.seconds:.1f} s of audio"
-        + (f", {first.rows} done before" if first.rows else "")
+        + (f", {before.rows} done before" if before.rows else "")
         + f", {speed}; {failures(totals, accept_truncated)}"
     )
     return totals.unusable(accept_truncated)

@@ -91,7 +91,7 @@ def read_tokens(path: str, variable: str) -> tuple[str, ...]:
     if not path:
         return (variable,) if variable else ()
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise AsrError(f"{path}: the tokens cannot be read: {reason}") from None

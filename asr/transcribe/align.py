@@ -154,7 +154,7 @@ def read_text(text: str) -> str:
     if os.path.isdir(text):
         raise AsrError(f"{text}: is a folder; give the name of a text file, or the words")
     try:
-        return Path(text).read_text(encoding="utf-8")
+        return Path(text).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise AsrError(f"{text}: not a text file in UTF-8") from None
     except OSError as error:

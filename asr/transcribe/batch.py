@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 from asr import audio
 from asr.errors import AsrError, counted
@@ -263,25 +264,14 @@ def _items(
     stack: ExitStack,
     on_skip: Callable[[Path], object],
 ) -> list[WorkItem]:
-    """All recordings among `paths` in order; standard input is copied to a file in `stack`."""
-    found: list[tuple[audio.AudioFile, str]] = []
-    if list(map(str, paths)).count(STDIN) > 1:
-        raise AsrError("standard input (-) can be read once")
-    for path in paths:
-        if str(path) == STDIN:
-            copy = stack.enter_context(_standard_input())
-            found.append((audio.AudioFile(copy.parent, copy), STDIN))
-        else:
-            recordings = audio.find([path], on_skip)
-            found += [(recording, str(recording.path)) for recording in recordings]
-    unique = list({recording.path: (recording, name) for recording, name in found}.values())
+    """All recordings among `paths` in order, with their outputs; `stack` as in `_found`."""
+    found = _found(paths, stack, on_skip)
     if output is None or provenance is None:
-        return [WorkItem(recording.path, name) for recording, name in unique]
-    stems = _stems(
-        [Path(_STDIN_NAME) if name == STDIN else found.relative for found, name in unique]
-    )
+        return [WorkItem(path, name) for path, name, _ in found]
+    kept = [_has_text(output, whole, path, provenance) for path, _, whole in found]
+    stems = _stems([whole for _, _, whole in found], kept)
     items, owners = [], dict[Path, str]()
-    for (recording, name), stem in zip(unique, stems, strict=True):
+    for (path, name, whole), stem in zip(found, stems, strict=True):
         base = output / stem
         other = owners.setdefault(base, name)
         if other != name:
@@ -289,14 +279,41 @@ def _items(
                 f"{other} and {name} would both be written to {base}{writers[0].suffix}; "
                 "transcribe them apart, or give the folder that holds both"
             )
-        taken_by = _owner(output, stem, recording.path, provenance)
-        whole = recording.relative
+        taken_by = _owner(output, stem, path, provenance)
         if taken_by and Path(taken_by).name != whole.name and whole not in stems:
             # As of two recordings of one name: the suffix distinguishes them.
-            stem, taken_by = whole, _owner(output, whole, recording.path, provenance)
+            stem, taken_by = whole, _owner(output, whole, path, provenance)
         outputs = tuple(_output(output, stem, writer) for writer in writers)
-        items.append(WorkItem(recording.path, name, outputs, stem.as_posix(), taken_by))
+        items.append(WorkItem(path, name, outputs, stem.as_posix(), taken_by))
     return items
+
+
+def _found(
+    paths: Sequence[str | Path], stack: ExitStack, on_skip: Callable[[Path], object]
+) -> list[tuple[Path, str, Path]]:
+    """Each recording once: its file, its name, and its place in the tree that is mirrored.
+
+    What can be read only once, standard input and pipes, is copied to a file in `stack`: whose text
+    an output is, its content decides.
+    """
+    if list(map(str, paths)).count(STDIN) > 1:
+        raise AsrError("standard input (-) can be read once")
+    found: dict[Path, tuple[Path, str, Path]] = {}
+    for path in dict.fromkeys(map(Path, paths)):
+        if str(path) == STDIN:
+            copy = stack.enter_context(_copied(sys.stdin.buffer))
+            found[path] = copy, STDIN, Path(_STDIN_NAME)
+        elif path.exists() and not path.is_file() and not path.is_dir():
+            try:
+                with path.open("rb") as pipe:
+                    copy = stack.enter_context(_copied(pipe))
+            except OSError as error:
+                raise AsrError(f"{path}: cannot be read: {error.strerror}") from None
+            found[path] = copy, str(path), Path(path.name)
+        else:
+            for each in audio.find([path], on_skip):
+                found[each.path] = each.path, str(each.path), each.relative
+    return list(found.values())
 
 
 def _output(folder: Path, stem: Path, writer: Writer) -> Path:
@@ -313,16 +330,37 @@ def _owner(folder: Path, stem: Path, recording: Path, provenance: Provenance) ->
     name = stem.as_posix()
     if provenance.may_be_of(name, recording):
         return None
-    written = any(_is_written(_output(folder, stem, writer)) for writer in WRITERS.values())
-    return provenance.owner(name) if written else None
+    return provenance.owner(name) if _any_written(folder, stem) else None
 
 
-def _stems(paths: Sequence[Path]) -> list[Path]:
-    """Names of outputs: without the suffix, but with it where two would otherwise be equal."""
+def _has_text(folder: Path, whole: Path, recording: Path, provenance: Provenance) -> bool:
+    """Whether a recording is known to have a text whose name is without its suffix."""
+    stem = whole.with_suffix("")
+    known = provenance.owner(stem.as_posix()) and _any_written(folder, stem)
+    return bool(known) and provenance.may_be_of(stem.as_posix(), recording)
+
+
+def _any_written(folder: Path, stem: Path) -> bool:
+    return any(_is_written(_output(folder, stem, writer)) for writer in WRITERS.values())
+
+
+def _stems(paths: Sequence[Path], kept: Sequence[bool]) -> list[Path]:
+    """Names of outputs: without the suffix, but with it where two would otherwise be equal.
+
+    Of those that would be equal, the first that is `kept` stays without: it has a text of that
+    name, which somebody may have corrected.
+    """
     stems = [path.with_suffix("") for path in paths]
+    keeps, names = dict[Path, Path](), set(paths)
+    for path, stem, keep in zip(paths, stems, kept, strict=True):
+        if keep and stem not in names:
+            keeps.setdefault(stem, path)
     while True:
         count = Counter(stems)
-        longer = [p if count[s] > 1 else s for p, s in zip(paths, stems, strict=True)]
+        longer = [
+            p if count[s] > 1 and keeps.get(s) != p else s
+            for p, s in zip(paths, stems, strict=True)
+        ]
         if longer == stems:
             return stems
         stems = longer
@@ -336,17 +374,19 @@ def _passed_over(paths: Sequence[Path]) -> str:
 
 
 @contextmanager
-def _standard_input() -> Iterator[Path]:
-    """Standard input as a file, whatever its length."""
+def _copied(source: IO[bytes]) -> Iterator[Path]:
+    """The rest of an open file as a file of its own, whatever its length."""
     if os.path.isdir("/dev/fd"):
         # A file without a name: nothing stays behind, whatever ends the process.
         with tempfile.TemporaryFile(prefix="asr-") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
+            shutil.copyfileobj(source, copy)
             copy.flush()
+            os.utime(copy.fileno(), (0, 0))  # it did not change since its text was written
             yield Path(f"/dev/fd/{copy.fileno()}")
         return
     with tempfile.TemporaryDirectory(prefix="asr-") as folder:
         path = Path(folder) / _STDIN_NAME
         with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            shutil.copyfileobj(source, file)
+        os.utime(path, (0, 0))
         yield path

@@ -134,7 +134,7 @@ class Pipeline(Generic[T]):
 
     def _blocks(self, source: Source, recording: Recording[T], rate: int) -> Iterator[Floats]:
         """The samples of a source at the network's rate, in blocks."""
-        if waveform := read_waveform(source, rate):
+        if waveform := read_waveform(source, rate, self.options.channel):
             samples, recording.notes = waveform
             recording.samples = len(samples)
             yield samples

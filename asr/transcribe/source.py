@@ -20,6 +20,7 @@ import numpy.typing as npt
 import soxr
 
 from asr import audio
+from asr.audio import mix
 from asr.errors import AsrError
 
 Floats = npt.NDArray[np.float32]
@@ -58,16 +59,19 @@ def name_of(source: Source) -> str:
     return name if isinstance(name, str) else ""
 
 
-def read_waveform(source: Source, rate: int) -> tuple[Floats, tuple[str, ...]] | None:
+def read_waveform(
+    source: Source, rate: int, channel: int | None = None
+) -> tuple[Floats, tuple[str, ...]] | None:
     """The waveform of a source at `rate` and what was changed, in words; None for a file.
 
-    Raises AsrError for one that is not sound.
+    `channel` (from 1) takes one channel instead of mixing them.
+    Raises AsrError for one that is not sound, and for a channel that it does not have.
     """
     if isinstance(source, Mapping):
         source = (source["array"], source["sampling_rate"])
     if _is_rated(source):
         samples, given = source if _is_number(source[1]) else reversed(source)
-        return _resampled(samples, given, rate)
+        return _resampled(samples, given, rate, channel)
     if isinstance(source, np.ndarray) or _is_tensor(source):
         samples = _floats(source)
         if samples is None or samples.ndim != 1:
@@ -77,7 +81,7 @@ def read_waveform(source: Source, rate: int) -> tuple[Floats, tuple[str, ...]] |
                 f"shape {tuple(shape)} and type {kind}; with its sample rate, as (samples, rate), "
                 "it is resampled and its channels are mixed"
             )
-        return _checked(samples), ()
+        return _mixed(samples[:, None], channel)
     return None
 
 
@@ -148,7 +152,9 @@ def _is_rated(source: Any) -> bool:
     return sum(numbers) == 1 and waveform
 
 
-def _resampled(samples: Any, given: Any, rate: int) -> tuple[Floats, tuple[str, ...]]:
+def _resampled(
+    samples: Any, given: Any, rate: int, channel: int | None
+) -> tuple[Floats, tuple[str, ...]]:
     """A waveform of any rate and of several channels, as `rate` and one row."""
     if not 1 <= given <= 10_000_000 or given != int(given):
         raise AsrError(f"a waveform has the sample rate {given}: a whole number of Hz is needed")
@@ -159,18 +165,25 @@ def _resampled(samples: Any, given: Any, rate: int) -> tuple[Floats, tuple[str, 
             f"about +-1 or integers of 8 to 32 bits; this one has shape {np.shape(samples)} and "
             f"type {getattr(samples, 'dtype', type(samples).__name__)}"
         )
-    notes = []
-    if rows.ndim == 2:
-        axis = int(rows.shape[1] < rows.shape[0])  # of channels: nobody has more than samples
-        channels = rows.shape[axis]
-        if channels > _MOST_CHANNELS:
-            raise AsrError(f"a waveform of shape {rows.shape}: {channels} channels are too many")
-        rows = rows.mean(axis=axis, dtype=np.float32)
-        notes += [f"{channels} channels mixed"] if channels > 1 else []
+    if rows.ndim == 1:
+        rows = rows[:, None]
+    elif rows.shape[0] <= rows.shape[1]:
+        rows = rows.T  # nobody has more channels than samples
+    if rows.shape[1] > _MOST_CHANNELS:
+        shape = np.shape(samples)
+        raise AsrError(f"a waveform of shape {shape}: {rows.shape[1]} channels are too many")
+    mixed, notes = _mixed(rows, channel)
     if given != rate:
-        rows = soxr.resample(_checked(rows), int(given), rate)
-        notes.append(f"{int(given)} Hz resampled to {rate} Hz")
-    return _checked(rows), tuple(notes)
+        mixed = soxr.resample(mixed, int(given), rate)
+        notes = (*notes, f"{int(given)} Hz resampled to {rate} Hz")
+    return mixed, notes
+
+
+def _mixed(block: Floats, channel: int | None) -> tuple[Floats, tuple[str, ...]]:
+    """One row of `(samples, channels)`, as of a file, and what became of the channels."""
+    mixer = mix.Mixer("a waveform", channel)
+    samples = np.ascontiguousarray(mixer.mix(block))
+    return samples, tuple(mix.notes(block.shape[1], channel, mixer.cancelled))
 
 
 def _floats(samples: Any) -> Floats | None:
@@ -190,12 +203,6 @@ def _floats(samples: Any) -> Floats | None:
     if samples.dtype in (np.int8, np.int16, np.int32):
         return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
     return None
-
-
-def _checked(samples: Floats) -> Floats:
-    if not audio.is_valid(samples):
-        raise AsrError(f"a waveform holds samples that are {audio.INVALID}")
-    return samples
 
 
 def _kind(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,6 +69,79 @@ def test_mixing_channels_is_noted(tmp_path: Path) -> None:
     assert recording.notes[0] == "2 channels mixed"
     spectrum = np.abs(np.fft.rfft(recording.samples[4000:12000]))
     assert set(np.argsort(spectrum)[-2:]) == {220, 440}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.m4a", "aac"), ("a.mkv", "aac"), ("a.mkv", "flac"), ("a.mkv", "pcm_s16le")],
+)
+@pytest.mark.parametrize("layout", ["5.1", "7.1"])
+def test_all_channels_of_surround_sound_are_read(
+    tmp_path: Path, name: str, codec: str, layout: str
+) -> None:
+    count = sum(map(int, layout.split(".")))
+    tones = np.stack([tone(1.0, 48000, 200.0 * (1 + i)) for i in range(count)], 1)
+    with av.open(str(tmp_path / name), "w") as container:
+        track = container.add_stream(codec, rate=48000, layout=layout)
+        for first in range(0, len(tones), 1024):
+            packed = np.round(tones[first : first + 1024] * 32767).astype(np.int16).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+            frame.sample_rate, frame.pts = 48000, first
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    for channel in (1, count):
+        recording = load(tmp_path / name, 48000, channel)
+        assert recording.notes == (f"channel {channel} of {count} taken",)
+        spectrum = np.abs(np.fft.rfft(recording.samples[:48000]))
+        assert spectrum.argmax() == 200 * channel
+
+
+def test_a_frame_that_cannot_be_converted_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, frames = encode(tmp_path / "a.m4a", tone(2.0, 48000)), av.AudioResampler, []
+
+    class Failing:
+        def __init__(self, **options: object) -> None:
+            self.real = real(**options)
+
+        def resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+            frames.append(frame)
+            if len(frames) == 10:
+                raise av.error.ArgumentError(22, "Invalid argument")
+            return self.real.resample(frame)
+
+    monkeypatch.setattr(av, "AudioResampler", Failing)
+    with open_recording(path) as recording:
+        samples = np.concatenate(list(stream(recording, 16000, partial=True)))
+        assert recording.damage == "damaged, 1 of its packets cannot be decoded"
+    assert len(samples) / 16000 == pytest.approx(2.0, abs=0.1)
+
+
+def test_tracks_that_a_stream_names_too_late_are_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = encode(tmp_path / "a.m4a", tone(2.0, 48000)), av.open
+
+    class Late:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            self.container = real(*arguments, **options)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.container, name)
+
+        def __enter__(self) -> None:
+            self.container.__enter__()
+
+        def __exit__(self, *error: object) -> None:
+            self.container.__exit__(*error)
+
+        def demux(self, stream: av.AudioStream) -> Iterator[av.Packet]:
+            yield from self.container.demux(stream)
+            raise IndexError("list index out of range")
+
+    monkeypatch.setattr(av, "open", Late)
+    assert load(path).seconds == pytest.approx(2.0, abs=0.1)
 
 
 def test_blocks_of_a_container_are_what_load_gives(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from encoded import MEDIA, RATE, SOUNDFILE, encode, sound
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asr.audio import find, length, load, mpeg, open_recording, stream
+from asr.audio import find, length, load, mpeg, open_recording, riff, stream
 from asr.errors import AsrError
 
 SECONDS = 3.0
@@ -159,6 +159,60 @@ def test_joined_files_of_two_rates_are_resampled_each(tmp_path: Path, kind: str,
     assert (damage, len(samples) / RATE) == ("", pytest.approx(5.0, abs=0.1))
     assert notes == ("2 recordings in one file", "44100 Hz resampled to 16000 Hz")
     capfd.readouterr()
+
+
+def with_picture(content: bytes) -> bytes:
+    """A FLAC with a cover picture of 60 KB behind its first header."""
+    return content[:4] + b"\0" + content[5:42] + b"\6\0\xea\x60" + bytes(60000) + content[42:]
+
+
+def with_offset(content: bytes, offset: int) -> bytes:
+    """An AU whose samples begin there, behind a text."""
+    return content[:4] + struct.pack(">I", offset) + content[8:24].ljust(offset - 8) + content[24:]
+
+
+CUT_HEADERS = {
+    "flac in its picture": lambda: with_picture(encode("flac", SAMPLES))[:32768],
+    "flac in its first header": lambda: encode("flac", SAMPLES)[:20],
+    "au before its samples": lambda: with_offset(encode("au", SAMPLES), 400)[:100],
+    "rf64 in its length": lambda: b"RF64\xff\xff\xff\xffWAVEds64\x08\0\0\0" + bytes(8),
+    "mp3 behind its count": lambda: encode("mp3", SAMPLES)[
+        : -len(without_count(encode("mp3", SAMPLES)))
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CUT_HEADERS)
+def test_a_header_that_is_not_all_there_is_refused(tmp_path: Path, kind: str, capfd) -> None:
+    path = save(tmp_path / "a", CUT_HEADERS[kind]())
+    with pytest.raises(AsrError, match=r"not audio that can be read|truncated, 0"):
+        read(path)
+    capfd.readouterr()
+
+
+def test_a_picture_before_the_sound_is_passed_over(tmp_path: Path) -> None:
+    content = encode("flac", SAMPLES)
+    samples, damage, notes = read(save(tmp_path / "a.flac", with_picture(content)))
+    assert (damage, notes) == ("", ())
+    assert np.array_equal(samples, load(save(tmp_path / "b.flac", content)).samples)
+
+
+@pytest.mark.parametrize("error", [IndexError("index out of range"), struct.error("4 bytes")])
+def test_damage_that_nobody_thought_of_is_a_recording_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(window: object) -> None:
+        raise error
+
+    monkeypatch.setattr(riff, "layout", fail)
+    with pytest.raises(AsrError, match=r"a\.wav: not audio .* \(its header makes no sense\)"):
+        load(save(tmp_path / "a.wav", encode("wav", SAMPLES)))
+
+
+def test_a_stream_whose_rate_changes_keeps_its_speed(tmp_path: Path) -> None:
+    content = encode("aac", SAMPLES) + encode("aac", sound(2.0, 32000), 32000)
+    samples, damage, _ = read(save(tmp_path / "a.aac", content))
+    assert (damage, len(samples) / RATE) == ("", pytest.approx(5.0, abs=0.3))
 
 
 # MPEG layer II, transport streams and AAC without a container promise nothing: a cut between two of

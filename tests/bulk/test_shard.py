@@ -15,6 +15,7 @@ import soundfile
 from tone_network import RATE, save_tone_model, speak
 
 from asr.bulk import job as jobs
+from asr.bulk import run
 from asr.bulk.job import BulkJob
 from asr.bulk.rows import read_rows
 from asr.bulk.run import transcribe_shard
@@ -85,6 +86,19 @@ def test_the_shards_of_a_folder_hold_every_recording_once(
     assert transcribe_shard(job, [recordings], "1/3") == 0
     assert first.read_bytes() == b""
     assert "done before; 0 failed" in said[-1]
+
+
+def test_a_shard_that_begins_has_nothing_done_before(
+    model: str, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    job = BulkJob(tmp_path / "out", TranscribeOptions(), model, say=said.append)
+    seconds: list[float] = []
+    monkeypatch.setattr(run, "times_real", lambda done, elapsed: seconds.append(done) or "fast")
+    assert transcribe_shard(job, [recordings], "1/1") == 0
+    whole = sum(soundfile.info(path).duration for path in recordings.iterdir())
+    assert seconds == [pytest.approx(whole, abs=0.01)]
+    assert said[-1] == f"shard 1/1: 7 recordings, {whole:.1f} s of audio, fast; 0 failed"
 
 
 def test_more_shards_than_recordings_leave_empty_results(
@@ -165,8 +179,11 @@ def test_an_unfinished_shard_goes_on_behind_its_last_whole_row(
         return transcribe(self, (asked.append(s) or s for s in sources), *more)
 
     monkeypatch.setattr(Recogniser, "transcribe", spy)
-    assert transcribe_shard(a_job(out, model), [recordings], "1/3") == 0
+    said: list[str] = []
+    job = BulkJob(out, TranscribeOptions(), model, say=said.append)
+    assert transcribe_shard(job, [recordings], "1/3") == 0
     assert asked == [str(recordings / "6.wav")]
+    assert ", 2 done before, " in said[-1]
     assert (out / "shard-00001-of-00003.jsonl").read_bytes() == written
     assert not list((out / ".asr-bulk").glob("shard-00001*.jsonl"))
 

@@ -79,8 +79,9 @@ def test_pages_of_other_web_sites_may_not_use_the_server(closed: Served, served:
 
 def test_tokens_are_read_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
-    file.write_text("# ours\n\n one \ntwo\n")
-    assert read_tokens(str(file), "three") == ("one", "two")
+    for mark in ("", "\ufeff"):
+        file.write_text(f"{mark}# ours\n\n one \ntwo\n", encoding="utf-8")
+        assert read_tokens(str(file), "three") == ("one", "two")
     assert read_tokens("", "three") == ("three",)
     assert read_tokens("", "") == ()
     file.write_text("# none yet\n")

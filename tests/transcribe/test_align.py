@@ -121,6 +121,9 @@ def test_the_text_comes_from_a_file_or_from_the_words(
     plain = json.loads(capsys.readouterr().out)
     assert [word["word"] for word in plain["words"]] == ["Bad", "egg."]
     assert plain["decoder"] is None, "nothing was decoded"
+    (tmp_path / "notepad.txt").write_bytes(b"\xef\xbb\xbfBad egg.")
+    align_to(tones, tmp_path / "a.wav", str(tmp_path / "notepad.txt"))
+    assert json.loads(capsys.readouterr().out)["text"] == "Bad egg."
     align_to(tones, tmp_path / "a.wav", "bad egg", tmp_path / "out" / "a.srt", "srt")
     assert capsys.readouterr().out == ""
     assert "bad egg" in (tmp_path / "out" / "a.srt").read_text()

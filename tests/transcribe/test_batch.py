@@ -151,11 +151,11 @@ def test_the_copy_of_standard_input_is_gone_whatever_ends_the_process(
     tmp_path: Path, number: int
 ) -> None:
     code = (
-        "import os, signal\n"
+        "import os, signal, sys\n"
         # A shell starts what runs in the background with this signal ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from asr.transcribe import batch\n"
-        "with batch._standard_input() as path:\n"
+        "with batch._copied(sys.stdin.buffer) as path:\n"
         "    print(path.stat().st_size, flush=True)\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
     )

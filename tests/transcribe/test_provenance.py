@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -55,6 +56,25 @@ def test_a_second_recording_of_one_name_but_its_suffix_is_transcribed_beside_the
         assert texts(out)["audio.txt"] == "BAD"
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_second_recording_of_one_name_in_the_folder_leaves_the_first_its_text(
+    recogniser: Recogniser, tmp_path: Path, moved: bool
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    record(folder / "audio.wav", "BAD")
+    transcribe_to(recogniser, [folder], out)
+    (out / "audio.txt").write_text("corrected by hand")
+    record(folder / "audio.flac", "EGG")
+    if moved:
+        folder = folder.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert transcribe_to(recogniser, [folder], out) == 0
+        assert texts(out) == {"audio.txt": "corrected by hand", "audio.flac.txt": "EGG"}
+    record(folder / "audio", "DAD")  # can have no other name
+    assert transcribe_to(recogniser, [folder], out) == 1
+    assert texts(out)["audio.txt"] == "corrected by hand"
+
+
 @pytest.mark.parametrize("kind", ["other length", "same length", "standard input"])
 def test_a_second_recording_of_the_same_name_is_refused_and_the_others_are_done(
     recogniser: Recogniser,
@@ -85,6 +105,32 @@ def test_a_second_recording_of_the_same_name_is_refused_and_the_others_are_done(
         assert texts(out)["audio.txt"] in ("CAFE", "EGG")
         assert transcribe_to(recogniser, [second], out) == 0
         assert transcribe_to(recogniser, [first], out) == 1
+
+
+def through_pipe(recogniser: Recogniser, path: Path, out: Path) -> int:
+    """Transcribe what comes from a pipe, whose name is the same each time."""
+    pipe = path.parent / "63"
+    if not pipe.exists():
+        os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    failed = transcribe_to(recogniser, [pipe], out)
+    writer.join()
+    return failed
+
+
+@posix
+def test_another_pipe_of_the_same_name_is_another_recording(
+    recogniser: Recogniser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = record(tmp_path / "a.wav", "BAD"), record(tmp_path / "b.wav", "EGG")
+    out = tmp_path / "out"
+    assert through_pipe(recogniser, first, out) == 0
+    assert through_pipe(recogniser, first, out) == 0
+    assert "1 skipped, done before (--overwrite" in capsys.readouterr().err
+    assert through_pipe(recogniser, second, out) == 1
+    assert f"{tmp_path}/63: {out}/63 is the text of " in capsys.readouterr().err
+    assert texts(out) == {"63.txt": "BAD"}
 
 
 @pytest.mark.parametrize("move", [os.rename, shutil.copy, os.link, os.symlink])

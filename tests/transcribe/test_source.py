@@ -107,6 +107,38 @@ def test_channels_and_rates_are_noted(recogniser: Recogniser) -> None:
     assert transcript.notes == ()
 
 
+@pytest.mark.parametrize("rate", [RATE, 44100])
+def test_a_channel_of_a_waveform_is_chosen_as_that_of_a_file(
+    recogniser: Recogniser, tmp_path: Path, rate: int
+) -> None:
+    left, right = speak("BAD CAFE", rate), speak("EGG DADA", rate)
+    stereo = np.stack([left, right], 1)
+    soundfile.write(tmp_path / "a.wav", stereo, rate)
+    sources = [str(tmp_path / "a.wav"), (stereo, rate), (torch.from_numpy(stereo.T), rate)]
+    for channel, text in ((1, "BAD CAFE"), (2, "EGG DADA")):
+        options = TranscribeOptions(channel=channel)
+        found = list(recogniser.transcribe(sources, options))
+        assert [each.text for each in found] == [text] * 3
+        assert {each.notes[0] for each in found} == {f"channel {channel} of 2 taken"}
+    with pytest.raises(AsrError, match="a waveform: has 2 channels, no channel 3"):
+        next(recogniser.transcribe((stereo, rate), TranscribeOptions(channel=3)))
+    for mono in (SOUND, (SOUND, RATE), (SOUND[None], RATE)):
+        [first] = recogniser.transcribe(mono, TranscribeOptions(channel=1))
+        assert first.text == "BAD CAFE"
+        with pytest.raises(AsrError, match="a waveform: has 1 channel, no channel 2"):
+            next(recogniser.transcribe(mono, TranscribeOptions(channel=2)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_channels_of_a_waveform_that_cancel_each_other_are_not_mixed(
+    recogniser: Recogniser, turned: bool
+) -> None:
+    opposite = np.stack([FAST, -FAST], int(turned))
+    [transcript] = recogniser.transcribe((opposite, 44100))
+    assert transcript.text == "BAD CAFE"
+    assert transcript.notes[0] == "2 channels cancel each other: the loudest taken"
+
+
 @pytest.mark.parametrize(
     ("source", "fragment"),
     [
