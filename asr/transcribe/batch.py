@@ -303,7 +303,7 @@ def _found(
         if str(path) == STDIN:
             copy = stack.enter_context(_copied(sys.stdin.buffer))
             found[path] = copy, STDIN, Path(_STDIN_NAME)
-        elif path.exists() and not path.is_file() and not path.is_dir():
+        elif path.is_fifo():
             try:
                 with path.open("rb") as pipe:
                     copy = stack.enter_context(_copied(pipe))
