@@ -141,7 +141,7 @@ def measure(arguments: argparse.Namespace) -> None:
             for length in lengths
         ]
         words = [str(folder / f"greedy-{lengths[-1]:g}"), "-o", str(folder / "again")]
-        memory = run(["transcribe", *words, "--shard", "1/1", "--threads", "1"])[1]
+        memory = run(["transcribe", *words, "--shard", "1/1", "--threads", "1"])
     for row in (*rows, *forms, listed):
         print(row, flush=True)
     write_measurement(
