@@ -174,7 +174,7 @@ def benchmark(
         bool,
         typer.Option(
             "--every-set",
-            help="Once for each instruction set of this processor, both sides held to it.",
+            help="Repeat for each instruction set; both sides are limited to it.",
         ),
     ] = False,
 ) -> None:
