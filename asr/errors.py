@@ -28,6 +28,11 @@ def problems() -> Iterator[Check]:
         raise AsrError("\n".join(found))
 
 
+def install(extras: str) -> str:
+    """How to get extras of this package; `asr` on PyPI is another project."""
+    return f"pip install '.[{extras}]' in the checkout of asr"
+
+
 def counted(count: int, noun: str) -> str:
     """`1 word`, `2 words`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -9,6 +9,7 @@ error rates, times the model files, transcribes three test recordings, and a rea
 recogniser that comes with the package.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -36,9 +37,13 @@ ROUNDS = 5
 RECORDING = HERE.parent / "tests" / "data" / "austen-1.flac"
 
 
-def main(overrides: list[str]) -> int:
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", nargs="*", help="key=value for every run")
     console = Console()
-    plan = read_grid(HERE / "demo.yaml", overrides)
+    plan = read_grid(HERE / "demo.yaml", parser.parse_args(words).settings)
     settings = load(Run, plan.base, overrides_of(plan, plan.run("dense")))
     folder = folder_of(plan, "dense").parent
     began = time.monotonic()

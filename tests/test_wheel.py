@@ -141,8 +141,8 @@ def test_an_install_without_extras_transcribes_and_names_missing_extras(
         printed = run(asr, "transcribe", path, "-m", trained, *words, cwd=base)
         assert printed == f"{expected.text}\n"
     for words, lacking in (
-        (["transcribe", path, "-m", trained, "--backend", "torch"], "asr[train]"),
-        (["train", base / "any.yaml"], "asr[train]"),
+        (["transcribe", path, "-m", trained, "--backend", "torch"], ".[train]"),
+        (["train", base / "any.yaml"], ".[train]"),
     ):
         refused = subprocess.run([asr, *map(str, words)], cwd=base, capture_output=True, text=True)
         assert refused.returncode == 2

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from asr.audio.layout import Extent, Part, View, Window, split
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 
 MEDIA_SUFFIXES = (
     ".3g2",
@@ -183,7 +183,7 @@ def open_audio(path: str | Path, file: View) -> Iterator[Track]:
         import av
     except ModuleNotFoundError:
         kind = Path(path).suffix or "this kind of file"
-        raise AsrError(f"{path}: {kind} needs the package av: pip install 'asr[media]'") from None
+        raise AsrError(f"{path}: {kind} needs the package av: {install('media')}") from None
     try:
         safe = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
         container: Any = av.open(file, options=safe)

@@ -10,7 +10,7 @@ import numpy as np
 from asr import audio, environment
 from asr.benchmark.dense import NAMES, TORCH, DenseNetwork
 from asr.benchmark.timing import Timing, TimingRun, interleave
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 from asr.features.logmel import features
 from asr.model.backend import torch_threads
 from asr.model.file import ModelFile, naming, read_model
@@ -122,7 +122,7 @@ class BenchmarkResult:
         if name == OWN_DENSE and not any(t in self.measured.timings for t in TORCH):
             lines.append(
                 "The dense side is our own dense kernel, as no other runtime is installed; a good "
-                "int8 runtime is faster: pip install 'asr[train,bench]' to compare with those."
+                f"int8 runtime is faster. To compare with those: {install('train,bench')}."
             )
         if self.measured.busy:
             load = 100 * (self.measured.other_load or 0.0)

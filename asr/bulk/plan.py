@@ -1,4 +1,4 @@
-"""What a folder of results is of: the list, how many shards, and all that decides a transcript.
+"""What a folder of results was made from: the list, how many shards, all that decides a text.
 
 It is written once, by whichever process comes first. Another command with other recordings, another
 number of shards or another model is refused: its rows would not belong to those that are there.

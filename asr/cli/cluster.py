@@ -98,7 +98,7 @@ def transcribe(
 ) -> None:
     """Transcribe many recordings on a Ray cluster, or on all cores of this machine.
 
-    The same command goes on with what was interrupted. Needs the extra cluster.
+    Run the same command to continue. Needs the extra cluster.
     """
     from asr.audio.chunk import ChunkOptions
     from asr.bulk.cluster import transcribe_on_cluster

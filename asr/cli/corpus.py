@@ -43,7 +43,7 @@ def librispeech(
 ) -> None:
     """Download parts of LibriSpeech, check and unpack them: FOLDER/PART and FOLDER/PART.jsonl.
 
-    The same command goes on with what was interrupted and leaves alone what is complete.
+    Run the same command to continue; what is complete is left alone.
     """
     from asr.corpus.openslr import ADDRESS, get_librispeech
 
@@ -171,7 +171,7 @@ def split(
         ),
     ] = None,
 ) -> None:
-    """Deal a manifest into train.jsonl, dev.jsonl and test.jsonl.
+    """Split a manifest into train.jsonl, dev.jsonl and test.jsonl.
 
     No speaker is in two of them; where speakers are unknown or few, no recording is.
     """

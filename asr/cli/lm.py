@@ -28,7 +28,9 @@ def add_to(app: typer.Typer) -> None:
 
 @lm_app.command("train")
 def lm_train(
-    texts: Annotated[list[Path], typer.Argument(help="Text files, plain or .gz, or manifests.")],
+    texts: Annotated[
+        list[Path], typer.Argument(help="Text files, plain, .gz or .xz, or manifests.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help=_FORM)],
     order: Annotated[int, typer.Option(min=1, max=6, help="Words in the longest n-grams.")] = 3,
     cutoffs: Annotated[

@@ -17,7 +17,7 @@ import typer
 from asr import __version__
 from asr.cli import cluster, corpus, data, lm, prune, serve, speech, train
 from asr.cli.options import ModelFile, ModelOrName, Threads
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 from asr.files import CannotWrite
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def main() -> None:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _fail(f"this needs the package {error.name}: pip install 'asr[{extra}]'")
+        _fail(f"this needs the package {error.name}: {install(extra)}")
 
 
 _EXTRAS = {
@@ -174,7 +174,7 @@ def benchmark(
         bool,
         typer.Option(
             "--every-set",
-            help="Once for each instruction set of this processor, both sides held to it.",
+            help="Repeat for each instruction set; both sides are limited to it.",
         ),
     ] = False,
 ) -> None:

@@ -188,8 +188,8 @@ def listen(
     doubt_seconds: Annotated[
         float | None,
         typer.Option(
-            help="A word in doubt for longer is decided; for networks that run forward only."
-            + default_note("20"),
+            help="An undecided word is fixed after this many seconds; for networks that run "
+            "forward only." + default_note("20"),
             show_default=False,
         ),
     ] = None,
@@ -197,7 +197,7 @@ def listen(
     backend: Backend = "auto",
     exact: Exact = False,
 ) -> None:
-    """Transcribe speech while it goes on.
+    """Transcribe live speech.
 
     A network that runs forward only gives the words of the whole recording; any other one is run on
     the last seconds again and again. On a terminal words that may still change are dim.

@@ -176,7 +176,7 @@ class _Download:
                 if failures >= self.patience.attempts:
                     raise AsrError(
                         f"{self.url}: {error}; given up after {failures} attempts. "
-                        f"{size_of(self.have)} are kept: the same command goes on from there"
+                        f"{size_of(self.have)} are kept. Run the same command to continue"
                     ) from None
                 wait = min(self.patience.wait * 2 ** (failures - 1), self.patience.longest_wait)
                 wait = max(wait, min(error.after, self.patience.longest_wait))

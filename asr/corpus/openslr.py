@@ -156,7 +156,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; run the same command to continue", file=sys.stderr)
             raise
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.errors import AsrError, counted
+from asr.errors import AsrError, counted, install
 
 RESAMPLES = 2000
 _FEWEST_SPEAKERS = 5
@@ -124,7 +124,7 @@ def load_jiwer() -> Any:
     try:
         import jiwer
     except ModuleNotFoundError:
-        raise AsrError("scoring needs jiwer: pip install 'asr[evaluate]'") from None
+        raise AsrError(f"scoring needs jiwer: {install('evaluate')}") from None
     return jiwer
 
 

@@ -1,1 +1,1 @@
-"""Waveform -> log-mel features: one settings dataclass, implemented in numpy and in torch."""
+"""Waveform -> log-mel features: one settings dataclass, implemented in C, in numpy and in torch."""

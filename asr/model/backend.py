@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import environment
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 from asr.features.settings import Frontend
 from asr.features.stream import FeatureStream
 from asr.model.dimensions import Model
@@ -302,9 +302,7 @@ def open_backend(
         raise AsrError(f"threads={threads}: at least 1, at most {MAX_THREADS}")
     missing = _missing()
     if backend == "torch" and missing:
-        raise AsrError(
-            f"backend=torch needs {missing}: pip install 'asr[train]', or use backend=native"
-        )
+        raise AsrError(f"backend=torch needs {missing}: {install('train')}, or use backend=native")
     file = read_model(path)
     opening = Opening(os.path.abspath(path), file.digest, threads, backend, exact, device)
     opened: TorchBackend | NativeBackend

@@ -1,4 +1,4 @@
-"""GRU and RNN layers that train on what their zeros leave: fp32 kernels with gradients, on a CPU.
+"""GRU and RNN layers that train on the remaining weights only, with fp32 kernels on a CPU.
 
 Once the masks of a training are final, the weights that they drop need no product and no gradient.
 A layer then has six sparse products for each frame: two of the step, two that carry the gradient

@@ -1,6 +1,6 @@
 """Lightning callbacks of a run: exact randomness, resume points, the best model, figures, progress.
 
-None of them changes what is learnt; with them a training that was killed and resumed ends with the
+They do not change the weights. With them a training that was killed and resumed ends with the
 same weights as one that was not.
 """
 

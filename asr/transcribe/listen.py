@@ -17,7 +17,7 @@ import soxr
 from asr import audio
 from asr.audio.find import is_sound
 from asr.decode.hypothesis import Word
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 from asr.transcribe.formats import word_to_plain
 from asr.transcribe.recogniser import Recogniser, say_once
 from asr.transcribe.stream import Stream, StreamUpdate
@@ -88,7 +88,7 @@ def microphone(rate: int) -> Iterator[Floats]:
         import sounddevice
     except ModuleNotFoundError:
         raise AsrError(
-            "a microphone needs the package sounddevice: pip install 'asr[microphone]'; or pipe "
+            f"a microphone needs the package sounddevice: {install('microphone')}; or pipe "
             "sound in: arecord -f S16_LE -r 16000 -c 1 | asr listen -"
         ) from None
     except OSError as error:

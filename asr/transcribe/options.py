@@ -25,7 +25,7 @@ class TranscribeOptions:
     on_error: Literal["raise", "report"] = "raise"
     """A recording that cannot be read: raise AsrError, or set `Transcript.error` and go on."""
     channel: int | None = None
-    """Transcribe this channel alone, counted from 1; None: all channels mixed."""
+    """Transcribe this channel alone, counted from 1; without it all channels are mixed."""
     case: Literal["lower", "upper"] | None = None
     """Lower or upper case of all texts, instead of that of the model's tokenizer."""
 

@@ -1,6 +1,6 @@
 """What an hour of audio costs when very many are transcribed: processor time and bytes.
 
-    python recipes/benchmarks/bulk.py -o RECORD.json [--recordings FOLDER] [--list 1000000]
+    python recipes/benchmarks/bulk.py [-o RECORD.json] [--recordings FOLDER] [--list 1000000]
 
 The recordings are copied under many names and transcribed by `asr transcribe --shard 1/1`'s own
 code on one thread, split into parts of several lengths, which shows what a small file costs; read
@@ -24,7 +24,7 @@ from asr.bulk.job import BulkJob
 from asr.bulk.listing import read_list, write_list
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
-from asr.report.measurements import DisplayColumn, ExtraTable, write_measurement
+from asr.report.measurements import DisplayColumn, ExtraTable, table_of, write_measurement
 from asr.train.record import command
 from asr.transcribe.options import TranscribeOptions
 
@@ -36,6 +36,25 @@ FORMATS = {  # name -> suffix, rate, channels, and what soundfile is told
     "MP3, 44.1 kHz, stereo": (".mp3", 44_100, 2, {}),
     "Opus, 48 kHz": (".opus", 48_000, 1, {"format": "OGG", "subtype": "OPUS"}),
 }
+COLUMNS = (
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Recording, s", "length", "g"),
+    DisplayColumn("Recordings", "recordings", "count"),
+    DisplayColumn("Processor s / s", "factor", ".4f"),
+    DisplayColumn("Rows, MB an hour", "lines", "megabytes"),
+)
+READING = (
+    DisplayColumn("Format", "what"),
+    DisplayColumn("Processor s an hour", "seconds", ".1f"),
+    DisplayColumn("MB an hour", "bytes", "megabytes"),
+)
+LISTING = (
+    DisplayColumn("Recordings", "recordings", "count"),
+    DisplayColumn("Listing, s", "made", ".1f"),
+    DisplayColumn("more MiB", "memory", ".0f"),
+    DisplayColumn("List, MB", "bytes", "megabytes"),
+    DisplayColumn("Finding one shard of 1,000, s", "read", ".2f"),
+)
 Row = dict[str, Any]
 
 
@@ -141,55 +160,30 @@ def measure(arguments: argparse.Namespace) -> None:
             for length in lengths
         ]
         words = [str(folder / f"greedy-{lengths[-1]:g}"), "-o", str(folder / "again")]
-        memory = run(["transcribe", *words, "--shard", "1/1", "--threads", "1"])[1]
-    for row in (*rows, *forms, listed):
-        print(row, flush=True)
-    write_measurement(
-        arguments.output,
-        "bulk",
-        "english",
-        command(),
-        [
-            DisplayColumn("Decoder", "decoder"),
-            DisplayColumn("Recording, s", "length", "g"),
-            DisplayColumn("Recordings", "recordings", "count"),
-            DisplayColumn("Processor s / s", "factor", ".4f"),
-            DisplayColumn("Rows, MB an hour", "lines", "megabytes"),
-        ],
-        rows,
-        [
-            f"FLAC, {arguments.seconds:g} s of the recordings in {arguments.recordings} again and "
-            f"again; one thread. A process took {memory:.0f} MiB at most."
-        ],
-        {"memory": memory},
-        tables=[
-            ExtraTable(
-                "Reading alone, to 16 kHz and one channel",
-                (
-                    DisplayColumn("Format", "what"),
-                    DisplayColumn("Processor s an hour", "seconds", ".1f"),
-                    DisplayColumn("MB an hour", "bytes", "megabytes"),
-                ),
-                tuple(forms),
-            ),
-            ExtraTable(
-                "A list of paths",
-                (
-                    DisplayColumn("Recordings", "recordings", "count"),
-                    DisplayColumn("Listing, s", "made", ".1f"),
-                    DisplayColumn("more MiB", "memory", ".0f"),
-                    DisplayColumn("List, MB", "bytes", "megabytes"),
-                    DisplayColumn("Finding one shard of 1,000, s", "read", ".2f"),
-                ),
-                (listed,),
-            ),
-        ],
+        memory = run(["transcribe", *words, "--shard", "1/1", "--threads", "1"])
+    tables = [
+        ExtraTable("Reading alone, to 16 kHz and one channel", READING, tuple(forms)),
+        ExtraTable("A list of paths", LISTING, (listed,)),
+    ]
+    print(table_of(COLUMNS, rows).text())
+    for table in tables:
+        print(f"{table.heading}\n{table_of(table.columns, table.rows or ()).text()}")
+    note = (
+        f"FLAC, {arguments.seconds:g} s of the recordings in {arguments.recordings} again and "
+        f"again; one thread. A process took {memory:.0f} MiB at most."
     )
+    print(note)
+    if arguments.output:
+        details = {"memory": memory}
+        write_measurement(
+            arguments.output, "bulk", "english", command(), COLUMNS, rows, [note], details,
+            tables=tables,
+        )  # fmt: skip
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     parser.add_argument("--recordings", type=Path, default=Path("tests/data"), help="any speech")
     parser.add_argument("--seconds", type=float, default=600, help="audio to measure on")
     parser.add_argument("--lengths", default="1,10,60", help="seconds of the parts")

@@ -1,16 +1,16 @@
-"""Peak memory and time of `asr transcribe` for hours of audio, each in its own process.
+"""Peak memory of `asr transcribe` for hours of audio, each in its own process.
 
-    python recipes/benchmarks/long_audio.py MODEL DATA -o RECORD.json [--lm LM]
+    python recipes/benchmarks/long_audio.py MODEL DATA [-o RECORD.json] [--lm LM]
 
-The recordings of DATA, a set, are joined and repeated to one FLAC file of each length. Memory
-should not grow with the length; the script exits with status 1 if it takes more than 1 GB.
+MODEL is a file or a name such as `english`, which has a decoder of its own. The recordings of DATA,
+a set, are joined and repeated to one FLAC file of each length. Memory should not grow with the
+length; the script exits with status 1 if it takes more than 1 GB.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from lib.recognisers import whole_recordings
 from asr import audio
 from asr.corpus import sources
 from asr.errors import AsrError
-from asr.report.measurements import DisplayColumn, write_measurement
+from asr.pretrained import registry
+from asr.report.measurements import DisplayColumn, table_of, write_measurement
 from asr.train.record import command
-from asr.transcribe.progress import times_real
 
 RATE = 16_000
 LIMIT_MIB = 1e9 / 2**20
@@ -51,20 +51,27 @@ cli.main()
 """
 
 
-def run(words: list[str]) -> tuple[float, float]:
-    """Wall-clock seconds and peak MiB of `asr WORDS...`."""
-    started = time.perf_counter()
+def run(words: list[str]) -> float:
+    """Peak MiB of `asr WORDS...`."""
     child = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True)
-    elapsed = time.perf_counter() - started
     if child.returncode:
         raise AsrError(f"asr {' '.join(words)}: {child.stderr}")
-    return elapsed, float(child.stdout.rpartition("peak_mib=")[2])
+    return float(child.stdout.rpartition("peak_mib=")[2])
+
+
+COLUMNS = [
+    DisplayColumn("Audio, hours", "hours", ".2f"),
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Peak memory, MiB", "peak_mib", "count"),
+]
 
 
 def measure(arguments: argparse.Namespace) -> bool:
-    """Time every length and decoder and write the record; True if memory stayed within 1 GB."""
-    paths = whole_recordings(sources.resolve(str(arguments.data)))
-    decoders: dict[str, list[str]] = {"greedy": []}
+    """Transcribe every length with every decoder; True if memory stayed within 1 GB."""
+    paths = whole_recordings(sources.resolve(arguments.data))
+    decoders: dict[str, list[str]] = {"greedy": ["--decoder", "greedy"]}
+    if registry.decoding(arguments.model, {}).decoder == "beam":
+        decoders["its own beam search, LM"] = []
     if arguments.lm:
         decoders["beam 32, LM"] = ["--decoder", "beam", "--lm", str(arguments.lm)]
     rows: list[dict[str, Any]] = []
@@ -73,43 +80,26 @@ def measure(arguments: argparse.Namespace) -> bool:
         for hours in arguments.hours:
             seconds = join(paths, hours, folder / "long.flac")
             for decoder, options in decoders.items():
-                words = ["transcribe", str(folder / "long.flac"), "-m", str(arguments.model)]
+                words = ["transcribe", str(folder / "long.flac"), "-m", arguments.model]
                 words += ["-o", str(folder / "out"), "-f", "json", "-f", "srt", "--overwrite"]
-                elapsed, peak = run([*words, "--threads", "1", *options])
-                print(f"{hours:g} h, {decoder}: {times_real(seconds, elapsed)}, {peak:.0f} MiB")
-                rows.append(
-                    {
-                        "hours": seconds / 3600,
-                        "decoder": decoder,
-                        "ratio": elapsed / seconds,
-                        "peak_mib": peak,
-                    }
-                )
-    write_measurement(
-        arguments.output,
-        "long_audio",
-        arguments.model.name,
-        command(),
-        [
-            DisplayColumn("Audio, hours", "hours", ".2f"),
-            DisplayColumn("Decoder", "decoder"),
-            DisplayColumn("Time / audio", "ratio", ".3f"),
-            DisplayColumn("Peak memory, MiB", "peak_mib", "count"),
-        ],
-        rows,
-        [
+                peak = run([*words, "--threads", "1", *options])
+                rows.append({"hours": seconds / 3600, "decoder": decoder, "peak_mib": peak})
+    print(table_of(COLUMNS, rows).text())
+    if arguments.output:
+        note = (
             f"One FLAC file of joined recordings of {Path(arguments.data).name}, json and srt "
-            "written; start, reading and features included; one thread, while other programs ran."
-        ],
-    )
+            "written; one thread."
+        )
+        label = Path(arguments.model).name
+        write_measurement(arguments.output, "long_audio", label, command(), COLUMNS, rows, [note])
     return max(row["peak_mib"] for row in rows) <= LIMIT_MIB
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a model file, or a name that `asr models` lists")
     parser.add_argument("data", help="a manifest, or a folder of recordings with texts")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     parser.add_argument("--lm", type=Path, help="also decode with beam search and this model")
     parser.add_argument("--hours", type=float, nargs="+", default=[0.5, 2.0])
     return int(not measure(parser.parse_args(words)))

@@ -6,6 +6,7 @@ RECORDS is a folder of folders with records of one or more recipes. A recipe wit
 file is left out. Plots are written beside the records of trainings.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,11 +46,16 @@ def write_results(folder: Path, results: Path) -> list[str]:
     return written
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) not in (0, 2):
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("records", nargs="?", type=Path, default=RECIPES / "results")
+    parser.add_argument("markdown", nargs="?", type=Path, default=RECIPES / "RESULTS.md")
+    arguments = parser.parse_args(words)
+    if len(words) == 1:
         raise AsrError("give no arguments, or the folder of records and the Markdown file")
-    places = map(Path, arguments) if arguments else (RECIPES / "results", RECIPES / "RESULTS.md")
-    folder, results = places
+    folder, results = arguments.records, arguments.markdown
     print(f"{results}: {', '.join(write_results(folder, results))}")
     return 0
 

@@ -47,7 +47,7 @@ TOKEN = "benchmark"
 LOAD = [
     DisplayColumn("Audio, s", "audio_seconds", "count"),
     DisplayColumn("Answered", "answered", "count"),
-    DisplayColumn("Told to wait", "waited", "count"),
+    DisplayColumn("Answered 429", "waited", "count"),
     DisplayColumn("Lost", "lost", "count"),
     DisplayColumn("Median, s", "p50", ".2f"),
     DisplayColumn("95 %, s", "p95", ".2f"),
@@ -245,7 +245,7 @@ def measure(options: argparse.Namespace) -> int:
             ],
             {"memory_mib": memory, "load_average": os.getloadavg()[0], "tracebacks": mistakes},
             tables=[
-                ExtraTable("Clients that no server likes", tuple(FAULTS), tuple(hard)),
+                ExtraTable("Misbehaving clients", tuple(FAULTS), tuple(hard)),
                 ExtraTable("Damaged files", tuple(FUZZ), tuple(broken)),
             ],
         )

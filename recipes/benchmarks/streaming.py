@@ -1,6 +1,6 @@
 """Words while somebody speaks: latency, cost by the size of the pieces, memory over a long stream.
 
-    python recipes/benchmarks/streaming.py MODEL DATA -o RECORD.json [--lm LM] [--hours 1]
+    python recipes/benchmarks/streaming.py MODEL DATA [-o RECORD.json] [--lm LM] [--hours 1]
 
 Latency is from the end of a word in the recording to the update that has it: first at all, and
 stable. Pieces of 100 ms are pushed as they would come, and the time that pushes take is added. When
@@ -25,7 +25,7 @@ from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.decode import DecoderOptions
 from asr.errors import AsrError
-from asr.report.measurements import DisplayColumn, ExtraTable, write_measurement
+from asr.report.measurements import DisplayColumn, ExtraTable, table_of, write_measurement
 from asr.train.record import command
 from asr.transcribe.align import align
 from asr.transcribe.options import TranscribeOptions
@@ -33,6 +33,26 @@ from asr.transcribe.recogniser import Recogniser, load
 
 PIECE = 0.1
 PIECES = (0.02, 0.1, 0.5, 5.0)
+COLUMNS = (
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Words", "words", "count"),
+    DisplayColumn("First seen, ms: median", "first_median", ".0f"),
+    DisplayColumn("95 %", "first_95", ".0f"),
+    DisplayColumn("Stable, ms: median", "stable_median", ".0f"),
+    DisplayColumn("95 % ", "stable_95", ".0f"),
+)
+COST = (
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("What is transcribed", "pieces"),
+    DisplayColumn("Processor s / s", "factor", ".4f"),
+)
+MEMORY = (
+    DisplayColumn("Decoder", "decoder"),
+    DisplayColumn("Hours", "hours", "g"),
+    DisplayColumn("Words", "words", "count"),
+    DisplayColumn("Peak MiB after a sixth", "early", "count"),
+    DisplayColumn("Peak MiB at the end", "late", "count"),
+)
 Row = dict[str, Any]
 
 
@@ -145,7 +165,6 @@ def measure(arguments: argparse.Namespace) -> None:
         if arguments.hours:
             options = TranscribeOptions(decoding)
             memory.append(memory_row(name, recogniser, options, paths, arguments.hours))
-            print(memory[-1], flush=True)
     aligner = load(arguments.aligner, threads=1, decoding=DecoderOptions())
     for name, decoding in kinds.items():
         options, first, stable = TranscribeOptions(decoding), list[float](), list[float]()
@@ -153,58 +172,32 @@ def measure(arguments: argparse.Namespace) -> None:
             found = latencies(recogniser, options, aligner, u)
             first, stable = first + found[0], stable + found[1]
         delays.append(latency_row(name, first, stable, len(first)))
-        print(delays[-1], flush=True)
         costs += cost_rows(name, recogniser, options, long)
-        print(costs[-len(PIECES) - 1 :], flush=True)
+    tables = [
+        ExtraTable("Processor seconds for a second of audio", COST, tuple(costs)),
+        ExtraTable("Memory of a long stream", MEMORY, tuple(memory)),
+    ]
+    print(table_of(COLUMNS, delays).text())
+    for table in tables:
+        print(f"{table.heading}\n{table_of(table.columns, table.rows or ()).text()}")
     note = recogniser.stream().note or "exact: the words are those of the whole recording"
-    write_measurement(
-        arguments.output,
-        "streaming",
-        Path(arguments.model).name,
-        command(),
-        [
-            DisplayColumn("Decoder", "decoder"),
-            DisplayColumn("Words", "words", "count"),
-            DisplayColumn("First seen, ms: median", "first_median", ".0f"),
-            DisplayColumn("95 %", "first_95", ".0f"),
-            DisplayColumn("Stable, ms: median", "stable_median", ".0f"),
-            DisplayColumn("95 % ", "stable_95", ".0f"),
-        ],
-        delays,
-        [
-            f"{note}. Pieces of {1000 * PIECE:.0f} ms, {len(utterances)} recordings of "
-            f"{Path(arguments.data).name}; one thread."
-        ],
-        tables=[
-            ExtraTable(
-                "Processor seconds for a second of audio",
-                (
-                    DisplayColumn("Decoder", "decoder"),
-                    DisplayColumn("What is transcribed", "pieces"),
-                    DisplayColumn("Processor s / s", "factor", ".4f"),
-                ),
-                tuple(costs),
-            ),
-            ExtraTable(
-                "Memory of a long stream",
-                (
-                    DisplayColumn("Decoder", "decoder"),
-                    DisplayColumn("Hours", "hours", "g"),
-                    DisplayColumn("Words", "words", "count"),
-                    DisplayColumn("Peak MiB after a sixth", "early", "count"),
-                    DisplayColumn("Peak MiB at the end", "late", "count"),
-                ),
-                tuple(memory),
-            ),
-        ],
+    note = (
+        f"{note}. Pieces of {1000 * PIECE:.0f} ms, {len(utterances)} recordings of "
+        f"{Path(arguments.data).name}; one thread."
     )
+    print(note)
+    if arguments.output:
+        label = Path(arguments.model).name
+        write_measurement(
+            arguments.output, "streaming", label, command(), COLUMNS, delays, [note], tables=tables
+        )
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", help="a model file, or a name that `asr models` lists")
     parser.add_argument("data", help="a manifest, or a folder of recordings with texts")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the record, .json")
+    parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     parser.add_argument("--lm", type=Path, help="also decode with beam search and this model")
     parser.add_argument("--aligner", default="english", help="network that says when words end")
     parser.add_argument("--utterances", type=int, default=40, help="recordings to measure on")

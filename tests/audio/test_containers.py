@@ -200,7 +200,9 @@ try: load({str(path)!r})
 except AsrError as error: print(error)
 print(header_seconds({str(path)!r}))"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == (f"{path}: .m4a needs the package av: pip install 'asr[media]'\n0.0\n")
+    assert run.stdout == (
+        f"{path}: .m4a needs the package av: pip install '.[media]' in the checkout of asr\n0.0\n"
+    )
 
 
 def test_suffixes_are_lower_case_and_not_those_of_the_base() -> None:

@@ -354,5 +354,5 @@ def test_without_the_extra_the_command_says_what_to_install(few: Path) -> None:
     command = [sys.executable, "-c", script, *map(str, words)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 2
-    assert "pip install 'asr[cluster]'" in run.stderr
+    assert "pip install '.[cluster]' in the checkout of asr" in run.stderr
     assert not (few / "out").exists()

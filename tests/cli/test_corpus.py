@@ -110,8 +110,8 @@ def test_the_check_writes_what_can_be_used(trained, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("package", "words", "extra"),
     [
-        ("requests", ["librispeech", "libri", "--parts", "dev-clean"], "asr[download]"),
-        ("lhotse", ["import", "cuts.jsonl", "-o", "m.jsonl"], "asr[corpora]"),
+        ("requests", ["librispeech", "libri", "--parts", "dev-clean"], ".[download]"),
+        ("lhotse", ["import", "cuts.jsonl", "-o", "m.jsonl"], ".[corpora]"),
     ],
 )
 def test_a_missing_package_names_the_extra(package, words, extra, tmp_path):

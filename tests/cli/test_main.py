@@ -179,7 +179,7 @@ from asr.cli.main import main
 main()"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 2
-    assert "asr[train]" in run.stderr
+    assert ".[train]" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -256,7 +256,7 @@ def test_a_call_that_is_killed_at_any_step_is_finished_by_the_next(
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
     if number == signal.SIGINT:
-        assert "stopped; the same command goes on from here" in errors
+        assert "stopped; run the same command to continue" in errors
     assert not (folder / "dev-clean" / ".completed").exists()
     get("dev-clean")
     assert names(folder) == {"dev-clean", "dev-clean.jsonl", "SPEAKERS.TXT", ".lock"}

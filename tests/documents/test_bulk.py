@@ -155,7 +155,9 @@ def figures() -> list[str]:
         row("Hours of audio that a core does in an hour", lambda f: f"{1 / f:.0f}"),
         row("MB that it reads in a second (FLAC)", lambda f: f"{flac / 3600 / f / 1e6:.1f}"),
         row("Recordings that it opens in a second", lambda f: f"{1 / f / seconds:.1f}"),
-        row("Cores that 10 Gbit/s feed", lambda f: f"{1.25e9 / (flac / 3600 / f):.0f}"),
+        row(
+            "Cores that a 10 Gbit/s link keeps busy", lambda f: f"{1.25e9 / (flac / 3600 / f):.0f}"
+        ),
     ]
     texts = [
         f"{HOURS * reading[name]['bytes'] / 1e12:.1f} TB as {short}"

@@ -74,7 +74,7 @@ def test_the_sums_are_those_of_the_recipe(size: str) -> None:
     for i, (band_stride, frame_stride) in enumerate(run.model.conv_strides):
         bands, frames = -(-bands // band_stride), frames // frame_stride
         uses += math.prod(shapes[f"conv.{i}.convolution.weight"]) * bands * frames
-    assert f"{uses / 1e6:.2f} M uses more" in GUIDE
+    assert f"add another {uses / 1e6:.2f} M uses" in GUIDE
     assert row("Weights used")[at] == f"{(matrices + uses) / 1e6:.1f} M"
     per_second = 1 / run.frontend.step_seconds / run.model.time_stride
     assert f"{per_second:.0f} a second" in GUIDE

@@ -106,4 +106,4 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 2
-    assert "this needs the package onnx: pip install 'asr[onnx]'" in result.stderr
+    assert "this needs the package onnx: pip install '.[onnx]' in the checkout" in result.stderr

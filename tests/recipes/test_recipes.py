@@ -80,6 +80,17 @@ def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
         runpy.run_path(str(RECIPES / "grid.py"))["main"](words)
 
 
+@pytest.mark.parametrize("name", ["demo", "grid", "benchmarks/results"])
+def test_a_recipe_prints_its_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "benchmarks")
+    recipe = runpy.run_path(str(RECIPES / f"{name}.py"))
+    with pytest.raises(SystemExit, match="0"):
+        recipe["main"](["--help"])
+    assert recipe["__doc__"].splitlines()[0] in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_every_method_of_the_grid_trains_in_miniature(corpus: Path, tmp_path: Path) -> None:
     text = (RECIPES / "methods.yaml").read_text()

@@ -1,6 +1,7 @@
 """The committed records: each command can be run today, and RESULTS.md stays readable."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_the_command_of_a_record_can_be_run_today(path: Path) -> None:
     assert run.model.hidden == record.model.hidden
     assert run.tokenizer.kind == record.model.tokenizer
     assert (run.pruning.method != "none") == (record.pruning is not None)
+
+
+def test_commands_of_records_name_no_folder_of_one_machine() -> None:
+    for path in RECORDS:
+        for command in re.findall(r'"command": ("(?:[^"\\]|\\.)*")', path.read_text()):
+            words = re.split(r"[=\[,]|\s", json.loads(command))
+            assert not [word for word in words if word.startswith(("/", "~", "../"))], path
 
 
 def test_tables_of_the_results_have_at_most_eight_columns_and_no_commands() -> None:

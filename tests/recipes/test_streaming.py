@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from benchmark_scripts import script
 from tone_network import save_tone_model
 
@@ -20,11 +21,13 @@ def test_latency_cost_and_memory_are_recorded(trained: Path, corpus: Path, tmp_p
     assert "bidirectional" in record.notes[0]
 
 
-def test_an_exact_stream_says_so(corpus: Path, tmp_path: Path) -> None:
+def test_an_exact_stream_says_so_and_without_a_record_the_tables_are_printed(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = save_tone_model(tmp_path / "tone.asr")
     words = [str(model), str(corpus / "test.jsonl"), "--aligner", str(model), "--utterances", "1"]
-    words += ["--seconds", "1", "--hours", "0", "-o", str(tmp_path / "records" / "exact.json")]
-    (tmp_path / "records").mkdir()
+    words += ["--seconds", "1", "--hours", "0"]
     assert script("streaming").main(words) == 0
-    [record] = read_measurements(tmp_path / "records")
-    assert record.notes[0].startswith("exact: ")
+    printed = capsys.readouterr().out
+    assert "First seen, ms" in printed
+    assert "exact: the words are those" in printed

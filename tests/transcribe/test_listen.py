@@ -196,7 +196,9 @@ def test_events_of_a_pipe_from_the_command_line(model: Path) -> None:
 
 def test_a_missing_microphone_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(AsrError, match=r"pip install 'asr\[microphone\]'; or pipe"):
+    with pytest.raises(
+        AsrError, match=r"pip install '\.\[microphone\]' in the checkout of asr; or pipe"
+    ):
         next(microphone(RATE))
 
 

@@ -52,7 +52,7 @@ def test_without_torch_a_dense_file_runs_natively_and_torch_cannot_be_asked_for(
 
     for backend in ("auto", "native"):
         assert run(backend).stdout == "BAD CAFE\n"
-    assert "backend=torch needs torch: pip install 'asr[train]'" in run("torch").stderr
+    assert "backend=torch needs torch: pip install '.[train]' in the" in run("torch").stderr
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from asr.corpus.spoken.settings import Part
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 
 SAMPLE_RATE = 22050
 """Samples a second of what `speak` returns."""
@@ -126,7 +126,7 @@ def _loader() -> ModuleType:
     except ImportError as error:
         raise AsrError(
             "the spoken corpus is made with espeak-ng, and the package espeakng_loader that "
-            "brings it is not installed: pip install 'asr[demo]'"
+            f"brings it is not installed: {install('demo')}"
         ) from error
     module: ModuleType = espeakng_loader
     return module

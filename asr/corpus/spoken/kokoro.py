@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from asr.corpus.spoken.settings import PARTS, Part
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 
 SAMPLE_RATE = 24000
 """Samples a second of what `speak` returns."""
@@ -173,7 +173,7 @@ def require() -> None:
     except ImportError as error:
         raise AsrError(
             "the synthesiser kokoro needs the library kokoro-onnx, and it is not installed: "
-            "pip install 'asr[voices]'"
+            f"{install('voices')}"
         ) from error
     _files()
 

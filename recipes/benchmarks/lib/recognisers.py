@@ -23,7 +23,7 @@ from typing import Any
 from asr import audio, environment
 from asr.corpus.manifest import Utterance
 from asr.decode.options import DecoderOptions
-from asr.errors import AsrError
+from asr.errors import AsrError, install
 from asr.model.backend import BackendName
 
 POCKETSPHINX_RATE = 16_000
@@ -162,7 +162,7 @@ def pocketsphinx_version() -> str:
         return metadata.version("pocketsphinx")
     except metadata.PackageNotFoundError:
         raise AsrError(
-            "PocketSphinx is not installed: pip install 'asr[bench]', or leave out --pocketsphinx"
+            f"PocketSphinx is not installed: {install('bench')}, or leave out --pocketsphinx"
         ) from None
 
 

@@ -271,6 +271,6 @@ def test_unknown_part_lists_the_parts(tmp_path):
 
 def test_a_missing_synthesiser_names_the_extra_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(AsrError, match=r"pip install 'asr\[demo\]'"):
+    with pytest.raises(AsrError, match=r"pip install '\.\[demo\]'"):
         spoken.ensure("dev", SMALL, tmp_path)
     assert not os.listdir(tmp_path)

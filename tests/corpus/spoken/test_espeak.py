@@ -64,5 +64,5 @@ def test_silence_is_an_error():
 
 def test_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(AsrError, match=r"pip install 'asr\[demo\]'"):
+    with pytest.raises(AsrError, match=r"pip install '\.\[demo\]'"):
         speak(TEXT, EspeakVoice("en", "m1"))

@@ -170,7 +170,7 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "kokoro_onnx", None)
-    with pytest.raises(AsrError, match=r"pip install 'asr\[voices\]'"):
+    with pytest.raises(AsrError, match=r"pip install '\.\[voices\]'"):
         kokoro.require()
 
 
