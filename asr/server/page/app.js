@@ -119,7 +119,8 @@ function add(recordings) {
 
 setUpIntake(add);
 const recording = setUpRecording(chosen, (made) => {
-  const [item] = add([made]);
+  unsaved = true; // it is nowhere else
+  const [item] = add([{ ...made, recorded: true }]);
   item.element.scrollIntoView({ block: "nearest" });
   find("record").focus();
 });
