@@ -101,6 +101,8 @@ class _Passage:
                     headers["Connection"] = "close"
         elif message["type"] == "websocket.accept":
             self.answered, self.status = True, 101
+        elif message["type"] == "websocket.close" and not self.answered:
+            self.answered, self.status = True, 403  # what uvicorn makes of it
         await self._send(message)
 
     async def _receive_rest(self) -> None:
