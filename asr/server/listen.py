@@ -214,7 +214,8 @@ async def listen(socket: WebSocket) -> None:
 
 def _rate(given: str) -> int:
     low, high = _RATES
-    if not given.isascii() or not given.isdigit() or not low <= int(given[:9]) <= high:
+    number = given.isascii() and given.isdigit() and len(given) <= len(str(high))
+    if not number or not low <= int(given) <= high:
         message = f"sample_rate={given[:32]!r}: a whole number of Hz from {low} to {high}"
         raise ApiError(400, message, "sample_rate", "invalid_value")
     return int(given)
