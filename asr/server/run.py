@@ -105,6 +105,8 @@ def listening(options: ServerOptions) -> Iterator[tuple[socket.socket, str]]:
             address = f"unix:{options.unix_socket}"
         else:
             listener, address = _tcp_listener(options.host, options.port)
+    except UnicodeError:  # of the rules for names of hosts
+        raise AsrError(f"{where}: cannot listen there: not an address") from None
     except OSError as error:
         hint = "; give another with --port" if error.errno == errno.EADDRINUSE else ""
         raise AsrError(f"{where}: cannot listen there: {error.strerror or error}{hint}") from None
