@@ -66,6 +66,11 @@ def _known(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     """The fields by their names without brackets. Raises ApiError for one that there is not."""
     values: dict[str, list[str]] = {}
     for given, content in fields.items():
+        try:
+            "".join((given, *content)).encode()
+        except UnicodeEncodeError:  # half of a UTF-16 character, which no answer can repeat
+            message = f"{given[:64]!r}: has half a character; send the form in UTF-8"
+            raise ApiError(400, message, code="invalid_form") from None
         name = given.removesuffix("[]")
         if name == "file":
             message = "file: must be sent as a file, with a file name (curl: -F file=@talk.flac)"

@@ -18,8 +18,8 @@ from asr.server.jobs import ClientLeft
 from asr.server.log import request_line
 from asr.server.service import Service
 
-OPEN = ("/health", "/", "/page/{name}")
-"""Routes that need no token."""
+OPEN = ("/health", "/")
+"""Paths that need no token, beside the files of the page."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REST_SECONDS = 3.0
 """How long the rest of a refused upload is received."""
@@ -101,6 +101,8 @@ class _Passage:
                     headers["Connection"] = "close"
         elif message["type"] == "websocket.accept":
             self.answered, self.status = True, 101
+        elif message["type"] == "websocket.close" and not self.answered:
+            self.answered, self.status = True, 403  # what uvicorn makes of it
         await self._send(message)
 
     async def _receive_rest(self) -> None:
@@ -177,8 +179,11 @@ def wrong_token() -> ApiError:
 def foreign_origin(headers: Headers, allowed: tuple[str, ...]) -> ApiError | None:
     """Why a browser may not do what the page of another web site asks it to; None if it may."""
     origin = headers.get("origin")
-    if origin is None or origin in allowed or urlsplit(origin).netloc == headers.get("host"):
+    if origin is None or origin in allowed:
         return None
+    with suppress(ValueError):  # of an origin that is not an address
+        if urlsplit(origin).netloc == headers.get("host"):
+            return None
     message = (
         f"Pages of {origin[:100]} may not use this server ({headers.get('host', '')[:100]}): start "
         "it with --allow-origin, or let the proxy pass on the header Host"

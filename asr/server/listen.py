@@ -11,6 +11,7 @@ Browsers cannot send the header Authorization with a websocket, hence the messag
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -30,13 +31,13 @@ from asr.transcribe.transcript import Transcript
 TOKEN_SECONDS = 10.0
 """How long a client may take to send its token."""
 IDLE_SECONDS = 30.0
-"""A stream without samples for so long is ended."""
+"""A stream without samples for so long is ended, and one whose client does not read."""
 _RATES = (8000, 192_000)
 _PUSHED_SAMPLES = 1 << 15
 """What a thread takes at once, two seconds at 16 kHz, so that streams take turns."""
 _SLACK_SECONDS = 60.0
 """A stream may last so much longer than the longest recording."""
-_REFUSED, _TRY_LATER = 1008, 1013
+_NORMAL, _REFUSED, _TRY_LATER = 1000, 1008, 1013
 """Codes of RFC 6455 that a connection is closed with."""
 
 
@@ -70,7 +71,15 @@ class Listener:
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        await self.socket.accept()
+        try:
+            await _taken(self.socket.accept())
+            await self._serve_or_say_why_not()
+        except (WebSocketDisconnect, ClientLeft):
+            self.note["code"] = "client_left"
+        finally:
+            self.note["audio_seconds"] = round(self._seconds, 3)
+
+    async def _serve_or_say_why_not(self) -> None:
         try:
             try:
                 await self._serve()
@@ -80,11 +89,7 @@ class Listener:
             self.note["code"] = error.code
             await self._send({"type": "error", **error.to_plain()})
             again = error.status in (429, 503)
-            await self.socket.close(_TRY_LATER if again else _REFUSED)
-        except (WebSocketDisconnect, ClientLeft):
-            self.note["code"] = "client_left"
-        finally:
-            self.note["audio_seconds"] = round(self._seconds, 3)
+            await self._close(_TRY_LATER if again else _REFUSED)
 
     async def _serve(self) -> None:
         await self._check_client()
@@ -103,7 +108,7 @@ class Listener:
         await self._send(_final(transcript))
         if self.service.streams.stopped.is_set():
             raise stopping()
-        await self.socket.close()
+        await self._close(_NORMAL)
 
     async def _check_client(self) -> None:
         """Refuse other web sites' pages, and clients without a valid token."""
@@ -187,7 +192,19 @@ class Listener:
         return plain
 
     async def _send(self, event: dict[str, Any]) -> None:
-        await self.socket.send_text(json.dumps(event, ensure_ascii=False))
+        await _taken(self.socket.send_text(json.dumps(event, ensure_ascii=False)))
+
+    async def _close(self, code: int) -> None:
+        await _taken(self.socket.close(code))
+
+
+async def _taken(sending: Coroutine[Any, Any, None]) -> None:
+    """Wait until the client takes what is sent. Raises ClientLeft if it does not, or is gone."""
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            await sending
+    except OSError:  # a TimeoutError is one, and what uvicorn raises
+        raise ClientLeft from None
 
 
 async def listen(socket: WebSocket) -> None:
@@ -197,7 +214,8 @@ async def listen(socket: WebSocket) -> None:
 
 def _rate(given: str) -> int:
     low, high = _RATES
-    if not given.isascii() or not given.isdigit() or not low <= int(given[:9]) <= high:
+    number = given.isascii() and given.isdigit() and len(given) <= len(str(high))
+    if not number or not low <= int(given) <= high:
         message = f"sample_rate={given[:32]!r}: a whole number of Hz from {low} to {high}"
         raise ApiError(400, message, "sample_rate", "invalid_value")
     return int(given)

@@ -85,11 +85,14 @@ class ServerOptions:
 def read_tokens(path: str, variable: str) -> tuple[str, ...]:
     """The tokens of a file, a line each, or else the one of an environment variable's value.
 
-    Empty lines and those that begin with # are left out. Raises AsrError for a file that cannot be
-    read or has no token: a server that should be closed is never open by mistake.
+    Empty lines and those that begin with # are left out, and blanks around a token. Raises AsrError
+    for a file that cannot be read or has no token, and for a variable of blanks: a server that
+    should be closed is never open by mistake.
     """
     if not path:
-        return (variable,) if variable else ()
+        if variable and not variable.strip():
+            raise AsrError(f"{TOKEN_VARIABLE}: holds no token but blanks; unset it, or give one")
+        return (variable.strip(),) if variable else ()
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,10 +1,15 @@
-"""HTTP as uvicorn speaks it, but no connection may wait for ever for a request to begin."""
+"""HTTP and websockets as uvicorn speaks them, but no connection lasts for ever.
+
+One on which no request begins is closed, and a websocket whose client does not read. A stop of the
+server leaves open websockets to the application, which ends them.
+"""
 
 import asyncio
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADER_SECONDS = 20.0
 """From the beginning of a connection, or the first byte of its next request, to the end of the
@@ -46,3 +51,18 @@ class PunctualProtocol(H11Protocol):
         self._header_timer = None
         if self.conn.their_state is h11.IDLE:
             self.transport.close()
+
+
+class PatientWebSocket(WebSocketsSansIOProtocol):
+    """Lets the application end a connection that it has accepted."""
+
+    def shutdown(self) -> None:
+        """The server stops. uvicorn would close the connection before the last words are sent."""
+        if not self.handshake_complete or self.close_sent:
+            super().shutdown()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application is done with the connection."""
+        super().on_task_complete(task)
+        if not self.writable.is_set():  # closing would wait until the client reads
+            self.transport.abort()

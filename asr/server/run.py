@@ -21,7 +21,7 @@ from asr.server.log import logging_config
 from asr.server.metrics import SHARED
 from asr.server.models import Models
 from asr.server.options import TOKEN_VARIABLE, ServerOptions, read_tokens
-from asr.server.protocol import PunctualProtocol
+from asr.server.protocol import PatientWebSocket, PunctualProtocol
 
 _SLACK_SECONDS = 5
 """What uvicorn waits longer than we do for requests to end."""
@@ -66,7 +66,7 @@ def server_config(
         factory=isinstance(app, AppFactory),
         workers=options.workers,
         http=PunctualProtocol,
-        ws="websockets-sansio",
+        ws=PatientWebSocket,
         ws_max_size=_FRAME_BYTES,
         loop="asyncio",
         lifespan="on",
@@ -105,6 +105,8 @@ def listening(options: ServerOptions) -> Iterator[tuple[socket.socket, str]]:
             address = f"unix:{options.unix_socket}"
         else:
             listener, address = _tcp_listener(options.host, options.port)
+    except UnicodeError:  # of the rules for names of hosts
+        raise AsrError(f"{where}: cannot listen there: not an address") from None
     except OSError as error:
         hint = "; give another with --port" if error.errno == errno.EADDRINUSE else ""
         raise AsrError(f"{where}: cannot listen there: {error.strerror or error}{hint}") from None

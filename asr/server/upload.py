@@ -78,6 +78,9 @@ async def read_upload(request: Request, ticket: Ticket, max_bytes: int) -> Uploa
     except MultiPartException as error:
         message = f"The form cannot be read: {error.message}"
         raise ApiError(400, message, code="invalid_form") from None
+    except UnicodeError:
+        message = "The form cannot be read in the charset that it names; send it in UTF-8"
+        raise ApiError(400, message, code="invalid_form") from None
     except ClientDisconnect:
         raise ClientLeft from None
     except OSError as error:

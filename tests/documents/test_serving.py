@@ -124,6 +124,8 @@ def test_the_unit_of_systemd_starts_a_server() -> None:
     stop = int(re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[0])
     assert options.stop_seconds < stop
     assert options.unix_socket == "/run/asr/asr.sock"
+    # The socket has the unit's group, which else would be a dynamic one.
+    assert ("UMask=0007" in unit) == ("\nGroup=www-data\n" in unit)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

@@ -37,6 +37,8 @@ class Served:
 
     url: str
     service: Service | None = None
+    server: uvicorn.Server | None = None
+    """What runs `service`, if it is in this process."""
     process: subprocess.Popen[str] | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
     """What its process has logged."""
@@ -52,6 +54,14 @@ class Served:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    def stop(self) -> None:
+        """Stop a server in this process as SIGTERM does."""
+        assert self.server is not None
+        assert self.service is not None
+        assert self.service.loop is not None
+        self.service.loop.call_soon_threadsafe(self.service.stop)
+        self.server.should_exit = True
 
     def openai(self, token: str = "none", retries: int = 0) -> OpenAI:
         """The official client."""
@@ -89,7 +99,7 @@ def in_thread(options: ServerOptions, tokens: tuple[str, ...] = ()) -> Iterator[
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service)
+        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", service, server)
         yield served
         served.close()
     finally:

@@ -64,7 +64,8 @@ def test_pages_of_other_web_sites_may_not_use_the_server(closed: Served, served:
         foreign = client.post(ADDRESS, files=files, headers={"origin": "https://evil.example"})
         assert foreign.status_code == 403
         assert "--allow-origin" in foreign.json()["error"]["message"]
-        assert client.post(ADDRESS, files=files, headers={"origin": "null"}).status_code == 403
+        for origin in ("null", "http://["):
+            assert client.post(ADDRESS, files=files, headers={"origin": origin}).status_code == 403
     with closed.http() as client:
         headers = {"origin": "https://friend.example", "authorization": "Bearer first-token"}
         answer = client.post(ADDRESS, files=files, headers=headers)
@@ -82,11 +83,13 @@ def test_tokens_are_read_from_a_file_or_the_environment(tmp_path: Path) -> None:
     for mark in ("", "\ufeff"):
         file.write_text(f"{mark}# ours\n\n one \ntwo\n", encoding="utf-8")
         assert read_tokens(str(file), "three") == ("one", "two")
-    assert read_tokens("", "three") == ("three",)
+    assert read_tokens("", "three") == read_tokens("", " three\n") == ("three",)
     assert read_tokens("", "") == ()
     file.write_text("# none yet\n")
     with pytest.raises(AsrError, match="holds no token"):
         read_tokens(str(file), "")
+    with pytest.raises(AsrError, match="ASR_TOKEN: holds no token"):
+        read_tokens("", " \n")
     with pytest.raises(AsrError, match="cannot be read: No such file"):
         read_tokens(str(tmp_path / "missing"), "three")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
-from served import Served, in_thread
+from served import Served, in_thread, wait_until
 from tone_network import RATE, speak
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asr.server import listen
+from asr.server.app import create_app
 from asr.server.listen import Pcm
 from asr.server.options import ServerOptions
+from asr.server.protocol import PatientWebSocket
 from asr.transcribe.recogniser import load
+from asr.transcribe.stream import Stream
+from asr.transcribe.transcript import Transcript
 
 SPEECH = np.concatenate([speak("BAD CAFE "), np.zeros(RATE), speak("FEED A BEE"), np.zeros(RATE)])
 
@@ -137,6 +142,8 @@ def error_of(served: Served, query: str = "", *messages: Any, **options: Any) ->
         ("?model=none", None, "this server has tone, spoken"),
         ("?sample_rate=7", None, "from 8000 to 192000"),
         ("?sample_rate=16000.5", None, "a whole number"),
+        ("?sample_rate=000016000000", None, "a whole number"),
+        (f"?sample_rate=000016000{5000 * '0'}", None, "a whole number"),
         ("?rate=16000", None, "no such parameter"),
         ("", "no json", "JSON object"),
         ("", "[1]", "JSON object"),
@@ -150,9 +157,29 @@ def test_a_mistake_is_an_event_and_the_end(
     assert fragment in error_of(served, query, *([message] if message else []))["message"]
 
 
-def test_other_web_sites_pages_are_refused(served: Served) -> None:
-    error = error_of(served, origin="https://evil.example")
-    assert error["code"] == "foreign_origin"
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://["])
+def test_other_web_sites_pages_are_refused(served: Served, origin: str) -> None:
+    assert error_of(served, origin=origin)["code"] == "foreign_origin"
+
+
+def test_a_handshake_elsewhere_is_refused_and_counted_so(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asr.server.requests")
+
+    async def work() -> None:
+        with pytest.raises(InvalidStatus) as error:
+            await connect(f"ws{served.url.removeprefix('http')}/none")
+        assert error.value.response.status_code == 403
+
+    run(work)
+    wait_until(lambda: logged(caplog))
+    assert [fields["status"] for fields in logged(caplog)] == [403]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What the log says of requests."""
+    return [record.fields for record in caplog.records if hasattr(record, "fields")]
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +249,50 @@ def test_who_leaves_frees_the_place(small: Served) -> None:
     run(leave)
 
 
+@pytest.mark.parametrize("kind", ["accept", "send", "close"])
+def test_a_client_that_vanishes_before_it_is_told_of_its_mistake_is_not_ours(
+    served: Served, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert served.service is not None
+    app = create_app(served.service)
+    scope = {"type": "websocket", "path": "/v1/listen", "headers": [], "query_string": b"model=x"}
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == f"websocket.{kind}":
+            raise ConnectionError
+
+    run(lambda: app(scope, receive, send))
+    assert [fields["code"] for fields in logged(caplog)] == ["client_left"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_client_that_does_not_read_frees_its_place_and_its_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served.server is not None
+    monkeypatch.setattr(listen, "IDLE_SECONDS", 0.3)
+    more_than_systems_hold = "x" * (1 << 25)
+    monkeypatch.setattr(listen, "_words", lambda update: {"words": more_than_systems_hold})
+    open_ = served.server.server_state.connections
+    with served.connect() as connection:
+        connection.sendall(
+            b"GET /v1/listen HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b" 101 " in connection.recv(1000)
+        assert [type(one) for one in open_].count(PatientWebSocket) == 1
+        connection.sendall(b"\x82\x84" + bytes(8))  # two samples, not masked
+        connection.sendall(b"\x82\x84" + bytes(8))
+        wait_until(lambda: PatientWebSocket not in map(type, list(open_)))
+    assert served.service is not None
+    assert served.service.streams.open == 0
+
+
 def test_a_frame_that_is_too_large_ends_the_connection(served: Served) -> None:
     async def work() -> None:
         async with stream(served) as connection:
@@ -232,21 +303,32 @@ def test_a_frame_that_is_too_large_ends_the_connection(served: Served) -> None:
     run(work)
 
 
-def test_open_streams_end_with_their_text_when_the_server_stops(tone: Path) -> None:
+def test_open_streams_end_with_their_text_when_the_server_stops(
+    tone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Stream.finish
     with in_thread(ServerOptions(models=(str(tone),))) as server:
-        assert server.service is not None
-        service = server.service
+
+        def finish_late(made: Stream) -> Transcript:
+            """Finish once uvicorn has asked all connections to end."""
+            assert server.server is not None
+            assert server.service is not None
+            assert server.service.loop is not None
+            listening = server.server.servers[0]
+            wait_until(lambda: not listening.is_serving())
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.service.loop).result(60)
+            return finish(made)
+
+        monkeypatch.setattr(Stream, "finish", finish_late)
 
         async def work() -> list[dict[str, Any]]:
             async with stream(server) as connection:
                 await connection.send(pcm(SPEECH))
                 while json.loads(await connection.recv())["seconds"] < len(SPEECH) / RATE - 0.01:
                     pass
-                loop.call_soon_threadsafe(service.streams.stop)
+                server.stop()
                 return await events(connection)
 
-        loop = service.loop
-        assert loop is not None
         *_, final, error = run(work)
     assert final["text"] == "BAD CAFE FEED A BEE"
     assert error["error"]["code"] == "stopping"

@@ -153,6 +153,7 @@ def test_workers_share_an_address_and_one_that_dies_is_replaced(tone: Path) -> N
         ({"max_seconds": 0}, "max_seconds=0: above 0"),
         ({"token_file": "missing"}, "missing: the tokens cannot be read"),
         ({"host": "203.0.113.1"}, "203.0.113.1:8000: cannot listen there"),
+        ({"host": "127.0.0..1"}, "127.0.0..1:8000: cannot listen there: not an address"),
         ({"unix_socket": "pyproject.toml"}, "is there and not a socket"),
         ({"unix_socket": "missing/a.sock"}, "cannot listen there: No such file"),
         ({"unix_socket": "a" * 200}, "cannot listen there"),

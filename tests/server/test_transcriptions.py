@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import math
 import shutil
 import subprocess
@@ -254,6 +255,32 @@ def test_a_form_without_a_file_or_that_is_none_says_what_is_missing(served: Serv
     assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_form")
     assert (twice.status_code, got.status_code) == (400, 405)
     assert got.json()["error"]["message"] == "Method Not Allowed"
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "value"),
+    [
+        ("undefined", "temperature", "0"),
+        ("punycode", "temperature", "\\ud800"),
+        ("utf-7", "temperature", "+2AA-"),
+        ("unicode_escape", "temperature", "\\ud800"),
+        ("unicode_escape", "\\ud800", "0"),
+    ],
+)
+def test_a_form_in_a_charset_that_makes_no_text_is_refused(
+    served: Served, caplog: pytest.LogCaptureFixture, charset: str, name: str, value: str
+) -> None:
+    parts = (f'name="{name}"\r\n\r\n{value}', 'name="file"; filename="a.wav"\r\n\r\na')
+    form = "".join(f"--x\r\nContent-Disposition: form-data; {part}\r\n" for part in parts)
+    with served.http() as client:
+        answer = client.post(
+            "/v1/audio/transcriptions",
+            content=f"{form}--x--\r\n",
+            headers={"content-type": f"multipart/form-data; charset={charset}; boundary=x"},
+        )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_form")
+    assert "UTF-8" in answer.json()["error"]["message"]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -18,12 +18,15 @@ export const token = {
   set: (value) => sessionStorage.setItem(KEPT_TOKEN, value),
 };
 
+/** A text as XMLHttpRequest takes it for a header, where each character is a byte: UTF-8. */
+const inBytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
 /** One request, resolved with status, text and header(name); `fetch` cannot report an upload. */
 function once(method, path, { body, signal, onUpload } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(method, path);
-    if (token.get()) request.setRequestHeader("Authorization", `Bearer ${token.get()}`);
+    if (token.get()) request.setRequestHeader("Authorization", `Bearer ${inBytes(token.get())}`);
     if (onUpload) {
       request.upload.onprogress = (event) => onUpload(event.loaded / event.total);
       request.upload.onload = () => onUpload(1);

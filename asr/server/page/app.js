@@ -17,8 +17,7 @@ const chosen = () => models.find(({ id }) => id === find("model").value) ?? mode
 
 function describeModel() {
   const model = chosen();
-  const facts = [megabytes(model.bytes), `weights: ${weights(model)}`];
-  if (model.streaming) facts.push("words while you speak");
+  const facts = [megabytes(model.bytes), `weights: ${weights(model)}`, "words while you speak"];
   find("model-facts").textContent = facts.join(" · ");
 }
 
@@ -119,7 +118,8 @@ function add(recordings) {
 
 setUpIntake(add);
 const recording = setUpRecording(chosen, (made) => {
-  const [item] = add([made]);
+  unsaved = true; // it is nowhere else
+  const [item] = add([{ ...made, recorded: true }]);
   item.element.scrollIntoView({ block: "nearest" });
   find("record").focus();
 });

@@ -55,7 +55,8 @@ class Comparison {
 
   async run() {
     const button = this.section.querySelector(".run");
-    button.disabled = true;
+    const controls = [button, ...this.sides.map(({ find }) => find("select"))];
+    for (const control of controls) control.disabled = true;
     for (const side of this.sides) side.result = null;
     this.#describe();
     try {
@@ -74,7 +75,7 @@ class Comparison {
     } catch (problem) {
       this.#say(`${problem.message} Run it again later.`);
     }
-    button.disabled = false;
+    for (const control of controls) control.disabled = false;
   }
 
   #say(text) {

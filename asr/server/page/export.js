@@ -133,12 +133,17 @@ const TYPES = {
 /** The content of a file; `transcript` has name, model, duration (seconds) and words. */
 export const write = (transcript, format) => WRITERS[format](transcript);
 
-/** Hands a file to the browser, named after the recording. */
+/** Hands a transcript to the browser as a file, named after the recording. */
 export function download(transcript, format) {
+  const name = transcript.name.split("/").pop().replace(/\.[^.]+$/, "");
+  save(new Blob([write(transcript, format)], { type: TYPES[format] }), `${name}.${format}`);
+}
+
+/** Hands a file to the browser under a name. */
+export function save(blob, name) {
   const link = document.createElement("a");
-  const blob = new Blob([write(transcript, format)], { type: TYPES[format] });
   link.href = URL.createObjectURL(blob);
-  link.download = `${transcript.name.split("/").pop().replace(/\.[^.]+$/, "")}.${format}`;
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

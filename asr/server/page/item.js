@@ -2,15 +2,18 @@
 
 import { transcribe } from "./api.js";
 import { setUpComparison } from "./compare.js";
-import { download } from "./export.js";
+import { download, save } from "./export.js";
 import { clock } from "./record.js";
 import { Words } from "./words.js";
 
 const seconds = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 export class Item {
-  /** `page` has model(), models(), askToken and removed(item). */
-  constructor({ file, name = file.name, result = null }, page) {
+  /**
+   * `recorded`: by this page, so that the file is nowhere else. `page` has model(), models(),
+   * askToken and removed(item).
+   */
+  constructor({ file, name = file.name, result = null, recorded = false }, page) {
     Object.assign(this, { file, name, page, state: "waiting", stop: new AbortController() });
     this.element = document.getElementById("item").content.cloneNode(true).firstElementChild;
     this.find = (selector) => this.element.querySelector(selector);
@@ -18,6 +21,8 @@ export class Item {
     this.find("progress").setAttribute("aria-label", `Progress of ${name}`);
     this.find(".remove").addEventListener("click", () => this.remove());
     this.find(".retry").addEventListener("click", () => this.#retry());
+    this.find(".save").addEventListener("click", () => save(file, name));
+    this.find(".save").hidden = !recorded;
     this.#setUpResult();
     this.#name("Cancel");
     this.#say("Waiting");

@@ -117,7 +117,10 @@ export class Listener {
     if (this.timer) this.#expect();
     if (event.type === "words") this.onWords(event);
     else if (event.type === "error") this.#fail(event.error.message);
-    else if (event.type === "final") this.#end(event);
+    else if (event.type === "final") {
+      if (this.timer) this.#end(event);
+      else this.#fail("the server stopped"); // before finish(): what is said now is not in it
+    }
   }
 
   #fail(message) {

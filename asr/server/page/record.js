@@ -31,10 +31,6 @@ class Recording {
     find("stable").replaceChildren();
     find("provisional").replaceChildren();
     find("clock").textContent = "0:00";
-    if (!this.model.streaming) {
-      this.#note("This model gives its words when the recording stops.");
-      return;
-    }
     this.#note(MAY_CHANGE);
     this.listener = new Listener(this.model.id, (event) => this.#words(event), (why) =>
       this.#note(`Live words stopped: ${why}. The recording goes on and is transcribed at the end.`));
@@ -44,7 +40,7 @@ class Recording {
   async stop() {
     await this.microphone.stop();
     this.#note("Finishing the last words.");
-    const final = (await this.listener?.finish()) ?? null;
+    const final = await this.listener.finish();
     const time = new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
     const { id } = this.model;
     const result = final &&

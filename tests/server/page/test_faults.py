@@ -89,14 +89,15 @@ def test_the_token_is_asked_for_only_when_the_server_wants_one(
 ) -> None:
     assert page.locator("#token-form").is_hidden()
     seen.expected = [STATUS.format(401)]
-    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",)), ("a secret token",)) as closed:
+    token = "ein geheimes Wört ✓"
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",)), (token,)) as closed:
         page = open_page(closed)
         page.wait_for_selector("#token-form:not([hidden])")
         assert page.evaluate("document.activeElement.id") == "token"
-        page.keyboard.type("a wrong one")
+        page.keyboard.type("a wrong one”")
         page.keyboard.press("Enter")
         shown(page, "#token-problem", "did not accept")
-        page.keyboard.type("a secret token")
+        page.keyboard.type(token)
         page.keyboard.press("Enter")
         page.wait_for_selector("#model:enabled")
         assert page.locator("#token-form").is_hidden()

@@ -116,7 +116,7 @@ def test_words_that_may_change_look_different_and_are_not_announced(page: "Page"
     assert text_of(page) == "saw the hat"
 
 
-@pytest.mark.parametrize("fault", ["closed", "error", "refused"])
+@pytest.mark.parametrize("fault", ["closed", "error", "refused", "stopped"])
 def test_without_live_words_the_recording_is_kept_and_transcribed_at_the_end(
     page: "Page", seen: SimpleNamespace, spoken: tuple[str, float], fault: str
 ) -> None:
@@ -125,6 +125,9 @@ def test_without_live_words_the_recording_is_kept_and_transcribed_at_the_end(
     def listen(socket: "WebSocketRoute") -> None:
         if fault == "closed":
             socket.on_message(lambda message: socket.close())
+        elif fault == "stopped":  # the server stops: it ends all streams
+            final = {"type": "final", "text": "", "words": [], "duration": 0.1}
+            socket.on_message(lambda message: socket.send(json.dumps(final)))
         elif fault == "error":
             error = {"message": "too many streams are open", "type": "rate_limit_error"}
             socket.send(json.dumps({"type": "error", "error": error}))
@@ -141,6 +144,30 @@ def test_without_live_words_the_recording_is_kept_and_transcribed_at_the_end(
     page.locator("#stop").click()
     assert set(text_of(page).split()) & set(spoken[0].split())
     assert "transcribed live" not in page.locator(".state").text_content()
+
+
+def test_a_recording_that_is_refused_can_be_saved_and_is_not_left_unasked(
+    open_page: Callable[..., "Page"], seen: SimpleNamespace, recording: Path, tmp_path: Path
+) -> None:
+    seen.expected = ["WebSocket connection", "status of 413", "ERR_"]
+    leaves = "dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    with in_thread(ServerOptions(models=(f"sparse={TRAINED}",), max_megabytes=0.01)) as server:
+        page = open_page(server)
+        page.route_web_socket(SOCKET, lambda socket: socket.close())
+        page.wait_for_selector("#model:enabled")
+        page.set_input_files("#files", recording)
+        finished(page)
+        assert page.locator(".save").is_hidden()  # a person has the file
+        assert page.evaluate(leaves)
+        speak(page, 4)
+        finished(page, 2)
+        assert not page.evaluate(leaves)
+        with page.expect_download() as download:
+            page.locator(".save:visible").click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        assert path.suffix == ".wav"
+        assert soundfile.info(path).duration > 2
 
 
 def test_live_words_with_a_token(

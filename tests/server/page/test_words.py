@@ -18,7 +18,7 @@ from asr.transcribe.formats import WRITERS
 from asr.transcribe.transcript import Transcript
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 
 @pytest.fixture(scope="session")
@@ -240,6 +240,22 @@ def test_the_same_recording_by_a_dense_and_a_sparse_model(
         ms, _, rest = time.partition(" ms, ")
         assert int(ms) > 0
         assert int(rest.split()[0]) > 1
+
+
+def test_models_cannot_be_changed_while_they_are_compared(page: "Page", recording: Path) -> None:
+    item = upload(page, recording)
+    item.locator(".compare-open").click()
+    asked: list[Route] = []
+    page.route("**/v1/audio/transcriptions", lambda route: asked.append(route))
+    item.locator(".run").click()
+    selects = item.locator(".side select")
+    for i in range(2):
+        while len(asked) == i:
+            page.wait_for_timeout(20)
+        assert [select.is_disabled() for select in selects.all()] == [True, True]
+        asked[i].continue_()
+    page.wait_for_selector(".compare-state:text('times')")
+    assert [select.is_disabled() for select in selects.all()] == [False, False]
 
 
 def test_differences_between_two_texts_are_found(page: "Page") -> None:
