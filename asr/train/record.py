@@ -104,7 +104,7 @@ def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) 
     write_ref_hyp(ref_hyp, rows)
     return EvaluationRecord(
         **score.to_plain(),
-        speakers=len({u.speaker for u in utterances}),
+        speakers=len({u.speaker for u in utterances} - {""}) or None,
         audio_seconds=sum(u.duration for u in utterances),
         seconds=seconds,
         normalisation=NORMALISATION,

@@ -1,15 +1,19 @@
 """A record of a run contains no folders of this machine."""
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from paths import ROOT
 
+from asr.corpus.manifest import read_manifest, write_manifest
 from asr.corpus.spoken.settings import Spoken
 from asr.plain import to_plain
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.settings.run import Run
-from asr.train.record import command, name_only, without_folders
+from asr.train.record import _evaluate, command, name_only, without_folders
+from asr.transcribe.recogniser import load
 
 SAID = "/home/me/runs/shipped/lines.txt"
 
@@ -34,6 +38,16 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
     assert plain["data"]["spoken"]["text"] == ["shipped/lines.txt", "b.txt"]
     assert plain["augment"]["noise_folder"] == "noise/esc10"
     assert plain["augment"]["response_folder"] == "rooms"
+
+
+def test_speakers_that_are_unknown_are_not_counted(
+    trained: Path, corpus: Path, tmp_path: Path
+) -> None:
+    utterances = [replace(u, speaker="") for u in read_manifest(corpus / "dev.jsonl")[:2]]
+    write_manifest(tmp_path / "dev.jsonl", utterances)
+    tested = _evaluate(load(trained), f"{tmp_path}/dev.jsonl", tmp_path / "ref_hyp.txt", Run())
+    assert tested.speakers is None
+    assert "speakers" not in tested.conditions
 
 
 def test_a_command_names_files_but_no_folders_of_this_machine(
