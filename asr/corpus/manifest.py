@@ -143,8 +143,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest, whole or not at all.
 
     Audio paths below the manifest's folder are written relative to it, so that the folder can be
-    moved; others as absolute paths. Bytes of a path that are not UTF-8 become escapes of JSON, which
-    are read back as these bytes. Raises AsrError on duplicate ids.
+    moved; others as absolute paths. Bytes of a path that are not UTF-8 become escapes of JSON,
+    which are read back as these bytes. Raises AsrError on duplicate ids.
     """
     path = Path(path)
     folder = os.path.abspath(path.parent)

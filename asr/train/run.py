@@ -11,7 +11,6 @@ import math
 import os
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +60,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
         if ranks.on_first(lambda: _finished(settings, folder, console)):
             return folder
         with ExitStack() as held:
-            ranks.on_first(lambda: _hold(folder, held))
+            ranks.on_first(lambda: _hold(settings, folder, held))
             return _train(settings, folder, console, ranks)
 
 
@@ -76,9 +75,13 @@ def _finished(settings: Run, folder: Path, console: Console) -> bool:
     return True
 
 
-def _hold(folder: Path, held: ExitStack) -> None:
+def _hold(settings: Run, folder: Path, held: ExitStack) -> None:
+    """Lock the folder. Raises AsrError if it cannot be, or has begun a run of other settings."""
     check_folder_writable(folder)
     held.enter_context(exclusive(folder))
+    # Before the data are checked: that takes long, and writes into the folder.
+    if resume_point(folder).exists():
+        check_same(folder, settings)
 
 
 def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
@@ -107,8 +110,7 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
         any_size = most_seconds(seconds, settings.data.max_seconds, ranks.world)
         known = find_batch_seconds(assemble(any_size))
     settings = replace(settings, data=replace(settings.data, batch_seconds=known))
-    utterances = chain(prepared.train, prepared.dev)
-    ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
+    ranks.on_first(lambda: begin(folder, settings, prepared.train, prepared.dev, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
     parts = assemble(known)
     rule = rule_of(settings.pruning, parts.model, parts.total_steps)
