@@ -23,6 +23,11 @@ _NAME = re.compile(r"(?P<name>.+): WER [\d.]+ %, \d+ substitution[^:]*")
 _SPEAKER = ", speaker "
 
 
+def file_name(test_set: str) -> str:
+    """The file of a test set in a run folder, by the set's name in reports."""
+    return f"ref_hyp.{test_set.replace(' ', '-')}.txt"
+
+
 def write(path: str | Path, rows: Sequence[Row]) -> None:
     """Write every utterance with its errors to a text file, whole or not at all.
 

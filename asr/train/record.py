@@ -10,8 +10,8 @@ from typing import Any
 from asr import environment
 from asr.corpus import sources
 from asr.errors import counted
+from asr.evaluate import ref_hyp
 from asr.evaluate.dataset import evaluate
-from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain
@@ -59,7 +59,7 @@ def finish(
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
-        path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
+        path = folder / ref_hyp.file_name(name)
         evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     starts = [ResumeRecord(s["date"], GitState(**s["git"])) for s in read_starts(folder)]
@@ -97,11 +97,11 @@ def finish(
     return record
 
 
-def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
+def _evaluate(recogniser: Recogniser, entry: str, path: Path, settings: Run) -> EvaluationRecord:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
     options = TranscribeOptions(batch_seconds=settings.data.batch_limit)
     score, rows, seconds = evaluate(recogniser, utterances, options)
-    write_ref_hyp(ref_hyp, rows)
+    ref_hyp.write(path, rows)
     return EvaluationRecord(
         **score.to_plain(),
         speakers=len({u.speaker for u in utterances} - {""}) or None,
@@ -194,6 +194,8 @@ def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
         ("augment", "response_folder"),
     ):
         plain[section][key] = name_only(plain[section][key])
+    for part in ("train", "dev", "test"):
+        plain["data"][part] = [name_only(entry) for entry in plain["data"][part]]
     plain["init"] = name_only(plain["init"])
     spoken = plain["data"]["spoken"]
     spoken["folder"] = ""

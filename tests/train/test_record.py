@@ -23,7 +23,11 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
         init="/home/me/runs/a/model.asr",
         runs="/home/me/runs",
         data=DataSettings(
-            root="/home/me/speech", spoken=Spoken(text=[SAID, "b.txt"], folder="/home/me/x")
+            root="/home/me/speech",
+            train=["/home/me/a/train.jsonl", "spoken:train"],
+            dev=["b/dev.jsonl"],
+            test=["/home/me/test-clean"],
+            spoken=Spoken(text=[SAID, "b.txt"], folder="/home/me/x"),
         ),
         augment=AugmentSettings(
             noise_folder="/home/me/noise/esc10",
@@ -36,6 +40,9 @@ def test_settings_in_a_record_name_files_but_no_folders_of_this_machine() -> Non
     assert "/home" not in str(plain)
     assert plain["init"] == "a/model.asr"
     assert plain["data"]["spoken"]["text"] == ["shipped/lines.txt", "b.txt"]
+    assert plain["data"]["train"] == ["a/train.jsonl", "spoken:train"]
+    assert plain["data"]["dev"] == ["b/dev.jsonl"]
+    assert plain["data"]["test"] == ["me/test-clean"]
     assert plain["augment"]["noise_folder"] == "noise/esc10"
     assert plain["augment"]["response_folder"] == "rooms"
 

@@ -207,6 +207,11 @@ def test_a_damaged_test_recording_is_refused_before_training(
     words = settings_of(folder, corpus, "twice", tests)
     with pytest.raises(AsrError, match=r"both called 'eval1'"):
         train(load(Run, None, words))
+    write_manifest(tmp_path / "x" / "test.jsonl", utterances)
+    write_manifest(tmp_path / "x-test.jsonl", utterances)
+    tests = f"data.test=[{tmp_path}/x/test.jsonl,{tmp_path}/x-test.jsonl]"
+    with pytest.raises(AsrError, match=r"both be written to ref_hyp\.x-test\.txt; give one"):
+        train(load(Run, None, settings_of(folder, corpus, "one-file", tests)))
 
 
 def test_a_refused_start_can_be_corrected_under_the_same_name(
