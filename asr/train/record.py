@@ -67,8 +67,7 @@ def finish(
         schema=SCHEMA,
         name=settings.name,
         recipe=settings.recipe,
-        group=settings.group or ("sparse" if pruner else "dense"),
-        label=settings.label or settings.name,
+        **_names(settings, pruned=pruner is not None),
         seed=settings.seed,
         command=command(),
         git=starts[0].git,
@@ -95,6 +94,22 @@ def finish(
     )
     write_record(folder / "record.json", record)
     return record
+
+
+def rename(path: Path, settings: Run) -> None:
+    """Give the record of a finished run the label and the group that it has in the settings."""
+    record = json.loads(path.read_bytes())
+    names = _names(settings, pruned=record.get("pruning") is not None)
+    if names != {key: record[key] for key in names}:
+        own = {key: getattr(settings, key) for key in names}
+        write_record(path, record | names | {"settings": record.get("settings", {}) | own})
+
+
+def _names(settings: Run, pruned: bool) -> dict[str, Any]:
+    return {
+        "group": settings.group or ("sparse" if pruned else "dense"),
+        "label": settings.label or settings.name,
+    }
 
 
 def _evaluate(recogniser: Recogniser, entry: str, path: Path, settings: Run) -> EvaluationRecord:

@@ -38,7 +38,7 @@ from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
 from asr.train.pruning import check_pruning, rule_of
 from asr.train.ranks import Ranks, joined
-from asr.train.record import finish
+from asr.train.record import finish, rename
 from asr.train.trainer import fast_precision, place
 from asr.train.trial import check_gpu, find_batch_seconds, most_seconds, try_largest_batch
 
@@ -71,6 +71,7 @@ def _finished(settings: Run, folder: Path, console: Console) -> bool:
     check_same(folder, settings)
     # A run that ended with this error has a record too, and must not look like a success.
     _check_sparsity(settings, read_record(folder / "record.json"), folder)
+    rename(folder / "record.json", settings)
     console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
     return True
 

@@ -87,6 +87,20 @@ def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
         train(load(Run, None, [*words, "model.hidden=16"]))
 
 
+def test_a_finished_run_is_given_another_label_and_group(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
+    path = dense / "record.json"
+    before = path.read_text()
+    train(load(Run, None, [*words, "label=Large", "group=gru"]))
+    now = json.loads(path.read_text())
+    assert [now["label"], now["group"]] == ["Large", "gru"]
+    assert [now["settings"]["label"], now["settings"]["group"]] == ["Large", "gru"]
+    train(load(Run, None, words))
+    assert path.read_text() == before
+
+
 def test_fine_tuning_preserves_the_zeros_of_a_packed_file(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
