@@ -29,7 +29,7 @@ from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.average import average_of
-from asr.train.data import SpeechData
+from asr.train.data import SpeechData, can_cache
 from asr.train.distillation import Teacher
 from asr.train.fit import Trained, TrainingParts, fit
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
@@ -91,6 +91,13 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     known = ranks.on_first(lambda: _earlier_batch_seconds(settings, folder))
     if known is None:
         ranks.everywhere(check_gpu)
+    if settings.data.cache_gigabytes and not can_cache(settings.data):
+        console.print(
+            f"{settings.name}: data.cache_gigabytes caches nothing with data.workers="
+            f"{settings.data.workers}: this system does not fork processes, and others lose what "
+            "they hold at the end of an epoch",
+            highlight=False,
+        )
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
@@ -177,6 +184,7 @@ def _assemble(
         settings.seed,
         ranks.rank,
         ranks.world,
+        ranks.place.devices,
     )
     model = build_model(settings)
     if warning := zeros_that_are_lost(model, settings):
