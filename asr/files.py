@@ -211,8 +211,11 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def atomic_write_text(path: str | Path, content: str) -> None:
-    """Write `content` as UTF-8 to `path`, whole or not at all."""
-    atomic_write_bytes(path, content.encode())
+    """Write `content` as UTF-8 to `path`, whole or not at all.
+
+    Bytes of file names that are not UTF-8 are written as escapes, such as `\\udce9`.
+    """
+    atomic_write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 @contextmanager

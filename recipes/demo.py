@@ -28,7 +28,7 @@ from asr.report.records import write_record
 from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.train.grid import folder_of, overrides_of, read_grid, run_grid
+from asr.train.grid import folder_of, overrides_of, read_grid, records_of, run_grid
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import load as load_recogniser
 
@@ -65,10 +65,11 @@ def main(words: list[str]) -> int:
     write_record(record, {**json.loads(record.read_text()), "speed": speed})
 
     console.rule("word error rate on speakers and sentences that are not in the training")
-    records = read_records(folder / "records")
+    paths = records_of(plan, folder / "records")
+    records = read_records(paths)
     print_table(records, console)
     print_claim({record.name: record for record in records}, console)
-    report(folder / "records", folder / "report", title="Demo: sparse against dense")
+    report(paths, folder / "report", title="Demo: sparse against dense")
     print_speed(dict(zip(files, seconds, strict=True)), settings, console)
     print_transcripts(packed, settings, console)
     console.rule("a real recording, by the recogniser that comes with the package")

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from asr.errors import AsrError
 from asr.report import print_table, read_records, report
-from asr.train.grid import read_grid, run_grid
+from asr.train.grid import read_grid, records_of, run_grid
 
 HERE = Path(__file__).parent
 TITLES = {"sparsity": "WER against sparsity", "methods": "Methods at equal sparsity"}
@@ -47,9 +47,11 @@ def main(
         raise AsrError(f"the first word is the name of a grid: {' or '.join(TITLES)}")
     results = results or HERE / "results" / name
     console = Console()
-    failed = run_grid(read_grid(folder / f"{name}.yaml", arguments.settings), results, console)
-    report(results, results, markdown, title=TITLES[name])
-    print_table(read_records(results), console)
+    grid = read_grid(folder / f"{name}.yaml", arguments.settings)
+    failed = run_grid(grid, results, console)
+    if records := records_of(grid, results):
+        report(records, results, markdown, title=TITLES[name])
+        print_table(read_records(records), console)
     if failed:
         console.print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

@@ -108,8 +108,8 @@ def synthetic_response(sample_rate: int, generator: np.random.Generator) -> np.n
 
 def recorded_response(folder: str, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
     """One of the impulse responses in a folder, its first second after the peak."""
-    files = _recordings(folder)
-    return _response(files[int(generator.integers(len(files)))], sample_rate)
+    files = recordings(folder)
+    return response(files[int(generator.integers(len(files)))], sample_rate)
 
 
 def _decaying(noise: np.ndarray, direct_decibels: float) -> np.ndarray:
@@ -131,12 +131,14 @@ def _convolved(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _recordings(folder: str) -> tuple[str, ...]:
+def recordings(folder: str) -> tuple[str, ...]:
+    """The recordings in a folder of noise or of impulse responses, in the order of draws."""
     return tuple(str(found.path) for found in audio.find([folder]))
 
 
 @lru_cache(maxsize=64)
-def _response(path: str, sample_rate: int) -> np.ndarray:
+def response(path: str, sample_rate: int) -> np.ndarray:
+    """An impulse response, its first second after the peak. Raises AsrError if it is silent."""
     samples = audio.load(path, sample_rate).samples
     if not samples.any():
         raise AsrError(f"{path}: an impulse response of silence")
@@ -175,7 +177,7 @@ def recorded_noise(
     length: int, folder: str, sample_rate: int, generator: np.random.Generator
 ) -> np.ndarray:
     """(length,) float32 of a drawn recording, from a drawn place; repeated if it is too short."""
-    files = _recordings(folder)
+    files = recordings(folder)
     recording = _noise(files[int(generator.integers(len(files)))], sample_rate)
     start = int(generator.integers(max(len(recording) - length, 0) + 1))
     return np.resize(recording[start:], length)

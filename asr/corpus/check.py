@@ -244,7 +244,7 @@ def _problems(
 
 
 def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
-    """Samples at `sample_rate`, as training will read them; AsrError if it could not."""
+    """Samples at `sample_rate` by the header; AsrError if training could not read them."""
     path, source = utterance.audio_filepath, utterance.source
     seconds = audio.length(source)
     if abs(seconds - utterance.duration) > _TOLERANCE[0] + _TOLERANCE[1] * seconds:
@@ -252,6 +252,8 @@ def _samples(utterance: Utterance, sample_rate: int, decode: bool) -> int:
             f"{path}: has {seconds:.2f} s, its manifest says {utterance.duration:.2f} s: "
             "cut short, or changed since the manifest was made"
         )
+    # Only for damage: its length may differ a little, and a resumed training, which does not decode
+    # again, must find the same utterances unusable.
     if decode and seconds:
-        return len(audio.load(source, sample_rate).samples)
+        audio.load(source, sample_rate)
     return round(seconds * sample_rate)

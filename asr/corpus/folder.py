@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from asr.audio import RECORDING_SUFFIXES, is_recording, walk
-from asr.corpus.manifest import Utterance, not_found, read_manifest, with_durations, with_list
+from asr.corpus.manifest import (
+    Utterance,
+    not_found,
+    read_manifest,
+    spelled,
+    with_durations,
+    with_list,
+)
 from asr.corpus.metadata import read_metadata
 from asr.errors import AsrError
 from asr.text.read import BadLine, decode_line
@@ -206,11 +213,11 @@ def _cells(tsv: Path, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
 def _utterances(folder: Path, rows: dict[Path, str]) -> list[Utterance]:
     utterances = [
         Utterance(
-            id=_below(path, folder).with_suffix("").as_posix(),
+            id=spelled(_below(path, folder).with_suffix("").as_posix()),
             audio_filepath=str(path),
             duration=0.0,
             text=text,
-            speaker=_below(path, folder).parent.name,
+            speaker=spelled(_below(path, folder).parent.name),
         )
         for path, text in rows.items()
     ]

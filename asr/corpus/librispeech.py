@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.audio import is_recording, walk
-from asr.corpus.manifest import Utterance, not_found, with_durations, with_list
+from asr.corpus.manifest import Utterance, not_found, spelled, with_durations, with_list
 from asr.errors import AsrError
 from asr.text.read import BadLine, decode_line
 
@@ -109,7 +109,7 @@ def _lines(path: Path, problems: list[str]) -> Iterator[tuple[int, str, str]]:
 
 def _speaker(transcript: str) -> str:
     """`84-121123.trans.txt` -> `84`."""
-    return transcript.removesuffix(_TRANSCRIPT).rpartition("-")[0]
+    return spelled(transcript.removesuffix(_TRANSCRIPT).rpartition("-")[0])
 
 
 def missing_folder(folder: str | Path) -> AsrError:

@@ -21,7 +21,7 @@ import numpy as np
 from asr.audio import Clip, length
 from asr.errors import AsrError
 from asr.files import atomic_write_text
-from asr.text.read import BadLine, parse_row, text_of
+from asr.text.read import BadLine, parse_row, text_of, whole
 
 MAX_SECONDS = 1e7
 """Longest recording that a manifest may list: more than a hundred days."""
@@ -143,7 +143,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Write a manifest, whole or not at all.
 
     Audio paths below the manifest's folder are written relative to it, so that the folder can be
-    moved; others as absolute paths. Raises AsrError on duplicate ids.
+    moved; others as absolute paths. Bytes of a path that are not UTF-8 become escapes of JSON,
+    which are read back as these bytes. Raises AsrError on duplicate ids.
     """
     path = Path(path)
     folder = os.path.abspath(path.parent)
@@ -224,6 +225,7 @@ def utterance_of(row: dict[str, Any], folder: Path, seconds: float | None = None
     audio = row.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise BadLine('"audio_filepath" must be the path of a recording, as a string')
+    whole("audio_filepath", audio, "surrogateescape")
     text = text_of(row)
     full = str(folder / audio)
     offset = None if row.get("offset") is None else _seconds("offset", row["offset"])
@@ -234,7 +236,7 @@ def utterance_of(row: dict[str, Any], folder: Path, seconds: float | None = None
         raise BadLine(f'"channel" is {channel!s:.60}: must be a whole number from 1')
     name = _name(row, "id")
     if not name:
-        name = Path(audio).stem + (f"-{round(1000 * offset):08d}" if offset else "")
+        name = spelled(Path(audio).stem) + (f"-{round(1000 * offset):08d}" if offset else "")
     if row.get("duration") is not None:
         seconds = _seconds("duration", row["duration"])
     elif seconds is None:
@@ -256,7 +258,19 @@ def _name(row: dict[str, object], key: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise BadLine(f'"{key}" must be a string')
-    return str(value)
+    name = whole(key, str(value))
+    if "\n" in name or "\r" in name:  # it is written on a line of `ref_hyp` files
+        raise BadLine(f'"{key}" is {name!r:.60}: must be one line')
+    return name
+
+
+def spelled(name: str) -> str:
+    """The name of a file or folder as an id or a speaker.
+
+    What these cannot hold is escaped: line breaks, and bytes that are not UTF-8.
+    """
+    name = name.replace("\n", "\\n").replace("\r", "\\r")
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _length(clip: Clip) -> float:

@@ -1,9 +1,13 @@
 """Worker processes."""
 
 import os
+import sys
 import threading
 import time
-from multiprocessing import parent_process
+from multiprocessing import get_all_start_methods, parent_process
+
+FORKS = "fork" in get_all_start_methods() and sys.platform != "darwin"
+"""Whether processes can be forked; libraries of macOS may crash in one that was."""
 
 
 def end_with_parent(_: int = 0) -> None:

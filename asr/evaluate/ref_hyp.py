@@ -19,7 +19,13 @@ from asr.text.normalise import NORMALISATION
 
 Pair = tuple[str, str]
 _HEAD = re.compile(r"WER [\d.]+ %, .*; normalisation (\S+)$")
-_ID = re.compile(r"(?P<id>.+?)(?:, speaker (?P<speaker>.+))?: WER [\d.]+ %, \d+ substitution.*")
+_NAME = re.compile(r"(?P<name>.+): WER [\d.]+ %, \d+ substitution[^:]*")
+_SPEAKER = ", speaker "
+
+
+def file_name(test_set: str) -> str:
+    """The file of a test set in a run folder, by the set's name in reports."""
+    return f"ref_hyp.{test_set.replace(' ', '-')}.txt"
 
 
 def write(path: str | Path, rows: Sequence[Row]) -> None:
@@ -36,7 +42,9 @@ def write(path: str | Path, rows: Sequence[Row]) -> None:
     for row, counts, reference, hypothesis, alignment in zip(
         rows, errors, words.references, words.hypotheses, words.alignments, strict=True
     ):
-        speaker = f", speaker {row.speaker}" if row.speaker else ""
+        # An id that has the word itself is followed by an empty speaker.
+        has_speaker = row.speaker or _SPEAKER in row.id
+        speaker = f"{_SPEAKER}{row.speaker}" if has_speaker else ""
         lines.append(f"{row.id}{speaker}: {summary([counts])}")
         lines += [*_columns(_pairs(reference, hypothesis, alignment)), ""]
     atomic_write_text(path, "\n".join(lines))
@@ -58,7 +66,7 @@ def read(path: str | Path) -> list[Row]:
     what does not belong there.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise AsrError(f"{path}: cannot be read as text ({error})") from None
     head = _HEAD.match(lines[0]) if lines else None
@@ -81,12 +89,13 @@ def read(path: str | Path) -> list[Row]:
 
 
 def _row(block: list[str], where: str) -> Row:
-    found = _ID.fullmatch(block[0])
+    found = _NAME.fullmatch(block[0])
     names = [line[:4] for line in block[1:]]
     if found is None or names not in (["REF:", "HYP:"], ["REF:", "HYP:", "ERR:"]):
         raise AsrError(f"{where}: not an utterance with its REF and HYP; write the file again")
     reference, hypothesis = (_words(line[4:]) for line in block[1:3])
-    return Row(found["id"], found["speaker"] or "", reference, hypothesis)
+    before, _, last = found["name"].rpartition(_SPEAKER)
+    return Row(before or last, last if before else "", reference, hypothesis)
 
 
 def _words(columns: str) -> str:

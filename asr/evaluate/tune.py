@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from asr.corpus import sources
 from asr.corpus.manifest import Utterance
 from asr.decode.library import native
 from asr.decode.lm.tune import Trial, at_edge, table, tune
@@ -38,7 +39,8 @@ def lm_tune(
     once for each pair (`decode.lm.tune`). `output` gets the whole table. Raises AsrError for a set
     whose name says that it is for testing.
     """
-    if re.search(r"(?<![a-z])test(?![a-z])", manifest.lower()):
+    # Its own name: a folder above it may be called anything.
+    if re.search(r"(?<![a-z])test(?![a-z])", sources.describe(manifest).lower()):
         raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
     values = [read_numbers(n, t, float) for n, t in (("weights", weights), ("bonuses", bonuses))]
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
@@ -73,8 +75,8 @@ def run_set(
 
     They are those that a transcription decodes; see `Recogniser.run`.
     """
-    sources = [utterance.source for utterance in utterances]
-    return [log_probs for log_probs, _ in recogniser.run(sources)]
+    recordings = [utterance.source for utterance in utterances]
+    return [log_probs for log_probs, _ in recogniser.run(recordings)]
 
 
 def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], float]:

@@ -123,7 +123,8 @@ class DataSettings:
     workers: int = 0
     """Processes that load data; 0: the training process does."""
     cache_gigabytes: float = 2.0
-    """Decoded audio that is cached in memory at most; 0: none."""
+    """Decoded audio that the processes of a machine cache in memory at most, all together; 0: none.
+    With `workers` it needs a system that can fork processes, such as Linux."""
 
     def __post_init__(self) -> None:
         with problems() as check:

@@ -70,12 +70,20 @@ def text_of(row: dict[str, Any]) -> str:
     text = row.get("text")
     if not isinstance(text, str):
         raise BadLine('"text" must be what is said, as a string')
+    return whole("text", text)
+
+
+def whole(key: str, value: str, errors: str = "strict") -> str:
+    """The value of a key. Raises BadLine if it has half a character, which no file can hold.
+
+    With `surrogateescape` as `errors` it may have bytes that are not UTF-8, as names of files do.
+    """
     try:
-        text.encode()
+        value.encode(errors=errors)
     except UnicodeEncodeError as error:
-        half = ascii(text[error.start])
-        raise BadLine(f'"text" has half a character ({half}), as a cut pair of UTF-16') from None
-    return text
+        half = ascii(value[error.start])
+        raise BadLine(f'"{key}" has half a character ({half}), as a cut pair of UTF-16') from None
+    return value
 
 
 def _sentence(line: bytes, normalisation: str) -> str:

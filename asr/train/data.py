@@ -19,7 +19,7 @@ from asr import audio
 from asr.audio.batch import batch_by_length
 from asr.corpus.index import durations_of
 from asr.corpus.manifest import Utterance
-from asr.corpus.workers import end_with_parent
+from asr.corpus.workers import FORKS, end_with_parent
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
@@ -45,7 +45,7 @@ class AudioCache:
     """Decoded waveforms in memory, as 16-bit samples, up to a number of bytes.
 
     The memory is shared with worker processes that are forked later, which matters because
-    they are started anew for every epoch; under other start methods each process fills its own.
+    they are started anew for every epoch.
     """
 
     def __init__(self, durations: np.ndarray, sample_rate: int, limit_bytes: int) -> None:
@@ -149,8 +149,9 @@ class SpeechData(LightningDataModule):
     """Training and validation loaders.
 
     `train` and `dev` are checked utterances: a list, or an index of millions. `data.batch_seconds`
-    limits a batch at the slowest speed of `augment`. Raises `AsrError` when a training utterance is
-    longer than that, and when there are too few for one batch on each rank of `world`.
+    limits a batch at the slowest speed of `augment`. `sharing` processes of this machine share
+    `data.cache_gigabytes`. Raises `AsrError` when a training utterance is longer than a batch, and
+    when there are too few for one batch on each rank of `world`.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class SpeechData(LightningDataModule):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        sharing: int = 1,
     ) -> None:
         super().__init__()
         self.data = data
@@ -172,7 +174,7 @@ class SpeechData(LightningDataModule):
         self.world = world
         durations = durations_of(train)
         _refuse_longer(train, durations, data.batch_limit)
-        limit = int(data.cache_gigabytes * 1e9)
+        limit = int(data.cache_gigabytes * 1e9 / sharing) if can_cache(data) else 0
         self._dev_durations = durations_of(dev)
         cache = AudioCache(self._dev_durations, frontend.sample_rate, limit)
         self._dev = SpeechDataset(dev, tokenizer, frontend, cache)
@@ -245,6 +247,8 @@ class SpeechData(LightningDataModule):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.data.workers,
+            # For the cache. They only read audio, so what torch has started does not matter.
+            multiprocessing_context="fork" if FORKS and self.data.workers else None,
             worker_init_fn=end_with_parent,
             # Otherwise each new iterator draws from the global generator; a resumed training, which
             # makes fewer iterators, would then draw other dropout.
@@ -259,6 +263,11 @@ class SpeechData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Read by the next loader."""
         self._restored = state_dict
+
+
+def can_cache(data: DataSettings) -> bool:
+    """Whether decoded audio is kept for the next epoch: workers that are not forked lose it."""
+    return FORKS or not data.workers
 
 
 def slowest(durations: np.ndarray, augment: AugmentSettings) -> np.ndarray:

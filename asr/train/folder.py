@@ -72,21 +72,23 @@ def check_same(folder: Path, settings: Run) -> None:
         )
 
 
-def begin(folder: Path, settings: Run, utterances: Iterable[Utterance], processes: int = 1) -> None:
+def begin(
+    folder: Path,
+    settings: Run,
+    train: Iterable[Utterance],
+    dev: Iterable[Utterance],
+    processes: int = 1,
+) -> None:
     """Record a start: settings in `config.yaml`, code, data and processes in `starts.json`.
 
-    Raises AsrError if a run is resumed with other settings, other data or another number of
-    processes than it started with.
+    Raises AsrError if a run is resumed with other data or another number of processes than it
+    started with; `check_same` is for the settings.
     """
-    digest = hashlib.sha256()
-    for u in utterances:
-        place = "" if u.offset is None else f"\t{u.offset:.4f}"
-        digest.update(f"{u.id}\t{u.duration:.4f}\t{u.text}{place}\n".encode())
+    digest, earlier = _digests(train, dev)
     starts: list[dict[str, Any]] = []
     if resume_point(folder).exists():
-        check_same(folder, settings)
         starts = read_starts(folder)
-        if starts and starts[0]["data"] != digest.hexdigest():
+        if starts and starts[0]["data"] not in (digest, earlier):
             raise AsrError(
                 f"{folder}: this run started with other training or dev data; a resumed training "
                 "needs the same. Give this one another name (name=...)."
@@ -96,12 +98,26 @@ def begin(folder: Path, settings: Run, utterances: Iterable[Utterance], processe
         {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": environment.git_state(),
-            "data": digest.hexdigest(),
+            "data": digest,
             "processes": processes,
         }
     )
     write_yaml(folder / "config.yaml", settings)
     atomic_write_text(folder / "starts.json", json.dumps(starts, indent=1) + "\n")
+
+
+def _digests(train: Iterable[Utterance], dev: Iterable[Utterance]) -> tuple[str, str]:
+    """The digest of the data, and that of older runs: no channels, dev not told from train."""
+    now, earlier = hashlib.sha256(), hashlib.sha256()
+    for part in (train, dev):
+        for u in part:
+            line = f"{u.id}\t{u.duration:.4f}\t{u.text}"
+            line += "" if u.offset is None else f"\t{u.offset:.4f}"
+            channel = "" if u.channel is None else f"\tchannel {u.channel}"
+            earlier.update(f"{line}\n".encode())
+            now.update(f"{line}{channel}\n".encode())
+        now.update(b"\n")
+    return now.hexdigest(), earlier.hexdigest()
 
 
 def _check_processes(folder: Path, starts: Sequence[dict[str, Any]], processes: int) -> None:

@@ -192,9 +192,10 @@ def folder_of(grid: Grid, name: str) -> Path:
 def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[str]:
     """Run what is not finished, `grid.workers` at a time; copy each record to `results`.
 
-    If a training fails, those that need it fail too; the others continue. On SIGTERM it stops its
-    trainings, waits for them and exits with status 143; the same command continues them. Returns
-    the names of the runs that failed.
+    If a training fails, those that need it fail too; the others continue. `results` keeps no record
+    of an earlier run of the name of one that failed. On SIGTERM it stops its trainings, waits for
+    them and exits with status 143; the same command continues them. Returns the names of the runs
+    that failed.
     """
     console = console or Console(stderr=True)
     with _sigterm() as stop:
@@ -208,30 +209,32 @@ def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[
 def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event) -> list[str]:
     waiting, finished, failed = list(grid.runs), set[str](), list[str]()
     active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
+
+    def fail(name: str, *why: str) -> None:
+        failed.append(name)
+        # The record of an earlier run of this name would be taken for that of this one.
+        (results / f"{name}.json").unlink(missing_ok=True)
+        console.print(f"{name}: FAILED", *why, sep="\n", highlight=False)
+
     try:
         while (waiting or active) and not stop.is_set():
             for run in list(waiting):
-                if run.needs & set(failed):
+                if lacking := run.needs & set(failed):
                     waiting.remove(run)
-                    failed.append(run.name)
+                    fail(run.name, f"it needs {', '.join(sorted(lacking))}")
                 elif run.needs <= finished and len(active) < grid.workers and not stop.is_set():
                     waiting.remove(run)
                     try:
                         active[run.name] = _start(grid, run, console)
                     except AsrError as error:
-                        failed.append(run.name)
-                        console.print(f"{run.name}: FAILED: {error}", highlight=False)
+                        fail(run.name, str(error))
             time.sleep(0.2)
             for name, (process, since, log) in list(active.items()):
                 if process.poll() is None:
                     continue
                 del active[name]
                 if process.returncode or not (folder_of(grid, name) / "record.json").exists():
-                    failed.append(name)
-                    # The record of an earlier run of this name would be taken for that of this one.
-                    (results / f"{name}.json").unlink(missing_ok=True)
-                    tail = log.read_text().splitlines()[-8:] if log.exists() else []
-                    console.print(f"{name}: FAILED", *tail, sep="\n", highlight=False)
+                    fail(name, *(log.read_text().splitlines()[-8:] if log.exists() else []))
                     continue
                 finished.add(name)
                 _collect(folder_of(grid, name), results / f"{name}.json")
@@ -242,6 +245,15 @@ def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event
         for process, _, _ in active.values():
             process.wait()
     return failed
+
+
+def records_of(grid: Grid, results: Path) -> list[Path]:
+    """The records that `run_grid` has copied to `results`, in the order of the runs.
+
+    `results` may hold others: of runs that were renamed, or are no longer in the file.
+    """
+    paths = [results / f"{run.name}.json" for run in grid.runs]
+    return [path for path in paths if path.is_file()]
 
 
 @contextmanager

@@ -14,12 +14,15 @@ from typing import Any
 from rich.console import Console
 
 from asr import audio
+from asr.audio import simulate
 from asr.corpus import sources
 from asr.corpus.check import CheckReport, Criteria, check
 from asr.corpus.index import UtteranceIndex
 from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
+from asr.evaluate.ref_hyp import file_name
 from asr.files import atomic_write_text
+from asr.settings.data import AugmentSettings
 from asr.settings.run import Run
 from asr.text.normalise import normalise
 from asr.text.tokenizer import (
@@ -67,7 +70,9 @@ def prepare(settings: Run, folder: Path, console: Console) -> Prepared:
     }
     tests = {entry: sources.resolve(entry, data.root, data.spoken) for entry in data.test}
     _refuse_overlap({**parts, "test": [u for utterances in tests.values() for u in utterances]})
-    _check_names(data.test)
+    if not resume_point(folder).exists():
+        _check_names(data.test)
+        _check_augment(settings.augment, settings.frontend.sample_rate)
     _check_tests(tests, settings.frontend.sample_rate, folder / "tests_checked.json")
     tokenizer = _tokenizer(settings, folder, parts["train"])
     reports, new = _reports(parts, tokenizer, settings, folder / "data_checked.json")
@@ -108,11 +113,28 @@ def _refuse_overlap(parts: Mapping[str, Sequence[Utterance]]) -> None:
 
 
 def _check_names(entries: Sequence[str]) -> None:
-    """Refuse test sets that reports could not distinguish."""
+    """Refuse test sets that reports, or the files of a run folder, could not distinguish."""
     names = [sources.describe(entry) for entry in entries]
-    for entry, name in zip(entries, names, strict=True):
+    files = [file_name(name) for name in names]
+    for entry, name, file in zip(entries, names, files, strict=True):
         if names.count(name) > 1:
             raise AsrError(f"data.test: {entry} and another entry are both called {name!r}")
+        if files.count(file) > 1:
+            raise AsrError(
+                f"data.test: {entry} and another entry would both be written to {file}; give one "
+                "of the manifests another name"
+            )
+
+
+def _check_augment(augment: AugmentSettings, sample_rate: int) -> None:
+    """Read noise and impulse responses once: a damaged one may first be drawn at a late step."""
+    for key, read in (("noise_folder", audio.load), ("response_folder", simulate.response)):
+        folder = getattr(augment, key)
+        try:
+            for path in simulate.recordings(folder) if folder else ():
+                read(path, sample_rate)
+        except AsrError as error:
+            raise AsrError(f"augment.{key}: {error}") from None
 
 
 def _check_tests(tests: Mapping[str, Sequence[Utterance]], sample_rate: int, record: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from asr import environment
 from asr.corpus import sources
 from asr.errors import counted
+from asr.evaluate import ref_hyp
 from asr.evaluate.dataset import evaluate
-from asr.evaluate.ref_hyp import write as write_ref_hyp
 from asr.model.file import load_model
 from asr.model.pack import pack
 from asr.plain import to_plain
@@ -59,7 +59,7 @@ def finish(
     evaluation = {}
     for entry in settings.data.test:
         name = sources.describe(entry)
-        path = folder / f"ref_hyp.{name.replace(' ', '-')}.txt"
+        path = folder / ref_hyp.file_name(name)
         evaluation[name] = _evaluate(recogniser, entry, path, settings)
     stats = statistics(loaded.model, settings.pruning.tensors)
     starts = [ResumeRecord(s["date"], GitState(**s["git"])) for s in read_starts(folder)]
@@ -67,8 +67,7 @@ def finish(
         schema=SCHEMA,
         name=settings.name,
         recipe=settings.recipe,
-        group=settings.group or ("sparse" if pruner else "dense"),
-        label=settings.label or settings.name,
+        **_names(settings, pruned=pruner is not None),
         seed=settings.seed,
         command=command(),
         git=starts[0].git,
@@ -97,14 +96,30 @@ def finish(
     return record
 
 
-def _evaluate(recogniser: Recogniser, entry: str, ref_hyp: Path, settings: Run) -> EvaluationRecord:
+def rename(path: Path, settings: Run) -> None:
+    """Give the record of a finished run the label and the group that it has in the settings."""
+    record = json.loads(path.read_bytes())
+    names = _names(settings, pruned=record.get("pruning") is not None)
+    if names != {key: record[key] for key in names}:
+        own = {key: getattr(settings, key) for key in names}
+        write_record(path, record | names | {"settings": record.get("settings", {}) | own})
+
+
+def _names(settings: Run, pruned: bool) -> dict[str, Any]:
+    return {
+        "group": settings.group or ("sparse" if pruned else "dense"),
+        "label": settings.label or settings.name,
+    }
+
+
+def _evaluate(recogniser: Recogniser, entry: str, path: Path, settings: Run) -> EvaluationRecord:
     utterances = sources.resolve(entry, settings.data.root, settings.data.spoken)
     options = TranscribeOptions(batch_seconds=settings.data.batch_limit)
     score, rows, seconds = evaluate(recogniser, utterances, options)
-    write_ref_hyp(ref_hyp, rows)
+    ref_hyp.write(path, rows)
     return EvaluationRecord(
         **score.to_plain(),
-        speakers=len({u.speaker for u in utterances}),
+        speakers=len({u.speaker for u in utterances} - {""}) or None,
         audio_seconds=sum(u.duration for u in utterances),
         seconds=seconds,
         normalisation=NORMALISATION,
@@ -194,6 +209,8 @@ def without_folders(plain: dict[str, Any]) -> dict[str, Any]:
         ("augment", "response_folder"),
     ):
         plain[section][key] = name_only(plain[section][key])
+    for part in ("train", "dev", "test"):
+        plain["data"][part] = [name_only(entry) for entry in plain["data"][part]]
     plain["init"] = name_only(plain["init"])
     spoken = plain["data"]["spoken"]
     spoken["folder"] = ""

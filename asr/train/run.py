@@ -11,7 +11,6 @@ import math
 import os
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +29,7 @@ from asr.report.schema import RunRecord
 from asr.settings.run import Run
 from asr.settings.yaml import load
 from asr.train.average import average_of
-from asr.train.data import SpeechData
+from asr.train.data import SpeechData, can_cache
 from asr.train.distillation import Teacher
 from asr.train.fit import Trained, TrainingParts, fit
 from asr.train.folder import begin, check_same, exclusive, resume_point, run_folder
@@ -39,7 +38,7 @@ from asr.train.module import SpeechTraining
 from asr.train.prepare import Prepared, prepare
 from asr.train.pruning import check_pruning, rule_of
 from asr.train.ranks import Ranks, joined
-from asr.train.record import finish
+from asr.train.record import finish, rename
 from asr.train.trainer import fast_precision, place
 from asr.train.trial import check_gpu, find_batch_seconds, most_seconds, try_largest_batch
 
@@ -61,7 +60,7 @@ def train(settings: Run, console: Console | None = None) -> Path:
         if ranks.on_first(lambda: _finished(settings, folder, console)):
             return folder
         with ExitStack() as held:
-            ranks.on_first(lambda: _hold(folder, held))
+            ranks.on_first(lambda: _hold(settings, folder, held))
             return _train(settings, folder, console, ranks)
 
 
@@ -72,13 +71,18 @@ def _finished(settings: Run, folder: Path, console: Console) -> bool:
     check_same(folder, settings)
     # A run that ended with this error has a record too, and must not look like a success.
     _check_sparsity(settings, read_record(folder / "record.json"), folder)
+    rename(folder / "record.json", settings)
     console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
     return True
 
 
-def _hold(folder: Path, held: ExitStack) -> None:
+def _hold(settings: Run, folder: Path, held: ExitStack) -> None:
+    """Lock the folder. Raises AsrError if it cannot be, or has begun a run of other settings."""
     check_folder_writable(folder)
     held.enter_context(exclusive(folder))
+    # Before the data are checked: that takes long, and writes into the folder.
+    if resume_point(folder).exists():
+        check_same(folder, settings)
 
 
 def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
@@ -87,6 +91,13 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     known = ranks.on_first(lambda: _earlier_batch_seconds(settings, folder))
     if known is None:
         ranks.everywhere(check_gpu)
+    if settings.data.cache_gigabytes and not can_cache(settings.data):
+        console.print(
+            f"{settings.name}: data.cache_gigabytes caches nothing with data.workers="
+            f"{settings.data.workers}: this system does not fork processes, and others lose what "
+            "they hold at the end of an epoch",
+            highlight=False,
+        )
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
         settings,
@@ -107,8 +118,7 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
         any_size = most_seconds(seconds, settings.data.max_seconds, ranks.world)
         known = find_batch_seconds(assemble(any_size))
     settings = replace(settings, data=replace(settings.data, batch_seconds=known))
-    utterances = chain(prepared.train, prepared.dev)
-    ranks.on_first(lambda: begin(folder, settings, utterances, ranks.world))
+    ranks.on_first(lambda: begin(folder, settings, prepared.train, prepared.dev, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
     parts = assemble(known)
     rule = rule_of(settings.pruning, parts.model, parts.total_steps)
@@ -174,6 +184,7 @@ def _assemble(
         settings.seed,
         ranks.rank,
         ranks.world,
+        ranks.place.devices,
     )
     model = build_model(settings)
     if warning := zeros_that_are_lost(model, settings):

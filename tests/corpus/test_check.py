@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from encoded import encode, sound
 
+from asr import audio
 from asr.corpus.check import ADVICE, KINDS, Criteria, check, usable
 from asr.corpus.commands import check_utterances, make_manifest
 from asr.corpus.manifest import Utterance, read_manifest, write_manifest
@@ -156,6 +158,17 @@ def test_truncated_wav_is_found_by_its_header_and_the_manifest(tmp_path):
             )
         ]
     }
+
+
+def test_a_recording_is_as_long_whether_it_is_decoded_or_not(tmp_path):
+    (tmp_path / "a.m4a").write_bytes(encode("m4a", sound(1.0)))
+    path = str(tmp_path / "a.m4a")
+    seconds, decoded = audio.length(path), audio.load(path, 16000).seconds
+    assert seconds != decoded
+    one = [Utterance("a", path, seconds, "A", "")]
+    between = replace(CRITERIA, max_seconds=(seconds + decoded) / 2)
+    first, resumed = (check(one, TOKENIZER, replace(between, decode=d)) for d in (True, False))
+    assert first == resumed
 
 
 def test_one_id_twice_is_refused_with_both_recordings(tmp_path):

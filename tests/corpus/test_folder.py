@@ -1,6 +1,8 @@
 """A folder of recordings has its texts in one of three forms."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import soundfile
 
 from asr.corpus import folder
-from asr.corpus.manifest import Utterance
+from asr.corpus.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
 
 
@@ -35,6 +37,19 @@ def write_texts(own: Path) -> None:
     (own / "anna" / "1.txt").write_bytes(b"\xef\xbb\xbfone\r\n")
     (own / "anna" / "2.txt").write_text("two\nwords")
     (own / "README.txt").write_text("not a transcript")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names must be UTF-8 elsewhere")
+def test_names_of_files_that_are_not_utf8_are_escaped_in_ids_and_kept_in_paths(tmp_path):
+    place = tmp_path / os.fsdecode(b"ren\xe9")
+    place.mkdir()
+    soundfile.write(tmp_path / "x.wav", np.zeros(800), 8000)
+    recording = (tmp_path / "x.wav").rename(place / os.fsdecode(b"caf\xe9.wav"))
+    recording.with_suffix(".txt").write_text("A")
+    expected = [Utterance("ren\\udce9/caf\\udce9", str(recording), 0.1, "A", "ren\\udce9")]
+    assert folder.scan(tmp_path) == expected
+    write_manifest(tmp_path / "m.jsonl", expected)
+    assert read_manifest(tmp_path / "m.jsonl") == expected
 
 
 TSV = "top.wav\tTop.\nanna/1.flac\tone\n\nanna/2.WAV\ttwo words\n"

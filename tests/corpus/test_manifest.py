@@ -1,6 +1,7 @@
 """Manifests come back as they were written, and every bad line is named."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_every_field_survives_a_round_trip(tmp_path):
     ]
     write_manifest(tmp_path / "m.jsonl", utterances)
     assert read_manifest(tmp_path / "m.jsonl") == utterances
+
+
+def test_a_path_that_is_not_utf8_survives_a_round_trip_and_gives_an_id_that_is(tmp_path):
+    path = str(tmp_path / os.fsdecode(b"caf\xe9\n.wav"))
+    write_manifest(tmp_path / "m.jsonl", [Utterance("1", path, 1.0, "A", "")])
+    assert read_manifest(tmp_path / "m.jsonl")[0].audio_filepath == path
+    made = lines(tmp_path / "n.jsonl", {"audio_filepath": path, "duration": 1, "text": ""})
+    assert read_manifest(made)[0].id == "caf\\udce9\\n"
 
 
 def test_paths_below_the_manifest_are_relative_so_that_the_folder_can_move(tmp_path):
@@ -81,6 +90,10 @@ BAD = {
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "id": [1]}': '"id" must be a string',
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "offset": -1}': '"offset" is -1',
     '{"audio_filepath": "a.wav", "duration": 1, "text": "", "channel": 0}': '"channel" is 0',
+    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "id": "a\\nb"}': "must be one line",
+    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "id": "\\ud800"}': '"id" has half a',
+    '{"audio_filepath": "a.wav", "duration": 1, "text": "", "speaker": "\\ud800"}': '"speaker" has',
+    '{"audio_filepath": "\\ud800.wav", "duration": 1, "text": ""}': '"audio_filepath" has half a',
     '{"audio_filepath": "gone.wav", "text": ""}': "gone.wav: no such file",
 }
 

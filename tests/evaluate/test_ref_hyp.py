@@ -38,7 +38,16 @@ def test_the_file_shows_errors_in_columns(tmp_path: Path) -> None:
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    rows = [*ROWS, Row("a, speaker: odd", "b c", "A", ""), Row("silence", "s", "", "")]
+    rows = [
+        *ROWS,
+        Row("a, speaker: odd", "b c", "A", ""),
+        Row("silence", "s", "", ""),
+        Row("x, speaker y", "", "A", "B"),
+        Row("x, speaker y", "z", "A", "B"),
+        Row("t: WER 5.00 %, 1 substitution", "", "A", "A"),
+        Row("p\u2028q", "s\u0085t", "A", "A"),
+        Row(" first", "last ", "A", "A"),
+    ]
     write(tmp_path / "r.txt", rows)
     assert is_ref_hyp(tmp_path / "r.txt")
     assert read(tmp_path / "r.txt") == rows

@@ -45,10 +45,20 @@ def test_the_rate_of_a_pair_is_that_of_an_evaluation_with_it(
     assert trial.wer == figures.wer
 
 
-@pytest.mark.parametrize("name", ["test.jsonl", "spoken:test", "libri/test-clean"])
+@pytest.mark.parametrize(
+    "name", ["test.jsonl", "spoken:test", "libri/test-clean", "test/manifest.json"]
+)
 def test_a_test_set_is_refused_by_its_name(trained: Path, name: str, tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="is a test set by its name"):
         lm_tune(trained, name, tmp_path / "m.lm")
+
+
+def test_a_dev_set_in_a_folder_called_test_is_not_refused_for_it(
+    trained: Path, tmp_path: Path
+) -> None:
+    dev = tmp_path / "test" / "LibriSpeech" / "dev-clean.jsonl"
+    with pytest.raises(AsrError, match="no such manifest"):
+        lm_tune(trained, str(dev), tmp_path / "m.lm")
 
 
 def test_weights_that_are_not_numbers_are_refused(trained: Path, tmp_path: Path) -> None:

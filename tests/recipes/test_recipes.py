@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from report_records import plain_record
 
 from asr.errors import AsrError
 from asr.report import read_records
@@ -61,12 +62,17 @@ def test_a_grid_copies_its_records_and_rewrites_its_section_of_the_results(
     )
     results = tmp_path / "RESULTS.md"
     results.write_text("before\n<!-- asr report: sparsity -->\n<!-- end: sparsity -->\nafter\n")
+    (tmp_path / "records").mkdir()
+    for name in ("impossible", "needs-it", "renamed-since"):
+        (tmp_path / "records" / f"{name}.json").write_text(json.dumps(plain_record(name)))
     recipe = runpy.run_path(str(RECIPES / "grid.py"))
     words = [w for w in small(corpus, tmp_path / "runs") if "data.train" not in w]
     status = recipe["main"](["sparsity", *words], tmp_path, tmp_path / "records", results)
     assert status == 1, "a run failed"
-    assert [p.stem for p in (tmp_path / "records").glob("*.json")] == ["large"]
+    there = {p.stem for p in (tmp_path / "records").glob("*.json")}
+    assert there == {"large", "renamed-since"}, "records of runs that failed are removed"
     written = results.read_text()
+    assert "renamed-since" not in written
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "large" in written

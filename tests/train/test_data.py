@@ -14,20 +14,20 @@ from lightning.pytorch.callbacks import Callback
 from asr import audio
 from asr.corpus.index import durations_of
 from asr.corpus.manifest import Utterance
+from asr.corpus.workers import FORKS
 from asr.errors import AsrError
 from asr.features import logmel_torch as frontend
 from asr.features.settings import Frontend
 from asr.settings.data import AugmentSettings, DataSettings
 from asr.text.tokenizer import CharacterTokenizer
 from asr.train import augment
+from asr.train import data as training_data
 from asr.train.batches import collate
 from asr.train.data import AudioCache, SpeechData
 
 TOKENIZER = CharacterTokenizer()
 FRONTEND = Frontend(mels=20)
 AUGMENT = AugmentSettings(noise_probability=0.5)
-
-FORKS = multiprocessing.get_start_method() == "fork"
 
 
 @pytest.fixture(scope="module")
@@ -245,15 +245,37 @@ def test_a_recording_longer_than_its_manifest_says_is_not_cached_and_not_cropped
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.skipif(not FORKS, reason="worker processes are not forked here")
-def test_the_cache_contains_what_a_forked_worker_decoded_and_is_pickled_empty(utterances):
-    data = speech(utterances, workers=2)
-    loaded(data, 0)
+@pytest.mark.parametrize("default", ["fork", "forkserver"])  # of Python 3.11 and of 3.14
+def test_the_cache_contains_what_a_worker_decoded_and_is_pickled_empty(utterances, default):
+    data, before = speech(utterances, workers=2), multiprocessing.get_start_method()
+    multiprocessing.set_start_method(default, force=True)
+    try:
+        loaded(data, 0)
+    finally:
+        multiprocessing.set_start_method(before, force=True)
     cache = data._train.cache
     assert (cache._lengths > 0).all()  # filled by workers that have ended
     again = pickle.loads(pickle.dumps(cache))
     assert not again._lengths.any()
     source = utterances[0].source
     assert np.array_equal(again.load(0, source), cache.load(0, source))
+
+
+def test_processes_share_the_limit_and_workers_that_are_not_forked_cache_nothing(
+    utterances, monkeypatch
+):
+    def nbytes(workers: int, sharing: int = 1) -> int:
+        settings = DataSettings(batch_seconds=2.0, max_seconds=1.0, workers=workers)
+        settings = replace(settings, cache_gigabytes=1e-4)
+        parts = utterances[:18], utterances[18:]
+        data = SpeechData(*parts, TOKENIZER, FRONTEND, AUGMENT, settings, 5, sharing=sharing)
+        return data._dev.cache.nbytes + data._train.cache.nbytes
+
+    assert 75_000 < nbytes(0) <= 100_000
+    assert 25_000 < nbytes(0, sharing=2) <= 50_000
+    monkeypatch.setattr(training_data, "FORKS", False)
+    assert nbytes(0) > 0
+    assert nbytes(2) == 0
 
 
 def test_loading_does_not_change_the_global_random_state(utterances):

@@ -14,6 +14,7 @@ import pytest
 from paths import ROOT
 from pruned_networks import parameters_of
 from report_records import plain_record
+from rich.console import Console
 
 from asr.errors import AsrError
 from asr.model.dimensions import Model
@@ -21,7 +22,14 @@ from asr.model.shapes import count_parameters
 from asr.model.torch_network import DeepSpeech
 from asr.settings.run import Run
 from asr.settings.yaml import load
-from asr.train.grid import matching_hidden, overrides_of, read_grid, settings_of
+from asr.train.grid import (
+    matching_hidden,
+    overrides_of,
+    read_grid,
+    records_of,
+    run_grid,
+    settings_of,
+)
 
 RECIPES = ROOT / "recipes"
 
@@ -145,6 +153,22 @@ def test_a_run_that_continues_another_waits_for_it_and_gets_its_weights(tmp_path
     settings = load(Run, plan.base, overrides_of(plan, plan.run("further")))
     assert settings.init == f"{tmp_path}/runs/g/first/model.asr"
     assert load(Run, plan.base, overrides_of(plan, plan.run("first"))).init == ""
+
+
+def test_a_run_that_cannot_be_started_leaves_no_record_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = read_grid(grid(tmp_path, "  - {name: a}\n  - {name: b, dense: a}\n"), [])
+
+    def refused(*_: object) -> None:
+        raise AsrError("no dense network of these dimensions")
+
+    monkeypatch.setattr("asr.train.grid._start", refused)
+    for name in ("a", "b", "other"):
+        (tmp_path / f"{name}.json").touch()
+    assert run_grid(plan, tmp_path, Console(quiet=True)) == ["a", "b"]
+    assert [path.name for path in tmp_path.glob("*.json")] == ["other.json"]
+    assert records_of(plan, tmp_path) == []
 
 
 # Instead of trainings: a program that does nothing until SIGTERM.

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from rich.console import Console
 from asr.corpus import check
 from asr.corpus.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError
+from asr.settings.data import AugmentSettings
 from asr.settings.run import Run
 from asr.settings.yaml import load
+from asr.train.folder import resume_point
 from asr.train.prepare import prepare
 
 
@@ -96,6 +99,32 @@ def test_recordings_that_are_converted_are_counted_at_the_first_start(data, tmp_
     assert "1 recordings resampled from 8000 to 16000 Hz" in printed[0]
     assert "1 recordings of 2 channels mixed to one" in printed[0]
     assert "recordings" not in printed[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "write", "fragment"),
+    [
+        ("noise", damaged_flac, r"x\.wav"),
+        ("noise", None, "no such file or folder"),
+        ("response", damaged_flac, r"x\.wav"),
+        ("response", with_samples(*[np.nan] * 8000), r"x\.wav"),
+        ("response", lambda path: soundfile.write(path, np.zeros(800), 16000), "of silence"),
+    ],
+)
+def test_noise_and_responses_are_read_before_the_first_step(key, write, fragment, data, tmp_path):
+    folder = tmp_path / key
+    if write:
+        folder.mkdir()
+        write(folder / "x.wav")
+    given = {"noise_folder": str(folder), "noise_probability": 0.01}
+    if key == "response":
+        given = {"response_folder": str(folder), "reverberation_probability": 0.01}
+    settings = replace(data(None, "train", "refuse"), augment=AugmentSettings(**given))
+    with pytest.raises(AsrError, match=rf"^augment\.{key}_folder: .*{fragment}"):
+        prepare(settings, tmp_path / "run", Console(quiet=True))
+    resume_point(tmp_path / "run").parent.mkdir(parents=True)
+    resume_point(tmp_path / "run").touch()
+    prepare(settings, tmp_path / "run", Console(quiet=True))  # it goes on as it was begun
 
 
 def test_recordings_are_decoded_again_only_if_they_have_changed(data, tmp_path, monkeypatch):

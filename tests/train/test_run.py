@@ -87,6 +87,20 @@ def test_a_finished_run_is_not_repeated_and_other_settings_are_refused(
         train(load(Run, None, [*words, "model.hidden=16"]))
 
 
+def test_a_finished_run_is_given_another_label_and_group(
+    folder: Path, corpus: Path, dense: Path
+) -> None:
+    words = settings_of(folder, corpus, "dense", "data.test=[test.jsonl]")
+    path = dense / "record.json"
+    before = path.read_text()
+    train(load(Run, None, [*words, "label=Large", "group=gru"]))
+    now = json.loads(path.read_text())
+    assert [now["label"], now["group"]] == ["Large", "gru"]
+    assert [now["settings"]["label"], now["settings"]["group"]] == ["Large", "gru"]
+    train(load(Run, None, words))
+    assert path.read_text() == before
+
+
 def test_fine_tuning_preserves_the_zeros_of_a_packed_file(
     folder: Path, corpus: Path, dense: Path
 ) -> None:
@@ -207,6 +221,11 @@ def test_a_damaged_test_recording_is_refused_before_training(
     words = settings_of(folder, corpus, "twice", tests)
     with pytest.raises(AsrError, match=r"both called 'eval1'"):
         train(load(Run, None, words))
+    write_manifest(tmp_path / "x" / "test.jsonl", utterances)
+    write_manifest(tmp_path / "x-test.jsonl", utterances)
+    tests = f"data.test=[{tmp_path}/x/test.jsonl,{tmp_path}/x-test.jsonl]"
+    with pytest.raises(AsrError, match=r"both be written to ref_hyp\.x-test\.txt; give one"):
+        train(load(Run, None, settings_of(folder, corpus, "one-file", tests)))
 
 
 def test_a_refused_start_can_be_corrected_under_the_same_name(
