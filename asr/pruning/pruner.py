@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from asr.errors import AsrError
+from asr.pruning.factors import Factors
 from asr.pruning.masks import (
     MIN_DENSITY,
     check_density,
@@ -81,10 +82,7 @@ class Pruner:
         """(step, sparsity of the prunable tensors) at each update."""
         chosen = {name for group in self._groups for name in group.names}
         self._shapes = {name: w.shape for name, w in find(model).items() if name in chosen}
-        # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
-        # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
-        self._factors: dict[str, Tensor] = {}
-        self._kept: dict[str, int] = {}
+        self._factors = Factors()
         self._no_gradient: set[str] = set()
         self._frozen: set[str] = set()
         self._finalized = False
@@ -137,7 +135,7 @@ class Pruner:
             if weight.grad is None:
                 self._no_gradient.add(name)
             elif name in self._factors and name not in dense:
-                weight.grad.mul_(self._factor(name, weight.grad))
+                weight.grad.mul_(self._factors.of(name, weight.grad))
 
     @torch.no_grad()
     def step(self, optimiser: Optimizer | None = None) -> None:
@@ -164,7 +162,7 @@ class Pruner:
 
     def masks(self) -> dict[str, Tensor]:
         """Boolean mask of each tensor, True where a weight is kept."""
-        return {name: self._keep(name, weight) for name, weight in self._weights()}
+        return {name: self._factors.keep(name, weight) for name, weight in self._weights()}
 
     def sparsity(self) -> float:
         """Fraction of dropped weights over all pruned tensors, 0 to 1, measured in the model.
@@ -217,7 +215,7 @@ class Pruner:
         for name in self._factors:
             # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
             weight = weights[name]
-            weight.masked_fill_(~self._keep(name, weight).to(weight.device), 0.0)
+            weight.masked_fill_(~self._factors.keep(name, weight).to(weight.device), 0.0)
 
     @torch.no_grad()
     def finalize(self) -> Statistics:
@@ -274,9 +272,9 @@ class Pruner:
         for group in self._groups:
             if group.corrected is not None:
                 group.corrected.load_state_dict(state["thresholds"][group.names[0]])
-        self._factors, self._kept = {}, {}
+        self._factors = Factors()
         for name, weight in self._weights():
-            self._set(name, weight, unpack(state["masks"][name], weight.shape))
+            self._factors.set(name, weight, unpack(state["masks"][name], weight.shape))
         self._apply()
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -297,7 +295,7 @@ class Pruner:
     def _zeros(self) -> dict[str, int]:
         """How many weights of each tensor are dropped by its mask, and zero in the model."""
         return {
-            name: int(((weight == 0) & ~self._keep(name, weight)).count_nonzero())
+            name: int(((weight == 0) & ~self._factors.keep(name, weight)).count_nonzero())
             if name in self._factors
             else 0
             for name, weight in self._weights()
@@ -306,16 +304,17 @@ class Pruner:
     def _dropped(self) -> float:
         """Fraction of weights that the masks drop, whatever the model holds."""
         size = sum(shape.numel() for shape in self._shapes.values())
-        kept = sum(self._kept.get(name, shape.numel()) for name, shape in self._shapes.items())
+        kept = sum(self._factors.kept(name, shape) for name, shape in self._shapes.items())
         return 1.0 - kept / size
 
     def _keep_zeros(self) -> None:
         weights = dict(self._weights())
         for group in self._groups:
             if isinstance(group.schedule, FixedMask) or group.rule.keep_zeros:
-                for name in group.names:
-                    self._set(name, weights[name], from_zeros(weights[name]))
-                group.check_start({name: self._keep(name, weights[name]) for name in group.names})
+                keeps = {name: from_zeros(weights[name]) for name in group.names}
+                for name, keep in keeps.items():
+                    self._factors.set(name, weights[name], keep)
+                group.check_start(keeps)
         for rule in self.rules:
             names = [name for group in self._groups if group.rule is rule for name in group.names]
             if isinstance(rule.schedule, FixedMask) and not any(n in self._factors for n in names):
@@ -337,11 +336,12 @@ class Pruner:
     ) -> None:
         keeps: dict[str, Tensor] = {}
         for group in groups:
-            previous = {n: self._keep(n, weights[n]) for n in group.names if n in self._factors}
+            known = [name for name in group.names if name in self._factors]
+            previous = {name: self._factors.keep(name, weights[name]) for name in known}
             chosen, eps = group.masks_at(self.steps, weights, previous)
             for name in frozen((name, weights[name]) for name in group.names):
                 self._warn_of_frozen(name)
-                chosen[name] = self._keep(name, weights[name])
+                chosen[name] = self._factors.keep(name, weights[name])
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
@@ -349,8 +349,8 @@ class Pruner:
             self._clear_moments(optimiser)  # of what comes back, too: its gradient was dense
         for name, keep in keeps.items():
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
-                weights[name].detach().mul_(self._factor(name, weights[name]))
-            self._set(name, weights[name], keep)
+                weights[name].detach().mul_(self._factors.of(name, weights[name]))
+            self._factors.set(name, weights[name], keep)
         self.curve.append((self.steps, self._dropped()))
         if self.check_ranks:
             check_equal(self.mask_hash, next(iter(weights.values())).device)
@@ -368,7 +368,7 @@ class Pruner:
     def _apply(self) -> None:
         for name, weight in self._weights():
             if name in self._factors:
-                weight.detach().mul_(self._factor(name, weight))
+                weight.detach().mul_(self._factors.of(name, weight))
 
     def _clear_moments(self, optimiser: Optimizer | None) -> None:
         if optimiser is None:
@@ -378,22 +378,4 @@ class Pruner:
                 continue
             for moment in optimiser.state[weight].values():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
-                    moment.mul_(self._factor(name, moment))
-
-    def _set(self, name: str, weight: Tensor, keep: Tensor) -> None:
-        self._kept[name] = int(keep.count_nonzero())
-        if self._kept[name] < keep.numel():
-            self._factors[name] = keep.to(weight.device, weight.dtype)
-        else:  # all that was dropped has come back
-            self._factors.pop(name, None)
-
-    def _factor(self, name: str, like: Tensor) -> Tensor:
-        factor = self._factors[name]
-        if factor.device != like.device:  # the model was moved after the mask was made
-            self._factors[name] = factor = factor.to(like.device)
-        return factor if factor.dtype == like.dtype else factor.to(like.dtype)
-
-    def _keep(self, name: str, weight: Tensor) -> Tensor:
-        if name not in self._factors:
-            return torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
-        return self._factor(name, weight) != 0
+                    moment.mul_(self._factors.of(name, moment))
