@@ -122,7 +122,8 @@ class Pruner:
         they are zeroed again; but they would count in the norm that clipping compares, so the
         weights that are left would move less the more is pruned, and they would fill the
         optimiser's moments. Under a schedule that regrows (RigL) they stay dense before an update,
-        because the scores are made from them.
+        because the scores are made from them; infinite or NaN ones, for which GradScaler skips
+        the step, count as none.
         """
         dense = {
             name
@@ -132,7 +133,7 @@ class Pruner:
         }
         self._no_gradient = set()
         for name, weight in self._weights():
-            if weight.grad is None:
+            if weight.grad is None or (name in dense and not weight.grad.isfinite().all()):
                 self._no_gradient.add(name)
             elif name in self._factors and name not in dense:
                 weight.grad.mul_(self._factors.of(name, weight.grad))
