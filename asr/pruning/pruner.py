@@ -46,7 +46,8 @@ class Pruner:
     its layers by others with weights of the same names and shapes.
     rules: what is pruned how; a tensor belongs to one rule. optimiser: its moments of dropped
     weights are set to zero; it may be given to `step` instead. min_density: an update that would
-    leave a smaller fraction of a tensor raises PrunedTooFar.
+    leave a smaller fraction of a tensor raises PrunedTooFar; so does this constructor, where the
+    target says so.
 
     Every rank of a distributed run computes the same masks, because they depend on equal weights
     alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
@@ -82,6 +83,8 @@ class Pruner:
         """(step, sparsity of the prunable tensors) at each update."""
         chosen = {name for group in self._groups for name in group.names}
         self._shapes = {name: w.shape for name, w in find(model).items() if name in chosen}
+        for group in self._groups:
+            group.check_end(self._shapes, min_density)
         self._factors = Factors()
         self._no_gradient: set[str] = set()
         self._frozen: set[str] = set()
