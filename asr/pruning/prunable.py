@@ -160,7 +160,8 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Group]]:
             name = f"{prefix}.{leaf}" if prefix else leaf
             if isinstance(parameter, nn.UninitializedParameter):
                 raise AsrError(f"{name} has no shape yet: run one batch through the model first")
-            yield name, parameter, group
+            if parameter.numel():
+                yield name, parameter, group
 
 
 def _group(module: nn.Module, leaf: str) -> Group | None:

@@ -249,6 +249,12 @@ def test_lazy_weight_without_a_shape_is_refused():
         find(nn.LazyLinear(3))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_elements_is_not_pruned():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 0))
+    assert Pruner(model, Rule(OneShot(1, 0.5))).names == ["0.weight"]
+
+
 def test_a_single_layer_is_searched_too():
     assert list(find(nn.GRU(2, 3))) == ["weight_ih_l0", "weight_hh_l0"]
     assert find(nn.Linear(2, 3))["weight"].shape == torch.Size([3, 2])
