@@ -26,7 +26,7 @@ from asr.pruning.masks import (
     unpack,
 )
 from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, current, find, frozen
-from asr.pruning.rule import Rule
+from asr.pruning.rule import Rule, as_rules
 from asr.pruning.schedule import FixedMask, Unfinished
 from asr.pruning.selection import RankingGroup, ranking_groups
 from asr.pruning.state import STATE_VERSION, check_same
@@ -72,7 +72,7 @@ class Pruner:
         if not 0 <= min_density < 1:
             raise AsrError(f"min_density={min_density}: a fraction from 0 to below 1")
         self.model = model
-        self.rules = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        self.rules = as_rules(rules)
         self._groups = ranking_groups(model, self.rules)
         self.optimiser = optimiser
         self.min_density = min_density

@@ -135,6 +135,11 @@ class Rule:
         }
 
 
+def as_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
+    """One rule or several as a tuple; `resolve` refuses what is not a rule."""
+    return tuple(rules) if isinstance(rules, Iterable) else (rules,)
+
+
 def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[str]]]:
     """Every rule with the names of its tensors, in the model's order.
 
@@ -147,7 +152,8 @@ def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[st
     for number, rule in enumerate(rules, 1):
         if not isinstance(rule, Rule):
             raise AsrError(
-                f"{type(rule).__name__} is not a Rule: write Pruner(model, Rule(schedule, ...))"
+                f"{type(rule).__name__} is not a Rule, which a schedule is a part of: write "
+                "Rule(schedule, ...)"
             )
         patterns = rule.tensors
         if patterns is None and rule.thresholds:

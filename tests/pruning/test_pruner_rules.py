@@ -9,6 +9,7 @@ from small_training import OPTIMISERS, RAMP, STEPS, Net, backward, train
 
 from asr.errors import AsrError
 from asr.pruning.patterns import Bank, Block
+from asr.pruning.plan import plan
 from asr.pruning.pruner import Pruner
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import FixedMask, SparsitySchedule
@@ -38,7 +39,8 @@ def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
         (Rule(FixedMask()), r"no weight of .* is zero: load the pruned"),
         (Rule(replace(RAMP, target=0.9), ["lstm*"]), r"no prunable weight matches 'lstm\*'"),
         ([], "no rule given"),
-        ([RAMP], r"ThresholdRamp is not a Rule: write Pruner\(model, Rule\(schedule"),
+        ([RAMP], r"ThresholdRamp is not a Rule, .* write Rule\(schedule"),
+        (OneShot(1, 0.9), r"OneShot is not a Rule, .* write Rule\(schedule"),
         (
             [Rule(Cubic(1, 40, 1, 0.9), ["rnn*"]), Rule(replace(RAMP, target=0.9), ["*hh_l0"])],
             r"rnn.weight_hh_l0 is in rule 1 and in rule 2",
@@ -48,6 +50,8 @@ def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
 def test_rules_that_do_not_fit_the_model_are_refused(rules, fragment):
     with pytest.raises(AsrError, match=fragment):
         Pruner(Net(), rules)
+    with pytest.raises(AsrError, match=fragment):
+        plan(Net(), rules)
 
 
 @pytest.mark.parametrize("scope", ["tensor", "group", "global"])
