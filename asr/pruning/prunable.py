@@ -1,7 +1,7 @@
 """Which tensors may be pruned: recurrent, linear and convolution weights, found by module type.
 
-Biases and the parameters of norms and embeddings never are: they are few, and the paper leaves
-them dense (paper, section 3).
+Biases and the parameters of norms and embeddings are not: they are few, and the paper leaves them
+dense (paper, section 3). An embedding that is an output layer too is pruned where a rule names it.
 """
 
 import re
@@ -24,7 +24,7 @@ MAKE_ORDINARY = (
 
 
 class PassedOver(UserWarning):
-    """Weights that a rule for all of a model leaves dense: they are computed, or frozen."""
+    """Weights that a rule for all of a model leaves dense: computed, frozen, or of an embedding."""
 
 
 def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, nn.Parameter]:
@@ -109,6 +109,16 @@ def computed(model: nn.Module) -> dict[str, str]:
                 parts = [f"{dot}{part}" for part in own if part.startswith(f"{leaf}_")]
                 found[dot + leaf] = ", ".join(parts) or "an attribute"
     return found
+
+
+def tied_to_embeddings(model: nn.Module) -> dict[str, str]:
+    """Prunable parameters that are those of an embedding too -> their name there."""
+    embeddings = {
+        id(module.weight): f"{prefix}.weight".lstrip(".")
+        for prefix, module in model.named_modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    return {name: embeddings[id(p)] for name, p in find(model).items() if id(p) in embeddings}
 
 
 def frozen(weights: Iterable[tuple[str, Tensor]]) -> list[str]:

@@ -9,7 +9,6 @@ from small_training import OPTIMISERS, RAMP, STEPS, Net, backward, train
 
 from asr.errors import AsrError
 from asr.pruning.patterns import Bank, Block
-from asr.pruning.plan import plan
 from asr.pruning.pruner import Pruner
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import FixedMask, SparsitySchedule
@@ -50,8 +49,6 @@ def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
 def test_rules_that_do_not_fit_the_model_are_refused(rules, fragment):
     with pytest.raises(AsrError, match=fragment):
         Pruner(Net(), rules)
-    with pytest.raises(AsrError, match=fragment):
-        plan(Net(), rules)
 
 
 @pytest.mark.parametrize("scope", ["tensor", "group", "global"])
