@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from asr.errors import AsrError
 from asr.pruning.factors import Factors
@@ -31,8 +29,8 @@ from asr.pruning.schedule import FixedMask, Unfinished
 from asr.pruning.selection import RankingGroup, ranking_groups
 from asr.pruning.state import STATE_VERSION, check_same
 from asr.pruning.statistics import Statistics, statistics
+from asr.pruning.wrappers import unwrapped
 
-_WRAPPERS = (AveragedModel, DistributedDataParallel)
 STEPS_OF_THE_OPTIMISER = (
     "a schedule counts steps of the optimiser, of which there is one for several batches when "
     "gradients are accumulated; from_fractions makes one of the number of all steps"
@@ -198,9 +196,9 @@ class Pruner:
         """Zero the dropped weights again, in the model or in a copy of it, such as an average.
 
         model: None for the pruner's own, after something else has written its weights; or a copy,
-        also inside a `torch.optim.swa_utils.AveragedModel`: an average over steps at which the
-        masks still grew has no zeros before. At any time, after `finalize` too. Raises AsrError
-        if a pruned tensor is not in the model.
+        such as a `torch.optim.swa_utils.AveragedModel`: an average over steps at which the masks
+        still grew has no zeros before. Both may be wrapped for data parallelism or compiled. At
+        any time, after `finalize` too. Raises AsrError if a pruned tensor is not in the model.
 
         >>> from asr.pruning import OneShot, Pruner, Rule, statistics
         >>> layer = torch.nn.Linear(8, 8)
@@ -213,9 +211,12 @@ class Pruner:
         """
         if model is None:
             model = self.model
-        while isinstance(model, _WRAPPERS) and not isinstance(self.model, type(model)):
-            model = model.module
-        weights = {name: current(model, name, shape) for name, shape in self._shapes.items()}
+        # Either of the two may be wrapped, and the names are those of the pruner's own.
+        (model, _), (_, prefix) = unwrapped(model), unwrapped(self.model)
+        weights = {
+            name: current(model, name.removeprefix(prefix), shape)
+            for name, shape in self._shapes.items()
+        }
         for name in self._factors:
             # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
             weight = weights[name]
