@@ -13,7 +13,7 @@ from asr.model.torch_layers import RecurrentLayer
 from asr.model.torch_recurrence import FrameOrder
 from asr.sparse.convert import TORCH_SPARSE, KeepDense, Request, register
 from asr.sparse.kernels import Recurrent
-from asr.sparse.torch_layers import to_array
+from asr.sparse.torch_layers import to_array, uncompiled
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN
 from asr.sparse.weight import Options
 
@@ -38,6 +38,7 @@ class SparseRecurrentLayer(nn.Module):
         if self.shared_input and self.backward_cell is not None:
             self.backward_cell.tie("weight_ih_l0", self.forward_cell)
 
+    @uncompiled
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""
         if self.norm is not None:

@@ -11,7 +11,7 @@ MIN_DENSITY = 0.005
 
 
 class PrunedTooFar(AsrError):
-    """An update would leave a tensor nearly empty; nothing was zeroed."""
+    """An update would leave a tensor nearly empty, or will; nothing was zeroed."""
 
 
 def from_zeros(weight: Tensor) -> Tensor:
@@ -72,22 +72,26 @@ def check_density(
 
     eps: the threshold that made the mask, None if a fraction did.
     """
-    kept = int(keep.count_nonzero())
-    if kept and kept >= min_density * keep.numel():
-        return
     at = "" if eps is None else f" at the threshold eps={eps:.6g}"
     remedy = (
-        'Ask for a lower sparsity, use scope="tensor" if tensors are ranked together, or leave the '
-        "tensor out"
+        'ask for a lower sparsity, use scope="tensor" if tensors are ranked together'
         if eps is None
-        else "Usually its q does not belong to this network: calibrate on a trained dense model of "
-        "the same dimensions, with a lower percentile, a smaller slope_ratio or an earlier end; or "
-        "leave the tensor out"
+        else "usually its q does not belong to this network: calibrate on a trained dense model of "
+        "the same dimensions, with a lower percentile, a smaller slope_ratio or an earlier end"
     )
-    raise PrunedTooFar(
-        f"{name} {list(keep.shape)} would be {sparsity(keep):.2%} sparse{at}: {kept} of "
-        f"{keep.numel()} weights left, below min_density={min_density:g}. {remedy}"
-    )
+    check_kept(name, keep.shape, int(keep.count_nonzero()), at, remedy, min_density)
+
+
+def check_kept(
+    name: str, shape: torch.Size, kept: int, at: str, remedy: str, min_density: float
+) -> None:
+    """Raise PrunedTooFar if `kept` weights are none, or fewer than `min_density` of the shape."""
+    size = shape.numel()
+    if not kept or kept < min_density * size:
+        raise PrunedTooFar(
+            f"{name} {list(shape)} would be {1 - kept / size:.2%} sparse{at}: {kept} of {size} "
+            f"weights left, below min_density={min_density:g}; {remedy}, or leave the tensor out"
+        )
 
 
 def pack(keep: Tensor) -> Tensor:

@@ -154,8 +154,9 @@ class Bank(Element):
     """Single weights, equally many in every bank of `columns` columns of every row.
 
     (Cao et al. 2019.) The fraction kept is rounded to the nearest count of a bank: 3 of 32 for a
-    sparsity of 0.9. A shorter bank at the end of the rows keeps proportionally many. Needs a
-    schedule of sparsities. Raises AsrError for fewer than 2 columns.
+    sparsity of 0.9. A shorter bank at the end of the rows keeps proportionally many, but at least
+    one: with none in any row, the layer's last inputs would be cut off. Needs a schedule of
+    sparsities. Raises AsrError for fewer than 2 columns.
     """
 
     name: ClassVar[str] = "bank"
@@ -169,7 +170,9 @@ class Bank(Element):
     def count(self, sparsity: float, width: int | None = None) -> int:
         """Weights that a bank keeps; width: columns of a shorter bank at the end."""
         whole = int((1 - sparsity) * self.columns + 0.5)
-        return whole if width is None else int(whole * width / self.columns + 0.5)
+        if width is None:
+            return whole
+        return max(min(whole, 1), int(whole * width / self.columns + 0.5))
 
     def counts(self, mask: Tensor) -> Tensor:
         """Weights that the mask keeps in each bank, int64 (rows, banks)."""

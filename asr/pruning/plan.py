@@ -18,7 +18,7 @@ from asr.pruning.masks import MIN_DENSITY, PrunedTooFar
 from asr.pruning.patterns import Bank, Pattern
 from asr.pruning.prunable import find, group_of
 from asr.pruning.pruner import Pruner
-from asr.pruning.rule import Rule, resolve
+from asr.pruning.rule import Rule, as_rules, resolve
 from asr.pruning.schedule import FixedMask, Schedule, ThresholdSchedule
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def plan(
     gradients of 0. Raises AsrError as Pruner does, PrunedTooFar where a tensor would be nearly
     empty, and for thresholds without weights that they could be compared with.
     """
-    given = [rules] if isinstance(rules, Rule) else list(rules)
+    given = as_rules(rules)
     stand_in = copy.deepcopy(model)
     chosen = {name: rule for rule, names in resolve(stand_in, given) for name in names}
     basis = _load(stand_in, chosen, weights)

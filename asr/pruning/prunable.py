@@ -1,7 +1,7 @@
 """Which tensors may be pruned: recurrent, linear and convolution weights, found by module type.
 
-Biases and the parameters of norms and embeddings never are: they are few, and the paper leaves
-them dense (paper, section 3).
+Biases and the parameters of norms and embeddings are not: they are few, and the paper leaves them
+dense (paper, section 3). An embedding that is an output layer too is pruned where a rule names it.
 """
 
 import re
@@ -24,7 +24,7 @@ MAKE_ORDINARY = (
 
 
 class PassedOver(UserWarning):
-    """Weights that a rule for all of a model leaves dense: they are computed, or frozen."""
+    """Weights that a rule for all of a model leaves dense: computed, frozen, or of an embedding."""
 
 
 def find(model: nn.Module, patterns: Iterable[str] | None = None) -> dict[str, nn.Parameter]:
@@ -111,6 +111,16 @@ def computed(model: nn.Module) -> dict[str, str]:
     return found
 
 
+def tied_to_embeddings(model: nn.Module) -> dict[str, str]:
+    """Prunable parameters that are those of an embedding too -> their name there."""
+    embeddings = {
+        id(module.weight): f"{prefix}.weight".lstrip(".")
+        for prefix, module in model.named_modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    return {name: embeddings[id(p)] for name, p in find(model).items() if id(p) in embeddings}
+
+
 def frozen(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Names of the weights that are not trained: their `requires_grad` is False."""
     return [name for name, weight in weights if not weight.requires_grad]
@@ -160,7 +170,8 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Group]]:
             name = f"{prefix}.{leaf}" if prefix else leaf
             if isinstance(parameter, nn.UninitializedParameter):
                 raise AsrError(f"{name} has no shape yet: run one batch through the model first")
-            yield name, parameter, group
+            if parameter.numel():
+                yield name, parameter, group
 
 
 def _group(module: nn.Module, leaf: str) -> Group | None:

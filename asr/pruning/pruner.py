@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from asr.errors import AsrError
+from asr.pruning.factors import Factors
 from asr.pruning.masks import (
     MIN_DENSITY,
     check_density,
@@ -25,13 +24,13 @@ from asr.pruning.masks import (
     unpack,
 )
 from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, current, find, frozen
-from asr.pruning.rule import Rule
+from asr.pruning.rule import Rule, as_rules
 from asr.pruning.schedule import FixedMask, Unfinished
 from asr.pruning.selection import RankingGroup, ranking_groups
 from asr.pruning.state import STATE_VERSION, check_same
 from asr.pruning.statistics import Statistics, statistics
+from asr.pruning.wrappers import unwrapped
 
-_WRAPPERS = (AveragedModel, DistributedDataParallel)
 STEPS_OF_THE_OPTIMISER = (
     "a schedule counts steps of the optimiser, of which there is one for several batches when "
     "gradients are accumulated; from_fractions makes one of the number of all steps"
@@ -45,7 +44,8 @@ class Pruner:
     its layers by others with weights of the same names and shapes.
     rules: what is pruned how; a tensor belongs to one rule. optimiser: its moments of dropped
     weights are set to zero; it may be given to `step` instead. min_density: an update that would
-    leave a smaller fraction of a tensor raises PrunedTooFar.
+    leave a smaller fraction of a tensor raises PrunedTooFar; so does this constructor, where the
+    target says so.
 
     Every rank of a distributed run computes the same masks, because they depend on equal weights
     alone; check_ranks: after each update the ranks of torch.distributed compare a hash of them,
@@ -70,7 +70,7 @@ class Pruner:
         if not 0 <= min_density < 1:
             raise AsrError(f"min_density={min_density}: a fraction from 0 to below 1")
         self.model = model
-        self.rules = (rules,) if isinstance(rules, Rule) else tuple(rules)
+        self.rules = as_rules(rules)
         self._groups = ranking_groups(model, self.rules)
         self.optimiser = optimiser
         self.min_density = min_density
@@ -81,10 +81,9 @@ class Pruner:
         """(step, sparsity of the prunable tensors) at each update."""
         chosen = {name for group in self._groups for name in group.names}
         self._shapes = {name: w.shape for name, w in find(model).items() if name in chosen}
-        # Kept as 1.0 and 0.0 in the weight's own type, so as large as the weights: multiplying by
-        # a bool mask takes tens of times as long. A tensor without an entry has lost nothing yet.
-        self._factors: dict[str, Tensor] = {}
-        self._kept: dict[str, int] = {}
+        for group in self._groups:
+            group.check_end(self._shapes, min_density)
+        self._factors = Factors()
         self._no_gradient: set[str] = set()
         self._frozen: set[str] = set()
         self._finalized = False
@@ -124,7 +123,8 @@ class Pruner:
         they are zeroed again; but they would count in the norm that clipping compares, so the
         weights that are left would move less the more is pruned, and they would fill the
         optimiser's moments. Under a schedule that regrows (RigL) they stay dense before an update,
-        because the scores are made from them.
+        because the scores are made from them; infinite or NaN ones, for which GradScaler skips
+        the step, count as none.
         """
         dense = {
             name
@@ -134,10 +134,10 @@ class Pruner:
         }
         self._no_gradient = set()
         for name, weight in self._weights():
-            if weight.grad is None:
+            if weight.grad is None or (name in dense and not weight.grad.isfinite().all()):
                 self._no_gradient.add(name)
             elif name in self._factors and name not in dense:
-                weight.grad.mul_(self._factor(name, weight.grad))
+                weight.grad.mul_(self._factors.of(name, weight.grad))
 
     @torch.no_grad()
     def step(self, optimiser: Optimizer | None = None) -> None:
@@ -164,7 +164,7 @@ class Pruner:
 
     def masks(self) -> dict[str, Tensor]:
         """Boolean mask of each tensor, True where a weight is kept."""
-        return {name: self._keep(name, weight) for name, weight in self._weights()}
+        return {name: self._factors.keep(name, weight) for name, weight in self._weights()}
 
     def sparsity(self) -> float:
         """Fraction of dropped weights over all pruned tensors, 0 to 1, measured in the model.
@@ -196,9 +196,9 @@ class Pruner:
         """Zero the dropped weights again, in the model or in a copy of it, such as an average.
 
         model: None for the pruner's own, after something else has written its weights; or a copy,
-        also inside a `torch.optim.swa_utils.AveragedModel`: an average over steps at which the
-        masks still grew has no zeros before. At any time, after `finalize` too. Raises AsrError
-        if a pruned tensor is not in the model.
+        such as a `torch.optim.swa_utils.AveragedModel`: an average over steps at which the masks
+        still grew has no zeros before. Both may be wrapped for data parallelism or compiled. At
+        any time, after `finalize` too. Raises AsrError if a pruned tensor is not in the model.
 
         >>> from asr.pruning import OneShot, Pruner, Rule, statistics
         >>> layer = torch.nn.Linear(8, 8)
@@ -211,13 +211,16 @@ class Pruner:
         """
         if model is None:
             model = self.model
-        while isinstance(model, _WRAPPERS) and not isinstance(self.model, type(model)):
-            model = model.module
-        weights = {name: current(model, name, shape) for name, shape in self._shapes.items()}
+        # Either of the two may be wrapped, and the names are those of the pruner's own.
+        (model, _), (_, prefix) = unwrapped(model), unwrapped(self.model)
+        weights = {
+            name: current(model, name.removeprefix(prefix), shape)
+            for name, shape in self._shapes.items()
+        }
         for name in self._factors:
             # Multiplying leaves -0.0 where a weight was negative; an ordinary zero has no sign.
             weight = weights[name]
-            weight.masked_fill_(~self._keep(name, weight).to(weight.device), 0.0)
+            weight.masked_fill_(~self._factors.keep(name, weight).to(weight.device), 0.0)
 
     @torch.no_grad()
     def finalize(self) -> Statistics:
@@ -274,9 +277,9 @@ class Pruner:
         for group in self._groups:
             if group.corrected is not None:
                 group.corrected.load_state_dict(state["thresholds"][group.names[0]])
-        self._factors, self._kept = {}, {}
+        self._factors = Factors()
         for name, weight in self._weights():
-            self._set(name, weight, unpack(state["masks"][name], weight.shape))
+            self._factors.set(name, weight, unpack(state["masks"][name], weight.shape))
         self._apply()
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -297,7 +300,7 @@ class Pruner:
     def _zeros(self) -> dict[str, int]:
         """How many weights of each tensor are dropped by its mask, and zero in the model."""
         return {
-            name: int(((weight == 0) & ~self._keep(name, weight)).count_nonzero())
+            name: int(((weight == 0) & ~self._factors.keep(name, weight)).count_nonzero())
             if name in self._factors
             else 0
             for name, weight in self._weights()
@@ -306,16 +309,17 @@ class Pruner:
     def _dropped(self) -> float:
         """Fraction of weights that the masks drop, whatever the model holds."""
         size = sum(shape.numel() for shape in self._shapes.values())
-        kept = sum(self._kept.get(name, shape.numel()) for name, shape in self._shapes.items())
+        kept = sum(self._factors.kept(name, shape) for name, shape in self._shapes.items())
         return 1.0 - kept / size
 
     def _keep_zeros(self) -> None:
         weights = dict(self._weights())
         for group in self._groups:
             if isinstance(group.schedule, FixedMask) or group.rule.keep_zeros:
-                for name in group.names:
-                    self._set(name, weights[name], from_zeros(weights[name]))
-                group.check_start({name: self._keep(name, weights[name]) for name in group.names})
+                keeps = {name: from_zeros(weights[name]) for name in group.names}
+                for name, keep in keeps.items():
+                    self._factors.set(name, weights[name], keep)
+                group.check_start(keeps)
         for rule in self.rules:
             names = [name for group in self._groups if group.rule is rule for name in group.names]
             if isinstance(rule.schedule, FixedMask) and not any(n in self._factors for n in names):
@@ -337,11 +341,12 @@ class Pruner:
     ) -> None:
         keeps: dict[str, Tensor] = {}
         for group in groups:
-            previous = {n: self._keep(n, weights[n]) for n in group.names if n in self._factors}
+            known = [name for name in group.names if name in self._factors]
+            previous = {name: self._factors.keep(name, weights[name]) for name in known}
             chosen, eps = group.masks_at(self.steps, weights, previous)
             for name in frozen((name, weights[name]) for name in group.names):
                 self._warn_of_frozen(name)
-                chosen[name] = self._keep(name, weights[name])
+                chosen[name] = self._factors.keep(name, weights[name])
             for name, keep in chosen.items():
                 check_density(name, keep, eps, self.min_density)
             keeps |= chosen
@@ -349,8 +354,8 @@ class Pruner:
             self._clear_moments(optimiser)  # of what comes back, too: its gradient was dense
         for name, keep in keeps.items():
             if name in self._factors:  # what comes back begins at zero, wherever it was moved
-                weights[name].detach().mul_(self._factor(name, weights[name]))
-            self._set(name, weights[name], keep)
+                weights[name].detach().mul_(self._factors.of(name, weights[name]))
+            self._factors.set(name, weights[name], keep)
         self.curve.append((self.steps, self._dropped()))
         if self.check_ranks:
             check_equal(self.mask_hash, next(iter(weights.values())).device)
@@ -368,7 +373,7 @@ class Pruner:
     def _apply(self) -> None:
         for name, weight in self._weights():
             if name in self._factors:
-                weight.detach().mul_(self._factor(name, weight))
+                weight.detach().mul_(self._factors.of(name, weight))
 
     def _clear_moments(self, optimiser: Optimizer | None) -> None:
         if optimiser is None:
@@ -378,22 +383,4 @@ class Pruner:
                 continue
             for moment in optimiser.state[weight].values():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
-                    moment.mul_(self._factor(name, moment))
-
-    def _set(self, name: str, weight: Tensor, keep: Tensor) -> None:
-        self._kept[name] = int(keep.count_nonzero())
-        if self._kept[name] < keep.numel():
-            self._factors[name] = keep.to(weight.device, weight.dtype)
-        else:  # all that was dropped has come back
-            self._factors.pop(name, None)
-
-    def _factor(self, name: str, like: Tensor) -> Tensor:
-        factor = self._factors[name]
-        if factor.device != like.device:  # the model was moved after the mask was made
-            self._factors[name] = factor = factor.to(like.device)
-        return factor if factor.dtype == like.dtype else factor.to(like.dtype)
-
-    def _keep(self, name: str, weight: Tensor) -> Tensor:
-        if name not in self._factors:
-            return torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
-        return self._factor(name, weight) != 0
+                    moment.mul_(self._factors.of(name, moment))

@@ -34,9 +34,9 @@ class RigL(SparsitySchedule):
     1); the fraction that is replaced falls from `drop_fraction` to 0 along a cosine. What is
     dropped and grown in one update keeps its value, as in the authors' code. The gradients of such
     a step are left dense by `Pruner.mask_gradients` and are read by `Pruner.step`, so they must not
-    be set to zero between the two; they are those of one step, clipped if you clip. A step whose
-    batch was skipped, so that `mask_gradients` saw no gradient, changes no mask. Raises AsrError
-    for numbers that make no sense; all steps are optimiser steps.
+    be set to zero between the two; they are those of one step, clipped if you clip. A step that was
+    skipped, because `mask_gradients` saw no gradient or an infinite one, changes no mask. Raises
+    AsrError for numbers that make no sense; all steps are optimiser steps.
     """
 
     method: ClassVar[str] = "rigl"

@@ -14,7 +14,15 @@ from torch import nn
 from asr.errors import AsrError
 from asr.pruning.checks import is_number, plain_number
 from asr.pruning.patterns import Bank, Block, Element, Pattern
-from asr.pruning.prunable import MAKE_ORDINARY, PassedOver, aliases, computed, find, frozen
+from asr.pruning.prunable import (
+    MAKE_ORDINARY,
+    PassedOver,
+    aliases,
+    computed,
+    find,
+    frozen,
+    tied_to_embeddings,
+)
 from asr.pruning.rigl import RigL
 from asr.pruning.schedule import (
     FixedMask,
@@ -135,19 +143,25 @@ class Rule:
         }
 
 
+def as_rules(rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
+    """One rule or several as a tuple; `resolve` refuses what is not a rule."""
+    return tuple(rules) if isinstance(rules, Iterable) else (rules,)
+
+
 def resolve(model: nn.Module, rules: Iterable[Rule]) -> list[tuple[Rule, list[str]]]:
     """Every rule with the names of its tensors, in the model's order.
 
-    A rule for all tensors leaves out those that are computed from others or frozen, and warns
-    (PassedOver) of them by name. Raises AsrError for a pattern that matches one of these, for a
-    pattern that matches nothing, and for a tensor in two rules.
+    A rule for all tensors leaves out those that are computed from others, frozen, or tied to an
+    embedding, and warns (PassedOver) of them by name. Raises AsrError for a pattern that matches
+    one of the first two, for a pattern that matches nothing, and for a tensor in two rules.
     """
     resolved: list[tuple[Rule, list[str]]] = []
     taken: dict[str, int] = {}
     for number, rule in enumerate(rules, 1):
         if not isinstance(rule, Rule):
             raise AsrError(
-                f"{type(rule).__name__} is not a Rule: write Pruner(model, Rule(schedule, ...))"
+                f"{type(rule).__name__} is not a Rule, which a schedule is a part of: write "
+                "Rule(schedule, ...)"
             )
         patterns = rule.tensors
         if patterns is None and rule.thresholds:
@@ -180,6 +194,11 @@ def _trained(model: nn.Module, rule: Rule, patterns: Iterable[str] | None) -> li
         unfit |= dict.fromkeys(
             frozen(found.items()), "frozen (requires_grad is False), and could not recover"
         )
+        if chosen is None:
+            unfit |= {
+                name: f"also the embedding {embedding}"
+                for name, embedding in tied_to_embeddings(model).items()
+            }
     names = [name for name in found if name not in unfit]
     listed = "".join(f"\n  {name}: {why}" for name, why in unfit.items())
     if chosen is not None and unfit:

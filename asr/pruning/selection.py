@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.pruning.masks import count_for, keep_largest, nth_largest
+from asr.pruning.masks import check_kept, count_for, keep_largest, nth_largest
 from asr.pruning.patterns import Bank, Block
 from asr.pruning.prunable import group_of
 from asr.pruning.rule import Rule, resolve, resolve_thresholds
@@ -50,6 +50,32 @@ class RankingGroup:
         if self.corrected is not None and self.corrected.reached:
             return dict.fromkeys(self.names, self.corrected.effective_q)
         return dict(self.q)
+
+    def check_end(self, shapes: Mapping[str, torch.Size], min_density: float) -> None:
+        """Raise PrunedTooFar before training if its target leaves a tensor nearly empty.
+
+        Where that depends on the weights, an update finds it: tensors that are ranked together,
+        and blocks of several sizes.
+        """
+        if self.target is None or len(self.names) > 1:
+            return
+        (name,) = self.names
+        kept = self._final_count(shapes[name], self.target)
+        if kept is not None:
+            at, remedy = f" at the target of {self.target:.2%}", "ask for a lower sparsity"
+            check_kept(name, shapes[name], kept, at, remedy, min_density)
+
+    def _final_count(self, shape: torch.Size, target: float) -> int | None:
+        """Elements of a tensor that stay in the end; None if the weights decide."""
+        pattern = self.rule.pattern
+        if isinstance(pattern, Bank):
+            row = pattern.keep(torch.zeros(1, shape[1:].numel()), target)
+            return shape[0] * int(row.count_nonzero())
+        if pattern.sizes(shape) is not None:
+            return None
+        size = pattern.rows * pattern.columns if isinstance(pattern, Block) else 1
+        units = shape.numel() // size
+        return size * (units - round(target * units))
 
     def check_start(self, keeps: Mapping[str, Tensor]) -> None:
         """Raise AsrError if masks to begin with have dropped more than the target."""

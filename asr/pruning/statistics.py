@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.pruning.prunable import find, group_of_shape
+from asr.pruning.prunable import MAKE_ORDINARY, find, group_of_shape
 
 _GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output")}
 
@@ -140,9 +140,9 @@ def statistics(
 
     patterns: the tensors that count as prunable, as in `find`; None takes all that it finds. Of
     weights by name these are the ones with two or more dimensions whose last name begins with
-    "weight": names do not distinguish an embedding from a linear layer. A model's totals are over
-    its parameters, tied ones once; those of weights by name over everything given. Raises AsrError
-    for a pattern that matches nothing.
+    "weight" or ends with "_proj_weight": names do not distinguish an embedding from a linear layer.
+    A model's totals are over its parameters, tied ones once; those of weights by name over
+    everything given. Raises AsrError for a pattern that matches nothing.
 
     >>> layer = nn.Linear(4, 2)
     >>> _ = nn.init.eye_(layer.weight)
@@ -167,11 +167,13 @@ def statistics(
 def _matching(
     everything: Mapping[str, Tensor], patterns: Iterable[str] | None
 ) -> dict[str, Tensor]:
-    known = {
-        name: weight
-        for name, weight in everything.items()
-        if weight.dim() >= 2 and name.rpartition(".")[2].startswith("weight")
-    }
+    known = {name: weight for name, weight in everything.items() if _counts(name, weight)}
+    if not known:
+        raise AsrError(
+            "no prunable weight among these tensors: those count that have two or more dimensions "
+            'and are called "weight..." or "..._proj_weight". If they are computed from others, '
+            f"{MAKE_ORDINARY}"
+        )
     patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else patterns
     found: set[str] = set()
     for pattern in patterns:
@@ -182,6 +184,12 @@ def _matching(
             )
         found |= hits
     return {name: weight for name, weight in known.items() if name in found}
+
+
+def _counts(name: str, weight: Tensor) -> bool:
+    leaf = name.rpartition(".")[2]
+    named = leaf.startswith("weight") or leaf.endswith("_proj_weight")  # attention has the latter
+    return named and weight.dim() >= 2 and weight.numel() > 0
 
 
 def _tensor(name: str, weight: Tensor, everything: Mapping[str, Tensor]) -> TensorStatistics:

@@ -15,7 +15,7 @@ from asr.errors import AsrError
 from asr.sparse.convert import TORCH_SPARSE, built_in, register
 from asr.sparse.csr import CsrMatrix
 from asr.sparse.kernels import CellKind
-from asr.sparse.torch_layers import SparseLinear, check_input
+from asr.sparse.torch_layers import SparseLinear, check_input, uncompiled
 from asr.sparse.torch_recurrent import SparseGRU, SparseLSTM, SparseRNN, State, _SparseRecurrent
 from asr.sparse.weight import Weight
 
@@ -64,6 +64,7 @@ class CsrLinear(SparseLinear):
 
     weight_type = CsrWeight
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """`x (..., in_features)` -> `(..., out_features)`. Raises AsrError if gradients are on."""
         check_input(self, x, self.options.device)

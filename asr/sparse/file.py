@@ -55,7 +55,8 @@ def write(
     one scale for each row. Vectors, such as biases and statistics of a norm, are few and stay
     float32. `compress=False` stores everything dense. An array under two names is stored once.
 
-    Raises AsrError, naming the tensor, for NaN, infinity, or a weight that fp16 cannot hold.
+    Raises AsrError, naming the tensor, for NaN, infinity, a weight that fp16 cannot hold, and what
+    is not an array of numpy; and, naming the place, for metadata that is not plain.
     """
     if values not in get_args(Values):
         raise AsrError(f"values={values!r}: there are {', '.join(get_args(Values))}")
@@ -70,6 +71,7 @@ def write(
             continue
         try:
             check_name(name)
+            _check_array(array)
             encoded = encode(array, values if array.ndim >= 2 else "fp32", compress)
         except AsrError as error:
             raise AsrError(f"{path}: not written: tensor {name!r} {error}") from None
@@ -79,8 +81,8 @@ def write(
         blobs.append(encoded.blob)
         offset += len(encoded.blob)
 
-    text = dump(metadata, entries)
     try:
+        text = dump(metadata, entries)
         size = _PREFIX.size + len(text) + offset
         header = Header(VERSION, *parse(text), size, hashlib.sha256(text).hexdigest())
     except AsrError as error:
@@ -129,6 +131,12 @@ def read_header(path: str | Path) -> Header:
     """
     with _opened(path) as file:
         return _read_header(file, path)
+
+
+def _check_array(array: Any) -> None:
+    if not isinstance(array, np.ndarray | np.generic):
+        how = "to_dense()" if isinstance(array, CsrMatrix) else "numpy.asarray"
+        raise AsrError(f"is a {type(array).__name__}, not an array of numpy, which {how} makes")
 
 
 def _decode_matrix(encoded: Encoded) -> CsrMatrix | Array:

@@ -55,10 +55,18 @@ class Header:
 
 
 def dump(metadata: dict[str, Any], entries: Iterable[TensorEntry]) -> bytes:
-    """The header as ASCII JSON, keys sorted; the same content gives the same bytes."""
-    header = {"metadata": metadata, "tensors": [_to_plain(entry) for entry in entries]}
-    text = json.dumps(header, allow_nan=False, sort_keys=True, separators=(",", ":"))
-    return text.encode("ascii")
+    """The header as ASCII JSON, keys sorted; the same content gives the same bytes.
+
+    Raises AsrError, naming the place, for metadata that JSON cannot hold.
+    """
+    if (culprit := _not_plain(metadata)) is not None:
+        raise AsrError(
+            f"metadata{culprit}: it holds plain values only: text, finite numbers, true, false, "
+            "null, lists, and dictionaries whose keys are text"
+        )
+    return _to_json(
+        {"metadata": metadata, "tensors": [_to_plain(entry) for entry in entries]}
+    ).encode("ascii")
 
 
 def parse(text: bytes) -> tuple[dict[str, Any], tuple[TensorEntry, ...]]:
@@ -101,6 +109,29 @@ def check_name(name: Any) -> None:
     """
     if not isinstance(name, str) or not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
         raise AsrError(f"needs a printable name of 1 to {NAME_LIMIT} characters")
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _not_plain(value: Any) -> str | None:
+    """The place in `value` that JSON cannot hold and what is there, such as `['loss'] is nan`."""
+    try:
+        _to_json(value)
+    except (TypeError, ValueError, RecursionError):
+        parts: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            parts = value.items()
+        elif isinstance(value, list | tuple):
+            parts = enumerate(value)
+        for key, part in parts:
+            if (inside := _not_plain(part)) is not None:
+                return f"[{key!r}]{inside}"
+        if isinstance(value, dict):
+            return " has keys that are not text"
+        return f" is {value!r:.100} of type {type(value).__name__}"
+    return None
 
 
 def _to_plain(entry: TensorEntry) -> dict[str, Any]:

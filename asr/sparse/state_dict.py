@@ -26,7 +26,8 @@ def save(
 ) -> Header:
     """Write a model's `state_dict()` to `path`, packed; tied tensors are stored once.
 
-    `values` are those of `asr.sparse.write`; `metadata` (plain JSON values) is stored with them.
+    `values` are those of `asr.sparse.write`, here for matrices of float16 and float64 too;
+    `metadata` (plain JSON values) is stored with them.
     Types that a file cannot hold are stored as the nearest one: bfloat16 and float8 as float32,
     bool as uint8. Tensors of torch's sparse layouts are stored as dense ones: zeros take no room.
 
@@ -39,17 +40,20 @@ def save(
     ['weight', 'bias']
     """
     try:
-        arrays = to_arrays(model)
+        arrays = to_arrays(model, values=values)
     except AsrError as error:
         raise AsrError(f"{path}: not written: {error}") from None
     return write(path, arrays, {"kind": KIND, "metadata": metadata or {}}, values)
 
 
-def to_arrays(model: nn.Module, floats: torch.dtype | None = None) -> dict[str, Array]:
+def to_arrays(
+    model: nn.Module, floats: torch.dtype | None = None, values: Values = "fp32"
+) -> dict[str, Array]:
     """The tensors of `model.state_dict()` by name; a tied one is one array under all its names.
 
     `floats` is the type that floating ones become; None: their own, but bfloat16 and float8, which
-    numpy lacks, float32. bool becomes uint8. Those on the CPU that keep their type share the
+    numpy lacks, float32; and where `values` asks for fewer bits than a type has, float32 too, of
+    which `write` makes them. bool becomes uint8. Those on the CPU that keep their type share the
     model's memory. Raises AsrError for a tensor of which there is no array.
     """
     arrays: dict[str, Array] = {}
@@ -60,7 +64,8 @@ def to_arrays(model: nn.Module, floats: torch.dtype | None = None) -> dict[str, 
         # By address and not by identity: a state_dict detaches each name's tensor anew.
         key = _address(tensor)
         if key is None or key not in seen:
-            seen[key] = (_to_array(name, tensor, floats), tensor)  # it lives, and so its address
+            # With the tensor, which lives on, and so its address does.
+            seen[key] = (_to_array(name, tensor, floats, values), tensor)
         arrays[name] = seen[key][0]
     return arrays
 
@@ -74,7 +79,7 @@ def _address(tensor: Tensor) -> Any:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _to_array(name: str, tensor: Tensor, floats: torch.dtype | None) -> Array:
+def _to_array(name: str, tensor: Tensor, floats: torch.dtype | None, values: Values) -> Array:
     """A tensor's values on the CPU, dense, in a type that numpy has."""
     if is_lazy(tensor):
         raise AsrError(f"tensor {name!r} has no shape yet: run one batch through the model first")
@@ -87,6 +92,9 @@ def _to_array(name: str, tensor: Tensor, floats: torch.dtype | None) -> Array:
     if kind == torch.bool:
         kind = torch.uint8
     if kind.is_floating_point and (kind == torch.bfloat16 or kind.itemsize == 1):  # float8
+        kind = torch.float32
+    wider = {"fp32": (), "fp16": (torch.float64,), "int8": (torch.float64, torch.float16)}
+    if tensor.dim() >= 2 and kind in wider[values]:
         kind = torch.float32
     try:
         dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.errors import AsrError
-from asr.sparse.torch_layers import SparseLayer, check_input, optional_array
+from asr.sparse.torch_layers import SparseLayer, check_input, optional_array, uncompiled
 from asr.sparse.weight import AUTO, Options
 
 CHUNK_BYTES = 2**19
@@ -56,6 +56,7 @@ class _SparseConv(SparseLayer):
     def _each(cls, value: int | tuple[int, ...]) -> tuple[int, ...]:
         return (value,) * cls.dimensions if isinstance(value, int) else tuple(value)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """As the dense layer, with or without a batch. Raises AsrError if gradients are on."""
         dimensions = self.dimensions

@@ -4,8 +4,9 @@ They run on the CPU in float32 and have no gradients. `state_dict()` is that of 
 with the zeros, and a dense layer's state can be loaded: each kind of model reads the other's files.
 """
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -172,6 +173,22 @@ class SparseLayer(nn.Module):
                     error_msgs.append(f"{key}: {error}")
 
 
+def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that torch.compile calls as it is, with the graph broken before and behind it.
+
+    Otherwise it would compile the Python around the kernels and take their arrays for tensors,
+    which fails in inference mode. `torch.compiler.disable` alone takes seconds to import.
+    """
+
+    @functools.wraps(forward)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(forward)(*args, **kwargs)
+        return forward(*args, **kwargs)
+
+    return called
+
+
 class SparseLinear(SparseLayer):
     """`nn.Linear` on a sparse kernel, inference only."""
 
@@ -194,6 +211,7 @@ class SparseLinear(SparseLayer):
         bias = layer.bias is not None
         return cls(layer.in_features, layer.out_features, bias, options).load(layer)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """`x (..., in_features)` -> `(..., out_features)`. Raises AsrError if gradients are on."""
         rows = to_array(self, x).reshape(-1, x.shape[-1])
@@ -232,8 +250,6 @@ def _refuse_recording(layer: nn.Module) -> None:
     The kernels are not operations of torch: a trace would hold their output for the example as a
     constant, and answer every input with it.
     """
-    if torch.compiler.is_dynamo_compiling():  # torch.compile calls the kernels as they are
-        return
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or _proxied():
         raise AsrError(
             f"{type(layer).__name__} cannot be traced or exported: its kernel is not an operation "

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from asr.errors import AsrError
 from asr.sparse.kernels import GATES, Cell, CellKind, Recurrent
-from asr.sparse.torch_layers import SparseLayer, optional_array, to_array
+from asr.sparse.torch_layers import SparseLayer, optional_array, to_array, uncompiled
 from asr.sparse.weight import AUTO, Options
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -45,6 +45,7 @@ class _SparseRecurrent(SparseLayer):
                     shapes[f"bias_hh_l{layer}{end}"] = (gates,)
         super().__init__(shapes, options)
         self.kind: CellKind = kind
+        self.mode, self.proj_size = kind.upper(), 0
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first = bias, batch_first
         self.dropout, self.bidirectional = dropout, bidirectional
@@ -57,6 +58,9 @@ class _SparseRecurrent(SparseLayer):
             name: getattr(layer, name) for name in (*names, "bidirectional", *cls.own_arguments)
         }
         return cls(**given, options=options).load(layer)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: for models that call it before the layer, as cuDNN wants it."""
 
     def cell(self, layer: int = 0, reverse: bool = False, backwards: bool | None = None) -> Cell:
         """One direction of one layer for the kernels.
@@ -74,6 +78,7 @@ class _SparseRecurrent(SparseLayer):
             reverse if backwards is None else backwards,
         )
 
+    @uncompiled
     def forward(
         self,
         input: Tensor | PackedSequence,

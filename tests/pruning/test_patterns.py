@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from asr.errors import AsrError
 from asr.pruning.patterns import Bank, Block, Element, pattern_from_plain
+from asr.sparse.csr import pattern_of
 
 sides = st.integers(1, 9)
 
@@ -94,6 +95,20 @@ def test_a_shorter_bank_at_the_end_has_proportionally_many_weights():
     assert (keep[:, 32:].sum(1) == 2).all()
     narrow = Bank(32).keep(torch.rand(7, 10), 0.9)
     assert (narrow.sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("columns", [3, 33, 36, 100, 260])
+def test_no_input_is_cut_off_because_the_last_bank_is_short(columns):
+    torch.manual_seed(0)
+    keep = Bank(32).keep(torch.rand(512, columns), 0.9)
+    assert keep.any(0).all()
+    assert (keep[:, columns // 32 * 32 :].sum(1) == 1).all()
+    if columns > 32:
+        assert pattern_of(keep.numpy()) == "bank"
+
+
+def test_a_bank_that_keeps_none_keeps_none_at_the_end_either():
+    assert not Bank(32).keep(torch.rand(7, 36), 0.99).any()
 
 
 @settings(max_examples=60, deadline=None)

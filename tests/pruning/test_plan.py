@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -167,10 +168,11 @@ def test_the_picture_has_the_curve_of_each_tensor_and_of_all(model: nn.Module) -
         (Rule(CUBIC, ["output*"]), {"weights": {}}, r"here and not there among the weights"),
         (Rule(CUBIC, ["lstm*"]), {}, r"no prunable weight matches 'lstm\*'"),
         (Rule(FixedMask()), {}, "no weight of .* is zero"),
+        (CUBIC, {}, r"Cubic is not a Rule, .* write Rule\(schedule"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(
-    model: nn.Module, rule: Rule, options: dict[str, object], fragment: str
+    model: nn.Module, rule: Any, options: dict[str, object], fragment: str
 ) -> None:
     with pytest.raises(AsrError, match=fragment):
         plan(model, rule, **options)  # type: ignore[arg-type]

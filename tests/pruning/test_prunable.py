@@ -218,6 +218,17 @@ def test_a_frozen_weight_is_left_out_by_name_or_refused_where_it_is_asked_for(na
         Pruner(net, Rule(OneShot(1, 0.5)))
 
 
+def test_a_weight_that_is_an_embedding_too_is_pruned_only_where_it_is_asked_for():
+    net = nn.ModuleDict({"embed": nn.Embedding(7, 4), "rnn": nn.GRU(4, 4), "out": nn.Linear(4, 7)})
+    net["out"].weight = net["embed"].weight
+    with pytest.warns(PassedOver, match=r"stay dense:\n  out\.weight: also the embedding embed\.w"):
+        pruner = Pruner(net, Rule(OneShot(1, 0.5)))
+    assert pruner.names == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
+    pruner = Pruner(net, Rule(OneShot(1, 0.5), ["out*"]))
+    pruner.step()
+    assert Pruner(net, Rule(FixedMask())).sparsities()["out.weight"] == 0.5, "nothing new is lost"
+
+
 @pytest.mark.parametrize("scope", ["tensor", "group", "global"])
 def test_a_weight_frozen_amid_training_keeps_its_mask_and_the_others_are_pruned(scope):
     torch.manual_seed(0)
@@ -247,6 +258,12 @@ def test_a_fixed_mask_keeps_the_zeros_of_frozen_weights_too():
 def test_lazy_weight_without_a_shape_is_refused():
     with pytest.raises(AsrError, match="weight has no shape yet"):
         find(nn.LazyLinear(3))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_elements_is_not_pruned():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 0))
+    assert Pruner(model, Rule(OneShot(1, 0.5))).names == ["0.weight"]
 
 
 def test_a_single_layer_is_searched_too():

@@ -38,7 +38,8 @@ def test_thresholds_that_do_not_fit_are_refused(arguments, fragment):
         (Rule(FixedMask()), r"no weight of .* is zero: load the pruned"),
         (Rule(replace(RAMP, target=0.9), ["lstm*"]), r"no prunable weight matches 'lstm\*'"),
         ([], "no rule given"),
-        ([RAMP], r"ThresholdRamp is not a Rule: write Pruner\(model, Rule\(schedule"),
+        ([RAMP], r"ThresholdRamp is not a Rule, .* write Rule\(schedule"),
+        (OneShot(1, 0.9), r"OneShot is not a Rule, .* write Rule\(schedule"),
         (
             [Rule(Cubic(1, 40, 1, 0.9), ["rnn*"]), Rule(replace(RAMP, target=0.9), ["*hh_l0"])],
             r"rnn.weight_hh_l0 is in rule 1 and in rule 2",

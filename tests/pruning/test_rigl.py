@@ -191,6 +191,26 @@ def test_without_gradients_the_error_names_the_order_of_calls() -> None:
         pruner.step(optimiser)
 
 
+def test_a_step_that_grad_scaler_skips_changes_no_mask() -> None:
+    model = layers()
+    optimiser, pruner = trainer(model)
+    for _ in range(3):
+        train_step(model, optimiser, pruner)
+    before, weights = pruner.masks(), model[0].weight.detach().clone()
+    x, y = data()
+    scaler = torch.amp.GradScaler("cpu")
+    optimiser.zero_grad()
+    scaler.scale((model(x * float("inf")) - y).square().mean()).backward()
+    scaler.unscale_(optimiser)
+    pruner.mask_gradients()
+    scaler.step(optimiser)
+    scaler.update()
+    pruner.step(optimiser)
+    assert pruner.steps == 4, "a step at which weights are replaced"
+    assert all(torch.equal(before[name], keep) for name, keep in pruner.masks().items())
+    assert torch.equal(model[0].weight, weights)
+
+
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [

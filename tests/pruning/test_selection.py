@@ -15,6 +15,7 @@ from asr.pruning.masks import PrunedTooFar
 from asr.pruning.patterns import Bank, Block, Element
 from asr.pruning.prunable import find
 from asr.pruning.pruner import Pruner
+from asr.pruning.rigl import RigL
 from asr.pruning.rule import Rule
 from asr.pruning.schedule import ThresholdSchedule
 from asr.pruning.selection import ranking_groups
@@ -82,6 +83,41 @@ def test_a_tensor_that_loses_all_its_weights_to_larger_ones_is_refused():
         model.rnn.weight_hh_l0.mul_(1e-3)
     with pytest.raises(PrunedTooFar, match=r'rnn\.weight_hh_l0 .* 0 of 400 weights left.*"tensor"'):
         prune_once(model, Rule(OneShot(1, 0.9), ["rnn*"], scope="global"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule", "left"),
+    [
+        ((1, 4), Rule(Cubic(0, 60, 2, 0.9)), "0 of 4"),
+        ((1, 4), Rule(Cubic(0, 60, 2, 0.9), scope="group"), "0 of 4"),
+        ((20, 20), Rule(Cubic(0, 60, 2, 0.997)), "1 of 400"),
+        ((20, 20), Rule(replace(RAMP, target=0.997)), "1 of 400"),
+        ((64, 64), Rule(Cubic(0, 60, 2, 0.99), pattern=Bank(32)), "0 of 4096"),
+        ((8, 4), Rule(Cubic(0, 60, 2, 0.9), pattern=Block(4, 2)), "0 of 32"),
+        ((20, 20), Rule(RigL(60, 6, 0.997)), "1 of 400"),
+    ],
+    ids=str,
+)
+def test_a_target_that_empties_a_tensor_is_refused_before_training(shape, rule, left):
+    layer = nn.Linear(shape[1], shape[0])
+    with pytest.raises(
+        PrunedTooFar, match=rf"weight .* at the target of 9.*{left} weights left.* a lower sparsity"
+    ):
+        Pruner(layer, rule)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rule", "left"),
+    [
+        (nn.Linear(4, 5), Rule(OneShot(1, 0.9)), 2),
+        (nn.Linear(20, 20), Rule(OneShot(1, 0.995)), 2),
+        (nn.Conv1d(64, 64, 3, groups=64), Rule(OneShot(1, 0.9), pattern=Bank(32)), 64),
+        (nn.Linear(8, 8), Rule(OneShot(1, 0.75), pattern=Block(4, 4)), 16),
+    ],
+    ids=str,
+)
+def test_a_target_that_leaves_enough_is_begun_and_reached(layer, rule, left):
+    assert int(prune_once(layer, rule)["weight"].sum()) == left
 
 
 @dataclass(frozen=True)

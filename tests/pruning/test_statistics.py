@@ -67,6 +67,29 @@ def test_state_dict_counts_as_its_model(model):
     assert statistics(state, ["rnn*"]) == statistics(model, ["rnn*"])
 
 
+@pytest.mark.parametrize("sizes", [{}, {"kdim": 6, "vdim": 4}])
+def test_weights_of_attention_count_by_name_too(sizes):
+    attention = nn.MultiheadAttention(8, 2, **sizes)
+    names = [t.name for t in statistics(attention).tensors]
+    assert len(names) == (4 if sizes else 2)
+    assert [t.name for t in statistics(attention.state_dict()).tensors] == names
+
+
+def test_a_state_whose_weights_are_all_computed_is_refused_in_plain_words():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    with pytest.raises(AsrError, match=r"no prunable weight among .*remove_parametrizations"):
+        statistics(layer.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_elements_is_left_out():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 0))
+    for given in (model, model.state_dict()):
+        found = statistics(given)
+        assert [t.name for t in found.tensors] == ["0.weight"]
+        assert "0.00%" in found.table()
+
+
 def test_tied_parameter_counts_once():
     net = nn.ModuleDict({"f": nn.GRU(2, 3, bias=False), "b": nn.GRU(2, 3, bias=False)})
     net["b"].weight_ih_l0 = net["f"].weight_ih_l0

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from asr.errors import AsrError
-from asr.pruning import Cubic, OneShot, Pruner, PruningCallback, RigL, Rule, statistics
+from asr.pruning import Cubic, OneShot, Pruner, PruningCallback, RigL, Rule, find, statistics
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{message}")
@@ -181,6 +181,29 @@ def test_masks_are_applied_to_an_averaged_model(averaging):
     for name, weight in average.module.named_parameters():
         keep = keeps.get(name, torch.ones_like(weight, dtype=torch.bool))
         assert torch.equal(weight[keep], before[name][keep])
+
+
+WRAPPERS = {
+    "plain": lambda model: model,
+    "average": AveragedModel,
+    "data parallel": nn.DataParallel,
+    "compiled": torch.compile,
+    "average of a compiled": lambda model: AveragedModel(torch.compile(model)),
+}
+
+
+@pytest.mark.parametrize("target", WRAPPERS)
+@pytest.mark.parametrize("pruned", WRAPPERS)
+def test_masks_are_applied_however_either_model_is_wrapped(pruned, target):
+    own, other = WRAPPERS[pruned](Net()), WRAPPERS[target](Net(seed=3))
+    pruner = Pruner(own, Rule(OneShot(1, 0.5)))
+    pruner.step()
+    pruner.apply_masks(other)
+    model, inner = (next(m for m in w.modules() if isinstance(m, Net)) for w in (own, other))
+    for name, weight in find(model).items():
+        assert 0.4 < (weight == 0).float().mean() < 0.6
+        assert torch.equal(weight == 0, find(inner)[name] == 0)
+    assert list(pruner.state_dict()["masks"]) == list(find(own)), "as in older checkpoints"
 
 
 @pytest.mark.parametrize("other", [nn.GRU(6, 12), nn.Sequential(nn.GRU(6, 12)), nn.Linear(2, 2)])

@@ -132,6 +132,33 @@ def test_what_cannot_be_written_is_named_and_the_old_file_stays(path):
     assert [p.name for p in path.parent.iterdir()] == ["model.asr"]
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"loss": float("nan")}, r"metadata\['loss'\] is nan of type float: it holds plain values"),
+        ({"runs": [{}, {"wer": np.float32(1)}]}, r"metadata\['runs'\]\[1\]\['wer'\] is .* float32"),
+        ({"from": Path("x")}, r"metadata\['from'\] is \w+Path\('x'\) of type"),
+        ({"labels": {0: "a", "b": 2}}, r"metadata\['labels'\] has keys that are not text"),
+    ],
+    ids=str,
+)
+def test_metadata_that_is_not_plain_is_refused_with_its_place(path, metadata, message):
+    before = path.read_bytes()
+    with pytest.raises(AsrError, match=rf"model\.asr: not written: {message}"):
+        write(path, some_tensors(), metadata)
+    assert path.read_bytes() == before
+
+
+def test_what_is_not_an_array_is_refused_by_name(path):
+    rows, _ = read_csr(path)
+    for value, message in [
+        (rows["layer.weight"], r"is a CsrMatrix, not an array of numpy, which to_dense\(\) makes"),
+        ([1.0, 2.0], r"is a list, not an array of numpy, which numpy\.asarray makes"),
+    ]:
+        with pytest.raises(AsrError, match=rf"not written: tensor 'bad' {message}"):
+            write(path, {"bad": value}, {})
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AsrError, match=r"file/a\.asr: cannot be written"):

@@ -91,6 +91,24 @@ def test_a_layer_without_a_shape_is_refused(tmp_path):
         save(nn.LazyLinear(3), tmp_path / "x.asr")
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_int8_and_fp16_hold_for_matrices_of_every_float_type(kind, tmp_path):
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64).to(kind)
+    sizes, stored = {}, {}
+    for values in ("fp32", "fp16", "int8"):
+        header = save(layer, tmp_path / "x.asr", values)
+        sizes[values], stored[values] = header.file_bytes, header.tensors[0].layout.values
+        again = nn.Linear(64, 64).to(kind)
+        load_into(again, tmp_path / "x.asr")
+        atol = {"fp32": 0, "fp16": 1e-4, "int8": 1e-3}[values]
+        torch.testing.assert_close(again.weight, layer.weight, rtol=0, atol=atol)
+        assert torch.equal(again.bias, layer.bias)
+    own = str(kind).removeprefix("torch.")
+    assert stored == {"fp32": own, "fp16": "float16", "int8": "int8"}
+    assert sizes["int8"] < sizes["fp16"] <= sizes["fp32"]
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("kind", ["meta", "csr", "coo"])
 def test_a_model_that_cannot_be_filled_is_refused_and_left_as_it_was(kind, tmp_path):

@@ -198,6 +198,14 @@ def test_packed_sequences_and_lengths_are_those_of_torch(kind, bidirectional):
     assert_near(found_end, end)
 
 
+@pytest.mark.parametrize(("kind", "extra"), KINDS, ids=str)
+def test_a_model_that_reads_attributes_of_its_recurrent_layer_goes_on_to_run(kind, extra):
+    dense, sparse = pair(kind, num_layers=2, **extra)
+    sparse.flatten_parameters()
+    for name in (*nn.RNNBase.__constants__, *extra):
+        assert getattr(sparse, name) == getattr(dense, name), name
+
+
 def test_recurrent_layers_refuse_what_they_cannot_do():
     with pytest.raises(AsrError, match="proj_size must be 0"):
         SparseLSTM(4, 8, proj_size=2)
@@ -285,6 +293,15 @@ def test_copies_pickles_and_threads_give_the_same(index):
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(alone, pool.map(run, xs), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("index", [0, 1, 3])  # linear, convolution, recurrent
+def test_torch_compile_calls_the_layers_as_they_are(index):
+    dense, sparse, x = layers()[index]
+    model = nn.Sequential(sparse.load(dense))
+    compiled = torch.compile(model, backend="eager")
+    for given in (x, 2 * x, torch.cat([x, x])):
+        assert torch.equal(output(compiled, given), output(model, given))
 
 
 def test_a_copy_uses_the_weights_of_the_layer_until_it_loads_others():
