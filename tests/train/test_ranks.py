@@ -109,12 +109,12 @@ def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_another_number_of_processes_does_not_resume(tmp_path: Path) -> None:
     settings = load(Run, None, ["name=a"])
     utterances = [Utterance("u", "u.wav", 1.0, "A", "")]
-    begin(tmp_path, settings, utterances, processes=2)
+    begin(tmp_path, settings, utterances, [], processes=2)
     resume_point(tmp_path).parent.mkdir()
     resume_point(tmp_path).touch()
-    begin(tmp_path, settings, utterances, processes=2)
+    begin(tmp_path, settings, utterances, [], processes=2)
     with pytest.raises(AsrError, match="this run started with 2 processes, and 4 would go on"):
-        begin(tmp_path, settings, utterances, processes=4)
+        begin(tmp_path, settings, utterances, [], processes=4)
 
 
 def test_one_process_sends_nothing_and_waits_for_nobody() -> None:
