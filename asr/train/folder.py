@@ -107,7 +107,7 @@ def begin(
 
 
 def _digests(train: Iterable[Utterance], dev: Iterable[Utterance]) -> tuple[str, str]:
-    """The digest of the data, and that of older runs: no channels, dev not told from train."""
+    """The digest of the data, and that which older versions wrote, without channels or parts."""
     now, earlier = hashlib.sha256(), hashlib.sha256()
     for part in (train, dev):
         for u in part:

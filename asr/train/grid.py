@@ -250,7 +250,7 @@ def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event
 def records_of(grid: Grid, results: Path) -> list[Path]:
     """The records that `run_grid` has copied to `results`, in the order of the runs.
 
-    `results` may hold others: of runs that were renamed, or are no longer in the file.
+    `results` may also hold records of runs that were renamed or removed from the file.
     """
     paths = [results / f"{run.name}.json" for run in grid.runs]
     return [path for path in paths if path.is_file()]
