@@ -114,7 +114,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_install_without_extras_is_below_112_megabytes(base: Path) -> None:
+def test_an_install_without_extras_is_below_116_megabytes(base: Path) -> None:
+    # 104 MB and the recogniser of the package, which may have 12.
     [packages] = (base / "venv").glob("lib/python*/site-packages")
     tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")  # of the environment itself
     files = [
@@ -127,7 +128,7 @@ def test_an_install_without_extras_is_below_112_megabytes(base: Path) -> None:
         )
     ]
     assert not (packages / "torch").exists()
-    assert 60e6 < sum(path.stat().st_size for path in files) < 112e6
+    assert 60e6 < sum(path.stat().st_size for path in files) < 116e6
 
 
 def test_an_install_without_extras_transcribes_and_names_missing_extras(
