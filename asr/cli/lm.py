@@ -77,12 +77,17 @@ def lm_tune(
     decoding: Any,
     weights: Annotated[str, typer.Option(help="Weights to try.")] = "0.2,0.4,0.6,0.8,1.0",
     bonuses: Annotated[str, typer.Option(help="Word bonuses to try.")] = "0,0.5,1,2",
+    prior_weights: Annotated[
+        str | None,
+        typer.Option(help="Prior weights to try; default: 0,0.2,0.4,0.6 if MODEL has priors."),
+    ] = None,
     threads: Threads = 2,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the whole table.")
     ] = None,
 ) -> None:
-    """Find the weight and the word bonus of a language model on a dev set."""
+    """Find the weight of a language model, the word bonus and the prior weight on a dev set."""
     from asr.evaluate.tune import lm_tune as run
 
-    print(run(model, manifest, lm, weights, bonuses, threads=threads, output=output, **decoding))
+    values = (weights, bonuses, prior_weights)
+    print(run(model, manifest, lm, *values, threads=threads, output=output, **decoding))

@@ -14,6 +14,7 @@ from asr.decode.lm.open import open_lm
 from asr.decode.native_beam import NativeSearch, NativeSettings
 from asr.decode.options import DecoderOptions
 from asr.decode.phrases import build_phrases
+from asr.decode.priors import penalties
 from asr.decode.reference import Search
 from asr.decode.scoring import ScoredPrefix, Scorer, log_add, token_spellings
 from asr.text.tokenizer import Tokenizer
@@ -24,7 +25,8 @@ class BeamDecoder:
 
     The score of a text sums all token sequences that write it and are in the beam at the end.
     Words are scored where they end: at the space, at the next token with a word mark, or at the
-    end of the utterance. Threads may share a decoder; the C search runs them in parallel.
+    end of the utterance. `priors (tokens,)` are needed where the options weigh them. Threads may
+    share a decoder; the C search runs them in parallel.
     `native=False` searches in Python even where the C library was built.
     """
 
@@ -33,9 +35,11 @@ class BeamDecoder:
         options: DecoderOptions,
         tokenizer: Tokenizer,
         lm: LanguageModel | None = None,
+        priors: npt.NDArray[np.floating] | None = None,
         native: bool = True,
     ) -> None:
         self._options, self._tokenizer = options, tokenizer
+        self._penalties = penalties(priors, options.prior_weight)
         phrases, spellings = options.phrases, token_spellings(tokenizer)
         if options.lm:
             letters = b"".join(spelling or b"" for spelling in spellings)
@@ -77,8 +81,12 @@ class BeamDecoder:
 
     def _search(self, rows: npt.NDArray[np.float32]) -> list[ScoredPrefix]:
         search = self._begin()
-        search.push(rows)
+        search.push(self._weighed(rows))
         return search.finish()
+
+    def _weighed(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The log-probabilities that are searched; confidences are those of the network."""
+        return rows if self._penalties is None else rows - self._penalties
 
     def _ranked(self, prefixes: list[ScoredPrefix]) -> list[tuple[str, ScoredPrefix]]:
         """Texts and their prefixes, best first; prefixes of one text are joined."""
@@ -97,7 +105,7 @@ class BeamStream:
         self._decided: tuple[int, ...] = ()
 
     def push(self, log_probs: npt.NDArray[np.floating]) -> None:
-        self._search.push(self._decoder._checked(log_probs))
+        self._search.push(self._decoder._weighed(self._decoder._checked(log_probs)))
         self._decided += self._search.decide()
 
     @property

@@ -59,12 +59,16 @@ class Decoder(Protocol):
 
 
 def make_decoder(
-    options: DecoderOptions, tokenizer: Tokenizer, lm: LanguageModel | None = None
+    options: DecoderOptions,
+    tokenizer: Tokenizer,
+    lm: LanguageModel | None = None,
+    priors: npt.NDArray[np.floating] | None = None,
 ) -> Decoder:
     """The decoder that `options` ask for; opens the language model `options.lm`.
 
-    `lm` is that language model if it is open already. A decoder keeps no state between calls, so
-    threads may share it. Raises AsrError if the language model is missing or damaged.
+    `lm` is that language model if it is open already, `priors (tokens,)` are those of the network
+    (`asr.decode.priors`). A decoder keeps no state between calls, so threads may share it. Raises
+    AsrError if the language model is missing or damaged, and for a `prior_weight` without priors.
 
     >>> from asr.text.tokenizer import CharacterTokenizer
     >>> tokenizer = CharacterTokenizer()
@@ -76,4 +80,4 @@ def make_decoder(
     """
     if options.decoder == "greedy":
         return GreedyDecoder(tokenizer)
-    return BeamDecoder(options, tokenizer, lm)
+    return BeamDecoder(options, tokenizer, lm, priors)

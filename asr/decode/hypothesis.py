@@ -22,7 +22,7 @@ class Hypothesis:
     """Natural log; what the decoder ranks by: acoustic score, language model, bonuses."""
     acoustic_score: float
     """Natural log of the probability of `tokens` under the network, summed over the alignments that
-    the search kept."""
+    the search kept; with a `prior_weight` the priors are taken off, and it may be above 0."""
     lm_score: float
     """Natural log of the probability of `text` under the language model, unweighted, or 0."""
 

@@ -20,6 +20,7 @@ class DecoderOptions:
 
     The beam search ranks a hypothesis by: acoustic score + lm_weight x language model score
     + word_bonus x words + unknown_score x unknown words + phrase_bonus x words in phrases.
+    A frame's log-probabilities count as log p(token | audio) - prior_weight x log p(token).
 
     Raises AsrError for values out of range and for options that do not go together.
     """
@@ -41,6 +42,9 @@ class DecoderOptions:
     """Score (natural log) added for every word."""
     unknown_score: float = 0.0
     """Score (natural log) added for every word that the language model lacks; -inf forbids them."""
+    prior_weight: float = 0.0
+    """Weight of the tokens' log priors, which are subtracted from their log-probabilities, 0 or
+    more; with a language model, 0.3 to 0.5 is often best. The priors are in the model file."""
     nbest: int = 1
     """Hypotheses to return, at most as many as the beam."""
     phrases: tuple[str, ...] = ()
@@ -82,14 +86,15 @@ class DecoderOptions:
         for name in ("beam_threshold", "token_threshold"):
             if not getattr(self, name) > 0:
                 raise AsrError(f"{name}={getattr(self, name)}: must be above 0")
-        for name in ("lm_weight", "word_bonus", "phrase_bonus"):
+        for name in ("lm_weight", "word_bonus", "prior_weight", "phrase_bonus"):
             if not math.isfinite(getattr(self, name)):
                 raise AsrError(f"{name}={getattr(self, name)}: must be a finite number")
-        for name in ("lm_weight", "word_bonus", "unknown_score", "phrase_bonus"):
+        for name in ("lm_weight", "word_bonus", "unknown_score", "prior_weight", "phrase_bonus"):
             value = getattr(self, name)
             if math.isfinite(value) and abs(value) > _LARGEST:
                 raise AsrError(f"{name}={value}: must be within +-{_LARGEST:,}")
-        if self.lm_weight < 0:
-            raise AsrError(f"lm_weight={self.lm_weight}: must not be negative")
+        for name in ("lm_weight", "prior_weight"):
+            if getattr(self, name) < 0:
+                raise AsrError(f"{name}={getattr(self, name)}: must not be negative")
         if math.isnan(self.unknown_score) or self.unknown_score == math.inf:
             raise AsrError(f"unknown_score={self.unknown_score}: must be a number, or -inf")

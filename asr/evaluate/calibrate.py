@@ -1,20 +1,19 @@
 """Calibrates word confidences on a dev set: a word of confidence 0.8 is right in 80 % of cases.
 
 The map from raw to calibrated confidence is written into the model file itself, as
-`training.confidence` of its metadata. So no second file is needed, and a packed copy made later
-has it too. The weights stay as they are, bit by bit.
+`training.confidence` of its metadata, and beside it the priors of the tokens, as
+`training.priors`. So no second file is needed, and a packed copy made later has them too. The
+weights stay as they are, bit by bit.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.decode import DecoderOptions
+from asr.decode import DecoderOptions, priors
 from asr.decode.confidence import (
-    Calibration,
     Reliability,
     calibration_error,
     fit,
@@ -24,6 +23,7 @@ from asr.decode.confidence import (
 )
 from asr.errors import AsrError
 from asr.evaluate.dataset import read_set
+from asr.evaluate.tune import run_set
 from asr.evaluate.wer import load_jiwer
 from asr.files import check_writable, print_if_lost
 from asr.model.file import copy_with_training
@@ -93,13 +93,6 @@ def words_right(reference: str, words: list[str]) -> list[bool]:
     return right
 
 
-def write_calibration(
-    model: str | Path, output: str | Path, calibration: Calibration, about: dict[str, Any]
-) -> None:
-    """Write the model file `model`, dense or packed, to `output` with the map in its metadata."""
-    copy_with_training(model, output, {NAME: calibration.to_plain() | about})
-
-
 def calibrate_to(
     model: str | Path,
     source: str,
@@ -109,9 +102,10 @@ def calibrate_to(
 ) -> str:
     """Fit the map of a model file on a dev set and write it into the file, or into a copy.
 
-    The map belongs to the decoder that it was fitted with, above all to its language model. Returns
-    what to print: the figures before and after, and the reliability table. Raises AsrError for a
-    model that comes with the package, unless a copy is asked for.
+    The map belongs to the decoder that it was fitted with, above all to its language model. The
+    priors of the tokens are measured first, and that decoder uses them. Returns what to print: the
+    figures before and after, and the reliability table. Raises AsrError for a model that comes with
+    the package, unless a copy is asked for.
     """
     if output is None and registry.named(model):
         raise AsrError(f"{model}: comes with asr and is left as it is; give a file with -o")
@@ -119,6 +113,8 @@ def calibrate_to(
     check_writable(output or model)
     recogniser = load_for_command(model, threads, decoding=decoding)
     recogniser.calibration = None
+    log_probs = run_set(recogniser, read_set(source))
+    recogniser.token_priors = priors.token_priors(log_probs)
     raw = score_words(recogniser, source)
     calibration = fit(raw.confidences, raw.right)
     fitted = ScoredWords(calibration.apply(raw.confidences), raw.right)
@@ -126,6 +122,10 @@ def calibrate_to(
     # Only the name of the set: the model file may be given to others.
     about = {"words": len(raw.right), "fitted_on": Path(source).name, "decoder": decoder}
     figures = f"raw: {raw}\ncalibrated: {fitted}\n{reliability_table(fitted.rows())}"
+    measured = {
+        NAME: calibration.to_plain() | about,
+        priors.NAME: priors.to_plain(recogniser.token_priors),
+    }
     with print_if_lost(figures):
-        write_calibration(model, output or model, calibration, about)
+        copy_with_training(model, output or model, measured)
     return f"{figures}\nwritten to {output or model}"

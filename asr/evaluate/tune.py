@@ -1,4 +1,4 @@
-"""`asr lm tune`: weight and word bonus of a language model, by word error rate on a dev set."""
+"""`asr lm tune`: weights of a beam search with a language model, by word errors on a dev set."""
 
 import re
 import time
@@ -21,6 +21,9 @@ from asr.plain import read_numbers
 from asr.text.normalise import normalise
 from asr.transcribe.recogniser import Recogniser, load_for_command
 
+PRIORS = "0,0.2,0.4,0.6"
+"""Prior weights to try."""
+
 
 def lm_tune(
     model: str | Path,
@@ -28,36 +31,44 @@ def lm_tune(
     lm: Path,
     weights: str = "0.2,0.4,0.6,0.8,1.0",
     bonuses: str = "0,0.5,1,2",
+    prior_weights: str | None = None,
     beam: int = 32,
     unknown_score: float = 0.0,
     threads: int | None = None,
     output: Path | None = None,
 ) -> str:
-    """Try all pairs of weight and word bonus on a dev set; what to print.
+    """Try all weights, word bonuses and prior weights on a dev set; what to print.
 
-    `weights` and `bonuses` are numbers with commas between them. The network runs once, the decoder
-    once for each pair (`decode.lm.tune`). `output` gets the whole table. Raises AsrError for a set
-    whose name says that it is for testing.
+    `weights`, `bonuses` and `prior_weights` are numbers with commas between them; None: PRIORS if
+    the model file has priors of its tokens. The network runs once, the decoder once for each triple
+    (`decode.lm.tune`). `output` gets the whole table. Raises AsrError for a set whose name says
+    that it is for testing.
     """
     # Its own name: a folder above it may be called anything.
     if re.search(r"(?<![a-z])test(?![a-z])", sources.describe(manifest).lower()):
         raise AsrError(f"{manifest}: is a test set by its name; tune on a dev set")
-    values = [read_numbers(n, t, float) for n, t in (("weights", weights), ("bonuses", bonuses))]
+    given = {"weights": weights, "bonuses": bonuses, "prior-weights": prior_weights or PRIORS}
+    tried = {name: read_numbers(name, text, float) for name, text in given.items()}
     options = DecoderOptions("beam", beam=beam, lm=str(lm), unknown_score=unknown_score)
     check_writable(output)
     started = time.perf_counter()
     utterances = read_set(manifest)
     recogniser = load_for_command(model, threads, decoding=options)
+    priors = recogniser.token_priors
+    if prior_weights is None and priors is None:
+        tried["prior-weights"] = [0.0]
     log_probs = run_set(recogniser, utterances)
     ran = time.perf_counter()
-    trials = tune(log_probs, word_error_rate(utterances), recogniser.tokenizer, options, *values)
+    rate = word_error_rate(utterances)
+    tokenizer = recogniser.tokenizer
+    trials = tune(log_probs, rate, tokenizer, options, *tried.values(), priors=priors)
     best = trials[0]
     lines = [
         table(trials),
-        f"best on {manifest}: --lm-weight {best.lm_weight:g} --word-bonus {best.word_bonus:g}, "
-        f"WER {best.wer:.2%} over {len(utterances)} utterances; network run in "
-        f"{ran - started:.1f} s, decoded {len(trials)} times in {native()} in "
-        f"{time.perf_counter() - ran:.1f} s",
+        f"best on {manifest}: --lm-weight {best.lm_weight:g} --word-bonus {best.word_bonus:g} "
+        f"--prior-weight {best.prior_weight:g}, WER {best.wer:.2%} over {len(utterances)} "
+        f"utterances; network run in {ran - started:.1f} s, decoded {len(trials)} times in "
+        f"{native()} in {time.perf_counter() - ran:.1f} s",
     ]
     lines += [
         f"{name}: the best value is the last one tried; try further" for name in at_edge(trials)
@@ -91,5 +102,6 @@ def word_error_rate(utterances: Sequence[Utterance]) -> Callable[[list[str]], fl
 
 
 def _write(output: Path, trials: Sequence[Trial]) -> None:
-    rows = [f"{trial.lm_weight}\t{trial.word_bonus}\t{trial.wer}" for trial in trials]
-    atomic_write_text(output, "\n".join(["lm_weight\tword_bonus\twer", *rows]) + "\n")
+    rows = [f"{t.lm_weight}\t{t.word_bonus}\t{t.prior_weight}\t{t.wer}" for t in trials]
+    heading = "lm_weight\tword_bonus\tprior_weight\twer"
+    atomic_write_text(output, "\n".join([heading, *rows]) + "\n")

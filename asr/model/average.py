@@ -27,7 +27,7 @@ def average(models: Sequence[str | Path], output: str | Path) -> str:
     Weights that are zero in all of them are zero in the mean; of files with other zeros the mean
     has fewer, which is said. Running statistics of batch norms are averaged as the weights are, so
     nothing has to be run; counters are those of the first file. Packed files may be given; the
-    output is dense, with the metadata of the first file but its calibration of confidence. Raises
+    output is dense, with the metadata of the first file but what `asr calibrate` measured. Raises
     AsrError for networks that differ in dimensions, features or tokenizer, or whose batch norms
     were folded into the weights.
     """
@@ -47,7 +47,8 @@ def average(models: Sequence[str | Path], output: str | Path) -> str:
         counts.append(_nonzeros(other.dense()))
     tensors = _with_mean(first, total, len(models))
     plain = first.metadata.to_plain() | {"packed": None}
-    plain["training"] = {k: v for k, v in plain["training"].items() if k != "confidence"}
+    measured = ("confidence", "priors")
+    plain["training"] = {k: v for k, v in plain["training"].items() if k not in measured}
     plain["training"]["averaged"] = [Path(path).name for path in models]
     write(output, tensors, plain, compress=False)
     return _report(output, counts, _nonzeros(tensors))

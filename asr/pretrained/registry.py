@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ DEFAULT = "english"
 SCHEMA = 1
 """Version of `NAME.json`."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TUNED = ("lm_weight", "word_bonus", "unknown_score")
+_TUNED = ("lm_weight", "word_bonus", "unknown_score", "prior_weight")
 """Decoder options that were tuned for one language model."""
 
 
@@ -215,7 +215,8 @@ def decoding(model: str | Path | None, given: Mapping[str, Any]) -> "DecoderOpti
 
     A recogniser of the package brings its own (`Pretrained.decoding`); a model file is decoded
     greedily unless something else is given. Its name as `lm` means its language model and the
-    options that were tuned for it. Raises AsrError as `named` does.
+    options that were tuned for it; the prior weight is of its own network alone. Raises AsrError as
+    `named` does.
     """
     from asr.decode import DecoderOptions
 
@@ -223,7 +224,9 @@ def decoding(model: str | Path | None, given: Mapping[str, Any]) -> "DecoderOpti
     if lm in names() and not os.path.isfile(lm):
         known = find(lm)
         if given.get("decoder", "beam") == "beam":
-            return known.decoding({name: given[name] for name in given if name != "lm"})
+            options = known.decoding({name: given[name] for name in given if name != "lm"})
+            own = "prior_weight" in given or named(model) is known
+            return options if own else replace(options, prior_weight=0.0)
         given = {**given, "lm": str(known.lm)}  # refused
     pretrained = named(model)
     return pretrained.decoding(given) if pretrained else DecoderOptions(**given)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
+from asr.decode import priors
 from asr.errors import AsrError
 from asr.files import atomic_write_bytes
 from asr.model.file import save_model
@@ -62,6 +63,8 @@ class TrainingParts:
         if self.module.average is not None:
             model = cast(DeepSpeech, self.module.average.module)
             extra["average"] = self.settings.training.average
+        if self.module.priors is not None:
+            extra[priors.NAME] = priors.to_plain(self.module.priors)
         save_model(self.folder / "model.asr", model, self.tokenizer, self.settings.frontend, extra)
 
 

@@ -8,13 +8,15 @@ import sys
 from typing import Any
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from asr.decode.greedy import decode
 from asr.evaluate.wer import errors_of, sum_errors
-from asr.model.torch_layers import MaskedBatchNorm
+from asr.model.torch_layers import MaskedBatchNorm, valid_frames
 from asr.model.torch_network import DeepSpeech
 from asr.settings.training import OptimiserSettings
 from asr.text.tokenizer import BLANK, Tokenizer
@@ -144,6 +146,9 @@ class SpeechTraining(lightning.LightningModule):
         self.invalid_batch: Batch | None = None
         self._skips_in_a_row = 0
         self._dev = {"loss": 0.0, "tokens": 0, "errors": 0, "words": 0, "written": 0}
+        self.priors: NDArray[np.floating] | None = None
+        """Mean probability of each token over the frames of the last validation."""
+        self._probabilities = self._no_frames()
 
     def on_fit_start(self) -> None:
         for layer in self.model.modules():
@@ -167,6 +172,9 @@ class SpeechTraining(lightning.LightningModule):
         network = self.model if self.average is None else self.average
         log_probs, lengths = network(batch.features, batch.feature_lengths)
         losses = ctc_losses(log_probs, lengths, batch.targets, batch.target_lengths)
+        inside = valid_frames(lengths, log_probs.shape[1])
+        self._probabilities[:-1] += log_probs[inside].double().exp().sum(0).cpu()
+        self._probabilities[-1] += int(lengths.sum())
         finite = torch.isfinite(losses)
         self._dev["loss"] += float(losses[finite].sum())
         self._dev["tokens"] += int(batch.target_lengths[finite].sum())
@@ -180,10 +188,17 @@ class SpeechTraining(lightning.LightningModule):
         self._dev["words"] += counts.words
         self._dev["written"] += sum(map(bool, hypotheses))
 
+    def _no_frames(self) -> Tensor:
+        """A sum of probabilities of each token, and the number of frames."""
+        return torch.zeros(self.tokenizer.size + 1, dtype=torch.float64)
+
     def on_validation_epoch_end(self) -> None:
         sums = torch.tensor([float(v) for v in self._dev.values()], dtype=torch.float64)
         loss, tokens, errors, words, written = self.ranks.sum(sums.to(self.device)).tolist()
         self._dev = dict.fromkeys(self._dev, 0)
+        *totals, frames = self.ranks.sum(self._probabilities.to(self.device)).tolist()
+        self._probabilities = self._no_frames()
+        self.priors = np.array(totals) / frames if frames else None
         if words:  # on every rank, for callbacks that decide by them
             self.log("dev_loss", loss / max(1.0, tokens))
             self.log("dev_wer", errors / words)

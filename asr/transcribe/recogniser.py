@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.audio.chunk import ChunkOptions, is_silent
-from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder
+from asr.decode import Decoder, DecoderOptions, Hypothesis, make_decoder, priors
 from asr.decode.alignment import find_words
 from asr.decode.beam import BeamDecoder
 from asr.decode.confidence import Calibration
@@ -62,6 +62,7 @@ class Recogniser:
         decoding: DecoderOptions | None = None,
         calibration: Calibration | None = None,
         name: str = "",
+        token_priors: Floats | None = None,
     ) -> None:
         self.backend, self.tokenizer = backend, tokenizer
         self.decoding = decoding or DecoderOptions()
@@ -71,6 +72,8 @@ class Recogniser:
         """The map from raw to calibrated confidence; None: confidences are raw."""
         self.name = name
         """File name of the model, for transcripts."""
+        self.token_priors = token_priors
+        """Mean probability of each token, for `DecoderOptions.prior_weight`; None: not known."""
         self.frontend = backend.frontend
         self.frame_seconds = backend.frame_seconds
         """Seconds from one output frame of the network to the next."""
@@ -80,7 +83,7 @@ class Recogniser:
     def __reduce__(self) -> tuple[Any, ...]:
         """Without decoders, which are made when they are needed, and without weights."""
         made_of = self.backend, self.tokenizer, self.decoding, self.calibration, self.name
-        return type(self), made_of
+        return type(self), (*made_of, self.token_priors)
 
     def transcribe(
         self,
@@ -212,7 +215,7 @@ class Recogniser:
                     ),
                     None,
                 )
-                found = make_decoder(options, self.tokenizer, lm)
+                found = make_decoder(options, self.tokenizer, lm, self.token_priors)
             self._decoders[options] = found
             while len(self._decoders) > _DECODERS:
                 self._decoders.pop(next(iter(self._decoders)))
@@ -301,8 +304,10 @@ def load(
     if decoding is None and known is not None:
         decoding = known.decoding()
     opened = open_backend(file, threads, backend, exact, device)
-    calibration = Calibration.from_plain(opened.metadata.training.get("confidence"))
-    return Recogniser(opened, opened.tokenizer, decoding, calibration, file.name)
+    training, tokenizer = opened.metadata.training, opened.tokenizer
+    calibration = Calibration.from_plain(training.get("confidence"))
+    known_priors = priors.from_plain(training.get(priors.NAME), tokenizer.size)
+    return Recogniser(opened, tokenizer, decoding, calibration, file.name, known_priors)
 
 
 def load_for_command(

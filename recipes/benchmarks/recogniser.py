@@ -6,9 +6,9 @@
 DATA is a folder in LibriSpeech's layout with the subsets of `--dev` and `--test`, and with
 `utterances.tsv` (columns subset, utterance, age) for the sets of `--by-age`: these are displayed
 whole and split into adults and children (under 13). Every network decodes each test set once
-greedily and, with `--lm`, once by beam search. Weight and word bonus are given, or tuned for each
-network to the lowest WER on all dev sets together. PocketSphinx 5.1.1 (extra `bench`) runs with its
-defaults and the model in its wheel.
+greedily and, with `--lm`, once by beam search. Its weight, word bonus and prior weight are given,
+or tuned for each network to the lowest WER on all dev sets together. PocketSphinx 5.1.1 (extra
+`bench`) runs with its defaults and the model in its wheel.
 
 Each recogniser, decoder and set has its own process with one thread, which transcribes one file
 after another. A network of which less than half is zeros runs in the backend, torch or native, that
@@ -109,19 +109,20 @@ def pair(word: str) -> tuple[str, str]:
     """Split `LABEL=VALUE` at the first `=`; a path may contain more of them."""
     label, sign, value = word.partition("=")
     if not (label and sign and value):
-        raise AsrError(f"{word}: must be LABEL=FILE, or LABEL=WEIGHT,BONUS")
+        raise AsrError(f"{word}: must be LABEL=FILE, or LABEL=WEIGHT,BONUS,PRIOR_WEIGHT")
     return label, value
 
 
-def numbers(word: str) -> tuple[float, float]:
-    """The two numbers of `WEIGHT,BONUS`."""
+def numbers(word: str) -> tuple[float, float, float]:
+    """The numbers of `WEIGHT,BONUS,PRIOR_WEIGHT`."""
     try:
-        weight, bonus = map(float, word.split(","))
+        weight, bonus, prior = map(float, word.split(","))
     except ValueError:
         raise AsrError(
-            f"{word}: must be a weight and a bonus with a comma between them, as in 0.6,1"
+            f"{word}: must be a weight, a word bonus and a prior weight with commas between them, "
+            "as in 0.6,1,0.4"
         ) from None
-    return weight, bonus
+    return weight, bonus, prior
 
 
 def checked(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -140,7 +141,9 @@ def checked(arguments: argparse.Namespace) -> argparse.Namespace:
         raise AsrError(
             "--lm-weight and --word-bonus: give both, or neither to tune them on the dev sets"
         )
-    arguments.values = None if given[0] is None else given
+    if arguments.prior_weight and given[0] is None:
+        raise AsrError("--prior-weight: needs --lm-weight and --word-bonus")
+    arguments.values = None if given[0] is None else (*given, arguments.prior_weight)
     searched = (arguments.beam, arguments.unknown_score) != (BEAM, 0.0)
     if not arguments.lm and (arguments.tuned or arguments.values or searched):
         raise AsrError("--beam, --unknown-score, --lm-weight, --word-bonus, --tuned: need --lm")
@@ -169,7 +172,10 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "--word-bonus", type=float, help="for every network (default: tuned on dev)"
     )
-    parser.add_argument("--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS")
+    parser.add_argument("--prior-weight", type=float, default=0.0, help="with these two")
+    parser.add_argument(
+        "--tuned", action="append", default=[], metavar="LABEL=WEIGHT,BONUS,PRIOR_WEIGHT"
+    )
     parser.add_argument("--dev", nargs="+", default=DEV)
     parser.add_argument("--test", nargs="+", default=TEST)
     parser.add_argument("--by-age", nargs="*", metavar="SET", help="which of --test to split")

@@ -193,7 +193,8 @@ def under(data: DataSettings, name: str) -> str:
 def tuned_options(plan: Grid, record: Path) -> dict[str, Any]:
     """The decoder options with which the network that ships was measured."""
     network = json.loads(record.read_text())["details"]["networks"][plan.run(SHIPPED).label]
-    return {key: network[key] for key in ("beam", "lm_weight", "word_bonus", "unknown_score")}
+    names = ("beam", "lm_weight", "word_bonus", "prior_weight", "unknown_score")
+    return {name: network[name] for name in names}
 
 
 def calibrate(plan: Grid, data: DataSettings, lm: Path, record: Path) -> Path:

@@ -1,7 +1,7 @@
 """Puts a recogniser into the package: network, language model, figures and the card.
 
     python recipes/shipped/package.py MODEL.asr LM.lm --record RECORD.json --network LABEL \\
-        --beam 32 --lm-weight 0.6 --word-bonus 1
+        --beam 32 --lm-weight 0.6 --word-bonus 1 --prior-weight 0.4
 
 Writes NAME.asr, NAME.lm, NAME.json and NAME.md to `asr/pretrained` in a few seconds. If one of them
 cannot be written, the files there stay. If it is stopped while it moves them there, no recogniser
@@ -93,7 +93,7 @@ def package(arguments: argparse.Namespace) -> list[Path]:
     for path, limit in ((arguments.model, MODEL_BYTES), (arguments.lm, LM_BYTES)):
         if path.stat().st_size > limit:
             raise AsrError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}")
-    names = ("beam", "lm_weight", "word_bonus", "unknown_score")
+    names = ("beam", "lm_weight", "word_bonus", "prior_weight", "unknown_score")
     decoder = {"decoder": "beam", **{name: getattr(arguments, name) for name in names}}
     DecoderOptions(**decoder, lm=str(arguments.lm))  # raises for options that contradict each other
     own = {"parameters": model.parameters.elements, "nonzeros": model.parameters.nonzeros}
@@ -163,6 +163,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--beam", type=int, default=32)
     parser.add_argument("--lm-weight", type=float, default=0.5)
     parser.add_argument("--word-bonus", type=float, default=0.0)
+    parser.add_argument("--prior-weight", type=float, default=0.0)
     parser.add_argument("--unknown-score", type=float, default=0.0)
     parser.add_argument("--name", default=registry.DEFAULT)
     parser.add_argument("--language", default="English")

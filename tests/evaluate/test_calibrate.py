@@ -13,8 +13,8 @@ from asr.evaluate.calibrate import (
     calibrate_to,
     score_words,
     words_right,
-    write_calibration,
 )
+from asr.model.file import copy_with_training
 from asr.model.pack import pack
 from asr.sparse import read
 from asr.transcribe.recogniser import load
@@ -33,20 +33,21 @@ def test_confidences_of_a_calibrated_file_are_the_rate_of_right_words(
     trained: Path, corpus: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain.asr"
-    write_calibration(trained, plain, Calibration(1.0, -3.0), ABOUT)  # far too unsure
+    unsure = {"confidence": Calibration(1.0, -3.0).to_plain()}
+    copy_with_training(trained, plain, unsure)
     out = tmp_path / "out.asr"
     printed = calibrate_to(plain, str(corpus / "test.jsonl"), out)
     assert "| Confidence | Words | Mean confidence | Right |" in printed
     assert read(out)[1]["training"]["confidence"]["fitted_on"] == "test.jsonl"
 
-    unsure, sure = (score_words(load(p), str(corpus / "test.jsonl")) for p in (plain, out))
-    assert len(sure.right) > 100
-    assert (unsure.right == sure.right).all()
-    assert calibration_error(sure.rows(5)) < 0.5 * calibration_error(unsure.rows(5))
-    assert f"{len(sure.right)} words" in printed
+    before, after = (score_words(load(p), str(corpus / "test.jsonl")) for p in (plain, out))
+    assert len(after.right) > 100
+    assert (before.right == after.right).all()
+    assert calibration_error(after.rows(5)) < 0.5 * calibration_error(before.rows(5))
+    assert f"{len(after.right)} words" in printed
     assert "a right word is more confident than a wrong one" in printed
     # The map may not change the order of the words.
-    assert (np.argsort(unsure.confidences) == np.argsort(sure.confidences)).mean() > 0.99
+    assert (np.argsort(before.confidences) == np.argsort(after.confidences)).mean() > 0.99
 
 
 def test_the_network_is_the_same_and_a_packed_copy_has_the_map(
@@ -61,7 +62,7 @@ def test_the_network_is_the_same_and_a_packed_copy_has_the_map(
             source = tmp_path / "dense.asr"
             save_model(source, loaded.model, loaded.tokenizer, loaded.frontend, {"name": "x"})
         out = tmp_path / f"out{dense}.asr"
-        write_calibration(source, out, Calibration(1.5, 0.5), ABOUT)
+        copy_with_training(source, out, {"confidence": Calibration(1.5, 0.5).to_plain() | ABOUT})
         (before, old), (after, new) = read(source), read(out)
         assert all((before[name] == after[name]).all() for name in before | after)
         assert new["training"].pop("confidence") == {"slope": 1.5, "offset": 0.5} | ABOUT
@@ -90,8 +91,8 @@ def test_too_few_recordings_change_no_file(trained: Path, corpus: Path, tmp_path
 
 
 def test_a_file_with_a_bad_map_is_refused(trained: Path, tmp_path: Path) -> None:
-    write_calibration(trained, tmp_path / "bad.asr", Calibration(), {"slope": -1.0})
-    with pytest.raises(AsrError, match=r"slope=-1\.0: must be above 0"):
+    copy_with_training(trained, tmp_path / "bad.asr", {"confidence": {"slope": -1, "offset": 0}})
+    with pytest.raises(AsrError, match=r"slope=-1: must be above 0"):
         load(tmp_path / "bad.asr")
 
 

@@ -11,6 +11,7 @@ from asr.decode.lm.tune import tune
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate
 from asr.evaluate.tune import lm_tune, run_set, word_error_rate
+from asr.model.file import copy_with_training
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import load
 
@@ -29,6 +30,22 @@ def test_a_dev_set_is_decoded_with_every_pair_and_the_best_is_printed(
     printed = lm_tune(trained, str(corpus / "dev.jsonl"), lm, "0.3,0.6", "0", output=table)
     assert "--lm-weight 0." in printed
     assert len(table.read_text().splitlines()) == 3
+
+
+def test_prior_weights_are_tried_where_the_model_has_priors(
+    trained: Path, corpus: Path, lm: Path, tmp_path: Path
+) -> None:
+    table, dev = tmp_path / "t.tsv", str(corpus / "dev.jsonl")
+    lm_tune(trained, dev, lm, "0.3", "0", output=table)
+    assert [line.split("\t")[2] for line in table.read_text().splitlines()[1:]] == ["0.0"]
+    with pytest.raises(AsrError, match=r"prior_weight=0\.5: the model file has no priors"):
+        lm_tune(trained, dev, lm, "0.3", "0", "0.5")
+    priors = load(trained).tokenizer.size * [0.02]
+    copy_with_training(trained, tmp_path / "with.asr", {"priors": priors})
+    printed = lm_tune(tmp_path / "with.asr", dev, lm, "0.3", "0", output=table)
+    tried = sorted(line.split("\t")[2] for line in table.read_text().splitlines()[1:])
+    assert tried == ["0.0", "0.2", "0.4", "0.6"]
+    assert "--prior-weight 0" in printed
 
 
 def test_the_rate_of_a_pair_is_that_of_an_evaluation_with_it(

@@ -118,6 +118,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
         ran.append(["trained", *texts])
 
     tuned = {"beam": 256, "lm_weight": 0.6000001, "word_bonus": 1.0, "unknown_score": -16.0}
+    tuned["prior_weight"] = 0.4
     for name, value in {
         "run": run,
         "train": train,

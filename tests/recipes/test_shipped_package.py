@@ -37,6 +37,7 @@ def record(tmp_path: Path, lm: Path) -> Path:
     """A record as recipes/benchmarks/recogniser.py writes it."""
     found = describe(TRAINED).parameters
     decoder = {"beam": 32, "lm_weight": 0.7, "word_bonus": 0, "unknown_score": -8}
+    decoder["prior_weight"] = 0.0
     own = {"parameters": found.elements, "nonzeros": found.nonzeros, **decoder}
     details = {
         "limit": None,

@@ -13,7 +13,9 @@ import torch
 from small_run import pruned, settings_of
 
 from asr.corpus.manifest import read_manifest, write_manifest
+from asr.decode.priors import token_priors
 from asr.errors import AsrError
+from asr.evaluate.tune import run_set
 from asr.model.file import load_model
 from asr.model.torch_network import DeepSpeech
 from asr.plain import Reader
@@ -55,6 +57,16 @@ def test_the_record_describes_the_training(dense: Path) -> None:
         "config.yaml", "metrics.csv", "model.asr", "packed.asr", "ref_hyp.test.txt", "record.json"
     }  # fmt: skip
     assert len((dense / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_the_model_file_has_the_priors_of_its_tokens_on_the_dev_set(
+    dense: Path, corpus: Path
+) -> None:
+    recogniser = open_recogniser(dense / "model.asr")
+    found = token_priors(run_set(recogniser, read_manifest(corpus / "dev.jsonl")))
+    assert recogniser.token_priors == pytest.approx(found, abs=1e-4)
+    packed = open_recogniser(dense / "packed.asr").token_priors
+    assert packed == pytest.approx(recogniser.token_priors)
 
 
 def test_the_network_is_tested_on_the_device_that_the_trainer_found(

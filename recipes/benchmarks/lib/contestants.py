@@ -1,7 +1,7 @@
 """The recognisers that a benchmark compares: their backends, decoders and language model weights.
 
-The backend of a dense network and the weight and bonus of the language model are chosen on the dev
-sets. These choices go to the cache, and to `notes` and `details` of the record.
+The backend of a dense network and the weights of the search are chosen on the dev sets. These
+choices go to the cache, and to `notes` and `details` of the record.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from lib.cache import Cache, CachedResult
 from lib.rates import (
     BEAM,
     BONUSES,
+    PRIOR_WEIGHTS,
     WEIGHTS,
     lm_details,
     log_probs_of,
@@ -90,16 +91,16 @@ class Bench:
     data: Path
     """Folder of the sets."""
     dev: Sequence[str]
-    """Sets on which backend, weight and bonus are chosen."""
+    """Sets on which backend and weights are chosen."""
     cache: Cache
     lm: Path | None = None
     beam: int = BEAM
     unknown_score: float = 0.0
     """Of words outside the vocabulary of the language model."""
-    values: tuple[float, float] | None = None
-    """Weight and bonus for every network; None: the best on the dev sets."""
-    tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Weight and bonus for networks by label; they override `values`."""
+    values: tuple[float, float, float] | None = None
+    """Weight, bonus and prior weight for every network; None: the best on the dev sets."""
+    tuned: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """The same for networks by label; they override `values`."""
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=lambda: {"networks": {}})
 
@@ -131,16 +132,12 @@ class Bench:
         yield Contestant(label, "greedy", job, depends_on, facts, pruned)
         if not self.lm:
             return
-        weight, bonus = self.weights(label, path)
-        tuned = {
-            "beam": self.beam,
-            "lm_weight": weight,
-            "word_bonus": bonus,
-            "unknown_score": self.unknown_score,
-        }
+        weight, bonus, prior = self.weights(label, path)
+        values = {"lm_weight": weight, "word_bonus": bonus, "prior_weight": prior}
+        tuned = {"beam": self.beam, **values, "unknown_score": self.unknown_score}
         details |= tuned
         lm = self.details["lm"]
-        job = replace(job, decoding=replace(self.decoding, lm_weight=weight, word_bonus=bonus))
+        job = replace(job, decoding=replace(self.decoding, **values))
         depends_on = {**depends_on, "decoding": {**tuned, "lm": lm["sha256"]}}
         facts = {**facts, "lm_bytes": lm["bytes"], "bytes": details["bytes"] + lm["bytes"]}
         yield Contestant(label, "beam with LM", job, depends_on, facts, pruned)
@@ -175,14 +172,17 @@ class Bench:
 
     @property
     def decoding(self) -> DecoderOptions:
-        """Beam search with the language model; weight and bonus are not tuned yet."""
+        """Beam search with the language model; the weights are not tuned yet."""
         return DecoderOptions("beam", self.beam, lm=str(self.lm), unknown_score=self.unknown_score)
 
-    def weights(self, label: str, path: Path) -> tuple[float, float]:
-        """Weight and bonus for a network: as given, else the best on the dev sets."""
+    def weights(self, label: str, path: Path) -> tuple[float, float, float]:
+        """Weight, bonus and prior weight of a network: as given, else the best on the dev sets."""
         given = self.tuned.get(label, self.values)
         if given:
-            self.notes.append(f"{label}: weight {given[0]:g} and word bonus {given[1]:g}, given.")
+            weight, bonus, prior = (f"{value:g}" for value in given)
+            self.notes.append(
+                f"{label}: weight {weight}, word bonus {bonus} and prior weight {prior}, given."
+            )
             return given
         names, lm = self.dev, self.details["lm"]["sha256"]
         sets = {name: digest_of(self.resolve(name)) for name in names}
@@ -191,13 +191,13 @@ class Bench:
             found, tokenizer = log_probs_of(path, [self.data / name for name in names])
             trials = tune_on(found, tokenizer, self.decoding)
             return {
-                "trials": [[t.lm_weight, t.word_bonus, t.wer] for t in trials],
+                "trials": [[t.lm_weight, t.word_bonus, t.wer, t.prior_weight] for t in trials],
                 "utterances": len(found.rows),
             }
 
         depends_on = {"network": digest(path), "lm": lm, "beam": self.beam, "sets": sets}
         depends_on["unknown_score"] = self.unknown_score
-        depends_on["grid"] = WEIGHTS, BONUSES
+        depends_on["grid"] = WEIGHTS, BONUSES, PRIOR_WEIGHTS
         cached = self.cache.get(f"{label}, tuning", depends_on, search)
         found = cached.result
         self.details["networks"][label]["tuning"] = found["trials"]
@@ -206,7 +206,7 @@ class Bench:
         note = tuning_note(trials, names, found["utterances"], self.beam)
         self.notes.append(f"{label}: {note}{earlier}")
         print(self.notes[-1], flush=True)
-        return trials[0].lm_weight, trials[0].word_bonus
+        return trials[0].lm_weight, trials[0].word_bonus, trials[0].prior_weight
 
     def pocketsphinx(self) -> Contestant:
         """PocketSphinx with the defaults and the model of its wheel."""

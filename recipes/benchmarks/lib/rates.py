@@ -31,10 +31,11 @@ from asr.text.normalise import normalise
 from asr.text.tokenizer import Tokenizer
 from asr.transcribe.recogniser import load
 
-WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
-BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-BEAM, AGAIN = 32, 6
-"""Beam while weight and bonus are tuned; number of best pairs that a wider beam tries again."""
+WEIGHTS = (0.4, 0.6, 0.8, 1.0)
+BONUSES = (-0.5, 0.0, 0.5, 1.0, 2.0)
+PRIOR_WEIGHTS = (0.0, 0.2, 0.4, 0.6)
+BEAM, AGAIN = 32, 8
+"""Beam while the weights are tuned; number of best triples that a wider beam tries again."""
 
 
 @dataclass(frozen=True)
@@ -44,56 +45,59 @@ class DevSet:
     log_probs: list[np.ndarray]
     rows: list[Row]
     """Without hypotheses."""
-    minutes: float
+    priors: np.ndarray | None
+    """Of the network's tokens, if its file has them."""
 
 
 def log_probs_of(model: Path, folders: Sequence[Path]) -> tuple[DevSet, Tokenizer]:
     """All recordings of some sets as one, run with one thread."""
-    log_probs, rows, seconds = [], [], 0.0
+    log_probs, rows = [], []
     recogniser = load(model, threads=1)
     for folder in folders:
         utterances = read_set(str(folder))
         log_probs += run_set(recogniser, utterances)
         rows += [Row(u.id, u.speaker, normalise(u.text), "") for u in utterances]
-        seconds += sum(u.duration for u in utterances)
-    return DevSet(log_probs, rows, seconds / 60), recogniser.tokenizer
+    return DevSet(log_probs, rows, recogniser.token_priors), recogniser.tokenizer
 
 
 def tune_on(data: DevSet, tokenizer: Tokenizer, options: DecoderOptions) -> list[Trial]:
-    """Try `options` with all WEIGHTS and BONUSES on a dev set; the trials, best first.
+    """Try `options` with all WEIGHTS, BONUSES and PRIOR_WEIGHTS on a dev set; trials, best first.
 
-    A beam wider than BEAM is tried only with the AGAIN best pairs of BEAM, which then come first:
-    it takes many times longer, and the same pairs are good for both.
+    A network without priors is tried without them. A beam wider than BEAM is tried only with the
+    AGAIN best triples of BEAM, which then come first: it takes many times longer, and the same
+    triples are good for both.
     """
     references = [row.reference for row in data.rows]
 
-    def tried(
-        options: DecoderOptions, weights: Sequence[float], bonuses: Sequence[float]
-    ) -> list[Trial]:
+    def tried(options: DecoderOptions, *values: Sequence[float]) -> list[Trial]:
         def rate(texts: list[str]) -> float:
             return score(references, [normalise(t) for t in texts], resamples=1).wer
 
-        return tune(data.log_probs, rate, tokenizer, options, weights, bonuses)
+        return tune(data.log_probs, rate, tokenizer, options, *values, priors=data.priors)
 
-    trials = tried(replace(options, beam=min(options.beam, BEAM)), WEIGHTS, BONUSES)
+    priors = (0.0,) if data.priors is None else PRIOR_WEIGHTS
+    trials = tried(replace(options, beam=min(options.beam, BEAM)), WEIGHTS, BONUSES, priors)
     if options.beam <= BEAM:
         return trials
-    again = [tried(options, [t.lm_weight], [t.word_bonus])[0] for t in trials[:AGAIN]]
+    again = [
+        tried(options, [t.lm_weight], [t.word_bonus], [t.prior_weight])[0] for t in trials[:AGAIN]
+    ]
     return [*sorted(again, key=lambda trial: trial.wer), *trials[AGAIN:]]
 
 
 def tuning_note(
     trials: Sequence[Trial], sets: Sequence[str], utterances: int, beam: int = BEAM
 ) -> str:
-    """Which pair was chosen on which sets, and whether it lies at the edge of what was tried."""
+    """Which triple was chosen on which sets, and whether it lies at the edge of what was tried."""
     best = trials[0]
     edges = " and ".join(at_edge(trials))
     wide = f" (with a beam of {BEAM}, the best {AGAIN} again with {beam})" if beam > BEAM else ""
     return (
-        f"Weight {best.lm_weight:g} and word bonus {best.word_bonus:g} have the lowest WER on "
-        f"{' and '.join(sets)} together ({utterances} utterances, {100 * best.wer:.1f}"
-        f" %), of weights {WEIGHTS[0]:g} to {WEIGHTS[-1]:g} and bonuses {BONUSES[0]:g} to "
-        f"{BONUSES[-1]:g}{wide}{f'; {edges} at the edge of what was tried' if edges else ''}."
+        f"Weight {best.lm_weight:g}, word bonus {best.word_bonus:g} and prior weight "
+        f"{best.prior_weight:g} have the lowest WER on {' and '.join(sets)} together ({utterances} "
+        f"utterances, {100 * best.wer:.1f} %), of weights {WEIGHTS[0]:g} to {WEIGHTS[-1]:g}, "
+        f"bonuses {BONUSES[0]:g} to {BONUSES[-1]:g} and prior weights {PRIOR_WEIGHTS[0]:g} to "
+        f"{PRIOR_WEIGHTS[-1]:g}{wide}{f'; {edges} at the edge of what was tried' if edges else ''}."
     )
 
 
