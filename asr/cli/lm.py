@@ -79,7 +79,7 @@ def lm_tune(
     bonuses: Annotated[str, typer.Option(help="Word bonuses to try.")] = "0,0.5,1,2",
     prior_weights: Annotated[
         str | None,
-        typer.Option(help="Prior weights to try; default: 0,0.2,0.4,0.6 if MODEL has priors."),
+        typer.Option(help="Prior weights to try; default: 0,0.3,0.5,0.7 if MODEL has priors."),
     ] = None,
     threads: Threads = 2,
     output: Annotated[

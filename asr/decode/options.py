@@ -44,7 +44,7 @@ class DecoderOptions:
     """Score (natural log) added for every word that the language model lacks; -inf forbids them."""
     prior_weight: float = 0.0
     """Weight of the tokens' log priors, which are subtracted from their log-probabilities, 0 or
-    more; with a language model, 0.3 to 0.5 is often best. The priors are in the model file."""
+    more; with a language model, 0.4 to 0.7 is often best. The priors are in the model file."""
     nbest: int = 1
     """Hypotheses to return, at most as many as the beam."""
     phrases: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from asr.plain import read_numbers
 from asr.text.normalise import normalise
 from asr.transcribe.recogniser import Recogniser, load_for_command
 
-PRIORS = "0,0.2,0.4,0.6"
+PRIORS = "0,0.3,0.5,0.7"
 """Prior weights to try."""
 
 

@@ -44,7 +44,7 @@ def test_prior_weights_are_tried_where_the_model_has_priors(
     copy_with_training(trained, tmp_path / "with.asr", {"priors": priors})
     printed = lm_tune(tmp_path / "with.asr", dev, lm, "0.3", "0", output=table)
     tried = sorted(line.split("\t")[2] for line in table.read_text().splitlines()[1:])
-    assert tried == ["0.0", "0.2", "0.4", "0.6"]
+    assert tried == ["0.0", "0.3", "0.5", "0.7"]
     assert "--prior-weight 0" in printed
 
 
