@@ -117,6 +117,12 @@ static double phrase_step(const Phrases *phrases, int32_t *node, int32_t byte)
 
 /* --- states of prefixes --- */
 
+/* Whether all letters of the last word, as far as it goes, are those of a phrase. */
+static int in_phrase(const Settings *settings, int32_t node)
+{
+    return settings->phrases && node != ROOT && node != OUTSIDE;
+}
+
 static void end_word(const Settings *settings, PrefixState *state)
 {
     double gain = settings->word_bonus;
@@ -131,7 +137,10 @@ static void end_word(const Settings *settings, PrefixState *state)
         double log = lm_score(lm, &state->lm_state, word);
         state->lm_score += log;
         gain += settings->lm_weight * log;
-        if (word == lm->unknown)
+        int32_t node = state->phrase;
+        if (settings->phrases)
+            phrase_step(settings->phrases, &node, SPACE);
+        if (word == lm->unknown && !in_phrase(settings, node))
             gain += settings->unknown_score;
     }
     state->words_score += gain;
@@ -154,7 +163,7 @@ static void look_ahead(const Settings *settings, PrefixState *state)
     uint32_t lm_state = state->lm_state;
     double log = lm_score(lm, &lm_state, lm->unknown);
     state->unknown = 1;
-    state->pending = settings->lm_weight * log + settings->unknown_score;
+    state->pending = settings->lm_weight * log;
 }
 
 /* State of a prefix after one more token. `ended` is the state after the prefix's last word has
@@ -186,7 +195,10 @@ static PrefixState extend(const Settings *settings, PrefixState state, PrefixSta
     if (settings->lm && state.in_word && !state.unknown)
         look_ahead(settings, &state);
     double value = settings->phrases ? settings->phrases->values[state.phrase] : 0.0;
-    state.total = (state.words_score + state.pending) + (state.phrase_score + value);
+    double pending = state.pending;
+    if (state.unknown && !in_phrase(settings, state.phrase))
+        pending += settings->unknown_score;
+    state.total = (state.words_score + pending) + (state.phrase_score + value);
     return state;
 }
 

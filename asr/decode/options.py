@@ -41,7 +41,8 @@ class DecoderOptions:
     word_bonus: float = 0.0
     """Score (natural log) added for every word."""
     unknown_score: float = 0.0
-    """Score (natural log) added for every word that the language model lacks; -inf forbids them."""
+    """Score (natural log) added for every word that the language model lacks and no phrase has;
+    -inf forbids them."""
     prior_weight: float = 0.0
     """Weight of the tokens' log priors, which are subtracted from their log-probabilities, 0 or
     more; with a language model, 0.4 to 0.7 is often best. The priors are in the model file."""

@@ -10,7 +10,7 @@ from math import exp, inf, log1p
 from typing import NamedTuple
 
 from asr.decode.lm.model import HASH_START, LanguageModel, extend_hash
-from asr.decode.phrases import ROOT, SPACE, Phrases
+from asr.decode.phrases import OUTSIDE, ROOT, SPACE, Phrases
 from asr.text.tokenizer import BLANK, WORD_MARK, Tokenizer
 
 _CONTROL = ("<unk>", "<s>", "</s>", "<pad>")
@@ -112,15 +112,22 @@ class Scorer:
         if self.lm and state.in_word and not state.unknown:
             state = self._look_ahead(self.lm, state)
         value = float(self.phrases.values[state.phrase]) if self.phrases else 0.0
-        total = (state.words_score + state.pending) + (state.phrase_score + value)
+        pending = state.pending
+        if state.unknown and not self._in_phrase(state.phrase):
+            pending += self.unknown_score
+        total = (state.words_score + pending) + (state.phrase_score + value)
         return state._replace(total=total)
+
+    def _in_phrase(self, node: int) -> bool:
+        """Whether all letters of the last word, as far as it goes, are those of a phrase."""
+        return self.phrases is not None and node not in (ROOT, OUTSIDE)
 
     def _look_ahead(self, lm: LanguageModel, state: PrefixState) -> PrefixState:
         log = lm.look_ahead(state.word_hash)
         if log is not None:
             return state._replace(pending=self.lm_weight * log)
         log, _ = lm.score(state.lm_state, lm.unknown)
-        return state._replace(unknown=True, pending=self.lm_weight * log + self.unknown_score)
+        return state._replace(unknown=True, pending=self.lm_weight * log)
 
     def _end_word(self, state: PrefixState) -> PrefixState:
         gain, lm_state, lm_score = self.word_bonus, state.lm_state, state.lm_score
@@ -129,7 +136,8 @@ class Scorer:
             log, lm_state = self.lm.score(lm_state, word)
             lm_score += log
             gain += self.lm_weight * log
-            if word == self.lm.unknown:
+            after = self.phrases.step(state.phrase, SPACE)[1] if self.phrases else OUTSIDE
+            if word == self.lm.unknown and not self._in_phrase(after):
                 gain += self.unknown_score
         return PrefixState(
             lm_state=lm_state,

@@ -1,11 +1,14 @@
 """Boosted phrases: a bonus that comes letter by letter, is taken back, or becomes final."""
 
+import math
 import random
+from pathlib import Path
 
 import pytest
 from decoding_data import spoken_log_probs, write_small_model
 
 from asr.decode import DecoderOptions, make_decoder
+from asr.decode.beam import BeamDecoder
 from asr.decode.phrases import ROOT, build_phrases
 from asr.errors import AsrError
 from asr.text.tokenizer import CharacterTokenizer, UnknownCharacters
@@ -80,13 +83,29 @@ def test_a_phrase_that_cannot_be_written_is_refused(phrase, error):
         make_decoder(DecoderOptions("beam", phrases=(phrase,)), TOKENIZER)
 
 
-def test_a_boosted_name_is_recognised_against_a_language_model_that_lacks_it(tmp_path):
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("unknown_score", [-10.0, -math.inf])
+def test_a_boosted_name_is_recognised_against_a_language_model_that_lacks_it(
+    native: bool, unknown_score: float, tmp_path: Path
+) -> None:
     log_probs = spoken_log_probs("THE CATT SAT ON THE MAT", TOKENIZER, 4, 1.2)
-    options = {"lm": write_small_model(tmp_path), "lm_weight": 0.6, "unknown_score": -10.0}
+    options = {"lm": write_small_model(tmp_path), "lm_weight": 0.6, "unknown_score": unknown_score}
     plain = make_decoder(DecoderOptions("beam", **options), TOKENIZER).decode(log_probs)[0]
-    boosted = DecoderOptions("beam", **options, phrases=("CATT",), phrase_bonus=12.0)
-    found = make_decoder(boosted, TOKENIZER).decode(log_probs)[0]
+    boosted = DecoderOptions("beam", **options, phrases=("CATT",), phrase_bonus=3.0)
+    found = BeamDecoder(boosted, TOKENIZER, native=native).decode(log_probs)[0]
     assert "CATT" not in plain.text
     assert found.text == "THE CATT SAT ON THE MAT"
-    language = 0.6 * found.lm_score - 10.0 + 12.0
+    language = 0.6 * found.lm_score + 3.0
     assert found.score == pytest.approx(found.acoustic_score + language)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_word_that_only_begins_like_a_phrase_is_unknown(native: bool, tmp_path: Path) -> None:
+    log_probs = spoken_log_probs("THE CATT SAT", TOKENIZER, 4, 0.1)
+    options = {"lm": write_small_model(tmp_path), "lm_weight": 0.1, "unknown_score": -1.0}
+    for phrase, penalty in (("CATTY", -1.0), ("ATT", -1.0), ("CATT", 2.0), ("CATT HATT", 0.0)):
+        boosted = DecoderOptions("beam", **options, phrases=(phrase,), phrase_bonus=2.0)
+        found = BeamDecoder(boosted, TOKENIZER, native=native).decode(log_probs)[0]
+        assert found.text == "THE CATT SAT"
+        language = 0.1 * found.lm_score + penalty
+        assert found.score == pytest.approx(found.acoustic_score + language)
