@@ -144,7 +144,7 @@ def test_error_rates_and_differences_are_those_of_the_letter_that_is_not_recogni
     chosen = min(tried, key=tried.get)
     assert dense["backend"].startswith(chosen)
     assert (networks["dense"]["lm_weight"], networks["dense"]["word_bonus"]) == (0.3, 1)
-    assert len(networks["without_a"]["tuning"]) == 12
+    assert len(networks["without_a"]["tuning"]) == 16
     assert networks["without_a"]["tuning"][0][:2] == [
         networks["without_a"]["lm_weight"], networks["without_a"]["word_bonus"]
     ]  # fmt: skip

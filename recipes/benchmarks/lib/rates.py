@@ -32,7 +32,7 @@ from asr.text.tokenizer import Tokenizer
 from asr.transcribe.recogniser import load
 
 WEIGHTS = (0.6, 0.8, 0.9, 1.0)
-BONUSES = (-0.5, 0.0, 0.5)
+BONUSES = (-1.0, -0.5, 0.0, 0.5)
 PRIOR_WEIGHTS = (0.0, 0.4, 0.6, 0.7, 0.8)
 BEAM, AGAIN = 32, 6
 """Beam while the weights are tuned; number of best triples that a wider beam tries again."""
