@@ -51,8 +51,9 @@ def test_networks_differ_only_in_width_cell_pruning_and_what_streaming_needs() -
     for name in ("forward", "rnn"):
         assert differing(runs[name], runs[f"{name}-sparse"]) == {"pruning"}
     assert differing(dense, runs["forward"]) == {"model", "frontend"}
-    shipped = differing(runs["wide-sparse"], runs["english"])
-    assert shipped == {"init", "pruning", "augment", "optimiser", "training"}
+    longer = differing(runs["wide-sparse"], runs["english"])
+    assert longer == {"init", "pruning", "augment", "optimiser", "training"}
+    assert differing(runs["english"], runs["final"]) == {"init", "model", "optimiser", "training"}
     for settings in runs.values():
         assert settings.model.bidirectional != (settings.frontend.normalise == "running")
 
@@ -165,15 +166,15 @@ def test_some_runs_alone_are_trained_and_measured(
     MAIN([*arguments(speech), "--only", "small", "dense", "--train"])
     assert commands == [trained]
     commands.clear()
-    MAIN([*arguments(speech), "--only", "dense", "english"])
+    MAIN([*arguments(speech), "--only", "dense", "final"])
     assert commands[1] == trained
     cost, benchmark, package = commands[2:]
     assert [Path(word).name for word in cost[1:5]] == ["wide-sparse", "dense", "--reach", "dense"]
-    assert sum(word.startswith("--network") for word in benchmark) == 3
+    assert sum(word.startswith("--network") for word in benchmark) == 4
     assert Path(package[0]).name == "package.py"
     for words, message in (
         (["smal", "--train"], r"not runs of grid\.yaml: smal"),
-        (["dense"], "english is what ships: name it too, or add --train"),
+        (["dense"], "final is what ships: name it too, or add --train"),
     ):
         with pytest.raises(AsrError, match=message):
             MAIN([*arguments(speech), "--only", *words])
