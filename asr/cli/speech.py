@@ -301,7 +301,10 @@ def calibrate(
     ] = None,
     threads: Threads = 2,
 ) -> None:
-    """Calibrate word confidences on a dev set: they become the probability of being right."""
+    """Calibrate word confidences on a dev set: they become the probability of being right.
+
+    Measures the priors of the tokens too, which --prior-weight of a beam search needs.
+    """
     from asr.evaluate.calibrate import calibrate_to
     from asr.pretrained import registry as models
 
