@@ -238,7 +238,9 @@ def only(plan: Grid, names: Sequence[str], *, train: bool) -> Grid:
         raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
     if not train and SHIPPED not in names:
         raise AsrError(f"--only: {SHIPPED} is what ships: name it too, or add --train")
-    needed = set(names).union(*(run.needs for run in plan.runs if run.name in names))
+    needed = set(names)
+    while more := set[str]().union(*(plan.run(name).needs for name in needed)) - needed:
+        needed |= more
     return replace(plan, runs=[run for run in plan.runs if run.name in needed])
 
 
