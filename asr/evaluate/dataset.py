@@ -119,6 +119,8 @@ def describe(decoding: DecoderOptions) -> str:
         parts.append(f"{Path(decoding.lm).name} x {decoding.lm_weight:g}")
     if decoding.word_bonus:
         parts.append(f"word bonus {decoding.word_bonus:g}")
+    if decoding.prior_weight:
+        parts.append(f"prior weight {decoding.prior_weight:g}")
     if decoding.phrases:
         parts.append(counted(len(decoding.phrases), "phrase"))
     return ", ".join(parts)

@@ -117,6 +117,14 @@ def test_the_interval_is_drawn_over_speakers_where_they_are_known(tmp_path: Path
 def test_a_decoder_is_described_in_a_few_words() -> None:
     assert describe(DecoderOptions()) == "greedy"
     options = DecoderOptions(
-        "beam", beam=16, lm="lm/big.arpa.gz", lm_weight=0.75, word_bonus=1.5, phrases=("A B",)
+        "beam",
+        beam=16,
+        lm="lm/big.arpa.gz",
+        lm_weight=0.75,
+        word_bonus=1.5,
+        prior_weight=0.4,
+        phrases=("A B",),
     )
-    assert describe(options) == "beam 16, big.arpa.gz x 0.75, word bonus 1.5, 1 phrase"
+    assert describe(options) == (
+        "beam 16, big.arpa.gz x 0.75, word bonus 1.5, prior weight 0.4, 1 phrase"
+    )

@@ -96,6 +96,11 @@ def test_a_model_file_takes_the_language_model_of_a_name_with_its_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = models.find("english").decoding()
+    assert own.prior_weight > 0
+    assert models.decoding("english", {"lm": "english"}) == own
+    weighed = models.decoding("mine.asr", {"lm": "english", "prior_weight": 0.25})
+    assert weighed == replace(own, prior_weight=0.25)
+    own = replace(own, prior_weight=0.0)  # tuned for its network
     assert models.decoding("mine.asr", {"lm": "english"}) == own
     given = models.decoding("mine.asr", {"lm": "english", "decoder": "beam", "beam": 8})
     assert given == replace(own, beam=8)
