@@ -126,6 +126,8 @@ static int in_phrase(const Settings *settings, int32_t node)
 static void end_word(const Settings *settings, PrefixState *state)
 {
     double gain = settings->word_bonus;
+    if (settings->phrases)
+        state->phrase_score += phrase_step(settings->phrases, &state->phrase, SPACE);
     if (settings->lm) {
         const LanguageModel *lm = settings->lm;
         uint32_t word = lm->unknown;
@@ -137,18 +139,13 @@ static void end_word(const Settings *settings, PrefixState *state)
         double log = lm_score(lm, &state->lm_state, word);
         state->lm_score += log;
         gain += settings->lm_weight * log;
-        int32_t node = state->phrase;
-        if (settings->phrases)
-            phrase_step(settings->phrases, &node, SPACE);
-        if (word == lm->unknown && !in_phrase(settings, node))
+        if (word == lm->unknown && !in_phrase(settings, state->phrase))
             gain += settings->unknown_score;
     }
     state->words_score += gain;
     state->pending = 0.0;
     state->word_hash = HASH_START;
     state->in_word = state->unknown = 0;
-    if (settings->phrases)
-        state->phrase_score += phrase_step(settings->phrases, &state->phrase, SPACE);
 }
 
 /* Score of the best word that begins like the last one, until the real score is known. */

@@ -101,14 +101,9 @@ class Scorer:
         for byte in self.spellings[token] or b"":
             if byte != SPACE:
                 word_hash = extend_hash(state.word_hash, bytes((byte,)))
-                state = state._replace(word_hash=word_hash, in_word=True)
+                state = self._step(state._replace(word_hash=word_hash, in_word=True), byte)
             elif state.in_word:
                 state = self._end_word(state)
-            else:
-                continue
-            if self.phrases:
-                gain, phrase = self.phrases.step(state.phrase, byte)
-                state = state._replace(phrase=phrase, phrase_score=state.phrase_score + gain)
         if self.lm and state.in_word and not state.unknown:
             state = self._look_ahead(self.lm, state)
         value = float(self.phrases.values[state.phrase]) if self.phrases else 0.0
@@ -117,6 +112,13 @@ class Scorer:
             pending += self.unknown_score
         total = (state.words_score + pending) + (state.phrase_score + value)
         return state._replace(total=total)
+
+    def _step(self, state: PrefixState, byte: int) -> PrefixState:
+        """The state whose phrases have followed `byte`."""
+        if not self.phrases:
+            return state
+        gain, phrase = self.phrases.step(state.phrase, byte)
+        return state._replace(phrase=phrase, phrase_score=state.phrase_score + gain)
 
     def _in_phrase(self, node: int) -> bool:
         """Whether all letters of the last word, as far as it goes, are those of a phrase."""
@@ -130,14 +132,14 @@ class Scorer:
         return state._replace(unknown=True, pending=self.lm_weight * log)
 
     def _end_word(self, state: PrefixState) -> PrefixState:
+        state = self._step(state, SPACE)
         gain, lm_state, lm_score = self.word_bonus, state.lm_state, state.lm_score
         if self.lm:
             word = self.lm.unknown if state.unknown else self.lm.find(state.word_hash)
             log, lm_state = self.lm.score(lm_state, word)
             lm_score += log
             gain += self.lm_weight * log
-            after = self.phrases.step(state.phrase, SPACE)[1] if self.phrases else OUTSIDE
-            if word == self.lm.unknown and not self._in_phrase(after):
+            if word == self.lm.unknown and not self._in_phrase(state.phrase):
                 gain += self.unknown_score
         return PrefixState(
             lm_state=lm_state,
@@ -151,9 +153,6 @@ class Scorer:
         """The state at the end of the utterance: scores the last word and the sentence's end."""
         if state.in_word:
             state = self._end_word(state)
-            if self.phrases:
-                gain, phrase = self.phrases.step(state.phrase, SPACE)
-                state = state._replace(phrase=phrase, phrase_score=state.phrase_score + gain)
         lm_score, words, phrases = state.lm_score, state.words_score, state.phrase_score
         if self.lm:
             log, _ = self.lm.score(state.lm_state, self.lm.eos)

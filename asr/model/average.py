@@ -27,7 +27,7 @@ def average(models: Sequence[str | Path], output: str | Path) -> str:
     Weights that are zero in all of them are zero in the mean; of files with other zeros the mean
     has fewer, which is said. Running statistics of batch norms are averaged as the weights are, so
     nothing has to be run; counters are those of the first file. Packed files may be given; the
-    output is dense, with the metadata of the first file but what `asr calibrate` measured. Raises
+    output is dense, with the metadata of the first file but its confidence map and priors. Raises
     AsrError for networks that differ in dimensions, features or tokenizer, or whose batch norms
     were folded into the weights.
     """
