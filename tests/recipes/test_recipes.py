@@ -82,7 +82,7 @@ def test_a_grid_copies_its_records_and_rewrites_its_section_of_the_results(
 def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
     words: list[str],
 ) -> None:
-    with pytest.raises(AsrError, match="name of a grid: sparsity or methods"):
+    with pytest.raises(AsrError, match="name of a grid: sparsity, methods, claims"):
         runpy.run_path(str(RECIPES / "grid.py"))["main"](words)
 
 
