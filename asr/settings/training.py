@@ -96,8 +96,9 @@ class TrainingSettings:
     epochs: int = 20
     """Passes over the training data."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`bf16`: autocast of the network (losses stay float32), up to twice as fast on processors
-    with bf16 instructions and slow on others; `auto`: bf16 on the former. The record says which."""
+    """`bf16`: autocast of the network (losses stay float32), up to twice as fast on AMD processors
+    with AVX512-BF16, slower than float32 on others; `auto`: bf16 on those, with Intel's AMX, and on
+    GPUs that have it. The record says which."""
     accumulate: int = 1
     """Batches whose gradients are added before one optimiser step."""
     invalid_loss: Literal["stop", "skip"] = "stop"
