@@ -149,7 +149,7 @@ class TorchBackend(_FromFile):
 
     With `sparse` its recurrent and linear layers are products of CSR matrices by `torch.sparse`, on
     a GPU cuSPARSE as in the paper, which skip the zeros; otherwise zeros are multiplied. `threads`
-    are those of torch during a call of `log_probs`; None leaves torch's own number.
+    are those of torch during a call; None leaves torch's own number.
     Raises AsrError for `device="cuda"` where torch has none.
     """
 
@@ -174,9 +174,15 @@ class TorchBackend(_FromFile):
 
     def features(self, samples: Floats) -> Floats:
         """As in `Backend`, on the CPU."""
+        return self._features(samples, self.frontend)
+
+    def _features(self, samples: Floats, settings: Frontend) -> Floats:
         from asr.features.logmel_torch import features
 
-        return features(samples, self.frontend).numpy()
+        # Two threads where one was asked for wait for each other on a busy machine: fifteen times
+        # as long as one takes, beside a training on the other of two cores.
+        with torch_threads(self.threads):
+            return features(samples, settings).numpy()
 
     def log_probs(self, rows: Sequence[Floats]) -> list[Floats]:
         """As in `Backend`."""
@@ -195,9 +201,7 @@ class TorchBackend(_FromFile):
 
     def stream(self) -> NetworkStream:
         """As in `Backend`."""
-        from asr.features.logmel_torch import features
-
-        log_mel = FeatureStream(self.frontend, lambda x, settings: features(x, settings).numpy())
+        log_mel = FeatureStream(self.frontend, self._features)
         return NetworkStream(self, self.dimensions, log_mel)
 
     def convolve(self, features: Floats, first: int, last: int) -> Floats:

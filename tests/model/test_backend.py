@@ -20,6 +20,7 @@ from asr import audio
 from asr.corpus.manifest import read_manifest
 from asr.errors import AsrError
 from asr.evaluate.dataset import evaluate_to
+from asr.features import logmel_torch
 from asr.features.settings import Frontend
 from asr.model import backend as module
 from asr.model.backend import BackendName, NativeBackend, TorchBackend, open_backend
@@ -160,6 +161,26 @@ def test_threads_of_one_backend_change_no_other(tmp_path: Path) -> None:
         backend.log_probs([np.zeros((20, 80), np.float32)])
         assert torch.get_num_threads() == before
     assert during == {None: before, before + 1: before + 1, before + 2: before + 2}
+
+
+def test_features_and_streams_take_the_threads_of_their_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during: list[int] = []
+    compute = logmel_torch.features
+
+    def seen(samples: np.ndarray, settings: Frontend) -> torch.Tensor:
+        during.append(torch.get_num_threads())
+        return compute(samples, settings)
+
+    monkeypatch.setattr(logmel_torch, "features", seen)
+    threads = torch.get_num_threads() + 1
+    backend = open_backend(save_tone_model(tmp_path / "tone.asr"), threads)
+    backend.features(speak("BAD"))
+    assert set(during) == {threads}
+    during.clear()
+    backend.stream().push(speak("BAD"))
+    assert set(during) == {threads}
 
 
 def test_threads_are_restored_after_an_error(tmp_path: Path) -> None:
