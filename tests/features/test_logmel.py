@@ -60,7 +60,8 @@ def test_features_are_as_near_to_the_truth_as_torch_s(settings: Frontend, kind: 
     expected = reference(samples, settings)
     error = np.abs(features(samples, settings) - expected).max()
     torchs = np.abs(torch_features(samples, settings).numpy() - expected).max()
-    assert error < max(1e-5, 1.1 * torchs)
+    # The largest rounding of each. Torch's differs between processors: 1.13 times it on a Xeon.
+    assert error < max(1e-5, 1.5 * torchs)
 
 
 def test_the_mel_filters_are_those_of_torchaudio() -> None:
