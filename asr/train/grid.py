@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,6 +126,16 @@ def _flat(run: Any) -> Any:
     if isinstance(run, dict) and isinstance(run.get("set"), list):
         return run | {"set": words(run["set"])}
     return run
+
+
+def selected(grid: Grid, names: Collection[str]) -> Grid:
+    """The grid with these runs and those that they need. Raises AsrError for unknown names."""
+    if unknown := set(names) - {run.name for run in grid.runs}:
+        raise AsrError(f"--only: not runs of this grid: {', '.join(sorted(unknown))}")
+    needed = set(names)
+    while more := set[str]().union(*(grid.run(name).needs for name in needed)) - needed:
+        needed |= more
+    return replace(grid, runs=[run for run in grid.runs if run.name in needed])
 
 
 def overrides_of(grid: Grid, run: GridRun) -> list[str]:

@@ -32,7 +32,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ from asr.report import report
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
-from asr.train.grid import Grid, folder_of, read_grid, run_grid, settings_of
+from asr.train.grid import Grid, folder_of, read_grid, run_grid, selected, settings_of
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent
@@ -234,14 +233,10 @@ def build(plan: Grid, settings: Run, text: Path, test: list[str], by_age: list[s
 
 def only(plan: Grid, names: Sequence[str], *, train: bool) -> Grid:
     """The plan with these runs alone. Raises AsrError for unknown ones, or if none could ship."""
-    if unknown := set(names) - {run.name for run in plan.runs}:
-        raise AsrError(f"--only: not runs of grid.yaml: {', '.join(sorted(unknown))}")
+    plan = selected(plan, names)
     if not train and SHIPPED not in names:
         raise AsrError(f"--only: {SHIPPED} is what ships: name it too, or add --train")
-    needed = set(names)
-    while more := set[str]().union(*(plan.run(name).needs for name in needed)) - needed:
-        needed |= more
-    return replace(plan, runs=[run for run in plan.runs if run.name in needed])
+    return plan
 
 
 def main(words: list[str]) -> None:

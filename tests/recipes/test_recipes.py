@@ -78,6 +78,27 @@ def test_a_grid_copies_its_records_and_rewrites_its_section_of_the_results(
     assert "large" in written
 
 
+def test_a_grid_trains_only_the_runs_that_are_named_and_lists_all_with_a_record(
+    corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "base.yaml").write_text((RECIPES / "spoken.yaml").read_text())
+    (tmp_path / "sparsity.yaml").write_text(
+        "base: base.yaml\nset: [recipe=sparsity]\nruns: [{name: a}, {name: b}, {name: c}]\n"
+    )
+    results = tmp_path / "RESULTS.md"
+    results.write_text("<!-- asr report: sparsity -->\n<!-- end: sparsity -->\n")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "c.json").write_text(json.dumps(plain_record("c", label="c")))
+    recipe = runpy.run_path(str(RECIPES / "grid.py"))
+    words = ["sparsity", *small(corpus, tmp_path / "runs"), "--only"]
+    assert recipe["main"]([*words, "b"], tmp_path, tmp_path / "records", results) == 0
+    assert {p.stem for p in (tmp_path / "records").glob("*.json")} == {"b", "c"}
+    rows = [line.split(" | ")[0] for line in results.read_text().splitlines()]
+    assert sorted(row for row in rows if row in ("| b", "| c")) == ["| b", "| c"]
+    with pytest.raises(AsrError, match="--only: not runs of this grid: d"):
+        recipe["main"]([*words, "d"], tmp_path, tmp_path / "records", results)
+
+
 @pytest.mark.parametrize("words", [[], ["demo"], ["model.hidden=8"]])
 def test_a_grid_that_does_not_exist_is_refused_and_the_known_ones_are_named(
     words: list[str],

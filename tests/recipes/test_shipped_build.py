@@ -173,7 +173,7 @@ def test_some_runs_alone_are_trained_and_measured(
     assert sum(word.startswith("--network") for word in benchmark) == 4
     assert Path(package[0]).name == "package.py"
     for words, message in (
-        (["smal", "--train"], r"not runs of grid\.yaml: smal"),
+        (["smal", "--train"], "not runs of this grid: smal"),
         (["dense"], "final is what ships: name it too, or add --train"),
     ):
         with pytest.raises(AsrError, match=message):
