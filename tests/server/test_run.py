@@ -138,7 +138,7 @@ def test_workers_share_an_address_and_one_that_dies_is_replaced(tone: Path) -> N
         workers = [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        wait_until(lambda: str(workers[0]) not in children.read_text().split(), 30)
+        wait_until(lambda: str(workers[0]) not in children.read_text().split())
         time.sleep(0.1)
         wait_until(lambda: is_up(served.url))
         assert ask(served) == "BAD CAFE"
