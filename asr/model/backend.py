@@ -179,8 +179,8 @@ class TorchBackend(_FromFile):
     def _features(self, samples: Floats, settings: Frontend) -> Floats:
         from asr.features.logmel_torch import features
 
-        # Two threads where one was asked for wait for each other on a busy machine: fifteen times
-        # as long as one takes, beside a training on the other of two cores.
+        # Two threads where one was asked for wait for each other on a busy machine: beside a
+        # training on the other of two cores the demo's dense network took eight times as long.
         with torch_threads(self.threads):
             return features(samples, settings).numpy()
 
