@@ -6,7 +6,7 @@ the phrase CATS: "CA" has 0.5, "CATS" 1.0, "CAN" 0.0.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,19 +76,26 @@ def build_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) ->
     nodes = {start: number for number, start in enumerate(starts, 2)}
     nodes[b""] = ROOT
     count = len(starts) + 2
+    parents = [ROOT, OUTSIDE, *(nodes[start[:-1]] for start in starts)]
+    edges = {256 * parents[node] + start[-1]: node for node, start in enumerate(starts, 2)}
+    links = _links(starts, parents, edges)
+    lengths = [0, 0, *(len(start) for start in starts)]
+    whole = [0] * count  # length of the last whole phrase of each node
     values, finals = np.zeros(count), np.zeros(count)
     fails = np.zeros(count, dtype=np.int32)
-    whole = {b"": 0}
-    for start in starts:
-        node = nodes[start]
+    for node, start in enumerate(starts, 2):
         values[node] = bonus * _words_in(start, missing[start])
-        whole[start] = len(start) if start in texts else whole[start[:-1]]
-        finals[node] = values[nodes[start[: whole[start]]]] if whole[start] else 0.0
-        fails[node] = _fail(start, whole[start], nodes)
-    edges = sorted((256 * nodes[start[:-1]] + start[-1], nodes[start]) for start in starts)
+        if start in texts:
+            whole[node], finals[node] = len(start), values[node]
+        else:
+            whole[node], finals[node] = whole[parents[node]], finals[parents[node]]
+        fails[node] = links[node]
+        while lengths[fails[node]] > len(start) - whole[node]:  # what is final is not given again
+            fails[node] = links[fails[node]]
+    ordered = sorted(edges.items())
     return Phrases(
-        keys=np.array([key for key, _ in edges], dtype=np.int32),
-        targets=np.array([target for _, target in edges], dtype=np.int32),
+        keys=np.array([key for key, _ in ordered], dtype=np.int32),
+        targets=np.array([target for _, target in ordered], dtype=np.int32),
         values=values,
         finals=finals,
         fails=fails,
@@ -100,23 +107,30 @@ def _missing_letters(texts: Iterable[bytes]) -> dict[bytes, int]:
     missing: dict[bytes, int] = {}
     for text in texts:
         for end in range(1, len(text) + 1):
-            letters = len(text[end:].partition(b" ")[0])
-            missing[text[:end]] = min(letters, missing.get(text[:end], letters))
+            start, letters = text[:end], max(0, text.find(b" ", end) - end)
+            missing[start] = min(letters, missing.get(start, letters))
     return missing
 
 
 def _words_in(start: bytes, missing: int) -> float:
     """Number of words in `start`, the last one as a fraction of itself with `missing` letters."""
-    done, _, part = start.rpartition(b" ")
-    words = float(len(done.split()))
-    if part:
-        words += len(part) / (len(part) + missing)
+    words = float(start.count(b" "))
+    if part := len(start) - 1 - start.rfind(b" "):
+        words += part / (part + missing)
     return words
 
 
-def _fail(start: bytes, final: int, nodes: dict[bytes, int]) -> int:
-    """Node of the longest end of `start` that begins a phrase, at a word after what is final."""
-    for place in range(1, len(start)):
-        if start[place - 1] == SPACE and place >= final and start[place:] in nodes:
-            return nodes[start[place:]]
-    return ROOT if start[-1] == SPACE else OUTSIDE
+def _links(starts: Sequence[bytes], parents: Sequence[int], edges: Mapping[int, int]) -> list[int]:
+    """Node of the longest end of every start that begins a phrase at a word, by its parent's.
+
+    `starts` are those of the nodes from 2 on, the shorter ones first.
+    """
+    links = [ROOT, OUTSIDE, *([OUTSIDE] * len(starts))]
+    for node, start in enumerate(starts, 2):
+        if parents[node] == ROOT:
+            continue
+        link, byte = links[parents[node]], start[-1]
+        while (after := edges.get(256 * link + byte)) is None and link not in (ROOT, OUTSIDE):
+            link = links[link]
+        links[node] = after if after is not None else ROOT if byte == SPACE else OUTSIDE
+    return links

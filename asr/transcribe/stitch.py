@@ -81,10 +81,10 @@ def words_behind(last: Word, words: list[Word]) -> list[Word]:
     They begin behind the same word, found again at about the same time; else with the first one
     that is later than `last` by its middle and is no other version of it.
     """
-    for i in range(len(words) - 1, -1, -1):
-        word = words[i]
-        if word.text == last.text and abs(word.middle - last.middle) <= _SAME_SECONDS:
-            return words[i + 1 :]
+    equal = [i for i, word in enumerate(words) if _equal(word, last)]
+    if equal:  # of a word that is said twice, the one at the time of `last`
+        nearest = min(equal, key=lambda i: abs(words[i].middle - last.middle))
+        return words[nearest + 1 :]
     return [word for word in words if word.middle > last.end and not _same_word(word, last)]
 
 
@@ -122,14 +122,27 @@ def _join_at_seam(left: list[Word], right: list[Word], start: float, end: float)
 def _shared_word(
     left: list[Word], right: list[Word], start: float, end: float
 ) -> tuple[int, int] | None:
-    """Indices of the equal words of both at about the same time, nearest to the centre."""
-    pairs = [
-        (abs((a.middle + b.middle) / 2 - (start + end) / 2), i, j)
+    """Indices of the equal words of both at about the same time, nearest to the centre.
+
+    Where a word is said twice, each is paired with the one at its own time.
+    """
+    apart = {
+        (i, j): abs(a.middle - b.middle)
         for i, a in enumerate(left)
         for j, b in enumerate(right)
-        if b.start <= end and a.text == b.text and abs(a.middle - b.middle) <= _SAME_SECONDS
+        if b.start <= end and _equal(a, b)
+    }
+    pairs = [
+        (abs((left[i].middle + right[j].middle) / 2 - (start + end) / 2), i, j)
+        for (i, j), here in apart.items()
+        if all(here <= other for (k, m), other in apart.items() if k == i or m == j)
     ]
     return min(pairs)[1:] if pairs else None
+
+
+def _equal(a: Word, b: Word) -> bool:
+    """Whether two words have the same text at about the same time."""
+    return a.text == b.text and abs(a.middle - b.middle) <= _SAME_SECONDS
 
 
 def _gap(words: list[Word], start: float, end: float) -> float | None:

@@ -147,6 +147,17 @@ def test_a_word_spoken_twice_is_written_twice() -> None:
     assert seam(left, left) == "NO NO"
 
 
+@pytest.mark.parametrize("at", np.arange(8.0, 9.9, 0.05).round(2))
+@pytest.mark.parametrize("late", [-0.03, 0.0, 0.03])
+def test_a_word_spoken_twice_in_quick_succession_is_written_twice(at: float, late: float) -> None:
+    times = [6.0, at, at + 0.24, 12.0]
+    words = [word(t, s, s + 0.2) for t, s in zip(("A", "NO", "NO", "B"), times, strict=True)]
+    left = [w for w in words if w.end <= 10]
+    right = [w.shifted(late) for w in words if w.start + late >= 8]
+    if len(left) > 2 or len(right) > 2:  # otherwise neither chunk has both
+        assert seam(left, right) == "A NO NO B"
+
+
 def test_without_an_equal_word_the_change_is_made_in_a_gap() -> None:
     left = [word("A", 8.2, 8.6), word("BAT", 8.7, 9.2), word("X", 9.5, 9.9)]
     right = [word("E", 8.2, 8.6), word("BAD", 8.7, 9.15), word("Y", 9.5, 9.9)]

@@ -70,6 +70,9 @@ def test_the_words_behind_one_begin_after_it_or_after_its_other_version() -> Non
     other = [word("CAB", 1.1, 1.9), word("SAT", 2.0, 2.4)]
     assert words_behind(last, other) == other[1:]
     assert words_behind(last, [word("CAT", 4.0, 4.4)]) == [word("CAT", 4.0, 4.4)]
+    twice = [word("CAT", 1.0, 1.2), word("CAT", 1.24, 1.44), word("SAT", 1.6, 2.0)]
+    assert words_behind(word("CAT", 1.0, 1.2), twice) == twice[1:]
+    assert words_behind(word("CAT", 1.24, 1.44), twice) == twice[2:]
 
 
 @pytest.mark.parametrize(
