@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="*", help="key=value for every run")
-    console = Console()
+    console = Console(markup=False, highlight=False)
     plan = read_grid(HERE / "demo.yaml", parser.parse_args(words).settings)
     settings = load(Run, plan.base, overrides_of(plan, plan.run("dense")))
     folder = folder_of(plan, "dense").parent
@@ -78,14 +78,12 @@ def main(words: list[str]) -> int:
     console.print(
         f"$ asr transcribe tests/data/{RECORDING.name}\n  reference   {reference}\n"
         f"  hypothesis  {text}",
-        highlight=False,
         soft_wrap=True,
     )
     minutes = (time.monotonic() - began) / 60
     console.print(
         f"\n{minutes:.1f} minutes; table, plot and page: {folder / 'report'}\n"
         f"To transcribe your recordings: asr transcribe FOLDER",
-        highlight=False,
         soft_wrap=True,
     )
     return 0
@@ -99,7 +97,6 @@ def print_claim(records: dict[str, RunRecord], console: Console) -> None:
     console.print(
         f"With {part:.0%} of the dense network's non-zeros the wide sparse one has a word error "
         f"rate of {rates[0]:.1%}, the dense one {rates[1]:.1%}.",
-        highlight=False,
     )
 
 
@@ -111,13 +108,11 @@ def print_speed(times: dict[Path, float], settings: Run, console: Console) -> No
         console.print(
             f"  {f'{path.parent.name}/{path.name}':24} {path.stat().st_size / 1024:7.0f} KiB   "
             f"{seconds:.2f} s for {audio:.0f} s of audio (real-time factor {seconds / audio:.4f})",
-            highlight=False,
             soft_wrap=True,
         )
     console.print(
         f"  median of {ROUNDS} runs in turn, {environment.threads_line(settings.threads)}\n"
         "  model.asr runs in torch in fp32, packed.asr on sparse kernels without torch.",
-        highlight=False,
     )
 
 

@@ -54,7 +54,7 @@ def main(
     if name not in TITLES:
         raise AsrError(f"the first word is the name of a grid: {', '.join(TITLES)}")
     results = results or HERE / "results" / name
-    console = Console()
+    console = Console(markup=False, highlight=False)
     grid = read_grid(folder / f"{name}.yaml", arguments.settings)
     trained = selected(grid, arguments.only) if arguments.only else grid
     failed = run_grid(trained, results, console)

@@ -323,7 +323,6 @@ class TrainingProgress(Callback):
                 f"{self.name}: epoch {row['epoch']}/{trainer.max_epochs}  {text}  "
                 f"{row['seconds']:.0f} s",
                 soft_wrap=True,
-                highlight=False,
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

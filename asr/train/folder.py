@@ -52,13 +52,17 @@ def exclusive(folder: Path) -> Iterator[None]:
 def check_same(folder: Path, settings: Run) -> None:
     """AsrError with every difference if the folder's run was started with other settings.
 
-    `auto` of `training.precision` and of `data.batch_seconds` means what was used then.
+    `auto` of `training.precision` and of `data.batch_seconds` means what was used then. Networks of
+    other runs of a grid may have been moved together with this folder.
     """
     before = _flat(to_plain(load(Run, folder / "config.yaml")))
     now = _flat(to_plain(settings))
     before["model.outputs"] = now["model.outputs"]
     for key in ("training.precision", "data.batch_seconds"):
         if now[key] == "auto":
+            now[key] = before[key]
+    for key in ("init", "pruning.dense", "distillation.teacher"):
+        if _is_sibling(now[key], before[key], folder):
             now[key] = before[key]
     different = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before[k]]
     if before["pruning.method"] == now["pruning.method"] == "none":
@@ -70,6 +74,13 @@ def check_same(folder: Path, settings: Run) -> None:
             + "\n".join(lines)
             + "\nGive this run another name (name=...), or remove that folder."
         )
+
+
+def _is_sibling(now: str, before: str, folder: Path) -> bool:
+    """Whether `now` is a file of a run beside `folder`, and `before` may be its place earlier."""
+    file = Path(now)
+    beside = file.is_file() and file.parent.resolve().parent == folder.resolve().parent
+    return beside and Path(before).parts[-2:] == file.parts[-2:]
 
 
 def begin(

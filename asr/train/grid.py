@@ -2,7 +2,6 @@
 
 import bisect
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from asr.errors import AsrError
+from asr.files import atomic_write_bytes, check_folder_writable
 from asr.model.dimensions import Model
 from asr.model.shapes import count_parameters
 from asr.report.records import read_record
@@ -207,24 +207,24 @@ def run_grid(grid: Grid, results: Path, console: Console | None = None) -> list[
     them and exits with status 143; the same command continues them. Returns the names of the runs
     that failed.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, highlight=False)
     with _sigterm() as stop:
         failed = _run_grid(grid, results, console, stop)
     if stop.is_set():
-        console.print("stopped: run the same command to continue", highlight=False)
+        console.print("stopped: run the same command to continue")
         raise SystemExit(128 + signal.SIGTERM)
     return failed
 
 
 def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event) -> list[str]:
     waiting, finished, failed = list(grid.runs), set[str](), list[str]()
-    active: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
+    active: dict[str, tuple[subprocess.Popen[bytes], float, Path | None]] = {}
 
     def fail(name: str, *why: str) -> None:
         failed.append(name)
         # The record of an earlier run of this name would be taken for that of this one.
         (results / f"{name}.json").unlink(missing_ok=True)
-        console.print(f"{name}: FAILED", *why, sep="\n", highlight=False)
+        console.print(f"{name}: FAILED", *why, sep="\n")
 
     try:
         while (waiting or active) and not stop.is_set():
@@ -236,7 +236,7 @@ def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event
                     waiting.remove(run)
                     try:
                         active[run.name] = _start(grid, run, console)
-                    except AsrError as error:
+                    except (AsrError, OSError) as error:
                         fail(run.name, str(error))
             time.sleep(0.2)
             for name, (process, since, log) in list(active.items()):
@@ -244,10 +244,10 @@ def _run_grid(grid: Grid, results: Path, console: Console, stop: threading.Event
                     continue
                 del active[name]
                 if process.returncode or not (folder_of(grid, name) / "record.json").exists():
-                    fail(name, *(log.read_text().splitlines()[-8:] if log.exists() else []))
+                    fail(name, *(_end_of(log) if log else []))
                     continue
                 finished.add(name)
-                _collect(folder_of(grid, name), results / f"{name}.json")
+                copy(folder_of(grid, name) / "record.json", results / f"{name}.json")
                 _report(name, results / f"{name}.json", time.monotonic() - since, console)
     finally:
         for process, _, _ in active.values():
@@ -286,30 +286,40 @@ def _sigterm() -> Iterator[threading.Event]:
 
 def _start(
     grid: Grid, run: GridRun, console: Console
-) -> tuple[subprocess.Popen[bytes], float, Path]:
+) -> tuple[subprocess.Popen[bytes], float, Path | None]:
+    """The process, when it was started, and its log; None if it writes to the terminal."""
     words = overrides_of(grid, run)
     folder = folder_of(grid, run.name)
+    check_folder_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
     alone = grid.workers == 1
     if not (folder / "record.json").exists():
         follow = "" if alone else f", log in {log}"
-        console.print(f"{run.name}: training{follow}", highlight=False)
+        console.print(f"{run.name}: training{follow}")
     command = [sys.executable, "-m", "asr", "train", str(grid.base), *words]
     # Large pages, from glibc 2.35 on: a tenth less time for a step, and the same numbers.
     defaults = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     environment = defaults | os.environ
     if alone:  # its progress bar can be displayed
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-        return process, time.monotonic(), log
+        return process, time.monotonic(), None
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     return process, time.monotonic(), log
 
 
-def _collect(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "record.json", target)
+def _end_of(log: Path) -> list[str]:
+    """The last lines of a log, which may be damaged: the disk may be full."""
+    try:
+        return log.read_bytes().decode(errors="replace").splitlines()[-8:]
+    except OSError:
+        return []
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a result of a run, whole or not at all."""
+    atomic_write_bytes(target, source.read_bytes())
 
 
 def _report(name: str, path: Path, seconds: float, console: Console) -> None:
@@ -320,5 +330,4 @@ def _report(name: str, path: Path, seconds: float, console: Console) -> None:
     found = ", ".join(f"{name} {100 * wer:.1f} %" for name, wer in rates.items())
     console.print(
         f"{name}: {record.model.nonzeros:,} non-zeros, WER {found} ({seconds:.0f} s)",
-        highlight=False,
     )

@@ -231,7 +231,7 @@ def _print_conversions(utterances: Iterable[Utterance], settings: Run, console: 
             if recording.channels > 1:
                 counts[f"of {recording.channels} channels mixed to one"] += 1
     for what, count in sorted(counts.items()):
-        console.print(f"{settings.name}: {count} recordings {what}", highlight=False)
+        console.print(f"{settings.name}: {count} recordings {what}")
 
 
 def _tokenizer(settings: Run, folder: Path, train: Sequence[Utterance]) -> Tokenizer:

@@ -55,7 +55,11 @@ def train(settings: Run, console: Console | None = None) -> Path:
     check_pruning(settings.pruning)
     with joined(settings.training, place()) as ranks:
         # One process reports; what the others have to say is an error.
-        console = (console or Console(stderr=True)) if ranks.rank == 0 else Console(quiet=True)
+        console = (
+            (console or Console(stderr=True, markup=False, highlight=False))
+            if ranks.rank == 0
+            else Console(quiet=True)
+        )
         folder = run_folder(settings)
         if ranks.on_first(lambda: _finished(settings, folder, console)):
             return folder
@@ -72,7 +76,7 @@ def _finished(settings: Run, folder: Path, console: Console) -> bool:
     # A run that ended with this error has a record too, and must not look like a success.
     _check_sparsity(settings, read_record(folder / "record.json"), folder)
     rename(folder / "record.json", settings)
-    console.print(f"{settings.name}: finished before, see {folder}", highlight=False)
+    console.print(f"{settings.name}: finished before, see {folder}")
     return True
 
 
@@ -96,7 +100,6 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
             f"{settings.name}: data.cache_gigabytes caches nothing with data.workers="
             f"{settings.data.workers}: this system does not fork processes, and others lose what "
             "they hold at the end of an epoch",
-            highlight=False,
         )
     prepared = ranks.on_first(lambda: prepare(settings, folder, console))
     settings = replace(
@@ -158,7 +161,6 @@ def _finish(
         parts.console.print(
             f"{settings.name}: stopped after epoch {last['epoch']}: dev WER has not fallen since "
             f"epoch {best['epoch']} (training.patience={settings.training.patience})",
-            highlight=False,
         )
     distillation = None
     if teacher := parts.module.teacher:
@@ -188,7 +190,7 @@ def _assemble(
     )
     model = build_model(settings)
     if warning := zeros_that_are_lost(model, settings):
-        console.print(f"{settings.name}: {warning}", highlight=False)
+        console.print(f"{settings.name}: {warning}")
     steps = optimiser_steps(data.steps_per_epoch, settings)
     total_steps = steps * settings.training.epochs
     teacher = None

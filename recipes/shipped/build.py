@@ -28,7 +28,6 @@ import argparse
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,7 +47,7 @@ from asr.report import report
 from asr.settings.data import DataSettings
 from asr.settings.run import Run
 from asr.text.read import read_sentences
-from asr.train.grid import Grid, folder_of, read_grid, run_grid, selected, settings_of
+from asr.train.grid import Grid, copy, folder_of, read_grid, run_grid, selected, settings_of
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent
@@ -93,11 +92,13 @@ def train(plan: Grid) -> None:
 
     Raises AsrError if one fails.
     """
-    failed = run_grid(plan, RESULTS, Console())
+    failed = run_grid(plan, RESULTS, Console(markup=False, highlight=False))
     for run in plan.runs:
+        if run.name in failed:
+            continue
         packed = folder_of(plan, run.name) / "packed.asr"
         if packed.is_file() and packed.stat().st_size <= MOST_BYTES:
-            shutil.copyfile(packed, RESULTS / f"{run.name}.asr")
+            copy(packed, RESULTS / f"{run.name}.asr")
     if failed:
         raise AsrError(f"failed: {', '.join(failed)}")
 

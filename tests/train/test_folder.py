@@ -13,7 +13,7 @@ from asr.corpus.manifest import Utterance
 from asr.errors import AsrError
 from asr.settings.run import Run
 from asr.settings.yaml import load, write_yaml
-from asr.train.folder import begin, resume_point
+from asr.train.folder import begin, check_same, resume_point
 from asr.train.run import train
 
 UTTERANCES = [Utterance(str(i), f"{i}.wav", 3.0, "HI", "s") for i in range(4)]
@@ -56,6 +56,21 @@ def test_a_folder_with_the_digest_of_an_older_run_is_continued(tmp_path: Path) -
         begin(tmp_path, Run(), UTTERANCES[:2], UTTERANCES[2:])
     with pytest.raises(AsrError, match="other training or dev data"):
         begin(tmp_path, Run(), UTTERANCES[:2], UTTERANCES[3:])
+
+
+def test_a_network_of_another_run_may_be_moved_together_with_the_run(tmp_path: Path) -> None:
+    earlier, moved = tmp_path / "earlier", tmp_path / "moved"
+    (earlier / "a").mkdir(parents=True)
+    (earlier / "a" / "model.asr").touch()
+    begun(earlier / "b")
+    write_yaml(earlier / "b" / "config.yaml", Run(init=f"{earlier}/a/model.asr"))
+    earlier.rename(moved)
+    check_same(moved / "b", Run(init=f"{moved}/a/model.asr"))
+    for other in (f"{moved}/c/model.asr", f"{tmp_path}/a/model.asr"):
+        Path(other).parent.mkdir()
+        Path(other).touch()
+        with pytest.raises(AsrError, match="init: '"):
+            check_same(moved / "b", Run(init=other))
 
 
 def test_other_settings_are_refused_before_anything_is_written(

@@ -171,6 +171,38 @@ def test_a_run_that_cannot_be_started_leaves_no_record_of_an_earlier_one(
     assert records_of(plan, tmp_path) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_failed_training_printed_last_is_printed_as_it_is(
+    workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = replace(read_grid(grid(tmp_path, "  - {name: a}\n  - {name: b}\n"), []), workers=workers)
+    failing = tmp_path / "training"
+    failing.write_text("#!/bin/sh\necho '[/pytorch/pair.cc:5] [rank0]: closed' >&2; exit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(failing))
+    for name in ("a", "b"):
+        (tmp_path / "runs" / "g" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "g" / name / "log.txt").write_text("of an earlier run\n" * workers)
+    assert run_grid(plan, tmp_path / "results") == ["a", "b"]
+    printed = capsys.readouterr().err
+    assert printed.count("FAILED") == 2
+    assert printed.count("[/pytorch/pair.cc:5] [rank0]: closed") == (2 if workers == 2 else 0)
+    assert ("of an earlier run" in printed) == (workers == 2)
+
+
+def test_a_run_folder_that_cannot_be_made_fails_that_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = read_grid(grid(tmp_path, "  - {name: a}\n"), [])
+    (tmp_path / "runs").touch()
+    assert run_grid(plan, tmp_path / "results") == ["a"]
+    assert "runs" in capsys.readouterr().err
+
+
 # Instead of trainings: a program that does nothing until SIGTERM.
 STOPPED = """
 import sys
