@@ -34,5 +34,5 @@ def install(extras: str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 word`, `2 words`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    """`1 word`, `2,000 words`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -49,7 +49,7 @@ class BenchmarkResult:
     """Zeros over elements of the recurrent matrices."""
     seconds: float
     """Length of each utterance."""
-    columns: int
+    utterances: int
     """Utterances at once."""
     threads: int
     measured: TimingRun
@@ -76,13 +76,13 @@ class BenchmarkResult:
         """What was measured on what."""
         return (
             f"{self.path.name}: {self.network}, {100 * self.sparsity:.1f} % of its recurrent "
-            f"weights zero\n{self.columns} x {self.seconds:.3g} s of audio, features to "
+            f"weights zero\n{self.utterances} x {self.seconds:.3g} s of audio, features to "
             f"log-probabilities, on {environment.threads_line(self.threads)}"
         )
 
     def table(self) -> str:
         """The figures and what they mean, for a terminal."""
-        audio_seconds = self.seconds * self.columns
+        audio_seconds = self.seconds * self.utterances
         best = self.fastest_dense[1].seconds
         rows = [
             (
@@ -149,26 +149,27 @@ def instruction_set() -> str:
 def benchmark(
     path: str | Path,
     seconds: float = 10.0,
-    columns: int = 1,
+    utterances: int = 1,
     threads: int = 2,
     recording: Path | None = None,
     dense: Sequence[str] = NAMES,
 ) -> BenchmarkResult:
     """Time the network of a model file in the native backend and the `dense` ways to run it.
 
-    The input is noise of `seconds`, or the first `seconds` of `recording`, `columns` times.
+    The input is noise of `seconds`, or the first `seconds` of `recording`, `utterances` times.
     Raises AsrError for a file that is not a model, and for numbers out of range.
     """
     path = models.resolve(path)
-    if not (0.1 <= seconds <= 120 and 1 <= columns <= 1024 and 1 <= threads <= 1024):
+    if not (0.1 <= seconds <= 120 and 1 <= utterances <= 1024 and 1 <= threads <= 1024):
         raise AsrError(
-            f"seconds={seconds:g} (0.1 to 120), columns={columns} and threads={threads} (1 to 1024)"
+            f"seconds={seconds:g} (0.1 to 120), utterances={utterances} and threads={threads} "
+            "(1 to 1024)"
         )
     file = read_model(path)
     with naming(path):
         sparse = Network(file.tensors, file.metadata.model)
     with torch_threads(threads):
-        return _measure(path, file, sparse, seconds, columns, threads, recording, dense)
+        return _measure(path, file, sparse, seconds, utterances, threads, recording, dense)
 
 
 def _measure(
@@ -176,14 +177,14 @@ def _measure(
     file: ModelFile,
     sparse: Network,
     seconds: float,
-    columns: int,
+    utterances: int,
     threads: int,
     recording: Path | None,
     dense: Sequence[str],
 ) -> BenchmarkResult:
     metadata = file.metadata
     row = _features(metadata, seconds, recording)
-    batch = np.repeat(row[None], columns, axis=0)
+    batch = np.repeat(row[None], utterances, axis=0)
     dense_tensors, dimensions = fold_tensors(file.dense(), metadata.model)
     alternatives = DenseNetwork(dense_tensors, dimensions, threads).alternatives(batch, dense)
     calls: dict[str, Callable[[], object]] = {n: c.run for n, c in alternatives.found.items()}
@@ -193,7 +194,7 @@ def _measure(
         SPARSE: sparse,
         EXACT: Network(file.tensors, metadata.model, exact=True),
     }
-    lengths = np.full(columns, batch.shape[1])
+    lengths = np.full(utterances, batch.shape[1])
     for name, network in networks.items():
         calls[name] = call = _call(network, batch, lengths, threads)
         outputs[name] = call()[0]
@@ -204,7 +205,7 @@ def _measure(
         network=f"{dimensions.layers} x {dimensions.cell} {dimensions.hidden}",
         sparsity=1 - sum(map(np.count_nonzero, matrices)) / sum(m.size for m in matrices),
         seconds=min(seconds, len(row) * metadata.frontend.step_seconds),
-        columns=columns,
+        utterances=utterances,
         threads=threads,
         measured=interleave(calls, slot_seconds=SLOT_SECONDS, allow_busy=True),
         errors={name: float(np.abs(y - first).max()) for name, y in outputs.items()},

@@ -89,7 +89,7 @@ sys.stdout.buffer.write(pickle.dumps(result))
 def benchmark_sets(
     path: str | Path,
     seconds: float = 10.0,
-    columns: int = 1,
+    utterances: int = 1,
     threads: int = 2,
     recording: Path | None = None,
 ) -> dict[str, BenchmarkResult]:
@@ -97,7 +97,7 @@ def benchmark_sets(
     found = {}
     for name in sets_here():
         arguments = {
-            **{"path": path, "seconds": seconds, "columns": columns, "threads": threads},
+            **{"path": path, "seconds": seconds, "utterances": utterances, "threads": threads},
             **{"recording": recording, "dense": HELD[name].dense},
         }
         done = subprocess.run(

@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -242,8 +242,3 @@ def _refuse_twice(path: Path, hashes: array, what: str) -> None:
     names = [str(r.source) + f" ({r.id})" * (str(r.source) != r.id) for r in found]
     heading = f"{counted(len(found), 'recording')} {what}"
     raise AsrError(with_list(heading, names))
-
-
-def check_visible(recordings: Iterable[ListedRecording]) -> list[str]:
-    """Those of some recordings whose files are not there."""
-    return [r.audio_filepath for r in recordings if not os.path.exists(r.audio_filepath)]

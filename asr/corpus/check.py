@@ -1,6 +1,5 @@
 """Which utterances cannot be trained on, and why; found before training, none dropped silently."""
 
-import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,7 +137,7 @@ def check(
     ids, places = array("q"), array("q")
     for utterance in utterances:
         ids.append(hash(utterance.id))
-        places.append(hash(_place(utterance)))
+        places.append(hash(utterance.place()))
     _unique(_among(utterances, ids))
     found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
 
@@ -171,12 +170,6 @@ def _among(utterances: Sequence[Utterance], hashes: "array[int]") -> Iterator[Ut
         yield utterances[int(index)]
 
 
-def _place(utterance: Utterance) -> tuple[object, ...]:
-    """What tells a recording, or a part of one, from others."""
-    part = None if utterance.offset is None else (utterance.offset, utterance.duration)
-    return os.path.realpath(utterance.audio_filepath), part, utterance.channel
-
-
 def _unique(utterances: Iterable[Utterance]) -> None:
     seen: dict[str, str] = {}
     problems = []
@@ -197,7 +190,7 @@ def _two_texts(utterances: Iterable[Utterance]) -> Iterator[tuple[str, str]]:
     """Yield (id, explanation) of utterances whose recording has another text elsewhere."""
     seen: dict[object, Utterance] = {}
     for utterance in utterances:
-        first = seen.setdefault(_place(utterance), utterance)
+        first = seen.setdefault(utterance.place(), utterance)
         if normalise(first.text) != normalise(utterance.text):
             yield utterance.id, f"{utterance.text!r:.60}, but {first.text!r:.60} in {first.id}"
 

@@ -42,8 +42,8 @@ def scan(
     (`asr.corpus.metadata`). "nemo" reads the one manifest (`*.jsonl`,
     `*.json`) in the folder. "auto" takes whichever of them is there.
     The id is the path below the folder without its suffix, the speaker the name of the folder
-    that the recording lies in, or empty in the top folder; a NeMo manifest has its own, and so
-    may a `metadata.csv`.
+    that the recording lies in, or empty in the top folder. A NeMo manifest and a `metadata.csv`
+    have their own speakers, or none: the folders may be parts of a corpus.
 
     A `tsv` that is named chooses its recordings; otherwise every recording must have a text.
     `ignore` is not read as a source of texts: it is the manifest that this scan is written to.

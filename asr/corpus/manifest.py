@@ -57,6 +57,11 @@ class Utterance:
         seconds = None if self.offset is None else self.duration
         return Clip(self.audio_filepath, self.offset or 0.0, seconds, self.channel)
 
+    def place(self) -> tuple[object, ...]:
+        """What tells its recording, or its part of one, from others, by whatever path."""
+        part = None if self.offset is None else (self.offset, self.duration)
+        return os.path.realpath(self.audio_filepath), part, self.channel
+
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """The utterances of a manifest in its order.

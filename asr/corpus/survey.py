@@ -113,9 +113,7 @@ def _twice(utterances: Sequence[Utterance]) -> Iterator[Remark]:
     """Recordings that are listed twice, or lie in two files of the same content."""
     places: dict[object, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
-        part = None if utterance.offset is None else (utterance.offset, utterance.duration)
-        key = os.path.realpath(utterance.audio_filepath), part, utterance.channel
-        places[key].append(utterance)
+        places[utterance.place()].append(utterance)
     groups = [group for group in places.values() if len(group) > 1]
     sizes: dict[int, list[Utterance]] = defaultdict(list)
     for group in places.values():

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.files import atomic_write_bytes, check_folder_writable, check_writable
 from asr.report import measurements, plots, tables
 from asr.report.comparison import comparison
 from asr.report.page import page
 from asr.report.records import read_records
 from asr.report.schema import RunRecord
-from asr.report.table import Table, counted, days, escape
+from asr.report.table import Table, days, escape
 
 
 def report(
@@ -172,6 +172,8 @@ def _between_markers(path: Path, recipe: str, content: str) -> bytes:
     start, end = f"<!-- asr report: {recipe} -->", f"<!-- end: {recipe} -->"
     try:
         text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise AsrError(f"{path}: not a text in UTF-8") from None
     except OSError as error:
         raise AsrError(
             f"{path}: cannot be read ({error.strerror}); make it with the lines\n{start}\n{end}"

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from asr import environment
-from asr.errors import AsrError
+from asr.errors import AsrError, counted
 from asr.plain import Reader
 from asr.report.records import find_records, write_record
 from asr.report.schema import SCHEMA, GitState, MachineRecord
-from asr.report.table import Column, Table, count, counted, days, escape, megabytes
+from asr.report.table import Column, Table, count, days, escape, megabytes
 
 KIND = "measurement"
 

@@ -114,11 +114,6 @@ def megabytes(value: float) -> str:
     return count(value / 1e6) if value >= 999.5e6 else f"{value / 1e6:#.3g}".rstrip(".")
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
-
-
 def days(dates: Sequence[str]) -> str:
     """The day of some ISO dates, or the first and the last."""
     found = sorted({date[:10] for date in dates})

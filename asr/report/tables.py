@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from asr.errors import counted
 from asr.report.comparison import comparison
 from asr.report.grouping import NetworkSeeds, datasets, mean, networks
 from asr.report.schema import RunRecord
-from asr.report.table import Column, Table, count, counted, megabytes
+from asr.report.table import Column, Table, count, megabytes
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,8 +24,8 @@ from asr.server.errors import ApiError
 from asr.server.gate import bearer, foreign_origin, wrong_token
 from asr.server.jobs import ClientLeft, stopping
 from asr.server.service import Service
-from asr.transcribe.formats import word_to_plain
-from asr.transcribe.stream import Stream, StreamUpdate
+from asr.transcribe.formats import final_event, words_event
+from asr.transcribe.stream import Stream
 from asr.transcribe.transcript import Transcript
 
 TOKEN_SECONDS = 10.0
@@ -105,7 +105,7 @@ class Listener:
             stream = await self.service.streams.run(model.recogniser.stream)
             transcript = await self._listen(stream, pcm)
         self.service.metrics.audio.labels(model.name).inc(transcript.seconds)
-        await self._send(_final(transcript))
+        await self._send(final_event(transcript))
         if self.service.streams.stopped.is_set():
             raise stopping()
         await self._close(_NORMAL)
@@ -156,7 +156,7 @@ class Listener:
             part = samples[first : first + _PUSHED_SAMPLES]
             update = await self.service.streams.run(partial(stream.push, part))
             self._seconds = update.seconds
-            await self._send(_words(update))
+            await self._send(words_event(update))
 
     async def _next(self, seconds: float) -> bytes | dict[str, Any] | None:
         """The next message; None if the server stops before one comes."""
@@ -219,21 +219,3 @@ def _rate(given: str) -> int:
         message = f"sample_rate={given[:32]!r}: a whole number of Hz from {low} to {high}"
         raise ApiError(400, message, "sample_rate", "invalid_value")
     return int(given)
-
-
-def _words(update: StreamUpdate) -> dict[str, Any]:
-    return {
-        "type": "words",
-        "stable": [word_to_plain(word) for word in update.stable],
-        "provisional": [word_to_plain(word) for word in update.provisional],
-        "seconds": round(update.seconds, 3),
-    }
-
-
-def _final(transcript: Transcript) -> dict[str, Any]:
-    return {
-        "type": "final",
-        "text": transcript.text,
-        "words": [word_to_plain(word) for word in transcript.words],
-        "duration": round(transcript.seconds, 3),
-    }

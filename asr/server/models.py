@@ -14,8 +14,8 @@ from asr.server.options import ServerOptions
 from asr.transcribe.recogniser import Recogniser, load_for_command
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=(.+)")
-_CODES = {"english": ("en", "eng")}
-"""Codes of ISO 639 for the languages of the recognisers in the package."""
+_NAMES = (("english", "en", "eng"),)
+"""Name and codes of ISO 639 of the languages of the recognisers in the package."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class ServedModel:
 
     def speaks(self, language: str) -> bool:
         """Whether a request may name this language: by its name or code, with a region or not."""
-        return language.lower().split("-")[0].split("_")[0] in (
-            self.language,
-            *_CODES.get(self.language, ()),
-        )
+        own = _without_region(self.language)
+        same = next((names for names in _NAMES if own in names), (own,))
+        return _without_region(language) in same
 
     def to_plain(self) -> dict[str, Any]:
         """An entry of OpenAI's list of models, and what is ours."""
@@ -95,6 +94,11 @@ def _named(given: str) -> tuple[str, str]:
         return found[1], found[2]
     known = registry.named(given)
     return (known.name if known else Path(given).stem), given
+
+
+def _without_region(language: str) -> str:
+    """`en` for `en-US` and `EN_us`."""
+    return re.split("[-_]", language.lower(), maxsplit=1)[0]
 
 
 def _served(

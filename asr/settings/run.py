@@ -56,7 +56,8 @@ class Run:
             name = "dense" if self.pruning.method == "none" else "sparse"
             object.__setattr__(self, "name", name)
         with problems() as check:
-            check("/" not in self.name, f"name={self.name!r}: a plain name")
+            plain = "/" not in self.name and self.name not in (".", "..")
+            check(plain, f"name={self.name!r}: a plain name")
             check(self.threads >= 1, f"threads={self.threads}: at least 1")
             check(self.seed >= 0, f"seed={self.seed}: 0 or more")
             at_most(check, "", self, seed=2**63 - 1, threads=1024)

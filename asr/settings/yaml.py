@@ -130,12 +130,13 @@ class _Loader(yaml.SafeLoader):
         assert node is not None
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.composer.ComposerError(
                     None, None, f"{key.value!r} is listed twice", key.start_mark
                 )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return node
 
 

@@ -21,7 +21,7 @@ def read_sentences(
     damaged or not UTF-8, for a bad line of a manifest, and for an unknown normalisation.
     """
     normalise("", normalisation)
-    for path in map(Path, paths):
+    for path in (Path(path).expanduser() for path in paths):
         with open_compressed(path) as file:
             number = 0
             try:

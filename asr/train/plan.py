@@ -59,7 +59,7 @@ def plan_of(settings: Run, total_steps: int) -> Plan:
     torch.manual_seed(settings.seed)
     size = replace(settings.model, outputs=_outputs(settings))
     model = build_model(replace(settings, model=size))
-    rule = rule_of(settings.pruning, model, total_steps)
+    rule = rule_of(settings.pruning, model, total_steps, settings.seed)
     if rule is None:
         raise AsrError(
             "pruning.method=none: nothing is pruned. For the paper's ramp to 90 % zeros set "

@@ -39,11 +39,15 @@ def check_pruning(pruning: PruningSettings) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewUpdates)  # warned of when the number of steps is known
         # Thresholds are those of a network: any will do to see whether they are allowed.
-        _rule(pruning, _ANY_STEPS, {"any": 1.0} if pruning.dense else None)
+        _rule(pruning, _ANY_STEPS, {"any": 1.0} if pruning.dense else None, seed=0)
 
 
-def rule_of(pruning: PruningSettings, model: DeepSpeech, total_steps: int) -> Rule | None:
+def rule_of(
+    pruning: PruningSettings, model: DeepSpeech, total_steps: int, seed: int = 0
+) -> Rule | None:
     """The rule for a training of `total_steps` optimiser steps; None for pruning.method=none.
+
+    seed: of what a schedule draws at random (RigL's first mask).
 
     Raises:
         AsrError: as `check_pruning`; for a window without room for its updates, tensors that are
@@ -52,7 +56,8 @@ def rule_of(pruning: PruningSettings, model: DeepSpeech, total_steps: int) -> Ru
     check_pruning(pruning)
     if pruning.method == "none":
         return None
-    return _rule(pruning, total_steps, _thresholds(pruning, model) if pruning.dense else None)
+    thresholds = _thresholds(pruning, model) if pruning.dense else None
+    return _rule(pruning, total_steps, thresholds, seed)
 
 
 def lasso_of(pruning: PruningSettings, model: DeepSpeech) -> GroupLasso | None:
@@ -64,10 +69,10 @@ def lasso_of(pruning: PruningSettings, model: DeepSpeech) -> GroupLasso | None:
 
 
 def _rule(
-    pruning: PruningSettings, total_steps: int, thresholds: Mapping[str, float] | None
+    pruning: PruningSettings, total_steps: int, thresholds: Mapping[str, float] | None, seed: int
 ) -> Rule:
     # A schedule takes what it needs of all the settings; a ramp without a target has None there.
-    options = asdict(pruning) | {"target": pruning.target or None}
+    options = asdict(pruning) | {"target": pruning.target or None, "seed": seed}
     with _naming_keys(pruning):
         return Rule(
             schedule_from_fractions(pruning.method, total_steps, options),

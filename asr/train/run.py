@@ -124,7 +124,7 @@ def _train(settings: Run, folder: Path, console: Console, ranks: Ranks) -> Path:
     ranks.on_first(lambda: begin(folder, settings, prepared.train, prepared.dev, ranks.world))
     resume = ranks.on_first(lambda: resume_point(folder).exists())
     parts = assemble(known)
-    rule = rule_of(settings.pruning, parts.model, parts.total_steps)
+    rule = rule_of(settings.pruning, parts.model, parts.total_steps, settings.seed)
     pruning = PruningCallback(rule, parts.model) if rule else None
     if not resume:
         ranks.everywhere(lambda: try_largest_batch(parts))

@@ -15,6 +15,7 @@ from asr.errors import AsrError
 from asr.transcribe.subtitles import Cue, cues, milliseconds
 
 if TYPE_CHECKING:
+    from asr.transcribe.stream import StreamUpdate
     from asr.transcribe.transcript import Transcript
 
 
@@ -66,6 +67,26 @@ def word_to_plain(word: Word) -> dict[str, Any]:
         "start": milliseconds(word.start) / 1000,
         "end": milliseconds(word.end) / 1000,
         "confidence": round(word.confidence, 3),
+    }
+
+
+def words_event(update: "StreamUpdate") -> dict[str, Any]:
+    """New words of a stream, as `asr listen --format json` and `asr serve` send them."""
+    return {
+        "type": "words",
+        "stable": [word_to_plain(word) for word in update.stable],
+        "provisional": [word_to_plain(word) for word in update.provisional],
+        "seconds": round(update.seconds, 3),
+    }
+
+
+def final_event(transcript: "Transcript") -> dict[str, Any]:
+    """The end of a stream, as they send it."""
+    return {
+        "type": "final",
+        "text": transcript.text,
+        "words": [word_to_plain(word) for word in transcript.words],
+        "duration": round(transcript.seconds, 3),
     }
 
 

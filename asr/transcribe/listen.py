@@ -18,7 +18,7 @@ from asr import audio
 from asr.audio.find import is_sound
 from asr.decode.hypothesis import Word
 from asr.errors import AsrError, install
-from asr.transcribe.formats import word_to_plain
+from asr.transcribe.formats import final_event, words_event
 from asr.transcribe.recogniser import Recogniser, say_once
 from asr.transcribe.stream import Stream, StreamUpdate
 from asr.transcribe.transcript import Transcript
@@ -243,24 +243,10 @@ class _Events:
 
     def update(self, update: StreamUpdate) -> None:
         if update.stable or update.provisional:
-            self._print(
-                {
-                    "type": "words",
-                    "stable": [word_to_plain(word) for word in update.stable],
-                    "provisional": [word_to_plain(word) for word in update.provisional],
-                    "seconds": round(update.seconds, 3),
-                }
-            )
+            self._print(words_event(update))
 
     def finish(self, transcript: Transcript) -> None:
-        self._print(
-            {
-                "type": "final",
-                "text": transcript.text,
-                "words": [word_to_plain(word) for word in transcript.words],
-                "duration": round(transcript.seconds, 3),
-            }
-        )
+        self._print(final_event(transcript))
 
     def _print(self, event: dict[str, Any]) -> None:
         print(json.dumps(event, ensure_ascii=False), flush=True)

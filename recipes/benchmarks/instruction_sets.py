@@ -27,8 +27,8 @@ from lib.sparse import MAIN
 from network import SECONDS, dense_networks, dimensions_of, sparse_networks
 
 from asr.benchmark.instruction_sets import HELD, sets_here
-from asr.errors import AsrError
-from asr.report.table import Column, Table, counted
+from asr.errors import AsrError, counted
+from asr.report.table import Column, Table
 
 NETWORKS = (("5x800", 5, 800, 2), ("3x512", 3, 512, 1))
 """Name, layers, hidden units, threads."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from lib.layers import CellWeights, LayerWeights, layer_of
-from lib.script import Script, finish, start
+from lib.script import Script, finish, named, start
 from lib.sparse import Variant, sparse_layer
 from lib.tables import masks_display
 from lib.weights import random_layer
@@ -70,12 +70,12 @@ def row_spread(layer: LayerWeights) -> float:
 
 def layers(paths: Sequence[Path], quick: bool) -> Iterator[tuple[str, LayerWeights, LayerWeights]]:
     """Name, layer with its mask, layer with a random one."""
-    for path in paths:
+    for name, path in named(paths).items():
         tensors, plain = read(path)
         dimensions = Metadata.from_plain(plain).model
         for i in range(dimensions.layers):
             layer = layer_of(tensors, dimensions, i)
-            yield f"{path.name}, layer {i + 1}", layer, changed(layer, shuffled)
+            yield f"{name}, layer {i + 1}", layer, changed(layer, shuffled)
     wide = random_layer("gru", *(2 * [64 if quick else 800]))
     for sigma in SKEWS:
         layer = changed(wide, lambda matrix, sigma=sigma: skewed(matrix, sigma))

@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lib.steps import flush_denormal
 from torch import Tensor, nn
 
 from asr import environment
 from asr.pruning import Bank, Block, Cubic, Pruner, Rule, ThresholdRamp, find
+from asr.pruning.factors import Factors
 from asr.report.measurements import DisplayColumn, table_of, write_measurement
 from asr.train.record import command
 
@@ -133,6 +135,8 @@ def state_bytes(pruner: Pruner) -> int:
     def tensors(value: object) -> Iterator[Tensor]:
         if isinstance(value, Tensor):
             yield value
+        elif isinstance(value, Factors):
+            yield from tensors(vars(value))
         elif isinstance(value, dict):
             for item in value.values():
                 yield from tensors(item)
@@ -203,6 +207,7 @@ def measure(
     return rows, ratios
 
 
+@flush_denormal()
 def main(words: list[str] | None = None) -> int:
     """Measure and print a table; status 1 if a rule takes more than LIMIT of the training."""
     parser = argparse.ArgumentParser(description="What the pruner costs a training.")
@@ -213,7 +218,6 @@ def main(words: list[str] | None = None) -> int:
     options = parser.parse_args(words)
     size = Size(hidden=48, layers=2, batch=4, frames=60) if options.quick else Size()
     torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
     torch.manual_seed(1)
     model = Network(size)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)

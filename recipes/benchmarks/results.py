@@ -23,7 +23,11 @@ def recipes(folder: Path) -> dict[str, list[Path]]:
     """Records by recipe. Raises AsrError if there are none."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*/*.json")):
-        found.setdefault(json.loads(path.read_text(encoding="utf-8"))["recipe"], []).append(path)
+        try:
+            recipe = json.loads(path.read_bytes())["recipe"]
+        except (ValueError, TypeError, KeyError):
+            raise AsrError(f"{path}: not a record") from None
+        found.setdefault(recipe, []).append(path)
     if not found:
         raise AsrError(f"{folder}: no records in its folders; run recipes/benchmarks/recurrent.py")
     return found

@@ -30,12 +30,9 @@ import httpx
 import numpy as np
 from lib import server_faults as faults
 from lib.server_process import ServerProcess
+from lib.speech import speech
 
 from asr import environment
-from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken import espeak
-from asr.corpus.spoken.record import perform
-from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
 from asr.report.measurements import DisplayColumn, ExtraTable, table_of, write_measurement
 from asr.train.record import command
@@ -95,17 +92,6 @@ class Load:
             "p50": low,
             "p95": high,
         }
-
-
-def speech(seconds: float) -> np.ndarray:
-    """Sentences of the built-in corpus, one after another, at 16 kHz."""
-    espeak.require()
-    settings, parts = Spoken(), list[np.ndarray]()
-    for line in spoken.lines("test", settings):
-        if sum(map(len, parts)) >= seconds * faults.RATE:
-            break
-        parts.append(perform(line, "test", settings.seed))
-    return np.concatenate(parts)[: round(seconds * faults.RATE)]
 
 
 async def client(

@@ -219,6 +219,8 @@ def main(words: list[str]) -> int:
     kinds = recognisers(arguments.model, arguments.normalise)
     noise = audio.load(arguments.noise, RATE).samples if arguments.noise else None
     sets = {Path(entry).name: read(entry, arguments.utterances) for entry in arguments.sets}
+    if len(sets) < len(arguments.sets):
+        raise AsrError("two of the sets have the same name; give one of them another")
     columns = [DisplayColumn("Added", "added"), DisplayColumn("Seconds", "seconds", "g")]
     keys = [(name, kind) for name in sets for kind in kinds]
     columns += [DisplayColumn(f"{n}, {kind}", f"{n} {kind}", "percent") for n, kind in keys]

@@ -17,16 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
-from lib.script import Script, finish, rows, show, start
+from lib.script import Script, finish, named, rows, show, start
+from lib.speech import RATE, speech
 from lib.tables import start_display
 from lib.weights import random_tensors
 
 from asr.benchmark.timing import interleave
-from asr.corpus.spoken import build as spoken
-from asr.corpus.spoken import espeak, record
-from asr.corpus.spoken.settings import Spoken
 from asr.errors import AsrError
 from asr.features.settings import Frontend
 from asr.model.dimensions import Model
@@ -62,18 +59,6 @@ def run(command: Sequence[str]) -> dict[str, Any]:
     if found["status"]:
         raise AsrError(f"{' '.join(command[1:])}: {found['error'].strip()}")
     return found
-
-
-def speech(seconds: float) -> np.ndarray:
-    """Sentences of the built-in corpus, one after another, at 16 kHz."""
-    espeak.require()
-    settings = Spoken()
-    parts: list[np.ndarray] = []
-    for line in spoken.lines("test", settings):
-        if sum(map(len, parts)) >= seconds * 16000:
-            break
-        parts.append(record.perform(line, "test", settings.seed))
-    return np.concatenate(parts)[: round(seconds * 16000)]
 
 
 def untrained(path: Path, layers: int, hidden: int) -> Path:
@@ -135,9 +120,9 @@ def main(arguments: Sequence[str]) -> int:
         recordings = {}
         for seconds in SECONDS[: 1 if script.quick else 2]:
             recordings[str(seconds)] = folder / f"{seconds}.wav"
-            soundfile.write(recordings[str(seconds)], speech(seconds), 16000)
+            soundfile.write(recordings[str(seconds)], speech(seconds), RATE)
         own: Path | None = script.options.model
-        chosen = [(own.name, own)] if own else models(folder, script.quick)
+        chosen = list(named([own]).items()) if own else models(folder, script.quick)
         for key, model in chosen:
             if not script.done(key):
                 measure(script, key, model, recordings)

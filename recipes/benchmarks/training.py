@@ -28,7 +28,7 @@ import soundfile
 import torch
 from lib.record import Display, Part
 from lib.script import Script, finish, start
-from lib.steps import LONGEST, SHORTEST, a_batch, trainer_of
+from lib.steps import LONGEST, SHORTEST, a_batch, flush_denormal, trainer_of
 from torch import Tensor, nn
 
 from asr.benchmark.timing import LoadMonitor
@@ -231,10 +231,10 @@ def display(parts: Sequence[Part]) -> Display:
     )
 
 
+@flush_denormal()
 def main(arguments: Sequence[str]) -> int:
     script = start("training", __doc__ or "", display, arguments)
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     settings = load(Run, RECIPE, ["data.spoken.text=[]"])
     small = replace(settings, model=replace(settings.model, hidden=16))
     widths, batches = ((16,), (20.0,)) if script.quick else (WIDTHS, BATCHES)

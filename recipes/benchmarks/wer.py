@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lib.script import finish, start
+from lib.script import finish, named, start
 from lib.tables import wer_display
 from numpy.typing import NDArray
 
@@ -120,12 +120,12 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument("--root", default="", help="folder of the sets")
 
     script = start("wer", __doc__ or "", wer_display, arguments, add, timed=False)
-    model: Path = script.options.model
+    ((name_of_model, model),) = named([script.options.model]).items()
     data = DataSettings(
         root=script.options.root, spoken=Spoken(test_hours=0.01 if script.quick else 0.3)
     )
     for entry in script.options.set:
-        key = f"{model.name}, {sources.describe(entry)}"
+        key = f"{name_of_model}, {sources.describe(entry)}"
         if script.done(key):
             continue
         utterances = sources.resolve(entry, data.root, data.spoken)

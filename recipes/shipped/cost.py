@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from lib.steps import a_batch, trainer_of
+from lib.steps import a_batch, flush_denormal, trainer_of
 
 from asr.benchmark.timing import TimingRun, interleave
 from asr.errors import AsrError
@@ -184,14 +184,18 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, help="the record, .json")
     parser.add_argument("--allow-busy", action="store_true", help="measure beside other programs")
     arguments = parser.parse_args(words)
-    trainings = {folder.name: read_training(folder) for folder in arguments.folders}
+    trainings: dict[str, Training] = {}
+    for folder in arguments.folders:
+        if folder.name in trainings:
+            raise AsrError(f"two of the run folders are called {folder.name}")
+        trainings[folder.name] = read_training(folder)
     if missing := [name for name in arguments.reach if name not in trainings]:
         raise AsrError(f"--reach: not among the run folders: {', '.join(missing)}")
     goals = [trainings[name] for name in arguments.reach]
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     calls = {name: step for t in trainings.values() for name, step in steps_of(t).items()}
-    timed = interleave(calls, allow_busy=arguments.allow_busy)
+    with flush_denormal():
+        timed = interleave(calls, allow_busy=arguments.allow_busy)
     seconds = {name: timing.seconds for name, timing in timed.timings.items()}
     columns = columns_of(goals)
     rows = [row_of(training, goals, seconds) for training in trainings.values()]

@@ -91,6 +91,8 @@ def package(arguments: argparse.Namespace) -> list[Path]:
     if not model.packed:
         raise AsrError(f"{arguments.model}: a dense model file; pack it first with `asr pack`")
     for path, limit in ((arguments.model, MODEL_BYTES), (arguments.lm, LM_BYTES)):
+        if not path.is_file():
+            raise AsrError(f"{path}: no such file")
         if path.stat().st_size > limit:
             raise AsrError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}")
     names = ("beam", "lm_weight", "word_bonus", "prior_weight", "unknown_score")

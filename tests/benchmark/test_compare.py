@@ -32,7 +32,7 @@ def result(
     timings = {name: Timing(s, s, s, 3, s) for name, s in seconds.items()}
     zeros = dict.fromkeys(seconds, 0.0)
     return BenchmarkResult(
-        path=Path("x/my.asr"), network="3 x gru 128", sparsity=sparsity, seconds=10, columns=1,
+        path=Path("x/my.asr"), network="3 x gru 128", sparsity=sparsity, seconds=10, utterances=1,
         threads=2, measured=TimingRun(timings, other_load), errors=zeros, other_tokens=zeros,
         kernels={SPARSE: "perm16"}, absent={"OpenVINO bf16": "package openvino is not installed"},
     )  # fmt: skip

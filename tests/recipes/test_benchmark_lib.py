@@ -8,7 +8,7 @@ import pytest
 from benchmark_scripts import FOLDER
 from lib import script as scripts
 from lib.record import Display, PartedRecord, read_parts
-from lib.script import start
+from lib.script import named, start
 
 from asr.errors import AsrError
 from asr.report.measurements import read_measurement
@@ -94,3 +94,10 @@ def test_quick_figures_are_written_only_with_output(tmp_path: Path) -> None:
     script = start("x", "", display, ["--quick", "--output", str(tmp_path)], timed=False)
     assert script.record.path == tmp_path / "x.json"
     assert str(tmp_path) not in script.record.command
+
+
+def test_models_are_named_by_their_file_or_by_their_run(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "packed.asr", tmp_path / "b" / "packed.asr", tmp_path / "own.asr"]
+    assert list(named(paths)) == ["a/packed.asr", "b/packed.asr", "own.asr"]
+    with pytest.raises(AsrError, match="both would be called own"):
+        named([tmp_path / "own.asr", tmp_path / "a" / "own.asr"])

@@ -252,6 +252,9 @@ def test_tables_are_made_from_the_records_between_markers(
     assert results_script.write_results(records.parent, results) == []
     with pytest.raises(AsrError, match="no records in its folders"):
         results_script.write_results(tmp_path, results)
+    (records / "odd.json").write_text("{}")
+    with pytest.raises(AsrError, match=r"odd\.json: not a record"):
+        results_script.write_results(records.parent, results)
 
 
 def test_the_break_even_is_where_the_times_cross() -> None:

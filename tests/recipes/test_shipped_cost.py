@@ -38,7 +38,7 @@ def threads():
 def training(folder: Path, name: str, rates: list[float], kept: float, final_step: int = 0) -> Path:
     """A run folder whose validations, one after every 100 steps, had these error rates."""
     made = folder / name
-    made.mkdir()
+    made.mkdir(parents=True)
     record = plain_record(name, tests={}, sparsity=0.9 if final_step else None)
     record["training"] |= {"dev_wer": kept, "steps": 100 * len(rates)}
     if final_step:
@@ -112,3 +112,9 @@ def test_a_folder_without_validations_is_refused(tmp_path: Path, text: str, mess
 def test_what_is_to_be_reached_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(AsrError, match="other"):
         MAIN([str(training(tmp_path, "one", [0.5], 0.5)), "--reach", "other"])
+
+
+def test_two_run_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [training(tmp_path / place, "one", [0.5], 0.5) for place in ("a", "b")]
+    with pytest.raises(AsrError, match="two of the run folders are called one"):
+        MAIN([str(folder) for folder in folders])

@@ -198,3 +198,5 @@ def test_a_dense_network_is_refused(tmp_path: Path, lm: Path) -> None:
     with pytest.raises(AsrError, match="asr pack"):
         package.main([str(tmp_path / "dense.asr"), str(lm), "--output", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()
+    with pytest.raises(AsrError, match=r"no\.lm: no such file"):
+        packaged(tmp_path, tmp_path / "no.lm")

@@ -115,6 +115,13 @@ def test_missing_markers_are_named_and_no_file_is_changed(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "RESULTS.md").write_bytes(b"caf\xe9\n")
+    records = write_all(tmp_path / "records", [plain_record(tests={})])
+    with pytest.raises(AsrError, match=r"RESULTS\.md: not a text in UTF-8"):
+        report(records, tmp_path / "out", tmp_path / "RESULTS.md")
+
+
 def test_records_of_two_recipes_cannot_use_the_same_markers(tmp_path):
     plain = [plain_record("a", tests={}), plain_record("b", tests={}, recipe="demo")]
     results = tmp_path / "RESULTS.md"

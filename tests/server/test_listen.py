@@ -276,7 +276,7 @@ def test_a_client_that_does_not_read_frees_its_place_and_its_connection(
     assert served.server is not None
     monkeypatch.setattr(listen, "IDLE_SECONDS", 0.3)
     more_than_systems_hold = "x" * (1 << 25)
-    monkeypatch.setattr(listen, "_words", lambda update: {"words": more_than_systems_hold})
+    monkeypatch.setattr(listen, "words_event", lambda update: {"words": more_than_systems_hold})
     open_ = served.server.server_state.connections
     with served.connect() as connection:
         connection.sendall(

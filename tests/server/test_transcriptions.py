@@ -178,6 +178,10 @@ def test_the_language_of_the_packaged_model_may_be_named(tone: Path) -> None:
         assert read_fields({"language": [language]}, models).model.language == "english"
     assert read_fields({"language": ["de"], "model": ["deutsch"]}, models).model.name == "deutsch"
     assert read_fields({"languages[]": ["fr", "en"]}, models).model.name == "english"
+    for started in ("en-US", "English", "EN"):
+        own = Models(ServerOptions(models=(str(tone),), language=started))
+        for language in ("en", "en-GB", "english", "en_us"):
+            assert read_fields({"language": [language]}, own).model.language == started.lower()
     with pytest.raises(Exception, match="english transcribes english only"):
         read_fields({"language": ["fr"]}, models)
 

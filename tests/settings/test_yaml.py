@@ -46,6 +46,8 @@ def test_settings_that_are_written_read_back_the_same(tmp_path: Path) -> None:
         ("model.hidden", "settings are given as key=value"),
         ("pruning.tensors=[*hh*]", "needs quotes"),
         ("model.hidden=0", "model.hidden=0: at least 1"),
+        ("name=..", "name='..': a plain name"),
+        ("model.hidden={{h}}", "model.hidden"),
         ("model.conv_kernels=[[4,5],[5,5]]", "must be two odd numbers"),
         ("frontend.mels=40", "model.mels=80, frontend.mels=40: must be equal"),
         ("pruning.target=90", "pruning.target=90.0: from 0 to below 1"),
@@ -180,8 +182,14 @@ def test_every_setting_has_a_description() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"name: 2026-99-99\n", "name: \u00e9\n".encode("latin-1"), b"a: " + b"[" * 100_000, b"a: \0"],
-    ids=["a date that is none", "Latin-1", "deep brackets", "zero bytes"],
+    [
+        b"name: 2026-99-99\n",
+        "name: \u00e9\n".encode("latin-1"),
+        b"a: " + b"[" * 100_000,
+        b"a: \0",
+        b"model: {hidden: {{ hidden }}}\n",
+    ],
+    ids=["a date that is none", "Latin-1", "deep brackets", "zero bytes", "a template"],
 )
 def test_a_file_that_is_not_yaml_is_named(content, tmp_path):
     (tmp_path / "run.yaml").write_bytes(content)

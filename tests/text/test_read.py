@@ -39,6 +39,12 @@ def test_the_shortcut_for_plain_lines_gives_the_same_as_normalising(line, tmp_pa
     assert sentence.split() == normalise(line).split()
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("good\n")
+    assert list(read_sentences(["~/a.txt"])) == ["GOOD"]
+
+
 def test_texts_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"GOOD\nCAF\xc9\n")
     (tmp_path / "bad.jsonl").write_text('{"text": "A"}\n\n{"txt": "B"}\n')

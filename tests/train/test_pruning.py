@@ -93,6 +93,13 @@ def test_settings_make_the_rule(words: str, expected: Rule, model: DeepSpeech) -
         Pruner(model, rule)
 
 
+def test_the_seed_of_the_run_draws_the_first_mask_of_rigl(model: DeepSpeech) -> None:
+    words = ["pruning.method=rigl", "pruning.target=0.9", "pruning.mask_updates=20"]
+    rule = rule_of(load(Run, None, words).pruning, model, 1000, seed=3)
+    assert isinstance(rule.schedule, RigL)
+    assert rule.schedule.seed == 3
+
+
 def test_group_lasso_has_the_blocks_and_tensors_that_are_pruned(model: DeepSpeech) -> None:
     words = ["method=cubic", "target=0.9", "pattern=block", "block=[4,2]", "tensors=[rnn*hh*]"]
     pruning = load(Run, None, [f"pruning.{word}" for word in words]).pruning

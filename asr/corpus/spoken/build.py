@@ -66,7 +66,7 @@ def ensure(
 def folder_of(settings: Spoken, root: Path = Path("data")) -> Path:
     """The folder of the corpus of these settings."""
     if settings.folder:
-        return Path(settings.folder)
+        return Path(settings.folder).expanduser()
     hours = "-".join(f"{h:g}h" for h in _hours(settings).values())
     source = f"text-{digest(settings.text)}" if settings.text else settings.vocabulary
     if _others_speak(settings):

@@ -5,7 +5,6 @@ that the next call repeats only the chunks that were being recorded.
 """
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from asr import environment
 from asr.audio import simulate
 from asr.corpus.manifest import Utterance
 from asr.corpus.spoken import synthesisers
@@ -91,7 +91,7 @@ def record(
     What a call that was killed has recorded is not recorded again.
     """
     session.chunks.mkdir(parents=True, exist_ok=True)
-    count = processes or os.cpu_count() or 1
+    count = processes or environment.cores()
     several = count > 1 and seconds > _WORTH_PROCESSES
     chunks = _chunks(lines, session, count) if several else _chunks_here(lines, session)
     utterances: list[Utterance] = []

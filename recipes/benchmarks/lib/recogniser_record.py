@@ -128,7 +128,7 @@ def columns(subsets: Sequence[Subset], limit: int | None) -> list[DisplayColumn]
     """Columns of the first table: word error rates."""
     return [
         *_NAMES,
-        *(DisplayColumn(_heading("WER %", v, limit), f"wer {v.name}", "rate") for v in subsets),
+        *_rate_columns("WER %", "wer", subsets, limit),
     ]
 
 
@@ -170,10 +170,7 @@ def tables(
             "Characters",
             (
                 *_NAMES,
-                *(
-                    DisplayColumn(_heading("CER %", v, limit), f"cer {v.name}", "rate")
-                    for v in subsets
-                ),
+                *_rate_columns("CER %", "cer", subsets, limit),
             ),
         ),
     ]

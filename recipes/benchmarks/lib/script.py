@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,22 @@ class Script:
             print(f"{key}: already in the record (--again measures it again)")
             return True
         return False
+
+
+def named(paths: Iterable[Path]) -> dict[str, Path]:
+    """Model files by the names that records have for them.
+
+    A file that training calls `model.asr` or `packed.asr` has its folder in front. Raises AsrError
+    for two of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        generic = path.name in ("model.asr", "packed.asr")
+        name = "/".join(path.resolve().parts[-2:]) if generic else path.name
+        if name in found:
+            raise AsrError(f"{found[name]} and {path}: both would be called {name} in the record")
+        found[name] = path
+    return found
 
 
 def start(

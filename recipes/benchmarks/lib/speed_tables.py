@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from asr.benchmark.dense import NAMES
-from asr.report.table import Column, Table, counted
+from asr.errors import counted
+from asr.report.table import Column, Table
 from lib.cells import (
     CELLS,
     Row,

@@ -1,6 +1,7 @@
 """One step of a training, as benchmarks time it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,16 @@ SHORTEST, LONGEST = 4.0, 14.0
 CHARACTERS_PER_SECOND = 14
 
 Step = Callable[[Sequence[Tensor]], None]
+
+
+@contextmanager
+def flush_denormal() -> Iterator[None]:
+    """Denormal numbers are zero, as in a training."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def a_batch(seconds: float, mels: int) -> list[Tensor]:
