@@ -32,6 +32,8 @@ class Window:
     def read(self, at: int, count: int) -> bytes:
         """`count` bytes from `at` on; fewer where the file begins or ends."""
         at, count = max(at, 0), count + min(at, 0)
+        if at >= self.size:  # lengths in a damaged file may lead anywhere
+            return b""
         offset = at - self._start
         if offset < 0 or offset + count > len(self._held):
             self._file.seek(at)

@@ -104,6 +104,7 @@ class BulkJob:
             "channel": str(options["channel"]),
             "case": str(options["case"]),
             "exact": str(self.exact),
+            "backend": self.backend,
         }
         for section in ("decoding", "chunks", "subtitles"):
             found |= {f"{section}.{k}": str(v) for k, v in options[section].items()}

@@ -173,6 +173,7 @@ def _of_manifest(line: bytes, folder: str) -> ListedRecording:
         row["text"] = ""
     if row.get("duration") is None and not row.get("offset"):
         row["duration"] = 0  # of a whole recording it does not matter
+        row.pop("offset", None)
     named = row.get("id") is not None
     utterance = utterance_of(row, Path(folder))
     path, offset = os.path.abspath(utterance.audio_filepath), utterance.offset
@@ -202,6 +203,8 @@ def _name(path: str, folder: str) -> str:
     """The path below the folder, or below the root if it lies elsewhere, without its suffix."""
     full = Path(path)
     below = full.relative_to(folder if full.is_relative_to(folder) else full.anchor)
+    if not below.name:
+        raise BadLine("is a folder, not a recording")
     return below.with_suffix("").as_posix()
 
 

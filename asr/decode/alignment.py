@@ -12,7 +12,7 @@ For a greedy text that path is the greedy one itself. So words have the same tim
 decoder found them, and the same times that forced alignment gives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from asr.decode.confidence import Calibration, span_probabilities
 from asr.decode.hypothesis import Word
 from asr.errors import AsrError
-from asr.text.tokenizer import BLANK, WORD_MARK, Tokenizer
+from asr.text.tokenizer import BLANK, BYTE_TOKEN, WORD_MARK, Tokenizer
 
 _WHOLE = 128 * 2**20
 """Frames x states, which is bytes of back pointers, up to which all states are kept."""
@@ -154,20 +154,34 @@ def _token_texts(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 def split_words(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, int, int]]:
     """Words of collapsed tokens, each with its first token and the one after its last."""
-    texts = _token_texts(tokenizer)
     words: list[tuple[str, int, int]] = []
     inside = False
-    for i, token in enumerate(tokens):
-        for char in texts[token]:
+    for written, start, end in _written(tokens, _token_texts(tokenizer)):
+        for char in written:
             if char == " ":
                 inside = False
             elif inside:
                 text, first, _ = words[-1]
-                words[-1] = (text + char, first, i + 1)
+                words[-1] = (text + char, first, end)
             else:
-                words.append((char, i, i + 1))
+                words.append((char, start, end))
                 inside = True
     return words
+
+
+def _written(tokens: Sequence[int], texts: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """What tokens write, with the first one and the one after the last; bytes are put together."""
+    end = 0
+    while end < len(tokens):
+        start, found = end, b""
+        while end < len(tokens) and (byte := BYTE_TOKEN.fullmatch(texts[tokens[end]])):
+            found += bytes([int(byte[1], 16)])
+            end += 1
+        if found:
+            yield found.decode(errors="replace"), start, end
+        else:
+            end += 1
+            yield texts[tokens[start]], start, end
 
 
 def whole_words(tokens: Sequence[int], tokenizer: Tokenizer) -> int:

@@ -59,10 +59,14 @@ class BeamDecoder:
     def decode(self, log_probs: npt.NDArray[np.floating]) -> list[Hypothesis]:
         """Up to `nbest` hypotheses of `log_probs (frames, tokens)`, best first, no text twice.
 
+        Texts that an `unknown_score` of minus infinity forbids are left out if there are others.
+
         `log_probs` are natural logs. Raises ValueError if one of them is NaN.
         """
         rows = self._checked(log_probs)
         ranked = self._ranked(self._search(rows))
+        possible = [item for item in ranked if item[1].score > -math.inf]
+        ranked = possible or ranked[:1]
         return [_hypothesis(prefix, text, rows) for text, prefix in ranked[: self._options.nbest]]
 
     def stream(self) -> "BeamStream":

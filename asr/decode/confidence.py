@@ -9,7 +9,7 @@ A logistic map (Platt scaling), fitted on a dev set, turns the raw confidence in
 such words that are right.
 """
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
                 raise AsrError(f"confidence.{name}={value!r}: must be a finite number")
         if not self.slope > 0:
             raise AsrError(f"confidence.slope={self.slope}: must be above 0, or words change order")
@@ -151,7 +151,7 @@ def separation(confidences: Floats, right: npt.NDArray[np.bool_]) -> float:
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place] if len(values) else np.zeros(0)
     positives, negatives = int(right.sum()), int((~right).sum())
     if not positives or not negatives:
-        return math.nan
+        return float("nan")
     wins = ranks[right].sum() - positives * (positives + 1) / 2
     return float(wins / (positives * negatives))
 

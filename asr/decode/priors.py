@@ -51,7 +51,7 @@ def from_plain(plain: Any, tokens: int) -> Floats | None:
         return None
     try:
         priors = np.asarray(plain, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         priors = np.zeros(0)
     if priors.shape != (tokens,) or not ((priors >= 0) & (priors <= 1)).all():
         raise AsrError(

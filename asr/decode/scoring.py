@@ -4,17 +4,15 @@ Tokens are read as bytes with a space wherever a word ends. So one rule is enoug
 for SentencePiece tokens (the word mark in front is a space) and for any other tokens.
 """
 
-import re
 from dataclasses import dataclass
 from math import exp, inf, log1p
 from typing import NamedTuple
 
 from asr.decode.lm.model import HASH_START, LanguageModel, extend_hash
 from asr.decode.phrases import OUTSIDE, ROOT, SPACE, Phrases
-from asr.text.tokenizer import BLANK, WORD_MARK, Tokenizer
+from asr.text.tokenizer import BLANK, BYTE_TOKEN, WORD_MARK, Tokenizer
 
 _CONTROL = ("<unk>", "<s>", "</s>", "<pad>")
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def token_spellings(tokenizer: Tokenizer) -> list[bytes | None]:
@@ -23,7 +21,7 @@ def token_spellings(tokenizer: Tokenizer) -> list[bytes | None]:
     for index, token in enumerate(tokenizer.tokens):
         if index == BLANK or token in _CONTROL:
             spellings.append(None)
-        elif byte := _BYTE.fullmatch(token):
+        elif byte := BYTE_TOKEN.fullmatch(token):
             spellings.append(bytes([int(byte[1], 16)]))
         else:
             spellings.append(token.replace(WORD_MARK, " ").encode())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr.features.settings import DEVIATION_FLOOR, Frontend
 from asr.sparse.kernels import level
+from asr.sparse.kernels.layouts import pointer, scratch
 
 VERSION = 1
 """Must equal `asr_features_version()` of the C source, or the library is not used."""
@@ -65,13 +66,13 @@ def log_mel(samples: Floats, settings: Frontend, window: Floats, filters: Floats
     samples = np.ascontiguousarray(samples, np.float32)
     rows = np.empty((settings.frames(len(samples)), settings.mels), np.float32)
     tables, _ = _tables(settings, window.tobytes(), filters.tobytes())
-    scratch = _aligned(2 * settings.fft_size * _WIDEST)
+    memory = scratch(4 * 2 * settings.fft_size * _WIDEST)
     found.asr_log_mel(
         ctypes.byref(tables),
-        _address(samples),
+        pointer(samples),
         ctypes.c_int64(len(rows)),
-        _address(rows),
-        _address(scratch),
+        pointer(rows),
+        pointer(memory),
         _wide(),
     )
     return rows
@@ -94,16 +95,16 @@ def normalise(
     reach = min(reach, frames)
     old, sums = np.empty((reach + 1, mels), np.float32), np.empty((4, mels))
     found.asr_normalise(
-        _address(rows),
+        pointer(rows),
         ctypes.c_int64(frames),
         mels,
-        _address(speech),
-        _address(spoken),
+        pointer(speech),
+        pointer(spoken),
         ctypes.c_int64(reach),
         ctypes.c_double(weight),
         ctypes.c_float(DEVIATION_FLOOR),
-        _address(old),
-        _address(sums),
+        pointer(old),
+        pointer(sums),
         _wide(),
     )
 
@@ -130,19 +131,9 @@ def _tables(settings: Frontend, window: bytes, filters: bytes) -> tuple[Tables, 
         ),
     ]
     sizes = (settings.window, settings.step, settings.fft_size, settings.mels)
-    return Tables(*sizes, *map(_address, arrays), settings.log_floor), arrays
+    return Tables(*sizes, *map(pointer, arrays), settings.log_floor), arrays
 
 
 def _wide() -> int:
     """Vectors of 8 frames (AVX2), unless ASR_LEVEL excludes them."""
     return int(level() > 0)
-
-
-def _aligned(count: int) -> Floats:
-    """Floats that begin at a multiple of 64 bytes."""
-    memory = np.empty(count + 16, np.float32)
-    return memory[-memory.ctypes.data % 64 // 4 :][:count]
-
-
-def _address(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)

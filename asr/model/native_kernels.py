@@ -31,7 +31,8 @@ def compiled() -> bool:
 def kernels(tensors: Iterable[TensorEntry], exact: bool = False) -> dict[str, str]:
     """The kernel of each weight tensor of a packed file, by its name; tied ones once.
 
-    Equal to `Network.describe()` of the loaded file.
+    Equal to `Network.describe()` of the loaded file, but for blocks of weights too small for fp16,
+    which run in fp32.
     """
     found = {}
     for entry in tensors:

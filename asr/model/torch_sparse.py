@@ -39,6 +39,15 @@ class SparseRecurrentLayer(nn.Module):
             self.backward_cell.tie("weight_ih_l0", self.forward_cell)
 
     @uncompiled
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """As in `RecurrentLayer`."""
+        assert self.backward_cell is None
+        if self.norm is not None:
+            x = self.norm(x, torch.ones(len(x), dtype=torch.bool, device=x.device))
+        outputs, after = self.forward_cell(x, state)
+        return outputs, after
+
+    @uncompiled
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:
         """`x (batch, frames, inputs)`, `mask (batch, frames)`; zeros outside the mask."""
         if self.norm is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.pruning.statistics import Statistics, TensorStatistics, gate_names, statistics
+from asr.pruning.statistics import Statistics, TensorStatistics, gate_names, statistics, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def draw(
     from matplotlib.figure import Figure
 
     stats = statistics(model, patterns)
-    weights = dict(model.named_parameters()) if isinstance(model, nn.Module) else dict(model)
+    weights = weights_of(model)
     sparse = [t for t in stats.tensors if t.nonzeros < t.elements]
     displayed = sparse[:PANELS]
     rows = -(-len(displayed) // 2)

@@ -151,10 +151,9 @@ def statistics(
     """
     if isinstance(model, nn.Module):
         prunable: dict[str, Tensor] = dict(find(model, patterns))
-        everything: dict[str, Tensor] = {**dict(model.named_parameters()), **find(model)}
     else:
-        everything = dict(model)
-        prunable = _matching(everything, patterns)
+        prunable = _matching(model, patterns)
+    everything = weights_of(model)
     # By identity: a weight tied to a module that is not prunable has another first name there.
     once = {id(t): t for t in everything.values()}.values()
     return Statistics(
@@ -162,6 +161,13 @@ def statistics(
         parameters=sum(t.numel() for t in once),
         nonzeros=sum(int(t.detach().count_nonzero()) for t in once),
     )
+
+
+def weights_of(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name; tied ones under the names that they are pruned by too."""
+    if isinstance(model, nn.Module):
+        return {**dict(model.named_parameters()), **find(model)}
+    return dict(model)
 
 
 def _matching(

@@ -48,7 +48,9 @@ def encode(array: Array, values: Values = "fp32", compress: bool = True) -> Enco
     _refuse_nonfinite(matrix)
     nonzero = matrix != 0
     stored = _stored_type(array, values)
-    pattern, encoding, mask, keep = _choose(nonzero, stored.itemsize if compress else 0)
+    pattern, encoding, mask, keep = _choose(
+        nonzero, stored.itemsize if compress else 0, array.dtype.itemsize
+    )
 
     chosen = matrix[keep] if keep is not None else matrix.reshape(-1)
     scales = np.empty(0, np.float32)
@@ -139,16 +141,24 @@ def _stored_type(array: Array, values: Values) -> np.dtype[Any]:
 
 
 def _choose(
-    nonzero: NDArray[np.bool_], value_bytes: int
+    nonzero: NDArray[np.bool_], value_bytes: int, read_bytes: int
 ) -> tuple[Pattern, str, bytes, NDArray[np.bool_] | None]:
-    """Pattern, encoding, mask bytes and kept elements; 0 bytes per value mean dense."""
+    """Pattern, encoding, mask bytes and kept elements.
+
+    `value_bytes` of a value on disk, 0 for dense; `read_bytes` of one in the memory of a reader.
+    """
     bitmask_bytes = -(-nonzero.size // 8) + int(np.count_nonzero(nonzero)) * value_bytes
     if bitmask_bytes >= nonzero.size * value_bytes:
         return "element", "dense", b"", None
     pattern = pattern_of(nonzero)
     if pattern == "block":
         blocks = by_block(nonzero).any(axis=1)
-        return pattern, "block", np.packbits(blocks).tobytes(), blocks.repeat(BLOCK, axis=0)
+        keep = blocks.repeat(BLOCK, axis=0)
+        mask = np.packbits(blocks).tobytes()
+        raw = len(mask) + int(np.count_nonzero(keep)) * value_bytes
+        if justified(nonzero.size * read_bytes, raw, raw):
+            return pattern, "block", mask, keep
+        pattern = "element"  # almost nothing is kept: a reader would take it for an attack
     return pattern, "bitmask", np.packbits(nonzero).tobytes(), nonzero
 
 

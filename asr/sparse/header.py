@@ -16,6 +16,8 @@ from asr.sparse.layout import Layout
 
 HEADER_LIMIT = 16 * 2**20
 NAME_LIMIT = 200
+MOST_NESTED = 64
+"""Lists and dictionaries in each other, in the metadata."""
 
 _LAYOUT_KEYS = [field.name for field in dataclasses.fields(Layout)]
 _ENTRY_KEYS = {"name", *_LAYOUT_KEYS, "offset", "crc32"}
@@ -64,6 +66,8 @@ def dump(metadata: dict[str, Any], entries: Iterable[TensorEntry]) -> bytes:
             f"metadata{culprit}: it holds plain values only: text, finite numbers, true, false, "
             "null, lists, and dictionaries whose keys are text"
         )
+    if _is_deeper(metadata, MOST_NESTED):
+        raise AsrError(f"metadata: lists in each other more than {MOST_NESTED} times")
     return _to_json(
         {"metadata": metadata, "tensors": [_to_plain(entry) for entry in entries]}
     ).encode("ascii")
@@ -90,6 +94,8 @@ def parse(text: bytes) -> tuple[dict[str, Any], tuple[TensorEntry, ...]]:
         raise AsrError("its header lacks metadata or tensors")
     if not isinstance(header["metadata"], dict) or not isinstance(header["tensors"], list):
         raise AsrError("its header has a wrong form")
+    if _is_deeper(header["metadata"], MOST_NESTED):
+        raise AsrError(f"its metadata has lists in each other more than {MOST_NESTED} times")
     entries: dict[str, TensorEntry] = {}
     offset = 0
     for plain in header["tensors"]:
@@ -113,6 +119,13 @@ def check_name(name: Any) -> None:
 
 def _to_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
 
 
 def _not_plain(value: Any) -> str | None:

@@ -58,11 +58,13 @@ def to_arrays(
     """
     arrays: dict[str, Array] = {}
     seen: dict[Any, tuple[Array, Tensor]] = {}
+    # A sparse layer makes a new dense tensor each time.
+    sparse = {name: id(layer._weights[own]) for name, (layer, own, _) in _sparse(model).items()}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise AsrError(f"{name!r} of the state is not a tensor")
         # By address and not by identity: a state_dict detaches each name's tensor anew.
-        key = _address(tensor)
+        key = sparse.get(name) or _address(tensor)
         if key is None or key not in seen:
             # With the tensor, which lives on, and so its address does.
             seen[key] = (_to_array(name, tensor, floats, values), tensor)
@@ -127,12 +129,7 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
     {'author': 'me'}
     """
     tensors, metadata = read_csr(path)
-    sparse = {
-        f"{prefix}.{name}" if prefix else name: (layer, name, weight.shape)
-        for prefix, layer in model.named_modules(remove_duplicate=False)
-        if isinstance(layer, SparseLayer)
-        for name, weight in layer.weights()
-    }
+    sparse = _sparse(model)
     _compare(
         path, tensors, _shapes(model) | {name: shape for name, (_, _, shape) in sparse.items()}
     )
@@ -143,14 +140,26 @@ def load_into(model: nn.Module, path: str | Path) -> dict[str, Any]:
             continue
         array = found.to_dense() if isinstance(found, CsrMatrix) else found
         dense[name] = torch.from_numpy(array)
+    made = {}  # all of them before the first is replaced: one may be refused
     for name, (layer, own, _) in sparse.items():
-        if isinstance(rows := tensors[name], CsrMatrix):
-            layer.set_weight(own, rows)
-        else:
-            layer.set_dense(own, np.asarray(dense.pop(name)))
+        rows = tensors[name]
+        values = rows if isinstance(rows, CsrMatrix) else np.asarray(dense.pop(name))
+        made[name] = layer.made(own, values)
+    for name, (layer, own, _) in sparse.items():
+        layer.replace_weight(own, made[name])
     model.load_state_dict(dense, strict=False)
     own_metadata = metadata.get("metadata")
     return own_metadata if metadata.get("kind") == KIND and own_metadata is not None else metadata
+
+
+def _sparse(model: nn.Module) -> dict[str, tuple[SparseLayer, str, tuple[int, ...]]]:
+    """Layer, its own name and shape of each weight of the sparse layers, by its name."""
+    return {
+        f"{prefix}.{name}" if prefix else name: (layer, name, weight.shape)
+        for prefix, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, SparseLayer)
+        for name, weight in layer.weights()
+    }
 
 
 def _check_memory(path: str | Path, model: nn.Module) -> None:

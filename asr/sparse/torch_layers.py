@@ -95,16 +95,21 @@ class SparseLayer(nn.Module):
         """Names and weights, in torch's order."""
         return ((name, self._weights[name]) for name in self._shapes if name in self._weights)
 
-    def set_weight(self, name: str, rows: CsrMatrix) -> None:
-        """Replace a weight by a matrix. Raises AsrError if its shape is another."""
-        shape = self._shapes[name]
-        if rows.shape != (shape[0], int(np.prod(shape[1:]))):
-            raise AsrError(f"{name} is {list(rows.shape)}, this layer needs {list(shape)}")
-        self._weights[name] = self.weight_type(rows, shape, self.options)
+    def made(self, name: str, values: CsrMatrix | NDArray[np.float32]) -> Weight:
+        """A weight for `replace_weight`, laid out as this layer's options say.
 
-    def set_dense(self, name: str, tensor: NDArray[np.float32]) -> None:
-        """Replace a weight by a dense one of its shape. Raises AsrError for NaN and infinity."""
-        self._weights[name] = self.weight_type.of(tensor, self.options)
+        Raises AsrError for a matrix of another shape, and for NaN and infinity in a dense one.
+        """
+        if not isinstance(values, CsrMatrix):
+            return self.weight_type.of(values, self.options)
+        shape = self._shapes[name]
+        if values.shape != (shape[0], int(np.prod(shape[1:]))):
+            raise AsrError(f"{name} is {list(values.shape)}, this layer needs {list(shape)}")
+        return self.weight_type(values, shape, self.options)
+
+    def replace_weight(self, name: str, weight: Weight) -> None:
+        """Use a weight that `made` has made."""
+        self._weights[name] = weight
 
     def tie(self, name: str, other: "SparseLayer") -> None:
         """Use the weight that another layer has under this name, stored and laid out once."""
@@ -128,7 +133,8 @@ class SparseLayer(nn.Module):
         if not isinstance(value, Tensor) or tuple(value.shape) != self._shapes[name]:
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise AsrError(f"{name} is {found}, this layer needs {list(self._shapes[name])}")
-        self.set_dense(name, value.detach().to("cpu", torch.float32).numpy())
+        array = value.detach().to("cpu", torch.float32).numpy()
+        self.replace_weight(name, self.made(name, array))
 
     def extra_repr(self) -> str:
         return "; ".join(f"{name} {weight!r}" for name, weight in self.weights())
@@ -168,7 +174,7 @@ class SparseLayer(nn.Module):
             else:
                 tensor = state_dict[key].detach().to("cpu", torch.float32).numpy()
                 try:
-                    self.set_dense(name, tensor)
+                    self.replace_weight(name, self.made(name, tensor))
                 except AsrError as error:
                     error_msgs.append(f"{key}: {error}")
 

@@ -93,7 +93,7 @@ def _sentence(line: bytes, normalisation: str) -> str:
         normalisation == NORMALISATION
         and not line.translate(None, _PLAIN)
         and b"''" not in line
-        and b" ' " not in b" " + line.replace(b"\n", b" ")
+        and b" ' " not in b" " + line.rstrip(b"\n") + b" "
     ):
-        return line.decode()
+        return " ".join(line.decode().split())
     return normalise(decode_line(line), normalisation)

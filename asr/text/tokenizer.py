@@ -22,6 +22,8 @@ BLANK = 0
 BLANK_TOKEN = "<blank>"
 WORD_MARK = "\u2581"
 """In SentencePiece tokens, the space before a word."""
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+"""Tokens of SentencePiece that write one byte of a character in UTF-8."""
 _MOST_TOKENS = 10**6
 
 

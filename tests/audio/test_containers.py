@@ -208,3 +208,17 @@ print(header_seconds({str(path)!r}))"""
 def test_suffixes_are_lower_case_and_not_those_of_the_base() -> None:
     assert all(suffix == suffix.lower() for suffix in media.MEDIA_SUFFIXES)
     assert not set(media.MEDIA_SUFFIXES) & set(AUDIO_SUFFIXES)
+
+
+@pytest.mark.parametrize("length", [b"\xff" * 8, (2**62).to_bytes(8, "big")])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_lengths_that_lead_beyond_the_file_are_damage(
+    tmp_path: Path, kind: str, length: bytes
+) -> None:
+    heads = {
+        "mp4": b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x01free" + length,
+        "mkv": b"\x1a\x45\xdf\xa3\x01" + length[:7],
+    }
+    (tmp_path / f"a.{kind}").write_bytes(heads[kind])
+    with pytest.raises(AsrError, match=f"a.{kind}"):
+        load(tmp_path / f"a.{kind}", 16000)

@@ -60,6 +60,13 @@ def test_a_manifest_needs_neither_texts_nor_durations_and_its_segments_are_clips
     assert [r.id for r in found] == ["a", "a-00001500", "x/7", "b"]
 
 
+def test_an_offset_of_zero_without_a_duration_is_the_whole_recording(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.jsonl").write_text('{"audio_filepath": "a.wav", "offset": 0.0}\n')
+    (found,) = listed(tmp_path, tmp_path / "m.jsonl")
+    assert (found.offset, found.duration) == (None, None)
+
+
 def test_a_list_of_paths_is_relative_to_itself_and_equal_names_get_their_suffix(
     tmp_path: Path,
 ) -> None:
@@ -92,6 +99,7 @@ def test_files_and_folders_may_be_mixed_in_the_order_given(tmp_path: Path) -> No
         ("l.txt", "a.wav\nsub/../a.wav\n", ["listed twice", "a.wav"]),
         ("l.txt", "b.wav\nc.wav\n", ["none of the first 2", "b.wav", "relative"]),
         ("l.txt", "\n", ["lists no recording"]),
+        ("l.txt", ".\na.wav\n", [":1: is a folder"]),
     ],
 )
 def test_mistakes_in_a_file_are_named(

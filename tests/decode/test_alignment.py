@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from decoding_data import collapse, table
 from tone_network import HERTZ, RATE, SILENT_SECONDS, SPOKEN_SECONDS, save_tone_model, speak
@@ -15,7 +16,11 @@ from asr.decode import DecoderOptions, make_decoder
 from asr.decode.alignment import align, find_words, frames_needed, split_words
 from asr.decode.confidence import Calibration
 from asr.errors import AsrError
-from asr.text.tokenizer import CharacterTokenizer, train_sentencepiece
+from asr.text.tokenizer import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    train_sentencepiece,
+)
 from asr.transcribe.options import TranscribeOptions
 from asr.transcribe.recogniser import Recogniser, load
 
@@ -113,6 +118,19 @@ def test_words_are_those_that_sentencepiece_writes(tmp_path: Path) -> None:
         words = split_words(ids, tokenizer)
         assert " ".join(text for text, _, _ in words) == tokenizer.decode(ids)
         assert all(tokenizer.decode(ids[first:end]) == text for text, first, end in words)
+
+
+def test_bytes_of_sentencepiece_are_characters_of_words(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("THE CAT SAT ON THE MAT\nA CAT IS A CAT IN THE HAT\n" * 20)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "m"), vocab_size=300, byte_fallback=True,
+        minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
+    tokenizer = SentencePieceTokenizer((tmp_path / "m.model").read_bytes())
+    ids = [i + 1 for i in processor.encode("THE Z\u00c9 CAT")]  # 0 is the blank
+    assert [word for word, _, _ in split_words(ids, tokenizer)] == ["THE", "Z\u00c9", "CAT"]
 
 
 @pytest.fixture(scope="module")

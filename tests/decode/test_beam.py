@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
 
@@ -113,6 +114,10 @@ def test_closed_vocabulary_writes_words_of_the_model_only(tmp_path):
     text = make_decoder(options, CHARACTERS).decode(spoken_log_probs("THE CAP", CHARACTERS, 1, 1))
     known = small_model().spellings()
     assert all(word in known for word in text[0].text.split())
+    several = make_decoder(replace(options, nbest=8), CHARACTERS)
+    for hypothesis in several.decode(spoken_log_probs("THE CAP", CHARACTERS, 1, 1)):
+        assert hypothesis.score > -math.inf
+        assert all(word in known for word in hypothesis.text.split())
 
 
 def test_nbest_is_sorted_without_repeated_texts():

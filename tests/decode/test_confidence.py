@@ -118,6 +118,7 @@ def test_separable_words_give_a_finite_map() -> None:
         (3, "needs slope and offset"),
         ({"slope": 0.0, "offset": 0.0}, "slope=0.0: must be above 0"),
         ({"slope": "1", "offset": 0.0}, "confidence.slope='1'"),
+        ({"slope": 10**400, "offset": 0.0}, "confidence.slope=1000"),
         ({"slope": 1.0, "offset": float("nan")}, "confidence.offset=nan"),
     ],
 )

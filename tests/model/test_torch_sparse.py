@@ -72,6 +72,27 @@ def test_a_network_survives_pickling(sparse):
     assert torch.equal(log_probs(other), log_probs(model))
 
 
+@torch.inference_mode()
+def test_a_stream_of_a_sparse_network_is_that_of_the_dense_one():
+    model = network({"bidirectional": False})
+    sparse = copy.deepcopy(model)
+    sparsify(sparse, exact=True, min_elements=0, kernel=KERNEL)
+    frames = torch.randn(12, model.dimensions.conv_features)
+    states = (None, None)
+    for part in (frames[:5], frames[5:]):
+        found = [net.recur(part, state) for net, state in zip((model, sparse), states, strict=True)]
+        states = tuple(state for _, state in found)
+        assert (found[0][0] - found[1][0]).abs().max() < 2e-5
+
+
+def test_a_weight_of_two_sparse_layers_is_stored_once(tmp_path):
+    layer = pruned(torch.nn.Linear(64, 64))
+    model = torch.nn.Sequential(layer, layer)
+    sparsify(model, min_elements=0, kernel=KERNEL)
+    header = save(model, tmp_path / "a.asr")
+    assert [entry.same_as for entry in header.tensors if "weight" in entry.name] == ["", "0.weight"]
+
+
 def test_cells_with_hooks_and_foreign_cells_stay_dense():
     model = network({})
     model.rnn[0].backward_cell.register_forward_hook(lambda *_: None)

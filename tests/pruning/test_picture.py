@@ -67,6 +67,14 @@ def test_dark_is_where_weights_are(model):
     assert panel[:2, 5:50].min() < 0.5 < 0.9 < panel[middle:, 5:50].min()
 
 
+def test_a_weight_that_is_tied_to_an_embedding_is_drawn():
+    embedding, output = nn.Embedding(32, 16), nn.Linear(16, 32, bias=False)
+    output.weight = embedding.weight
+    with torch.no_grad():
+        output.weight[:, 8:] = 0.0
+    assert drawn(draw(nn.ModuleDict({"embedding": embedding, "output": output}))).size
+
+
 def test_a_model_without_zeros_has_only_bars():
     figure = draw(nn.Linear(3, 4))
     assert figure.subfigs[1].axes == []

@@ -291,6 +291,13 @@ def test_a_mask_that_repeats_itself_takes_few_bytes():
     assert len(encoded.blob) < encoded.layout.nonzeros * 2 + 4000
 
 
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+def test_a_few_blocks_among_zeros_can_be_written_and_read(values):
+    array = np.zeros((1024, 1024), np.float32)
+    array[:16, 3] = 1.0
+    assert np.allclose(decode(encode(array, values)), array, atol=0.01)
+
+
 def test_a_tensor_of_almost_only_zeros_stays_within_what_a_reader_grants():
     array = np.zeros((1000, 4000), np.float32)
     array[7, 7] = 1

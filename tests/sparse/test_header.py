@@ -90,6 +90,7 @@ def test_a_tied_tensor_must_name_one_that_is_stored_before_it(path, same_as):
         b'{"metadata": {"a": "\xff"}, "tensors": []}',
         b'{"metadata": {"a": ' + b"[" * 100_000 + b'}, "tensors": []}',
         b'{"metadata": {"a": ' + b"9" * 5000 + b'}, "tensors": []}',
+        b'{"metadata": {"a": ' + b"[" * 99 + b"]" * 99 + b'}, "tensors": []}',
     ],
     ids=lambda text: text[:40].decode("latin1"),
 )

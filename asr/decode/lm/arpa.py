@@ -1,6 +1,7 @@
 """Reads and writes back-off models in ARPA's text format, plain or compressed with gzip or xz."""
 
 import gzip
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ _MISSING_UNKNOWN = -100.0
 """log10 probability of <unk> in a file that does not list it, as in kenlm."""
 _NEVER = -99999.0
 """Read for -inf, the logarithm of 0: a number that no search gets over."""
+_COUNT = re.compile(rb"\s*[0-9]{1,15}\s*")
 _ROUNDING = 1e-4
 """A log10 probability may lie this far above 0 by rounding; it is then read as 0."""
 _LARGEST = 1e30
@@ -154,7 +156,7 @@ def _read_counts(lines: _Lines) -> list[int]:
     # A blank line ends the counts, except in the files of IRSTLM: the next section does in all.
     while (line := lines.next()) and not line.startswith(b"\\"):
         name, _, count = line.partition(b"=")
-        if name.split() != [b"ngram", str(len(counts) + 1).encode()] or not count.strip().isdigit():
+        if name.split() != [b"ngram", str(len(counts) + 1).encode()] or not _COUNT.fullmatch(count):
             lines.fail(f"expected ngram {len(counts) + 1}=COUNT, found {_excerpt(line)}")
         counts.append(int(count))
     if not counts:

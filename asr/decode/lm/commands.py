@@ -9,7 +9,7 @@ from asr.decode.lm.build import build_model
 from asr.decode.lm.file import write_lm
 from asr.decode.lm.model import BOS, EOS, UNKNOWN, perplexity
 from asr.decode.lm.open import is_binary, open_lm
-from asr.decode.lm.train import TrainedNGrams, number_words, train_ngrams
+from asr.decode.lm.train import TrainedNGrams, check, number_words, train_ngrams
 from asr.errors import AsrError
 from asr.files import check_writable
 from asr.plain import read_numbers
@@ -45,8 +45,11 @@ def lm_train(
     if heldout is not None and not heldout.is_file():
         raise AsrError(f"{heldout}: no such file of held-out text")
     check_writable(output)
-    # Read first: a mistake in it must not show only after all the work.
+    # A mistake must not show only after all the work.
+    check(order, tuple(minimum[:order]), prune)
     unseen = list(read_sentences([heldout], normalisation)) if heldout is not None else []
+    if heldout is not None and not any(map(str.split, unseen)):
+        raise AsrError(f"{heldout}: no words")
     text = number_words(read_sentences(texts, normalisation), min_count)
     training = train_ngrams(text, order, tuple(minimum[:order]), prune)
     model = build_model(training.ngrams)

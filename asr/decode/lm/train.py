@@ -123,7 +123,7 @@ def train_ngrams(
 
     Raises AsrError for values out of range.
     """
-    cutoffs = _check(order, cutoffs, prune)
+    cutoffs = check(order, cutoffs, prune)
     size = len(text.vocabulary)
     tables = _count(text.numbers.astype(np.int64), order, size)
     seen = tuple(int((table.counts > 0).sum()) for table in tables)
@@ -147,7 +147,8 @@ def train_ngrams(
     )
 
 
-def _check(order: int, cutoffs: tuple[int, ...], prune: float) -> tuple[int, ...]:
+def check(order: int, cutoffs: tuple[int, ...], prune: float) -> tuple[int, ...]:
+    """A cutoff for each order. Raises AsrError for values that `train_ngrams` refuses."""
     if not 1 <= order <= 6:
         raise AsrError(f"order={order}: must be from 1 to 6")
     if not cutoffs or min(cutoffs) < 1:

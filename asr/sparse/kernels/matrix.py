@@ -139,6 +139,9 @@ class Matrix:
         )
 
 
+_BITS = {"int8": 8, "fp16": 16, "fp32": 32}
+
+
 def prepare(
     rows: CsrMatrix,
     values: Values = "auto",
@@ -151,14 +154,18 @@ def prepare(
     `values` is the precision of the weights (`auto`: see `choose`), `exact` requires fp32, `level`
     forces an instruction set. Every index is checked, because C would read wherever it points.
 
-    Raises AsrError for invalid arrays, and for a kernel that cannot run here.
+    Raises AsrError for invalid arrays, and for a kernel that cannot run here, or is less precise
+    than `values`.
     """
     check_csr(rows)
     if kernel is not None and kernel not in KERNELS:
         raise AsrError(f"kernel {kernel!r}: there are {', '.join(KERNELS)}")
     found = library()
     name = LEVELS[level_of(level)]
-    chosen = kernel or choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    fastest = choose(rows.pattern, rows.sparsity, name if found else None, values, exact)
+    chosen = kernel or fastest
+    if values != "auto" and _BITS[KERNELS[chosen].values] < _BITS[values] and found:
+        raise AsrError(f"kernel {chosen} computes in {KERNELS[chosen].values}, not in {values}")
     if not kernel and chosen == "block16-fp16" and values == "auto" and not _fits_fp16(rows):
         chosen = "block16-fp32"
     if not kernel and chosen == "perm16" and rows.shape[1] > widest(chosen):

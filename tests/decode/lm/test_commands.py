@@ -63,6 +63,7 @@ def test_convert_and_info(texts, tmp_path):
     [
         ({"cutoffs": "1,x"}, "numbers with commas"),
         ({"cutoffs": "1,1,1,2"}, "at most one for each of 3"),
+        ({"cutoffs": "1,3,2"}, "must not decrease"),
         ({"heldout": Path("nowhere.txt")}, "nowhere.txt: no such file"),
         ({"normalisation": "de-v9"}, "is unknown"),
     ],

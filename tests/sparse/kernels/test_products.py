@@ -228,6 +228,8 @@ def test_impossible_requests_are_refused_with_the_reason():
             prepare(rows, kernel="perm16", level="plain")
         with pytest.raises(AsrError, match="not exact"):
             prepare(rows, kernel="block16-int8", exact=True)
+        with pytest.raises(AsrError, match="computes in int8, not in fp32"):
+            prepare(rows, "fp32", kernel="block16-int8")
         with pytest.raises(AsrError, match="too large for fp16"):
             prepare(from_dense(np.full((16, 1), 1e6, np.float32)), kernel="block16-fp16")
 
