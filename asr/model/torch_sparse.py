@@ -4,7 +4,7 @@
 paper. `asr.sparse` replaces only torch's own layers, so the sparse version is defined here.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +41,7 @@ class SparseRecurrentLayer(nn.Module):
     @uncompiled
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """As in `RecurrentLayer`."""
-        assert self.backward_cell is None
-        if self.norm is not None:
-            x = self.norm(x, torch.ones(len(x), dtype=torch.bool, device=x.device))
-        outputs, after = self.forward_cell(x, state)
-        return outputs, after
+        return RecurrentLayer.step(cast(RecurrentLayer, self), x, state)
 
     @uncompiled
     def forward(self, x: Tensor, mask: Tensor, order: FrameOrder) -> Tensor:

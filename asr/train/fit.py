@@ -167,7 +167,7 @@ def _callbacks(parts: TrainingParts, pruning: PruningCallback | None) -> tuple[T
 
     def say(text: str) -> None:
         line = f"{settings.name}: {text}"
-        parts.console.print(line, soft_wrap=True, markup=False)
+        parts.console.print(line, soft_wrap=True)
 
     figures = Figures(folder / "metrics.csv", sparsity)
     best = BestModel(parts.save, eligible, how.patience)
